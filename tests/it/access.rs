@@ -8,7 +8,7 @@ use crate::support::vendor::{Stub, json_response};
 
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
 
-async fn agreeable() -> Stub {
+async fn start_stub() -> Stub {
     Stub::start(|seen| {
         let ids = json!({ "participantIds": ["1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d01"] });
         json_response(200, &if seen.uri.path().contains("participants") { ids } else { json!({}) })
@@ -58,7 +58,7 @@ async fn routes(gateway: &Gateway) -> Vec<Route> {
 
 #[tokio::test]
 async fn every_route_requires_credentials_and_its_scope() {
-    let stub = agreeable().await;
+    let stub = start_stub().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
         client_with("auditor", "", "[\"*\"]", "[\"audit:read\"]"),
@@ -73,9 +73,9 @@ async fn every_route_requires_credentials_and_its_scope() {
             assert_eq!(ask().send().await.status, 200, "{what} is public");
             continue;
         };
-        let refused = |answer: &ApiResponse| {
-            assert_eq!(answer.problem(), (401, "unauthenticated", "not_applied"), "{what}");
-            assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{what}");
+        let refused = |response: &ApiResponse| {
+            assert_eq!(response.problem(), (401, "unauthenticated", "not_applied"), "{what}");
+            assert!(response.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{what}");
         };
         refused(&ask().send().await);
         refused(&ask().header("authorization", "Bearer egk_wrong").send().await);
@@ -88,10 +88,10 @@ async fn every_route_requires_credentials_and_its_scope() {
         let poor = ask().header("x-api-key", &key(poor)).send().await;
         assert_eq!(poor.problem(), (403, "insufficient_scope", "not_applied"), "{what}");
         assert!(poor.text("/detail").contains(&scope), "{what}: {poor:?} does not name {scope}");
-        for answer in
+        for response in
             [ask().header("x-api-key", &key("lms")).send().await, gateway.request(method.clone(), &path).send().await]
         {
-            assert!(![401, 403].contains(&answer.status), "{what}: {answer:?}");
+            assert!(![401, 403].contains(&response.status), "{what}: {response:?}");
         }
     }
     // Checking a connection is the one thing that needs no body and no object.
@@ -103,15 +103,15 @@ async fn every_route_requires_credentials_and_its_scope() {
 }
 
 /// What there is of the first tenant at its connection.
-struct Belongings {
+struct TenantRecords {
     candidate: String,
     assignment: String,
     operation: String,
     exchange: String,
 }
 
-impl Belongings {
-    async fn made(gateway: &Gateway) -> Self {
+impl TenantRecords {
+    async fn create(gateway: &Gateway) -> Self {
         let person = json!({ "connection": "startexam-main", "externalId": "a", "email": "ada@example.com" });
         let candidate = gateway.post("/candidates", &person).await.text("/id").to_owned();
         let order = json!({ "candidate": { "id": candidate }, "assessment": TEST });
@@ -130,7 +130,7 @@ impl Belongings {
     }
 
     /// The object a documented path is about; `None` where it is about none of a tenant's.
-    fn object(&self, template: &str) -> Option<&str> {
+    fn object_of(&self, template: &str) -> Option<&str> {
         let first = template.split('/').nth(1).unwrap_or_default();
         template.contains("{id}").then_some(())?;
         match first {
@@ -174,13 +174,13 @@ fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
 /// walked through in `every_route_requires_credentials_and_its_scope`. A route this knows nothing of fails it.
 #[tokio::test]
 async fn every_route_isolates_tenants_and_connections() {
-    let stub = agreeable().await;
+    let stub = start_stub().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "", "[\"*\"]")
         + &client("stranger", "", "[\"*\"]")
         + &client("narrow", "lms", "[\"startexam-two\"]");
     let gateway = Gateway::start_with(&(startexam(&stub.url(), "") + &second), &clients).await;
-    let own = Belongings::made(&gateway).await;
+    let own = TenantRecords::create(&gateway).await;
     let before = stub.seen().len();
     let document = gateway.anonymous(Method::GET, "/openapi.json").send().await.body;
     let mut seen = std::collections::BTreeSet::new();
@@ -193,7 +193,7 @@ async fn every_route_isolates_tenants_and_connections() {
             let what = format!("{method} {template}");
             let ask = async |who: &str, connection: &str| {
                 let path = template
-                    .replace("{id}", own.object(template).unwrap_or("918ae938-8ea5-4298-b5ac-f8ffd873ceb6"))
+                    .replace("{id}", own.object_of(template).unwrap_or("918ae938-8ea5-4298-b5ac-f8ffd873ceb6"))
                     .replace("{name}", connection)
                     .replace("{vendor}", "startexam");
                 let names_connection = operation["parameters"].as_array().into_iter().flatten();
@@ -214,32 +214,32 @@ async fn every_route_isolates_tenants_and_connections() {
             let forbids = operation["responses"]["403"].to_string().contains("connection_forbidden");
             // Who may not use the connection does not see what is there; the connection itself is known to exist.
             let narrow = ask("narrow", "startexam-main").await;
-            let told = if own.object(template).is_some() {
+            let expected = if own.object_of(template).is_some() {
                 "hidden"
             } else if forbids {
                 "forbidden"
             } else {
                 "open"
             };
-            match told {
+            match expected {
                 "hidden" => assert_eq!(narrow.problem(), (404, "not_found", "not_applied"), "{what}"),
                 "forbidden" => assert_eq!(narrow.problem(), (403, "connection_forbidden", "not_applied"), "{what}"),
                 _ => assert_eq!(narrow.status, 200, "{what}: {narrow:?}"),
             }
-            seen.insert(told);
+            seen.insert(expected);
             // Another tenant's objects do not exist, and nothing tells of them.
             let harmless = matches!(method, Method::GET) || template.ends_with("/search");
-            if own.object(template).is_some() {
+            if own.object_of(template).is_some() {
                 let stranger = ask("stranger", "startexam-main").await;
                 assert_eq!(stranger.problem(), (404, "not_found", "not_applied"), "{what}");
             } else if template == "/audit" {
                 // The tenant's whole record, or the chain could not be followed: what a stranger tried is in its own.
-                let lines = ask("stranger", "startexam-main").await.body["items"].clone();
-                let lines = lines.as_array().expect("lines");
-                assert!(!lines.is_empty() && lines.iter().all(|line| line["client"] == "stranger"), "{lines:?}");
+                let entries = ask("stranger", "startexam-main").await.body["items"].clone();
+                let entries = entries.as_array().expect("lines");
+                assert!(!entries.is_empty() && entries.iter().all(|entry| entry["client"] == "stranger"), "{entries:?}");
             } else if harmless {
-                for (who, answer) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
-                    let text = answer.body.to_string();
+                for (who, response) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
+                    let text = response.body.to_string();
                     assert!(!own.ids().iter().any(|id| text.contains(id)), "{what} tells {who}: {text}");
                     assert!(!text.contains("ada@example.com"), "{what} tells {who}: {text}");
                 }
@@ -254,7 +254,7 @@ async fn every_route_isolates_tenants_and_connections() {
 
 #[tokio::test]
 async fn public_routes_need_no_credentials_and_ignore_wrong_ones() {
-    let stub = agreeable().await;
+    let stub = start_stub().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/internal"] {
         assert_eq!(gateway.anonymous(Method::GET, path).send().await.status, 200, "{path}");
@@ -264,7 +264,7 @@ async fn public_routes_need_no_credentials_and_ignore_wrong_ones() {
 
 #[tokio::test]
 async fn records_out_of_a_clients_reach_do_not_exist() {
-    let stub = agreeable().await;
+    let stub = start_stub().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "shared", "[\"*\"]")
         + &client("sister", "shared", "[\"*\"]")
@@ -289,9 +289,9 @@ async fn records_out_of_a_clients_reach_do_not_exist() {
                 (Method::DELETE, path.clone(), json!({})),
                 (Method::POST, format!("{path}/settle"), json!({ "outcome": "not_applied" })),
             ] {
-                let answer = ask(method.clone(), &path, body).await;
-                assert_eq!(answer.problem(), (404, "not_found", "not_applied"), "{other} {method} {path}");
-                assert!(!answer.body.to_string().contains("ada@"), "{answer:?}");
+                let response = ask(method.clone(), &path, body).await;
+                assert_eq!(response.problem(), (404, "not_found", "not_applied"), "{other} {method} {path}");
+                assert!(!response.body.to_string().contains("ada@"), "{response:?}");
             }
         }
         let patched = ask(Method::PATCH, &paths[0], json!({ "email": "eve@example.com" })).await;
@@ -327,18 +327,18 @@ async fn records_out_of_a_clients_reach_do_not_exist() {
 
 #[tokio::test]
 async fn an_exceeded_rate_limit_is_reported_and_affects_no_other_client() {
-    let stub = agreeable().await;
+    let stub = start_stub().await;
     let slow = client("slow", "", "[\"*\"]")
         .replace("requests_per_second = 100000, burst = 100000", "requests_per_second = 1, burst = 3");
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &(client("lms", "", "[\"*\"]") + &slow)).await;
-    let asked = (0..30).map(|_| gateway.request_as(&key("slow"), Method::GET, "/vendors").send());
-    let answers = futures_util::future::join_all(asked).await;
-    let refused: Vec<&ApiResponse> = answers.iter().filter(|answer| answer.status != 200).collect();
+    let requests = (0..30).map(|_| gateway.request_as(&key("slow"), Method::GET, "/vendors").send());
+    let responses = futures_util::future::join_all(requests).await;
+    let refused: Vec<&ApiResponse> = responses.iter().filter(|response| response.status != 200).collect();
     assert!(!refused.is_empty() && refused.len() < 30, "{} of 30", refused.len());
-    for answer in refused {
-        assert_eq!(answer.problem(), (429, "rate_limited", "not_applied"));
-        assert_eq!(answer.body["retryable"], true);
-        let wait: u64 = answer.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
+    for response in refused {
+        assert_eq!(response.problem(), (429, "rate_limited", "not_applied"));
+        assert_eq!(response.body["retryable"], true);
+        let wait: u64 = response.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
         assert!((1..=30).contains(&wait), "{wait}");
     }
     assert_eq!(gateway.get("/vendors").await.status, 200);
@@ -346,12 +346,12 @@ async fn an_exceeded_rate_limit_is_reported_and_affects_no_other_client() {
 
 #[tokio::test]
 async fn without_authentication_no_route_requires_credentials() {
-    let stub = agreeable().await;
+    let stub = start_stub().await;
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), "[auth]\nmode = \"none\"\n").await;
     for route in routes(&gateway).await {
-        let answer = gateway.anonymous(route.method.clone(), &route.path).send().await;
-        assert!(![401, 403].contains(&answer.status), "{} {}: {answer:?}", route.method, route.path);
+        let response = gateway.anonymous(route.method.clone(), &route.path).send().await;
+        assert!(![401, 403].contains(&response.status), "{} {}: {response:?}", route.method, route.path);
     }
-    let answer = gateway.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "a" })).send().await;
-    assert_eq!(answer.status, 201, "{answer:?}");
+    let response = gateway.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "a" })).send().await;
+    assert_eq!(response.status, 201, "{response:?}");
 }

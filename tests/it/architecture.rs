@@ -16,11 +16,11 @@ const FORBIDDEN: [(&str, &[&str]); 4] = [
     ("http", &["reqwest", "rusqlite", "sqlx", "crate::vendors", "crate::transport", "crate::store"]),
 ];
 
-fn sources(below: &Path, found: &mut Vec<PathBuf>) {
+fn find_sources(below: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(below).expect("a folder of the sources") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            sources(&path, found);
+            find_sources(&path, found);
         } else if path.extension().is_some_and(|end| end == "rs") {
             found.push(path);
         }
@@ -31,7 +31,7 @@ fn sources(below: &Path, found: &mut Vec<PathBuf>) {
 fn rooms() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&root, &mut files);
+    find_sources(&root, &mut files);
     files
         .into_iter()
         .map(|path| {
@@ -48,7 +48,7 @@ fn without_comments(text: &str) -> String {
 }
 
 /// The rooms named by `crate::room` or `use crate::{room, …}`.
-fn named(code: &str) -> BTreeSet<String> {
+fn named_rooms(code: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
         // `pub(in crate::room)` and macros' `$crate::` name rooms all the same.
@@ -70,9 +70,9 @@ fn named(code: &str) -> BTreeSet<String> {
 fn a_room_names_only_rooms_to_its_left() {
     let mut wrong = Vec::new();
     for (room, path, code) in rooms() {
-        let Some(place) = STRATA.iter().position(|known| *known == room) else { continue };
-        for name in named(&code) {
-            let allowed = STRATA.iter().position(|known| *known == name).is_none_or(|other| other <= place)
+        let Some(position) = STRATA.iter().position(|known| *known == room) else { continue };
+        for name in named_rooms(&code) {
+            let allowed = STRATA.iter().position(|known| *known == name).is_none_or(|other| other <= position)
                 && (name != "sandbox" || room == "commands");
             if !allowed {
                 wrong.push(format!("{} names {name}", path.display()));
@@ -118,7 +118,7 @@ fn rooms_do_not_use_forbidden_libraries() {
 fn the_sandbox_shares_nothing_with_the_rest() {
     for (room, path, code) in rooms() {
         if room == "sandbox" {
-            let others: Vec<String> = named(&code).into_iter().filter(|name| name != "sandbox").collect();
+            let others: Vec<String> = named_rooms(&code).into_iter().filter(|name| name != "sandbox").collect();
             assert!(others.is_empty(), "{} names {others:?}", path.display());
         }
     }

@@ -5,8 +5,8 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
-use crate::support::watch::{bodies, calls, changes, until, warnings};
+use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, set_faults, key, sandbox, startexam, thinkexam};
+use crate::support::watch::{bodies, call_count, changes, wait_until, warnings};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const OTHER_TEST: &str = accounts::startexam::TESTS[1].0;
@@ -48,8 +48,8 @@ async fn think_exam(more: &str) -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-fn time(answer: &ApiResponse, pointer: &str) -> Timestamp {
-    answer.text(pointer).parse().unwrap_or_else(|_| panic!("no time at {pointer}: {answer:?}"))
+fn parse_time(response: &ApiResponse, pointer: &str) -> Timestamp {
+    response.text(pointer).parse().unwrap_or_else(|_| panic!("no time at {pointer}: {response:?}"))
 }
 
 #[tokio::test]
@@ -84,20 +84,20 @@ async fn a_booking_is_valid_for_thirty_days_unless_the_request_says_otherwise() 
         assert_eq!(gateway.post("/candidates", &person(id)).await.status, 201);
     }
     let before = Timestamp::now() - SignedDuration::from_secs(1);
-    let answer = gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), TEST)).await;
-    let (from, until) = (time(&answer, "/validFrom"), time(&answer, "/validUntil"));
-    assert!(before <= from && from <= Timestamp::now(), "{answer:?}");
+    let response = gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), TEST)).await;
+    let (from, until) = (parse_time(&response, "/validFrom"), parse_time(&response, "/validUntil"));
+    assert!(before <= from && from <= Timestamp::now(), "{response:?}");
     assert_eq!(until.duration_since(from), SignedDuration::from_hours(720));
-    assert_eq!(answer.text("/launch/expiresAt"), answer.text("/validUntil"));
-    let id = answer.text("/vendorRef/id");
-    assert_eq!(answer.text("/launch/url"), format!("https://go.startexam.com/mycenter#participant/{id}"));
+    assert_eq!(response.text("/launch/expiresAt"), response.text("/validUntil"));
+    let id = response.text("/vendorRef/id");
+    assert_eq!(response.text("/launch/url"), format!("https://go.startexam.com/mycenter#participant/{id}"));
 
     let mut dated = order(&json!({ "externalId": "e2" }), TEST);
     dated["validFrom"] = json!("2030-01-02T03:04:05+02:00");
     dated["validUntil"] = json!("2030-02-01T00:00:00Z");
     dated["proctoring"] = json!({ "enabled": false });
-    let answer = gateway.post("/assignments", &dated).await;
-    assert_eq!((answer.status, answer.text("/validFrom")), (201, "2030-01-02T01:04:05Z"), "{answer:?}");
+    let response = gateway.post("/assignments", &dated).await;
+    assert_eq!((response.status, response.text("/validFrom")), (201, "2030-01-02T01:04:05Z"), "{response:?}");
     let sent = bodies(sandbox.startexam(), "employees_participants").await;
     assert_eq!(
         (&sent[1]["validFrom"], &sent[1]["validTill"]),
@@ -127,8 +127,8 @@ async fn an_existing_booking_is_reused_duplicated_or_rejected_as_requested() {
     let refused = gateway.post("/assignments", &with(body.clone(), "ifExists", json!("fail"))).await;
     assert_eq!(refused.problem(), (409, "assignment_already_exists", "not_applied"));
     let request = gateway.request(Method::POST, "/assignments").header("prefer", "wait=0");
-    let hasty = request.json(&with(body.clone(), "ifExists", json!("fail"))).send().await;
-    assert_eq!(hasty.problem(), (409, "assignment_already_exists", "not_applied"));
+    let early = request.json(&with(body.clone(), "ifExists", json!("fail"))).send().await;
+    assert_eq!(early.problem(), (409, "assignment_already_exists", "not_applied"));
     let other = gateway.post("/assignments", &with(body.clone(), "ifExists", json!("create_new"))).await;
     assert_eq!(other.status, 201, "{other:?}");
     assert_ne!((other.text("/id"), other.text("/launch/url")), (first.text("/id"), first.text("/launch/url")));
@@ -177,7 +177,7 @@ async fn unsupported_capabilities_are_rejected_with_a_pointer_before_sending() {
     let body = with(order(&json!({ "externalId": "e1" }), "any"), "connection", json!("examtesting-main"));
     assert_eq!(gateway.post("/assignments", &body).await.problem(), (422, "capability_unsupported", "not_applied"));
     for port in [start, think, sandbox.examtesting()] {
-        assert_eq!(calls(port).await, 0);
+        assert_eq!(call_count(port).await, 0);
     }
 }
 
@@ -194,11 +194,11 @@ async fn unknown_references_are_rejected() {
         assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"), "{body}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer);
     }
-    assert_eq!(calls(sandbox.startexam()).await, 0);
+    assert_eq!(call_count(sandbox.startexam()).await, 0);
     // The vendor's own key is passed on; here the vendor does not know it either.
     let refused = gateway.post("/assignments", &order(&json!({ "externalId": "nobody" }), TEST)).await;
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
-    assert_eq!(calls(sandbox.startexam()).await, 1);
+    assert_eq!(call_count(sandbox.startexam()).await, 1);
     for candidate in [json!({}), json!({ "externalId": "a", "email": "a@example.com" }), json!("e1")] {
         let refused = gateway.post("/assignments", &order(&candidate, TEST)).await;
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{candidate}");
@@ -209,7 +209,7 @@ async fn unknown_references_are_rejected() {
     let (sandbox, gateway) = think_exam("").await;
     let refused = gateway.post("/assignments", &order(&json!({ "externalId": "nobody" }), "2415")).await;
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
-    assert_eq!(calls(sandbox.thinkexam()).await, 0);
+    assert_eq!(call_count(sandbox.thinkexam()).await, 0);
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn a_rejected_booking_can_be_made_immediately_afterwards() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     let body = order(&json!({ "externalId": "e1" }), TEST);
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
     let refused = gateway.post("/assignments", &body).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
     assert_eq!(gateway.get("/assignments?state=failed").await.body["items"].as_array().unwrap().len(), 1);
@@ -290,7 +290,7 @@ async fn a_previously_booked_person_is_assigned_whatever_the_vendor_responds() {
     for vendor in ["repeated", "left_out", "null"] {
         let sandbox = sandbox().await;
         let port = sandbox.startexam();
-        faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
+        set_faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
         let outside = Gateway::start(&startexam_with_catalogue(&sandbox, "")).await;
         for setting in ["unknown", vendor] {
             let more = format!("existing_registration = \"{setting}\"");
@@ -323,7 +323,7 @@ async fn a_previously_booked_person_is_assigned_whatever_the_vendor_responds() {
 async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
     let (sandbox, gateway) = start_exam("").await;
     let lost = json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] });
-    faults(sandbox.startexam(), lost.clone()).await;
+    set_faults(sandbox.startexam(), lost.clone()).await;
     let unclear = gateway.post("/candidates", &person("e1")).await;
     assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
     let resource = unclear.text("/resource").to_owned();
@@ -334,7 +334,7 @@ async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
     assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 2);
 
     // While it cannot be settled, nothing is booked.
-    faults(
+    set_faults(
         sandbox.startexam(),
         json!({ "faults": [
         { "name": "reset_before_effect", "operation": "employees", "times": null },
@@ -353,11 +353,11 @@ async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
 async fn identical_concurrent_bookings_book_once() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
     let body = order(&json!({ "externalId": "e1" }), TEST);
-    let answers = futures_util::future::join_all((0..32).map(|_| gateway.post("/assignments", &body))).await;
-    assert!(answers.iter().all(|answer| answer.body == answers[0].body), "{answers:?}");
-    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
+    let responses = futures_util::future::join_all((0..32).map(|_| gateway.post("/assignments", &body))).await;
+    assert!(responses.iter().all(|response| response.body == responses[0].body), "{responses:?}");
+    assert_eq!(responses.iter().filter(|response| response.status == 201).count(), 1);
     assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), 1);
 }
 
@@ -365,13 +365,13 @@ async fn identical_concurrent_bookings_book_once() {
 async fn a_booking_with_respond_async_completes_in_the_background() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 300 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 300 }] })).await;
     let body = order(&json!({ "externalId": "e1" }), TEST);
-    let answer =
+    let response =
         gateway.request(Method::POST, "/assignments").header("prefer", "respond-async").json(&body).send().await;
-    assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
-    let path = answer.header("location").expect("a location").to_owned();
-    let ended = until(&gateway, &path, |answer| answer.text("/state") != "pending").await;
+    assert_eq!((response.status, response.text("/state")), (202, "pending"), "{response:?}");
+    let path = response.header("location").expect("a location").to_owned();
+    let ended = wait_until(&gateway, &path, |response| response.text("/state") != "pending").await;
     assert_eq!(ended.text("/state"), "assigned");
     assert!(ended.text("/launch/url").starts_with("https://"));
 }
@@ -409,13 +409,13 @@ async fn assignments_are_listed_newest_first_with_filters_and_pages() {
             ids.push(booked.text("/id").to_owned());
         }
     }
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
     let failed =
         gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), accounts::startexam::TESTS[2].0)).await;
     assert_eq!(failed.status, 422);
-    let listed = |answer: &ApiResponse| -> Vec<String> {
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let items = answer.body["items"].as_array().unwrap().iter();
+    let listed = |response: &ApiResponse| -> Vec<String> {
+        assert_eq!(response.status, 200, "{response:?}");
+        let items = response.body["items"].as_array().unwrap().iter();
         items.map(|item| item["id"].as_str().unwrap().to_owned()).collect()
     };
     let newest_first: Vec<String> = ids.iter().rev().cloned().collect();

@@ -6,9 +6,9 @@ use jiff::SignedDuration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, faults, sandbox, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, client, set_faults, sandbox, startexam};
 use crate::support::machine::Machine;
-use crate::support::watch::{bodies, changes, until, wait_for_effect, wait_for_state};
+use crate::support::watch::{bodies, changes, wait_until, wait_for_effect, wait_for_state};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
@@ -51,7 +51,7 @@ async fn a_forward_clock_step_does_not_shorten_the_grace_period() {
     let port = sandbox.startexam();
     let late =
         json!({ "name": "delay_before_effect", "operation": "employees_participants", "delayMs": 5000, "times": 1 });
-    faults(port, json!({ "faults": [late] })).await;
+    set_faults(port, json!({ "faults": [late] })).await;
     let lost = gateway.post("/assignments", &booking("emp-a", "reuse")).await;
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
     machine.set_clock_ahead(SignedDuration::from_hours(1));
@@ -69,10 +69,10 @@ async fn a_write_that_falls_due_while_the_clock_is_ahead_is_not_abandoned() {
         json!({ "name": "reset_before_effect", "operation": "employees", "times": 1 }),
         json!({ "name": "unavailable", "operation": "employees" }),
     );
-    faults(port, json!({ "faults": [lost, down] })).await;
+    set_faults(port, json!({ "faults": [lost, down] })).await;
     let before = bodies(port, "employees").await.len();
-    let answer = gateway.post("/candidates", &person("emp-b")).await;
-    assert_eq!(answer.text("/outcome"), "unknown", "{answer:?}");
+    let response = gateway.post("/candidates", &person("emp-b")).await;
+    assert_eq!(response.text("/outcome"), "unknown", "{response:?}");
     machine.set_clock_ahead(SignedDuration::from_hours(25));
     let began = std::time::Instant::now();
     while bodies(port, "employees").await.len() < before + 2 {
@@ -80,8 +80,8 @@ async fn a_write_that_falls_due_while_the_clock_is_ahead_is_not_abandoned() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     machine.set_clock_ahead(SignedDuration::ZERO);
-    faults(port, json!({ "faults": [] })).await;
-    let settled = wait_for_state(&gateway, answer.text("/resource"), "registered").await;
+    set_faults(port, json!({ "faults": [] })).await;
+    let settled = wait_for_state(&gateway, response.text("/resource"), "registered").await;
     assert_eq!(settled.text("/outcome"), "applied");
     assert_eq!(changes(port, "employees", "created").await, ["emp-a", "emp-b"]);
 }
@@ -103,7 +103,7 @@ async fn no_clock_step_loses_an_idempotency_key_or_an_operation() {
         let again = under(&gateway, "book-1", "/assignments", &body).await;
         assert_eq!((again.status, &again.body), (201, &first.body), "{hours} h: {again:?}");
         assert_eq!(again.header("idempotent-replayed"), Some("true"), "{hours} h");
-        let read = until(&gateway, &operation, |told| told.status != 503).await;
+        let read = wait_until(&gateway, &operation, |response| response.status != 503).await;
         assert_eq!((read.status, read.text("/state")), (200, "completed"), "{hours} h: {read:?}");
         let again = under(&gateway, "bulk-1", "/candidates/bulk", &items).await;
         assert_eq!((again.status, again.text("/operation")), (207, bulk.text("/operation")), "{hours} h: {again:?}");

@@ -9,10 +9,10 @@ use examgate::sandbox::{Sandbox, accounts};
 use examgate::service::Gateway as Dispatch;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, effects, sandbox, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, read_effects, sandbox, sandbox_connections};
 
 /// What a journey needs to know of a vendor, apart from what it declares.
-struct Traveller {
+struct VendorFixture {
     connection: &'static str,
     port: fn(&Sandbox) -> SocketAddr,
     candidate: fn(usize) -> Value,
@@ -21,11 +21,11 @@ struct Traveller {
     change: (&'static str, &'static str),
 }
 
-fn travellers() -> BTreeMap<&'static str, Traveller> {
+fn vendor_fixtures() -> BTreeMap<&'static str, VendorFixture> {
     BTreeMap::from([
         (
             "startexam",
-            Traveller {
+            VendorFixture {
                 connection: "startexam-main",
                 port: Sandbox::startexam,
                 candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
@@ -35,7 +35,7 @@ fn travellers() -> BTreeMap<&'static str, Traveller> {
         ),
         (
             "thinkexam",
-            Traveller {
+            VendorFixture {
                 connection: "thinkexam-main",
                 port: Sandbox::thinkexam,
                 candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
@@ -45,7 +45,7 @@ fn travellers() -> BTreeMap<&'static str, Traveller> {
         ),
         (
             "examtesting",
-            Traveller {
+            VendorFixture {
                 connection: "examtesting-main",
                 port: Sandbox::examtesting,
                 candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
@@ -70,15 +70,15 @@ async fn start() -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn calls(sandbox: &Sandbox, traveller: &Traveller) -> usize {
-    effects((traveller.port)(sandbox)).await["calls"].as_array().map_or(0, Vec::len)
+async fn call_count(sandbox: &Sandbox, fixture: &VendorFixture) -> usize {
+    read_effects((fixture.port)(sandbox)).await["calls"].as_array().map_or(0, Vec::len)
 }
 
-async fn attempt(gateway: &Gateway, traveller: &Traveller, operation: WriteKind, candidate: &str) -> ApiResponse {
-    let Traveller { connection, assessment, change, .. } = traveller;
+async fn attempt(gateway: &Gateway, fixture: &VendorFixture, operation: WriteKind, candidate: &str) -> ApiResponse {
+    let VendorFixture { connection, assessment, change, .. } = fixture;
     match operation {
         WriteKind::CandidatesCreate => {
-            gateway.post("/candidates", &with_connection((traveller.candidate)(2), connection)).await
+            gateway.post("/candidates", &with_connection((fixture.candidate)(2), connection)).await
         }
         WriteKind::CandidatesUpdate => {
             gateway.patch(&format!("/candidates/{candidate}"), &json!({ change.0: change.1 })).await
@@ -113,34 +113,34 @@ fn expected_success(operation: WriteKind) -> u16 {
 #[tokio::test]
 async fn declared_operations_work_and_others_never_reach_the_vendor() {
     let (sandbox, gateway) = start().await;
-    let travellers = travellers();
+    let vendor_fixtures = vendor_fixtures();
     for descriptor in Dispatch::descriptors() {
         let VendorDescriptor { kind, .. } = descriptor;
-        let traveller = travellers.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
-        let first = gateway.post("/candidates", &with_connection((traveller.candidate)(1), traveller.connection)).await;
+        let fixture = vendor_fixtures.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
+        let first = gateway.post("/candidates", &with_connection((fixture.candidate)(1), fixture.connection)).await;
         assert_eq!(first.status, 201, "{kind}: {first:?}");
         // Deleting comes last: the others need the candidate. Cancelling books first, which by then is a reuse.
         let mut operations = WriteKind::ALL;
         operations.sort_by_key(|operation| *operation == WriteKind::CandidatesDelete);
         for operation in operations {
-            let before = calls(&sandbox, traveller).await;
-            let answer = attempt(&gateway, traveller, operation, first.text("/id")).await;
-            let after = calls(&sandbox, traveller).await;
-            let what = format!("{kind} {}: {answer:?}", operation.as_str());
+            let before = call_count(&sandbox, fixture).await;
+            let response = attempt(&gateway, fixture, operation, first.text("/id")).await;
+            let after = call_count(&sandbox, fixture).await;
+            let what = format!("{kind} {}: {response:?}", operation.as_str());
             let declared = descriptor.capability(operation);
             assert_eq!(declared.kind, operation, "{kind} declares its capabilities out of order");
             if declared.supported {
-                assert_eq!(answer.status, expected_success(operation), "{what}");
+                assert_eq!(response.status, expected_success(operation), "{what}");
                 assert!(after > before, "{what}: nothing reached the vendor");
             } else if operation == WriteKind::CandidatesDelete {
                 // The local record goes all the same; only the vendor is left alone.
-                assert_eq!((answer.status, after), (204, before), "{what}");
+                assert_eq!((response.status, after), (204, before), "{what}");
             } else if operation == WriteKind::AssignmentsCancel
                 && !descriptor.capability(WriteKind::AssignmentsCreate).supported
             {
                 assert_eq!(after, before, "{what}");
             } else {
-                assert_eq!(answer.problem(), (422, "capability_unsupported", "not_applied"), "{what}");
+                assert_eq!(response.problem(), (422, "capability_unsupported", "not_applied"), "{what}");
                 assert_eq!(after, before, "{what}: something reached the vendor");
             }
         }
@@ -166,8 +166,8 @@ async fn every_vendor_description_names_every_write_kind() {
 #[tokio::test]
 async fn vendor_requirements_are_reported_together_with_malformed_fields() {
     let (_sandbox, gateway) = start().await;
-    let pointers = |answer: &ApiResponse| {
-        let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();
+    let pointers = |response: &ApiResponse| {
+        let errors = response.body["errors"].as_array().cloned().unwrap_or_default();
         let mut pointers: Vec<String> =
             errors.iter().filter_map(|error| Some(error["pointer"].as_str()?.to_owned())).collect();
         pointers.sort();
@@ -175,15 +175,15 @@ async fn vendor_requirements_are_reported_together_with_malformed_fields() {
     };
     let person =
         json!({ "connection": "startexam-main", "email": "nobody", "name": { "givenName": 7 }, "nickname": "x" });
-    let answer = gateway.post("/candidates", &person).await;
-    assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"));
-    assert_eq!(pointers(&answer), ["/email", "/externalId", "/name/givenName", "/nickname"], "{answer:?}");
+    let response = gateway.post("/candidates", &person).await;
+    assert_eq!(response.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(pointers(&response), ["/email", "/externalId", "/name/givenName", "/nickname"], "{response:?}");
 
     let order = json!({
         "connection": "startexam-main", "candidate": { "externalId": "c1" }, "assessment": accounts::startexam::TESTS[0].0,
         "notify": "vendor_email", "passwordless": true, "validUntil": "tomorrow",
     });
-    let answer = gateway.post("/assignments", &order).await;
-    assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"));
-    assert_eq!(pointers(&answer), ["/notify", "/passwordless", "/validUntil"], "{answer:?}");
+    let response = gateway.post("/assignments", &order).await;
+    assert_eq!(response.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(pointers(&response), ["/notify", "/passwordless", "/validUntil"], "{response:?}");
 }

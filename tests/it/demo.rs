@@ -107,31 +107,31 @@ fn a_port_in_use_is_reported_with_an_alternative() {
 }
 
 /// A demonstration left running, ended with the test.
-struct Left {
+struct RunningDemo {
     child: Child,
     stdout: String,
 }
 
-impl Left {
-    fn running() -> Self {
+impl RunningDemo {
+    fn start() -> Self {
         let mut child = demo(&["--port", "0"]).stdout(Stdio::piped()).spawn().expect("the program runs");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut left = Self { child, stdout: String::new() };
-        while !left.stdout.contains("Serving until") {
-            let read = lines.read_line(&mut left.stdout).expect("text");
-            assert!(read > 0, "ended too early:\n{}", left.stdout);
+        let mut demo = Self { child, stdout: String::new() };
+        while !demo.stdout.contains("Serving until") {
+            let read = lines.read_line(&mut demo.stdout).expect("text");
+            assert!(read > 0, "ended too early:\n{}", demo.stdout);
         }
-        left
+        demo
     }
 
-    fn terminated(mut self) -> Option<i32> {
+    fn terminate(mut self) -> Option<i32> {
         let kill = format!("kill -TERM {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
         self.child.wait().expect("an end").code()
     }
 }
 
-impl Drop for Left {
+impl Drop for RunningDemo {
     fn drop(&mut self) {
         // Already over when the test went well.
         drop(self.child.kill());
@@ -141,12 +141,12 @@ impl Drop for Left {
 
 #[tokio::test]
 async fn the_printed_curl_commands_work_and_a_signal_stops_the_demo_cleanly() {
-    let left = Left::running();
-    let lines = curl_lines(&left.stdout);
-    let [register, assign, list] = lines[..] else { panic!("{}", left.stdout) };
+    let demo = RunningDemo::start();
+    let lines = curl_lines(&demo.stdout);
+    let [register, assign, list] = lines[..] else { panic!("{}", demo.stdout) };
     for status in [201, 200] {
-        let (answered, candidate) = curl(register).await;
-        assert_eq!((answered, candidate["state"].as_str()), (status, Some("registered")), "{candidate}");
+        let (returned, candidate) = curl(register).await;
+        assert_eq!((returned, candidate["state"].as_str()), (status, Some("registered")), "{candidate}");
     }
     let (status, assignment) = curl(assign).await;
     assert_eq!((status, assignment["state"].as_str()), (201, Some("assigned")), "{assignment}");
@@ -154,5 +154,5 @@ async fn the_printed_curl_commands_work_and_a_signal_stops_the_demo_cleanly() {
     assert_eq!((status, page["items"].as_array().map(Vec::len)), (200, Some(3)), "{page}");
     let (status, problem) = curl(&register.replace("egk_", "egk_x")).await;
     assert_eq!((status, problem["code"].as_str()), (401, Some("unauthenticated")), "{problem}");
-    assert_eq!(left.terminated(), Some(0));
+    assert_eq!(demo.terminate(), Some(0));
 }

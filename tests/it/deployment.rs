@@ -51,10 +51,10 @@ fn dashboards_and_alerts_use_only_existing_metrics() {
         "deploy/kubernetes/autoscaling/horizontalpodautoscaler.yaml",
         "docs/DEPLOYMENT.md",
     ] {
-        let asked = all(r"\b(examgate_[a-z_]+)", &read(file));
-        assert!(!asked.is_empty(), "{file}");
-        let strange: BTreeSet<_> = asked.iter().filter(|name| !exists(name)).collect();
-        assert!(strange.is_empty(), "{file}: {strange:?}");
+        let used = all(r"\b(examgate_[a-z_]+)", &read(file));
+        assert!(!used.is_empty(), "{file}");
+        let unknown: BTreeSet<_> = used.iter().filter(|name| !exists(name)).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
     }
 }
 
@@ -75,9 +75,9 @@ fn check(text: &str, variables: &BTreeMap<String, String>) -> Output {
 }
 
 /// The configuration was read without a fault; that nobody is reached from here is none.
-fn accepted(output: &Output) {
-    let (told, faults) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(told.starts_with("configuration: ok\n") && output.status.code() != Some(2), "{told}{faults}");
+fn assert_accepted(output: &Output) {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.starts_with("configuration: ok\n") && output.status.code() != Some(2), "{stdout}{stderr}");
 }
 
 /// The variables of the compose file whose names match.
@@ -101,7 +101,7 @@ fn secrets(files: impl IntoIterator<Item = (String, String)>) -> TempDir {
 
 #[test]
 fn the_configuration_of_the_compose_file_is_accepted() {
-    accepted(&check(&read("deploy/compose/examgate.toml"), &compose_variables("[A-Z]+_SECRET")));
+    assert_accepted(&check(&read("deploy/compose/examgate.toml"), &compose_variables("[A-Z]+_SECRET")));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_configuration_of_the_replicas_in_the_compose_file_is_accepted() {
     for value in variables.values_mut() {
         *value = value.replace("/run/secrets", &folder.path().display().to_string());
     }
-    accepted(&check(&read("deploy/compose/examgate.toml"), &variables));
+    assert_accepted(&check(&read("deploy/compose/examgate.toml"), &variables));
 }
 
 #[test]
@@ -140,9 +140,9 @@ fn the_kubernetes_configuration_is_accepted_with_its_secret_files() {
         };
         (name, value)
     }));
-    let place = one(r"mountPath: (/run/secrets\S*)", &read("deploy/kubernetes/deployment.yaml"));
-    let text = read("deploy/kubernetes/examgate.toml").replace(&place, &folder.path().display().to_string());
-    accepted(&check(&text, &BTreeMap::new()));
+    let mount_path = one(r"mountPath: (/run/secrets\S*)", &read("deploy/kubernetes/deployment.yaml"));
+    let text = read("deploy/kubernetes/examgate.toml").replace(&mount_path, &folder.path().display().to_string());
+    assert_accepted(&check(&text, &BTreeMap::new()));
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn nginx_matches_the_path_limits_and_timeouts_of_the_gateway() {
     let limits = ["body_limit", "bulk_body_limit"].map(|key| one(&format!("(?m)^{key} = \"([0-9]+)MiB\""), &default));
     assert_eq!(sizes, limits);
     let longest = number(r#"(?m)^request_timeout = "([0-9]+)s""#, &default);
-    let kept = number(r#"(?m)^keep_alive = "([0-9]+)s""#, &default);
-    assert!(number(r"(?m)^ +keepalive_timeout ([0-9]+)s;", &nginx) < kept, "nginx has to be the one that closes");
+    let keep_alive = number(r#"(?m)^keep_alive = "([0-9]+)s""#, &default);
+    assert!(number(r"(?m)^ +keepalive_timeout ([0-9]+)s;", &nginx) < keep_alive, "nginx has to be the one that closes");
     assert!(number("proxy_read_timeout ([0-9]+)s;", &nginx) > longest);
     assert!(!nginx.lines().any(|line| line.contains("proxy_next_upstream") && line.contains("non_idempotent")));
 }

@@ -6,25 +6,25 @@ use std::process::Stdio;
 use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, client, effects, examtesting, faults, sandbox, sandbox_connections, startexam};
+use crate::support::gateway::{Gateway, client, read_effects, examtesting, set_faults, sandbox, sandbox_connections, startexam};
 use crate::support::vendor::{Stub, build_response};
 
-async fn checked(gateway: &Gateway, connection: &str) -> Value {
-    let answer = gateway.post(&format!("/connections/{connection}/check"), &json!({})).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    answer.body
+async fn check_connection(gateway: &Gateway, connection: &str) -> Value {
+    let response = gateway.post(&format!("/connections/{connection}/check"), &json!({})).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    response.body
 }
 
 /// The results of the steps, in order: address, reachability, tls, clock, credentials.
 fn results(body: &Value) -> Vec<&str> {
-    let steps: Vec<&str> = told(body, "check");
+    let steps: Vec<&str> = check_fields(body, "check");
     assert_eq!(steps, ["address", "reachability", "tls", "clock", "credentials"]);
-    told(body, "result")
+    check_fields(body, "result")
 }
 
-fn told<'a>(body: &'a Value, member: &str) -> Vec<&'a str> {
+fn check_fields<'a>(body: &'a Value, field: &str) -> Vec<&'a str> {
     let checks = body["checks"].as_array().expect("a list of checks");
-    checks.iter().map(|check| check[member].as_str().unwrap_or_default()).collect()
+    checks.iter().map(|check| check[field].as_str().unwrap_or_default()).collect()
 }
 
 #[tokio::test]
@@ -36,10 +36,10 @@ async fn a_healthy_vendor_is_reported_as_healthy_without_side_effects() {
         ("thinkexam-main", sandbox.thinkexam(), "ok", "ok"),
         ("examtesting-main", sandbox.examtesting(), "unchecked", "unchecked"),
     ] {
-        let found = checked(&gateway, connection).await;
+        let found = check_connection(&gateway, connection).await;
         assert_eq!(results(&found), ["ok", "ok", "unchecked", "ok", credentials], "{found}");
         assert_eq!((&found["status"], &found["circuit"]), (&json!(status), &json!("closed")));
-        assert_eq!(effects(port).await["effects"], json!([]), "{connection}");
+        assert_eq!(read_effects(port).await["effects"], json!([]), "{connection}");
     }
     let seen = gateway.get("/connections/startexam-main").await;
     assert_eq!(seen.body["clockAheadSeconds"], 0, "learned from the answers' Date: {}", seen.body);
@@ -54,13 +54,13 @@ async fn an_unreachable_vendor_is_distinguished_from_an_unresponsive_one() {
     let mute = startexam(&silent, "timeout = \"300ms\"").replace("startexam-main", "mute");
     let gateway = Gateway::start(&(nobody + &unknown + &mute)).await;
 
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found), ["ok", "fault", "unchecked", "unchecked", "unchecked"], "{found}");
     assert_eq!(found["status"], "degraded");
-    let found = checked(&gateway, "examtesting-main").await;
+    let found = check_connection(&gateway, "examtesting-main").await;
     assert_eq!(results(&found), ["fault", "unchecked", "unchecked", "unchecked", "unchecked"], "{found}");
-    assert!(told(&found, "advice")[0].contains("base_url"), "{found}");
-    let found = checked(&gateway, "mute").await;
+    assert!(check_fields(&found, "advice")[0].contains("base_url"), "{found}");
+    let found = check_connection(&gateway, "mute").await;
     assert_eq!(results(&found), ["ok", "ok", "unchecked", "unchecked", "unchecked"], "{found}");
 }
 
@@ -69,30 +69,30 @@ async fn wrong_credentials_are_reported_with_advice() {
     let sandbox = sandbox().await;
     let wrong = startexam(&format!("http://{}", sandbox.startexam()), "").replace(accounts::startexam::SECRET, "wrong");
     let gateway = Gateway::start(&wrong).await;
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found), ["ok", "ok", "unchecked", "ok", "fault"], "{found}");
     assert_eq!(found["status"], "credentials_invalid");
-    assert!(!told(&found, "advice")[4].is_empty());
+    assert!(!check_fields(&found, "advice")[4].is_empty());
 }
 
 #[tokio::test]
 async fn excessive_clock_skew_is_measured_and_reported() {
     let vendor = Stub::start(|_| {
-        let mut answer = build_response(404, "text/plain", String::new());
+        let mut response = build_response(404, "text/plain", String::new());
         let late = std::time::SystemTime::now() + std::time::Duration::from_secs(1_000);
-        answer.headers_mut().insert("date", httpdate::fmt_http_date(late).parse().expect("a header value"));
-        answer
+        response.headers_mut().insert("date", httpdate::fmt_http_date(late).parse().expect("a header value"));
+        response
     })
     .await;
     let other = examtesting(&vendor.url(), "");
     let gateway = Gateway::start(&(startexam(&vendor.url(), "") + &other)).await;
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found)[3], "fault", "{found}");
-    let detail = told(&found, "detail")[3].to_owned();
+    let detail = check_fields(&found, "detail")[3].to_owned();
     assert!(detail.contains("behind") && (detail.contains("1000 s") || detail.contains("999 s")), "{detail}");
-    assert!(told(&found, "advice")[3].contains("NTP"));
+    assert!(check_fields(&found, "advice")[3].contains("NTP"));
     // Its calls carry no time, so there it is no fault.
-    assert_eq!(results(&checked(&gateway, "examtesting-main").await)[3], "ok");
+    assert_eq!(results(&check_connection(&gateway, "examtesting-main").await)[3], "ok");
 }
 
 #[tokio::test]
@@ -100,10 +100,10 @@ async fn an_open_circuit_does_not_prevent_a_check() {
     let sandbox = sandbox().await;
     let more = "breaker = { failures = 1, cooldown = \"1h\" }";
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "server_error", "times": 1 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "server_error", "times": 1 }] })).await;
     let person = json!({ "externalId": "1", "email": "a@example.org", "name": { "givenName": "A" } });
     assert_eq!(gateway.post("/candidates", &person).await.problem().1, "vendor_internal_error");
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found)[..4], ["ok", "ok", "unchecked", "ok"], "the vendor is back: {found}");
     assert_eq!((&found["status"], &found["circuit"]), (&json!("circuit_open"), &json!("open")));
 }
@@ -113,8 +113,8 @@ async fn tls_is_checked_for_https_addresses() {
     // Plain text where TLS is spoken, as behind a wrong port.
     let vendor = Stub::start(|_| build_response(200, "text/plain", String::new())).await;
     let gateway = Gateway::start(&startexam(&format!("https://{}", vendor.address), "")).await;
-    let found = checked(&gateway, "startexam-main").await;
-    let (found_results, details) = (results(&found), told(&found, "detail"));
+    let found = check_connection(&gateway, "startexam-main").await;
+    let (found_results, details) = (results(&found), check_fields(&found, "detail"));
     assert_eq!(found_results[..2], ["ok", "ok"]);
     assert_ne!(found_results[2], "ok", "{details:?}");
     assert_eq!(found_results[4], "unchecked");
@@ -125,8 +125,8 @@ async fn the_check_command_reports_the_same_and_sets_its_exit_code() {
     let sandbox = sandbox().await;
     let folder = tempfile::tempdir().expect("a folder");
     let run = async |connections: &str| {
-        let place = folder.path().display();
-        let store = format!("[store]\nurl = \"sqlite:{place}/s.db\"\nencryption_key = \"file:{place}/s.key\"\n");
+        let path = folder.path().display();
+        let store = format!("[store]\nurl = \"sqlite:{path}/s.db\"\nencryption_key = \"file:{path}/s.key\"\n");
         std::fs::write(folder.path().join("examgate.toml"), store + &client("lms", "", "[\"*\"]") + connections)
             .expect("a configuration");
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_examgate"))

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 use crate::support::collector::Collector;
 use crate::support::gateway::{
-    ApiResponse, Gateway, client, examtesting, faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
+    ApiResponse, Gateway, client, examtesting, set_faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
 };
 use crate::support::postgres::Server;
 use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
@@ -45,7 +45,7 @@ const EXAMTESTING_PASS: &str = "SeMark exam+pass/%=";
 /// In every vendor secret of the scripted vendor.
 const SECRET: &str = "SeMark";
 /// In what the vendors hand out: signatures and sign-in tokens.
-const HANDED_OUT: &str = "HoMark";
+const ISSUED: &str = "HoMark";
 
 fn person(connection: &str, number: usize) -> Value {
     json!({
@@ -59,15 +59,15 @@ fn person(connection: &str, number: usize) -> Value {
 }
 
 /// The person as the vendor of this connection takes it.
-fn fitting(connection: &str, number: usize) -> Value {
+fn person_for_vendor(connection: &str, number: usize) -> Value {
     let mut person = person(connection, number);
-    let members = person.as_object_mut().expect("an object");
+    let fields = person.as_object_mut().expect("an object");
     if connection == "startexam-main" {
-        members.remove("custom");
-        members.remove("password");
+        fields.remove("custom");
+        fields.remove("password");
     }
     if connection == "examtesting-main" {
-        members.remove("custom");
+        fields.remove("custom");
     }
     person
 }
@@ -79,65 +79,65 @@ fn assessment(connection: &str) -> &'static str {
 }
 
 /// Everything a caller can do with people numbered from `first` on, and what was answered.
-async fn everything(gateway: &Gateway, first: usize) -> Vec<ApiResponse> {
-    let mut answers = Vec::new();
+async fn send_everything(gateway: &Gateway, first: usize) -> Vec<ApiResponse> {
+    let mut responses = Vec::new();
     for connection in CONNECTIONS {
         let created = gateway
             .request(Method::POST, "/candidates")
             .header("idempotency-key", &format!("{connection}-{first}"))
-            .json(&fitting(connection, first))
+            .json(&person_for_vendor(connection, first))
             .send()
             .await;
         let id = created.text("/id").to_owned();
         let id = if id.is_empty() { created.text("/resource").replace("/candidates/", "") } else { id };
-        answers.push(created);
-        let mut generated = fitting(connection, first + 1);
+        responses.push(created);
+        let mut generated = person_for_vendor(connection, first + 1);
         generated.as_object_mut().expect("an object").remove("password");
-        answers.push(gateway.post("/candidates", &generated).await);
+        responses.push(gateway.post("/candidates", &generated).await);
         if !id.is_empty() {
-            answers.push(gateway.get(&format!("/candidates/{id}")).await);
+            responses.push(gateway.get(&format!("/candidates/{id}")).await);
             let patch = json!({ "name": { "familyName": format!("New{PERSONAL}") } });
-            answers.push(gateway.patch(&format!("/candidates/{id}"), &patch).await);
+            responses.push(gateway.patch(&format!("/candidates/{id}"), &patch).await);
             let order = json!({ "connection": connection, "candidate": { "id": id }, "assessment": assessment(connection),
                                 "reference": format!("order-{PERSONAL}") });
             let booked = gateway.post("/assignments", &order).await;
             let booking = booked.text("/id").to_owned();
-            answers.push(booked);
-            answers.push(gateway.get(&format!("/assignments/{booking}")).await);
-            answers.push(gateway.delete(&format!("/assignments/{booking}")).await);
+            responses.push(booked);
+            responses.push(gateway.get(&format!("/assignments/{booking}")).await);
+            responses.push(gateway.delete(&format!("/assignments/{booking}")).await);
         }
         let search = json!({ "connection": connection, "email": format!("{PERSONAL}.{first}@example.com") });
-        answers.push(gateway.post("/candidates/search", &search).await);
+        responses.push(gateway.post("/candidates/search", &search).await);
         let query = format!("/candidates?connection={connection}&externalId=id-{PERSONAL}-{first}");
-        answers.push(gateway.get(&query).await);
-        let rows = [fitting(connection, first + 2), fitting(connection, first + 3), json!({ "emial": PERSONAL })];
+        responses.push(gateway.get(&query).await);
+        let rows = [person_for_vendor(connection, first + 2), person_for_vendor(connection, first + 3), json!({ "emial": PERSONAL })];
         let bulk = json!({ "connection": connection, "items": rows });
-        answers.push(gateway.post("/candidates/bulk", &bulk).await);
-        answers.push(gateway.post(&format!("/connections/{connection}/check"), &json!({})).await);
+        responses.push(gateway.post("/candidates/bulk", &bulk).await);
+        responses.push(gateway.post(&format!("/connections/{connection}/check"), &json!({})).await);
         if !id.is_empty() {
-            answers.push(gateway.delete(&format!("/candidates/{id}")).await);
+            responses.push(gateway.delete(&format!("/candidates/{id}")).await);
         }
     }
     let employees =
         json!({ "connection": "startexam-main", "scope": "all", "register": [format!("id-{PERSONAL}-{}", first + 1)] });
-    answers.push(gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &employees).await);
+    responses.push(gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &employees).await);
     for wrong in [json!({ "email": PERSONAL, "password": [PASSWORD] }), json!({ "password": { (PASSWORD): 1 } })] {
-        answers.push(gateway.post("/candidates", &wrong).await);
+        responses.push(gateway.post("/candidates", &wrong).await);
     }
     let malformed = format!("{{\"email\":\"{PERSONAL}@example.com\",\"password\":\"{PASSWORD}\" {PASSWORD}");
-    answers.push(gateway.request(Method::POST, "/candidates").body("application/json", malformed).send().await);
-    answers.push(gateway.request_as("egk_KeyMark-wrong", Method::GET, "/vendors").send().await);
-    answers.push(gateway.anonymous(Method::GET, "/vendors").header("x-api-key", "egk_KeyMark-wrong").send().await);
-    answers.push(gateway.get(&format!("/nothing/{PERSONAL}?email={PERSONAL}")).await);
+    responses.push(gateway.request(Method::POST, "/candidates").body("application/json", malformed).send().await);
+    responses.push(gateway.request_as("egk_KeyMark-wrong", Method::GET, "/vendors").send().await);
+    responses.push(gateway.anonymous(Method::GET, "/vendors").header("x-api-key", "egk_KeyMark-wrong").send().await);
+    responses.push(gateway.get(&format!("/nothing/{PERSONAL}?email={PERSONAL}")).await);
     for path in ["/connections", "/vendors", "/assignments"] {
-        answers.push(gateway.get(path).await);
+        responses.push(gateway.get(path).await);
     }
-    over_http_2(gateway).await;
-    answers
+    send_over_http_2(gateway).await;
+    responses
 }
 
 /// The same words in the headers and path of HTTP/2, whose library writes logs of its own.
-async fn over_http_2(gateway: &Gateway) {
+async fn send_over_http_2(gateway: &Gateway) {
     let stream = TcpStream::connect(gateway.address).await.expect("a connection");
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
@@ -164,7 +164,7 @@ fn assert_absent(what: &str, text: &str, words: &[&str]) {
 }
 
 /// Every file below the folder but the key and the configuration.
-fn stored(folder: &Path) -> Vec<(String, String)> {
+fn store_files(folder: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let data =
         entries.filter(|path| path.is_file() && !path.ends_with("store.key") && !path.ends_with("examgate.toml"));
@@ -176,7 +176,7 @@ fn stored(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// A gateway that says all it can say, to everybody who may listen.
-async fn loud(connections: &str) -> (Gateway, Collector) {
+async fn start_verbose(connections: &str) -> (Gateway, Collector) {
     let collector = Collector::start().await;
     let endpoint = collector.0.url();
     let environment = [
@@ -188,7 +188,7 @@ async fn loud(connections: &str) -> (Gateway, Collector) {
 }
 
 /// Everything operators are shown while it runs: figures and exchanges.
-async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
+async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
     let admin = gateway.admin_address().await;
     let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
     let mut shown = vec![("/metrics", metrics.text().await.expect("text"))];
@@ -214,7 +214,7 @@ async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
 }
 
 /// What a text says behind its escapes.
-fn plainly(text: &str) -> String {
+fn decode_all(text: &str) -> String {
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
     let decoded = String::from_utf8_lossy(&bytes).into_owned();
     let escapes = regex::Regex::new(r"&#(\d+);|\\+u([0-9a-f]{4})").expect("an expression");
@@ -232,32 +232,32 @@ fn plainly(text: &str) -> String {
 }
 
 /// Searches what was answered.
-fn search_answers(answers: &[ApiResponse], secrets: &[&str]) {
-    for answer in answers.iter().filter(|answer| answer.status >= 400) {
-        assert_absent("a problem", &answer.body.to_string(), secrets);
-        assert_absent("a problem", &answer.body.to_string(), &[PASSWORD]);
-        assert_absent("a header", &format!("{:?}", answer.headers), &[secrets, &[PASSWORD, PERSONAL]].concat());
-        let message = answer.text("/vendor/message");
+fn search_responses(responses: &[ApiResponse], secrets: &[&str]) {
+    for response in responses.iter().filter(|response| response.status >= 400) {
+        assert_absent("a problem", &response.body.to_string(), secrets);
+        assert_absent("a problem", &response.body.to_string(), &[PASSWORD]);
+        assert_absent("a header", &format!("{:?}", response.headers), &[secrets, &[PASSWORD, PERSONAL]].concat());
+        let message = response.text("/vendor/message");
         assert!(message.chars().count() <= 300 && !message.chars().any(char::is_control), "{message:?}");
     }
-    for answer in answers {
-        assert_absent("an answer", &answer.body.to_string(), &[secrets, &[PASSWORD]].concat());
+    for response in responses {
+        assert_absent("an answer", &response.body.to_string(), &[secrets, &[PASSWORD]].concat());
     }
 }
 
 /// Searches everything the process shows operators and leaves behind.
-async fn search((mut gateway, collector): (Gateway, Collector), answers: &[ApiResponse], secrets: &[&str]) {
-    let shown = shown(&mut gateway).await;
+async fn search((mut gateway, collector): (Gateway, Collector), responses: &[ApiResponse], secrets: &[&str]) {
+    let shown = operator_views(&mut gateway).await;
     let (folder, log) = gateway.finish().await;
-    let files = stored(folder.path());
+    let files = store_files(folder.path());
     assert!(files.iter().any(|(name, _)| name.ends_with("store.db")), "there is a store to search");
     let generated: Vec<&str> =
-        answers.iter().map(|answer| answer.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
+        responses.iter().map(|response| response.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
     let client_key = key("lms");
     let known = [PASSWORD, PERSONAL, PHONE, DIGITS, "KeyMark", &client_key, "go.startexam.com"];
     let private = [secrets, &known, &generated].concat();
     for (what, text) in &shown {
-        assert_absent(what, &plainly(text), &private);
+        assert_absent(what, &decode_all(text), &private);
     }
     assert!(collector.spans().len() > 20, "there are spans to search");
     for sent in collector.0.seen() {
@@ -295,28 +295,28 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     let connections =
         sandbox_connections(&sandbox, "timeout = \"1s\"\nbreaker = { failures = 1000, cooldown = \"1s\" }");
     let connections = connections.replacen("timeout", &format!("{FIELDS}\ntimeout"), 1);
-    let (mut gateway, collector) = loud(&connections).await;
-    let mut answers = everything(&gateway, 0).await;
-    let created = answers.iter().filter(|answer| answer.status == 201).count();
-    assert!(created >= 7, "{created} of {answers:?}");
-    assert!(answers.iter().any(|answer| !answer.text("/initialPassword").is_empty()), "a password was made up");
+    let (mut gateway, collector) = start_verbose(&connections).await;
+    let mut responses = send_everything(&gateway, 0).await;
+    let created = responses.iter().filter(|response| response.status == 201).count();
+    assert!(created >= 7, "{created} of {responses:?}");
+    assert!(responses.iter().any(|response| !response.text("/initialPassword").is_empty()), "a password was made up");
     let links: Vec<String> =
-        answers.iter().map(|answer| answer.text("/launch/url").to_owned()).filter(|url| !url.is_empty()).collect();
+        responses.iter().map(|response| response.text("/launch/url").to_owned()).filter(|url| !url.is_empty()).collect();
     assert!(!links.is_empty(), "a launch link was answered");
     let ports = [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()];
     for (number, fault) in
         ["reset_after_effect", "control_characters", "garbage", "truncated_body"].into_iter().enumerate()
     {
         for port in ports {
-            faults(port, json!({ "faults": [{ "name": fault }] })).await;
+            set_faults(port, json!({ "faults": [{ "name": fault }] })).await;
         }
-        answers.extend(everything(&gateway, 10 * (number + 1)).await);
+        responses.extend(send_everything(&gateway, 10 * (number + 1)).await);
     }
     for port in ports {
-        faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 3000, "times": 2 }] })).await;
+        set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 3000, "times": 2 }] })).await;
     }
     for connection in CONNECTIONS {
-        answers.push(gateway.post("/candidates", &fitting(connection, 90)).await);
+        responses.push(gateway.post("/candidates", &person_for_vendor(connection, 90)).await);
     }
     let participants: Vec<&str> = links.iter().filter_map(|link| link.rsplit('/').next()).collect();
     let secrets = [
@@ -327,15 +327,15 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
         accounts::examtesting::API_PASS,
     ];
     // The links are answered to whoever booked, and stand nowhere else.
-    let written = gateway.take_log();
-    assert!(written.contains("DEBUG"), "the process said all it can say");
-    assert_absent("the log", &written, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
-    for (name, text) in stored(gateway.folder.path()) {
+    let log = gateway.take_log();
+    assert!(log.contains("DEBUG"), "the process said all it can say");
+    assert_absent("the log", &log, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
+    for (name, text) in store_files(gateway.folder.path()) {
         assert_absent(&name, &text, &participants);
     }
-    search_answers(&answers, &secrets);
+    search_responses(&responses, &secrets);
     let secrets = [&secrets[..], &participants].concat();
-    search((gateway, collector), &answers, &secrets).await;
+    search((gateway, collector), &responses, &secrets).await;
 }
 
 /// The request, headers included, as an unkind vendor would quote it in its error message.
@@ -352,7 +352,7 @@ fn echo(seen: &SeenRequest) -> String {
 }
 
 /// A vendor of all three kinds that refuses everything and quotes a part of the request.
-async fn quoting(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
+async fn start_quoting_stub(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
     Stub::start(move |seen| {
         let quoted: String = echo(seen);
         let from = skip(&quoted);
@@ -360,7 +360,7 @@ async fn quoting(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
         match seen.uri.path() {
             "/sim/signature" => json_response(
                 200,
-                &json!({ "ak": format!("{HANDED_OUT}-ak"), "sgn": format!("{HANDED_OUT}+sgn/=="), "ts": "17" }),
+                &json!({ "ak": format!("{ISSUED}-ak"), "sgn": format!("{ISSUED}+sgn/=="), "ts": "17" }),
             ),
             "/ManageCandidate.aspx" => build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={quoted}")),
             path if path.starts_with("/api/v1/") => {
@@ -372,7 +372,7 @@ async fn quoting(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
     .await
 }
 
-fn planted(url: &str, password_encoding: &str, params_in: &str) -> String {
+fn connections_with_secrets(url: &str, password_encoding: &str, params_in: &str) -> String {
     let toml = |secret: &str| secret.replace('"', "\\\"");
     startexam(url, "").replace(accounts::startexam::SECRET, STARTEXAM_SECRET)
         + &thinkexam(url, &format!("password_encoding = \"{password_encoding}\""))
@@ -388,26 +388,26 @@ async fn vendors_that_quote_the_request_reveal_nothing() {
     for (encoding, params_in, start) in [("plain", "form", 0), ("base64", "query", 1)] {
         // The quotation starts at the head, or just before the first secret or password, so that the cut of a long message
         // cannot be what hides it.
-        let stub = quoting(move |text| match (start, text.find(PASSWORD).or_else(|| text.find("password"))) {
+        let stub = start_quoting_stub(move |text| match (start, text.find(PASSWORD).or_else(|| text.find("password"))) {
             (0, _) | (_, None) => 0,
             (_, Some(at)) => text[..at].chars().count().saturating_sub(5),
         })
         .await;
-        let (gateway, collector) = loud(&planted(&stub.url(), encoding, params_in)).await;
-        let answers = everything(&gateway, 0).await;
-        let quoted = answers.iter().filter(|answer| !answer.text("/vendor/message").is_empty()).count();
-        assert!(quoted >= 3, "the vendors' words are kept: {answers:?}");
-        let masked = answers.iter().filter(|answer| answer.text("/vendor/message").contains("***")).count();
-        assert!(masked >= 3, "what was quoted had secrets in it: {answers:?}");
-        let secrets = [SECRET, HANDED_OUT, PASSWORD_IN_BASE64];
-        search_answers(&answers, &secrets);
-        search((gateway, collector), &answers, &secrets).await;
+        let (gateway, collector) = start_verbose(&connections_with_secrets(&stub.url(), encoding, params_in)).await;
+        let responses = send_everything(&gateway, 0).await;
+        let quoted = responses.iter().filter(|response| !response.text("/vendor/message").is_empty()).count();
+        assert!(quoted >= 3, "the vendors' words are kept: {responses:?}");
+        let masked = responses.iter().filter(|response| response.text("/vendor/message").contains("***")).count();
+        assert!(masked >= 3, "what was quoted had secrets in it: {responses:?}");
+        let secrets = [SECRET, ISSUED, PASSWORD_IN_BASE64];
+        search_responses(&responses, &secrets);
+        search((gateway, collector), &responses, &secrets).await;
     }
 }
 
 #[tokio::test]
 async fn a_short_password_is_not_revealed_by_the_masking_around_it() {
-    let stub = quoting(|text| text.find("password").map_or(0, |at| text[..at].chars().count())).await;
+    let stub = start_quoting_stub(|text| text.find("password").map_or(0, |at| text[..at].chars().count())).await;
     let url = stub.url();
     let gateway = Gateway::start(&(thinkexam(&url, "") + &examtesting(&url, ""))).await;
     for (connection, password) in
@@ -418,14 +418,14 @@ async fn a_short_password_is_not_revealed_by_the_masking_around_it() {
             "connection": connection, "externalId": id, "email": format!("{id}@example.com"), "password": password,
         });
         person["name"] = json!({ "givenName": "Ada", "familyName": "King" });
-        let answer = gateway.post("/candidates", &person).await;
-        assert_eq!(answer.text("/vendor/message"), "***", "{connection} {password}: {answer:?}");
-        assert!(!answer.body.to_string().contains(password), "{connection} {password}: {answer:?}");
+        let response = gateway.post("/candidates", &person).await;
+        assert_eq!(response.text("/vendor/message"), "***", "{connection} {password}: {response:?}");
+        assert!(!response.body.to_string().contains(password), "{connection} {password}: {response:?}");
     }
 }
 
 /// How a vendor may spell what it quotes.
-const SPELLINGS: [fn(&str) -> String; 6] = [
+const ENCODINGS: [fn(&str) -> String; 6] = [
     |text| text.to_uppercase(),
     |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
     |text| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat(),
@@ -435,7 +435,7 @@ const SPELLINGS: [fn(&str) -> String; 6] = [
 ];
 
 /// What of a request is about a person, however the vendor takes it.
-fn personal_part(seen: &SeenRequest) -> String {
+fn quote_personal_part(seen: &SeenRequest) -> String {
     let text = format!("{} {}", seen.uri.query().unwrap_or_default(), String::from_utf8_lossy(&seen.body));
     let plain: Vec<u8> = percent_encoding::percent_decode_str(&text).collect();
     let plain = String::from_utf8_lossy(&plain).into_owned();
@@ -444,7 +444,7 @@ fn personal_part(seen: &SeenRequest) -> String {
 }
 
 /// How a vendor may pack what it quotes.
-const PACKINGS: [fn(&str) -> Response; 4] = [
+const FORMATS: [fn(&str) -> Response; 4] = [
     |quoted| build_response(500, "text/html", format!("<html><title>{quoted}</title><body>{quoted}</body></html>")),
     |quoted| build_response(400, "text/plain", format!("ERROR|1004|{quoted}")),
     |quoted| json_response(400, &json!({ "message": [quoted], "errors": { (quoted): [quoted] } })),
@@ -461,29 +461,29 @@ const PACKINGS: [fn(&str) -> Response; 4] = [
 async fn operators_see_no_personal_data_however_a_vendor_encodes_it() {
     let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let patient = "requests_per_second = 0\nbreaker = { failures = 100000, cooldown = \"1s\" }";
-    let connections = planted(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
-    let (gateway, collector) = loud(&connections).await;
-    let (mut answers, mut number) = (Vec::new(), 0);
-    for spelling in SPELLINGS {
-        for packing in PACKINGS {
+    let connections = connections_with_secrets(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
+    let (gateway, collector) = start_verbose(&connections).await;
+    let (mut responses, mut number) = (Vec::new(), 0);
+    for encoding in ENCODINGS {
+        for format in FORMATS {
             stub.respond_with(move |seen| match seen.uri.path() {
-                "/sim/signature" => json_response(200, &json!({ "ak": HANDED_OUT, "sgn": HANDED_OUT, "ts": "17" })),
-                _ => packing(&spelling(&personal_part(seen))),
+                "/sim/signature" => json_response(200, &json!({ "ak": ISSUED, "sgn": ISSUED, "ts": "17" })),
+                _ => format(&encoding(&quote_personal_part(seen))),
             });
             for connection in CONNECTIONS {
                 number += 1;
                 let before = stub.seen().len();
-                let answer = gateway.post("/candidates", &fitting(connection, number)).await;
-                assert!(stub.seen().len() > before, "the vendor was asked: {answer:?}");
-                answers.push(answer);
+                let response = gateway.post("/candidates", &person_for_vendor(connection, number)).await;
+                assert!(stub.seen().len() > before, "the vendor was asked: {response:?}");
+                responses.push(response);
             }
         }
     }
-    search((gateway, collector), &answers, &[SECRET, HANDED_OUT, PASSWORD_IN_BASE64]).await;
+    search((gateway, collector), &responses, &[SECRET, ISSUED, PASSWORD_IN_BASE64]).await;
 }
 
 /// Every row of every table, as a thief who has the database reads it.
-async fn dumped(url: &str) -> String {
+async fn dump_database(url: &str) -> String {
     let mut connection = PgConnection::connect(url).await.expect("the database");
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.tables where table_schema = current_schema()",
@@ -505,14 +505,14 @@ async fn a_stolen_postgresql_database_reveals_no_personal_data() {
     let sandbox = sandbox().await;
     let schema = Server::shared().schema().await;
     let gateway = Gateway::replica(&schema, &sandbox_connections(&sandbox, "")).await;
-    let answers = everything(&gateway, 0).await;
+    let responses = send_everything(&gateway, 0).await;
     let created: Vec<&str> =
-        answers.iter().filter(|answer| answer.status == 201).map(|answer| answer.text("/id")).collect();
-    assert!(created.len() >= 5, "{answers:?}");
+        responses.iter().filter(|response| response.status == 201).map(|response| response.text("/id")).collect();
+    assert!(created.len() >= 5, "{responses:?}");
     let generated: Vec<&str> =
-        answers.iter().map(|answer| answer.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
+        responses.iter().map(|response| response.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
     assert!(!generated.is_empty(), "a password was made up");
-    let rows = dumped(&schema).await;
+    let rows = dump_database(&schema).await;
     assert!(created.iter().any(|id| rows.contains(id)), "there is something to search: {rows}");
     let client_key = key("lms");
     let secrets = [accounts::startexam::SECRET, accounts::thinkexam::SECRET, accounts::examtesting::API_PASS];

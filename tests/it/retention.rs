@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, sandbox};
-use crate::support::watch::{changes, until};
+use crate::support::watch::{changes, wait_until};
 
 const OPERATIONS: &str = "EXAMGATE__STORE__RETENTION";
 const KEYS: &str = "EXAMGATE__STORE__IDEMPOTENCY_RETENTION";
@@ -25,7 +25,7 @@ async fn a_finished_operation_is_deleted_with_its_rows() {
     let gateway = start(&format!("http://{}", sandbox.examtesting()), &[OPERATIONS, KEYS]).await;
     let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person()] })).await;
     let operation = format!("/operations/{}", bulk.text("/operation"));
-    until(&gateway, &operation, |answer| answer.status == 404).await;
+    wait_until(&gateway, &operation, |response| response.status == 404).await;
     for path in [format!("{operation}/items"), format!("{operation}/events")] {
         assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
     }
@@ -60,7 +60,7 @@ async fn stored_responses_and_generated_passwords_are_deleted() {
     let other = json!({ "externalId": "e2", "email": "e2@example.com", "name": { "givenName": "Grace" } });
     let bulk = gateway.post("/candidates/bulk", &json!({ "items": [other] })).await;
     let items = format!("/operations/{}/items", bulk.text("/operation"));
-    let told = |answer: &ApiResponse| answer.body["items"][0]["resource"].get("initialPassword").is_some();
-    until(&gateway, &items, |answer| !told(answer)).await;
+    let has_password = |response: &ApiResponse| response.body["items"][0]["resource"].get("initialPassword").is_some();
+    wait_until(&gateway, &items, |response| !has_password(response)).await;
     assert_eq!(gateway.get(&items).await.body["items"][0]["outcome"], "applied");
 }

@@ -11,22 +11,22 @@ use tokio::net::TcpStream;
 use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, client, key, sandbox, startexam};
 use crate::support::postgres::Server;
 use crate::support::relay::Relay;
-use crate::support::watch::until;
+use crate::support::watch::wait_until;
 
 /// Bulks that are received at once.
 const RECEPTIONS: usize = 64;
 
-fn people(id: &str) -> Value {
+fn bulk_of_one(id: &str) -> Value {
     json!({ "items": [{ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } }] })
 }
 
-async fn bulk(gateway: &Gateway, who: &str) -> ApiResponse {
+async fn post_bulk(gateway: &Gateway, who: &str) -> ApiResponse {
     let request = gateway.request_as(&key(who), Method::POST, "/candidates/bulk");
-    request.json(&people(&format!("of-{who}"))).send().await
+    request.json(&bulk_of_one(&format!("of-{who}"))).send().await
 }
 
 /// An upload of which nothing comes but its head.
-async fn idle_upload(address: SocketAddr, who: &str) -> TcpStream {
+async fn start_idle_upload(address: SocketAddr, who: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let head = format!(
         "POST /candidates/bulk HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
@@ -44,11 +44,11 @@ async fn idle_uploads_of_one_client_do_not_block_another_clients_bulk() {
     let gateway = Gateway::start_with(&startexam(&format!("http://{}", sandbox.startexam()), ""), &clients).await;
     let mut idle = Vec::new();
     for _ in 0..RECEPTIONS {
-        idle.push(idle_upload(gateway.address, "a").await);
+        idle.push(start_idle_upload(gateway.address, "a").await);
     }
     let began = tokio::time::Instant::now();
     let refused = loop {
-        let own = bulk(&gateway, "a").await;
+        let own = post_bulk(&gateway, "a").await;
         if own.status == 503 {
             break own;
         }
@@ -56,7 +56,7 @@ async fn idle_uploads_of_one_client_do_not_block_another_clients_bulk() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(refused.problem(), (503, "overloaded", "not_applied"));
-    let other = bulk(&gateway, "b").await;
+    let other = post_bulk(&gateway, "b").await;
     assert_eq!((other.status, &other.body["summary"]["applied"]), (207, &json!(1)), "{other:?}");
     drop(idle);
 }
@@ -71,8 +71,8 @@ async fn a_store_outage_fails_fast_and_the_store_is_used_again_afterwards() {
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     relay.cut();
     // Known from here on. Until then a request may find it out by itself, which takes its time.
-    let known = |answer: &ApiResponse| answer.text("/detail").starts_with("The store is temporarily unavailable");
-    let first = until(&gateway, "/operations", known).await;
+    let known = |response: &ApiResponse| response.text("/detail").starts_with("The store is temporarily unavailable");
+    let first = wait_until(&gateway, "/operations", known).await;
     assert_eq!(first.problem(), (503, "store_unavailable", "not_applied"));
     assert!(first.header("retry-after").is_some());
     assert_eq!(gateway.get("/readyz").await.problem(), (503, "store_unavailable", "not_applied"));
@@ -80,16 +80,16 @@ async fn a_store_outage_fails_fast_and_the_store_is_used_again_afterwards() {
     let all = async {
         for number in 0..50 {
             let write = gateway.post("/candidates", &person(&format!("late-{number}"))).await;
-            for answer in [write, gateway.get("/candidates?externalId=e1").await, gateway.get("/assignments").await] {
-                assert!(known(&answer), "{answer:?}");
+            for response in [write, gateway.get("/candidates?externalId=e1").await, gateway.get("/assignments").await] {
+                assert!(known(&response), "{response:?}");
             }
         }
     };
     tokio::time::timeout(Duration::from_secs(100), all).await.expect("nobody waits for a store that is away");
     // What does not need it is served.
     assert_eq!(gateway.get("/vendors").await.status, 200);
-    relay.mend();
-    until(&gateway, "/readyz", |answer| answer.status == 200).await;
+    relay.restore();
+    wait_until(&gateway, "/readyz", |response| response.status == 200).await;
     assert_eq!(gateway.post("/candidates", &person("e2")).await.status, 201);
     assert_eq!(gateway.get("/candidates?externalId=e1").await.body["items"].as_array().map(Vec::len), Some(1));
 }

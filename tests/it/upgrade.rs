@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, client, sandbox, startexam};
-use crate::support::watch::{changes, until};
+use crate::support::watch::{changes, wait_until};
 
 const REPLIES: &str = include_str!("../fixtures/former/replies.json");
 const STORE: &[u8] = include_bytes!("../fixtures/former/store.db");
@@ -68,7 +68,7 @@ async fn a_store_of_the_previous_version_works_unchanged() {
 
     // So do the rows of a bulk that was being sent when its process was killed.
     let operation = replies["cut"]["body"]["id"].as_str().expect("an id");
-    let cut = until(&gateway, &format!("/operations/{operation}"), |told| told.text("/state") == "completed").await;
+    let cut = wait_until(&gateway, &format!("/operations/{operation}"), |response| response.text("/state") == "completed").await;
     assert_eq!(cut.body["progress"]["unknown"], 2, "{cut:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await, Vec::<String>::new());
 }

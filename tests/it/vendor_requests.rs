@@ -61,10 +61,10 @@ fn assert_signed(seen: &SeenRequest, path: &str) {
 #[tokio::test]
 async fn startexam_receives_its_published_requests() {
     let [employees, participants, program] = [EMPLOYEES, PARTICIPANTS, PROGRAM].map(fixture);
-    let answers = [participants["response"].clone(), program["response"].clone()];
+    let responses = [participants["response"].clone(), program["response"].clone()];
     let stub = Stub::start(move |seen| match seen.uri.path() {
-        "/v2/employees-participants" => json_response(200, &answers[0]),
-        "/v1/program/employees" => json_response(200, &answers[1]),
+        "/v2/employees-participants" => json_response(200, &responses[0]),
+        "/v1/program/employees" => json_response(200, &responses[1]),
         _ => json_response(200, &json!({})),
     })
     .await;
@@ -72,9 +72,9 @@ async fn startexam_receives_its_published_requests() {
     let gateway = Gateway::start(&startexam(&stub.url(), more)).await;
     let john = json!({ "externalId": "830507", "name": { "givenName": "John", "familyName": "Snow" },
                        "email": "john.snow@example.com" });
-    let answer = gateway.post("/candidates", &john).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    assert_eq!(answer.body["vendorRef"]["id"], "830507");
+    let response = gateway.post("/candidates", &john).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    assert_eq!(response.body["vendorRef"]["id"], "830507");
 
     // The published window is over; a later one stands in for it.
     let (from, until) = ("2044-05-03T00:00:00Z", "2044-06-03T00:00:00Z");
@@ -85,9 +85,9 @@ async fn startexam_receives_its_published_requests() {
                 "validFrom": from, "validUntil": until, "ifExists": "create_new",
                 "proctoring": { "enabled": true, "parameters": { "AuxiliaryCamera": "true", "Type": "Offline" } } })
     };
-    let answer = gateway.post("/assignments/bulk", &json!({ "items": [order("830507"), order("830508")] })).await;
-    assert_eq!((answer.status, &answer.body["summary"]["applied"]), (207, &json!(2)), "{answer:?}");
-    for (result, id) in answer.body["results"].as_array().unwrap().iter().zip(0..) {
+    let response = gateway.post("/assignments/bulk", &json!({ "items": [order("830507"), order("830508")] })).await;
+    assert_eq!((response.status, &response.body["summary"]["applied"]), (207, &json!(2)), "{response:?}");
+    for (result, id) in response.body["results"].as_array().unwrap().iter().zip(0..) {
         assert_eq!(result["resource"]["vendorRef"]["id"], participants["response"]["participantIds"][id], "{result}");
     }
 
@@ -95,10 +95,10 @@ async fn startexam_receives_its_published_requests() {
     let path = format!("/programs/{}/employees", wanted["programId"].as_str().unwrap());
     let body = json!({ "scope": "selected", "assessments": wanted["moduleTests"],
                        "register": wanted["registerEmployees"], "unregister": [] });
-    let answer = gateway.post(&path, &body).await;
-    assert_eq!((answer.status, &answer.body["attemptsRegistered"]), (200, &json!(16)), "{answer:?}");
-    let answer = gateway.post("/programs/ext:our-own-id/employees", &body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = gateway.post(&path, &body).await;
+    assert_eq!((response.status, &response.body["attemptsRegistered"]), (200, &json!(16)), "{response:?}");
+    let response = gateway.post("/programs/ext:our-own-id/employees", &body).await;
+    assert_eq!(response.status, 200, "{response:?}");
 
     let mut external = wanted.clone();
     external["programId"] = Value::Null;
@@ -146,11 +146,11 @@ async fn thinkexam_receives_its_published_requests() {
           "custom": { "extra1": "one", "extra2": "two", "extra3": "three" } },
         { "name": { "formatted": "Grace B. Hopper" }, "email": rows[1]["email"], "externalId": "E-2" },
     ]);
-    let answer = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
-    assert_eq!((answer.status, &answer.body["summary"]["applied"]), (207, &json!(2)), "{answer:?}");
-    assert_eq!(answer.body["results"][0]["resource"]["vendorRef"]["id"], "85638919");
-    assert_eq!(answer.body["results"][1]["resource"]["vendorRef"]["enrollmentNumber"], "E-2");
-    assert!(!answer.body.to_string().contains("tok+"), "the sign-in token is nobody's business: {answer:?}");
+    let response = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
+    assert_eq!((response.status, &response.body["summary"]["applied"]), (207, &json!(2)), "{response:?}");
+    assert_eq!(response.body["results"][0]["resource"]["vendorRef"]["id"], "85638919");
+    assert_eq!(response.body["results"][1]["resource"]["vendorRef"]["enrollmentNumber"], "E-2");
+    assert!(!response.body.to_string().contains("tok+"), "the sign-in token is nobody's business: {response:?}");
 
     let order = json!({ "candidate": { "email": "ada@example.com" }, "assessment": "12345", "notify": "vendor_email" });
     let booked = gateway.post("/assignments", &order).await;
@@ -187,8 +187,8 @@ async fn the_thinkexam_signature_service_is_called_with_the_template() {
     let items: Vec<Value> = ["E-1", "E-2"]
         .map(|id| json!({ "externalId": id, "name": { "formatted": "Ada" }, "email": format!("{id}@example.com") }))
         .into();
-    let answer = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
-    assert_eq!(answer.body["summary"]["applied"], 2, "{answer:?}");
+    let response = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
+    assert_eq!(response.body["summary"]["applied"], 2, "{response:?}");
     let [signature, call] = &stub.seen()[..] else { panic!("{:?}", stub.seen()) };
     assert_sound(signature, "/sim/signature");
     let expected = json!({ "apiKey": accounts::thinkexam::API_KEY, "secret": accounts::thinkexam::SECRET });
@@ -234,22 +234,22 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
         ("password", "Tr1cky &pw=é+%"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    for place in ["form", "query", "both"] {
+    for params_in in ["form", "query", "both"] {
         let stub = Stub::start(|_| build_response(200, "text/html", "SUCCESS|12345")).await;
-        let gateway = Gateway::start(&examtesting(&stub.url(), &format!("params_in = \"{place}\""))).await;
-        let answer = gateway.post("/candidates", &examtesting_candidate()).await;
-        assert_eq!((answer.status, answer.text("/vendorRef/id")), (201, "12345"), "{answer:?}");
+        let gateway = Gateway::start(&examtesting(&stub.url(), &format!("params_in = \"{params_in}\""))).await;
+        let response = gateway.post("/candidates", &examtesting_candidate()).await;
+        assert_eq!((response.status, response.text("/vendorRef/id")), (201, "12345"), "{response:?}");
         let [seen] = &stub.seen()[..] else { panic!("{:?}", stub.seen()) };
         assert_sound(seen, "/ManageCandidate.aspx");
         let mut query = pairs(seen.uri.query().unwrap_or_default().as_bytes());
         assert_eq!(query.remove(0), ("action".to_owned(), "add".to_owned()));
-        let (in_query, in_body): (&[_], &[_]) = match place {
+        let (in_query, in_body): (&[_], &[_]) = match params_in {
             "form" => (&[], &expected),
             "query" => (&expected, &[]),
             _ => (&expected, &expected),
         };
-        assert_eq!((&query[..], &pairs(&seen.body)[..]), (in_query, in_body), "{place}");
-        if place != "query" {
+        assert_eq!((&query[..], &pairs(&seen.body)[..]), (in_query, in_body), "{params_in}");
+        if params_in != "query" {
             assert!(text(&seen.headers, "content-type").starts_with("application/x-www-form-urlencoded"));
         }
         for header in seen.headers.values() {

@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::cluster::Random;
-use super::fault_schedule::Weather;
-use super::ledger::{Booking, Enrolment, Person, Word};
+use super::fault_schedule::FaultSchedule;
+use super::ledger::{Booking, Enrolment, Person, Outcome};
 use crate::support::gateway::{ApiResponse, Gateway};
 
 const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting-main"];
@@ -21,7 +21,7 @@ pub struct Caller {
     number: usize,
     made: usize,
     gateway: Arc<Gateway>,
-    weather: Arc<Weather>,
+    schedule: Arc<FaultSchedule>,
     random: Random,
     pub people: Vec<Person>,
     pub bookings: Vec<Booking>,
@@ -29,7 +29,7 @@ pub struct Caller {
     /// Operations, with whom their rows are about: indices of people or of bookings.
     pub bulks: Vec<Bulk>,
     /// Answers by status and code.
-    pub tally: BTreeMap<(u16, String), usize>,
+    pub response_counts: BTreeMap<(u16, String), usize>,
     pub replays: usize,
 }
 
@@ -53,18 +53,18 @@ pub fn post<'a>(path: &'a str, body: &'a Value, key: Option<&'a str>) -> Call<'a
 }
 
 impl Caller {
-    pub fn new(number: usize, gateway: Arc<Gateway>, weather: Arc<Weather>, seed: u64) -> Self {
+    pub fn new(number: usize, gateway: Arc<Gateway>, schedule: Arc<FaultSchedule>, seed: u64) -> Self {
         let random = Random((seed << 16) + number as u64 + 1);
         let (people, bookings, enrolments, bulks) = Default::default();
-        let tally = BTreeMap::new();
-        Self { number, made: 0, gateway, weather, random, people, bookings, enrolments, bulks, tally, replays: 0 }
+        let response_counts = BTreeMap::new();
+        Self { number, made: 0, gateway, schedule, random, people, bookings, enrolments, bulks, response_counts, replays: 0 }
     }
 
     /// One thing at random.
     pub async fn step(&mut self) {
         match self.random.below(100) {
             0..27 => self.register().await,
-            27..31 => self.register_twice_at_once().await,
+            27..31 => self.register_twice_concurrently().await,
             31..41 => self.rename().await,
             41..44 => self.delete().await,
             44..64 => self.book().await,
@@ -72,23 +72,23 @@ impl Caller {
             70..76 => self.enrol().await,
             76..79 => self.register_many().await,
             79..82 => self.book_many().await,
-            82..84 => self.settle_what_is_settled().await,
+            82..84 => self.settle_a_known_record().await,
             _ => self.read().await,
         }
     }
 
     /// A person nobody has seen yet, and its registration.
-    fn somebody(&mut self, connection: &'static str) -> Person {
+    fn new_person(&mut self, connection: &'static str) -> Person {
         self.made += 1;
         Person { connection, id: format!("c{}n{}", self.number, self.made), ..Person::default() }
     }
 
-    fn anywhere(&mut self) -> &'static str {
+    fn random_connection(&mut self) -> &'static str {
         CONNECTIONS[self.below(CONNECTIONS.len())]
     }
 
     /// The connection at which a caller finds somebody it has registered, or nobody.
-    fn registered(&mut self, wanted: impl Fn(&Person) -> bool) -> Option<usize> {
+    fn random_registered(&mut self, wanted: impl Fn(&Person) -> bool) -> Option<usize> {
         let fit: Vec<usize> = (0..self.people.len())
             .filter(|index| self.people[*index].is_registered() && wanted(&self.people[*index]))
             .collect();
@@ -96,50 +96,50 @@ impl Caller {
     }
 
     async fn register(&mut self) {
-        let connection = self.anywhere();
-        let mut person = self.somebody(connection);
+        let connection = self.random_connection();
+        let mut person = self.new_person(connection);
         let body = registration(&person);
         let key = (self.random.below(2) == 0).then(|| format!("key-{}", person.id));
-        let answer = self.ask(post("/candidates", &body, key.as_deref())).await;
-        note(&mut person.words, &mut person.path, &answer);
+        let response = self.request(post("/candidates", &body, key.as_deref())).await;
+        record_response(&mut person.outcomes, &mut person.path, &response);
         // The same again: what was done is answered as before, what is not known is settled.
         if let Some(key) = key
             && self.random.below(2) == 0
         {
-            let again = self.ask(post("/candidates", &body, Some(&key))).await;
-            if Word::of(&answer) == Word::Applied {
-                assert_eq!((again.status, &again.body), (answer.status, &answer.body), "{again:?}");
+            let again = self.request(post("/candidates", &body, Some(&key))).await;
+            if Outcome::of(&response) == Outcome::Applied {
+                assert_eq!((again.status, &again.body), (response.status, &response.body), "{again:?}");
                 assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
                 self.replays += 1;
             }
-            note(&mut person.words, &mut person.path, &again);
+            record_response(&mut person.outcomes, &mut person.path, &again);
         }
         self.people.push(person);
     }
 
-    async fn register_twice_at_once(&mut self) {
-        let connection = self.anywhere();
-        let mut person = self.somebody(connection);
+    async fn register_twice_concurrently(&mut self) {
+        let connection = self.random_connection();
+        let mut person = self.new_person(connection);
         let body = registration(&person);
         let key = (self.random.below(2) == 0).then(|| format!("key-{}", person.id));
-        let call = || send(&self.gateway, post("/candidates", &body, key.as_deref()));
+        let call = || send_call(&self.gateway, post("/candidates", &body, key.as_deref()));
         let (one, other) = tokio::join!(call(), call());
-        if Word::of(&one) == Word::Applied && Word::of(&other) == Word::Applied {
+        if Outcome::of(&one) == Outcome::Applied && Outcome::of(&other) == Outcome::Applied {
             assert_eq!(one.text("/id"), other.text("/id"), "two records of one person");
         }
-        for answer in [one, other] {
-            self.count(&answer).await;
-            note(&mut person.words, &mut person.path, &answer);
+        for response in [one, other] {
+            self.count_response(&response).await;
+            record_response(&mut person.outcomes, &mut person.path, &response);
         }
         self.people.push(person);
     }
 
     async fn rename(&mut self) {
-        let Some(index) = self.registered(|_| true) else { return };
-        self.rename_to_new(index).await;
+        let Some(index) = self.random_registered(|_| true) else { return };
+        self.rename_person(index).await;
     }
 
-    pub async fn rename_to_new(&mut self, index: usize) {
+    pub async fn rename_person(&mut self, index: usize) {
         self.made += 1;
         let name = format!("King {}", self.made);
         let body = match self.people[index].connection {
@@ -147,8 +147,8 @@ impl Caller {
             _ => json!({ "name": { "givenName": "Ada", "familyName": name } }),
         };
         let path = self.people[index].path.clone().expect("a registered person has a record");
-        let answer = self.ask(Call { method: Method::PATCH, path: &path, body: Some(&body), key: None }).await;
-        self.people[index].names.push((name, Word::of(&answer)));
+        let response = self.request(Call { method: Method::PATCH, path: &path, body: Some(&body), key: None }).await;
+        self.people[index].names.push((name, Outcome::of(&response)));
     }
 
     async fn delete(&mut self) {
@@ -156,16 +156,16 @@ impl Caller {
         let bound = self.bookings.iter().map(|booking| &booking.person);
         let bound: Vec<String> =
             bound.chain(self.enrolments.iter().map(|enrolment| &enrolment.person)).cloned().collect();
-        let fit = |person: &Person| !person.name_is_open() && !bound.contains(&person.id);
-        let Some(index) = self.registered(fit) else { return };
-        self.delete_this(index).await;
+        let fit = |person: &Person| !person.name_is_unresolved() && !bound.contains(&person.id);
+        let Some(index) = self.random_registered(fit) else { return };
+        self.delete_person(index).await;
     }
 
-    pub async fn delete_this(&mut self, index: usize) {
+    pub async fn delete_person(&mut self, index: usize) {
         let path = self.people[index].path.clone().expect("a registered person has a record");
-        let answer = self.ask(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
-        let gone = answer.status == 404 && !self.people[index].deletions.is_empty();
-        self.people[index].deletions.push(if gone { Word::Applied } else { Word::of(&answer) });
+        let response = self.request(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
+        let gone = response.status == 404 && !self.people[index].deletions.is_empty();
+        self.people[index].deletions.push(if gone { Outcome::Applied } else { Outcome::of(&response) });
     }
 
     /// A booking that was not asked for yet.
@@ -173,7 +173,7 @@ impl Caller {
         let fit = |person: &Person| {
             person.connection != "examtesting-main" && connection.is_none_or(|wanted| wanted == person.connection)
         };
-        let index = self.registered(fit)?;
+        let index = self.random_registered(fit)?;
         let (connection, person) = (self.people[index].connection, self.people[index].id.clone());
         let test = match connection {
             "startexam-main" => accounts::startexam::TESTS[self.below(accounts::startexam::TESTS.len())].0,
@@ -183,19 +183,19 @@ impl Caller {
             return None;
         }
         let mail = connection == "thinkexam-main" && self.random.below(3) == 0;
-        let (words, cancellations) = Default::default();
-        Some(Booking { connection, person, test, mail, path: None, words, cancellations })
+        let (outcomes, cancellations) = Default::default();
+        Some(Booking { connection, person, test, mail, path: None, outcomes, cancellations })
     }
 
     async fn book(&mut self) {
         let Some(mut booking) = self.new_booking(None) else { return };
         let body = order(&booking);
         let key = (self.random.below(2) == 0).then(|| format!("key-{}-{}", booking.person, booking.test));
-        let answer = self.ask(post("/assignments", &body, key.as_deref())).await;
-        note(&mut booking.words, &mut booking.path, &answer);
+        let response = self.request(post("/assignments", &body, key.as_deref())).await;
+        record_response(&mut booking.outcomes, &mut booking.path, &response);
         if self.random.below(3) == 0 {
-            let again = self.ask(post("/assignments", &body, key.as_deref())).await;
-            note(&mut booking.words, &mut booking.path, &again);
+            let again = self.request(post("/assignments", &body, key.as_deref())).await;
+            record_response(&mut booking.outcomes, &mut booking.path, &again);
         }
         self.bookings.push(booking);
     }
@@ -206,34 +206,34 @@ impl Caller {
             .collect();
         if !fit.is_empty() {
             let index = fit[self.below(fit.len())];
-            self.cancel_this(index).await;
+            self.cancel_booking(index).await;
         }
     }
 
-    pub async fn cancel_this(&mut self, index: usize) {
+    pub async fn cancel_booking(&mut self, index: usize) {
         let path = self.bookings[index].path.clone().expect("a booking has a record");
-        let answer = self.ask(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
-        self.bookings[index].cancellations.push(Word::of(&answer));
+        let response = self.request(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
+        self.bookings[index].cancellations.push(Outcome::of(&response));
     }
 
     async fn enrol(&mut self) {
         let here: Vec<String> = self.enrolments.iter().map(|enrolment| enrolment.person.clone()).collect();
         let fit = |person: &Person| person.connection == "startexam-main" && !here.contains(&person.id);
-        let Some(index) = self.registered(fit) else { return };
+        let Some(index) = self.random_registered(fit) else { return };
         let person = self.people[index].id.clone();
-        let word = self.enrol_this(&person).await;
-        self.enrolments.push(Enrolment { person, words: vec![word] });
+        let outcome = self.enrol_person(&person).await;
+        self.enrolments.push(Enrolment { person, outcomes: vec![outcome] });
     }
 
-    pub async fn enrol_this(&mut self, person: &str) -> Word {
+    pub async fn enrol_person(&mut self, person: &str) -> Outcome {
         let body = json!({ "connection": "startexam-main", "scope": "all", "register": [person] });
-        Word::of(&self.ask(post(&format!("/programs/{PROGRAM}/employees"), &body, None)).await)
+        Outcome::of(&self.request(post(&format!("/programs/{PROGRAM}/employees"), &body, None)).await)
     }
 
     async fn register_many(&mut self) {
-        let connection = self.anywhere();
+        let connection = self.random_connection();
         let count = 3 + self.below(15);
-        let people: Vec<Person> = (0..count).map(|_| self.somebody(connection)).collect();
+        let people: Vec<Person> = (0..count).map(|_| self.new_person(connection)).collect();
         let items: Vec<Value> = people.iter().map(registration).collect();
         let rows: Vec<usize> = (self.people.len()..self.people.len() + count).collect();
         self.people.extend(people);
@@ -262,37 +262,37 @@ impl Caller {
         self.made += 1;
         let key = format!("bulk-{}-{}", self.number, self.made);
         let body = json!({ "connection": connection, "items": items });
-        let answer = self.ask(post(path, &body, Some(&key))).await;
-        match answer.status {
-            202 => bulk.path = format!("/operations/{}", answer.text("/id")),
+        let response = self.request(post(path, &body, Some(&key))).await;
+        match response.status {
+            202 => bulk.path = format!("/operations/{}", response.text("/id")),
             207 => {
-                bulk.path = format!("/operations/{}", answer.text("/operation"));
-                assert!(bulk.path.len() > 12, "{answer:?}");
-                self.take(&bulk, answer.body["results"].as_array().expect("results"));
+                bulk.path = format!("/operations/{}", response.text("/operation"));
+                assert!(bulk.path.len() > 12, "{response:?}");
+                self.record_results(&bulk, response.body["results"].as_array().expect("results"));
             }
             _ => {
-                let word = Word::of(&answer);
-                assert_eq!(word, Word::NotApplied, "a refused bulk was never accepted: {answer:?}");
+                let outcome = Outcome::of(&response);
+                assert_eq!(outcome, Outcome::NotApplied, "a refused bulk was never accepted: {response:?}");
                 for row in bulk.rows.clone() {
-                    self.words(bulk.of_people, row).push(word);
+                    self.outcomes(bulk.of_people, row).push(outcome);
                 }
                 return;
             }
         }
         if self.random.below(3) == 0 {
-            let again = self.ask(post(path, &body, Some(&key))).await;
+            let again = self.request(post(path, &body, Some(&key))).await;
             assert!(again.body.to_string().contains(&bulk.path[12..]), "{again:?} is not {}", bulk.path);
         }
         self.bulks.push(bulk);
     }
 
     /// Takes over what an operation says of its rows.
-    pub fn take(&mut self, bulk: &Bulk, results: &[Value]) {
+    pub fn record_results(&mut self, bulk: &Bulk, results: &[Value]) {
         assert_eq!(results.len(), bulk.rows.len(), "every row has its result");
         for (row, result) in bulk.rows.iter().zip(results) {
             let id = result["resource"]["id"].as_str();
-            let word = Word::named(result["outcome"].as_str().expect("an outcome"));
-            self.words(bulk.of_people, *row).push(word);
+            let outcome = Outcome::parse(result["outcome"].as_str().expect("an outcome"));
+            self.outcomes(bulk.of_people, *row).push(outcome);
             let (root, path) = if bulk.of_people {
                 ("candidates", &mut self.people[*row].path)
             } else {
@@ -304,27 +304,27 @@ impl Caller {
         }
     }
 
-    pub fn words(&mut self, of_people: bool, row: usize) -> &mut Vec<Word> {
-        if of_people { &mut self.people[row].words } else { &mut self.bookings[row].words }
+    pub fn outcomes(&mut self, of_people: bool, row: usize) -> &mut Vec<Outcome> {
+        if of_people { &mut self.people[row].outcomes } else { &mut self.bookings[row].outcomes }
     }
 
     /// What is known may not be settled by hand.
-    async fn settle_what_is_settled(&mut self) {
-        let Some(index) = self.registered(|person| !person.name_is_open() && !person.is_open()) else { return };
+    async fn settle_a_known_record(&mut self) {
+        let Some(index) = self.random_registered(|person| !person.name_is_unresolved() && !person.is_unresolved()) else { return };
         let path = format!("{}/settle", self.people[index].path.as_deref().expect("a record"));
-        let answer = self.ask(post(&path, &json!({ "outcome": "not_applied" }), None)).await;
-        assert_eq!(answer.status, 422, "{answer:?}");
+        let response = self.request(post(&path, &json!({ "outcome": "not_applied" }), None)).await;
+        assert_eq!(response.status, 422, "{response:?}");
     }
 
     async fn read(&mut self) {
-        let Some(index) = self.registered(|_| true) else { return };
-        let (person, settled) = (&self.people[index], !self.people[index].name_is_open());
+        let Some(index) = self.random_registered(|_| true) else { return };
+        let (person, settled) = (&self.people[index], !self.people[index].name_is_unresolved());
         let (path, id) = (person.path.clone().expect("a record"), person.id.clone());
         let query = format!("/candidates?connection={}&externalId={id}", person.connection);
-        let read = self.ask(Call { method: Method::GET, path: &path, body: None, key: None }).await;
+        let read = self.request(Call { method: Method::GET, path: &path, body: None, key: None }).await;
         assert_eq!((read.status, read.text("/externalId")), (200, id.as_str()), "{read:?}");
         assert!(!settled || read.text("/state") == "registered", "{read:?}");
-        let found = self.ask(Call { method: Method::GET, path: &query, body: None, key: None }).await;
+        let found = self.request(Call { method: Method::GET, path: &query, body: None, key: None }).await;
         assert!(found.body["items"].to_string().contains(read.text("/id")), "{found:?}");
     }
 
@@ -332,27 +332,27 @@ impl Caller {
         usize::try_from(self.random.below(most as u64)).expect("it is below a usize")
     }
 
-    pub async fn ask(&mut self, call: Call<'_>) -> ApiResponse {
-        let answer = send(&self.gateway, call).await;
-        self.count(&answer).await;
-        answer
+    pub async fn request(&mut self, call: Call<'_>) -> ApiResponse {
+        let response = send_call(&self.gateway, call).await;
+        self.count_response(&response).await;
+        response
     }
 
-    async fn count(&mut self, answer: &ApiResponse) {
-        assert_ne!(answer.status, 500, "{answer:?}");
-        let code = answer.body["code"].as_str().filter(|_| answer.status >= 400).unwrap_or_default().to_owned();
+    async fn count_response(&mut self, response: &ApiResponse) {
+        assert_ne!(response.status, 500, "{response:?}");
+        let code = response.body["code"].as_str().filter(|_| response.status >= 400).unwrap_or_default().to_owned();
         if ["vendor_circuit_open", "connection_saturated", "vendor_rate_limited", "overloaded"].contains(&code.as_str())
         {
-            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            assert!(response.header("retry-after").is_some(), "{response:?}");
             // Somebody who is told to come back later does not come back at once. Nothing depends on how long it is.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        *self.tally.entry((answer.status, code)).or_default() += 1;
-        self.weather.pass().await;
+        *self.response_counts.entry((response.status, code)).or_default() += 1;
+        self.schedule.advance().await;
     }
 }
 
-async fn send(gateway: &Gateway, call: Call<'_>) -> ApiResponse {
+async fn send_call(gateway: &Gateway, call: Call<'_>) -> ApiResponse {
     let mut request = gateway.request(call.method, call.path);
     if let Some(key) = call.key {
         request = request.header("Idempotency-Key", key);
@@ -363,13 +363,13 @@ async fn send(gateway: &Gateway, call: Call<'_>) -> ApiResponse {
     request.send().await
 }
 
-pub fn note(words: &mut Vec<Word>, path: &mut Option<String>, answer: &ApiResponse) {
-    words.push(Word::of(answer));
+pub fn record_response(outcomes: &mut Vec<Outcome>, path: &mut Option<String>, response: &ApiResponse) {
+    outcomes.push(Outcome::of(response));
     // A refusal may name the record that stands in the way, which is not this one's.
-    if let Some(told) = answer.body["resource"].as_str().filter(|_| Word::of(answer) == Word::Unknown) {
-        *path = Some(told.to_owned());
+    if let Some(resource) = response.body["resource"].as_str().filter(|_| Outcome::of(response) == Outcome::Unknown) {
+        *path = Some(resource.to_owned());
     }
-    if let Some(id) = answer.body["id"].as_str().filter(|_| answer.status < 300) {
+    if let Some(id) = response.body["id"].as_str().filter(|_| response.status < 300) {
         let root = if id.starts_with("cand_") { "candidates" } else { "assignments" };
         *path = Some(format!("/{root}/{id}"));
     }

@@ -73,7 +73,7 @@ impl Collector {
     }
 
     /// The one span of this name.
-    pub fn one(&self, name: &str) -> Span {
+    pub fn span(&self, name: &str) -> Span {
         let mut found = self.spans().into_iter().filter(|span| span.name == name);
         let (first, second) = (found.next(), found.next());
         assert!(second.is_none(), "{name} is there twice: {first:?} {second:?}");

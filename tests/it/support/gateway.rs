@@ -27,7 +27,7 @@ pub struct Gateway {
     pub address: SocketAddr,
     pub folder: TempDir,
     /// What the process wrote before it was ready.
-    early: String,
+    startup_log: String,
     /// Everything the process wrote since.
     lines: mpsc::UnboundedReceiver<String>,
     process: Child,
@@ -77,8 +77,8 @@ impl Request {
     }
 
     /// Waits for so long instead of the usual time.
-    pub fn patience(self, patience: Duration) -> Self {
-        Self(self.0.timeout(patience))
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(self.0.timeout(timeout))
     }
 
     pub async fn send(self) -> ApiResponse {
@@ -183,17 +183,17 @@ impl Gateway {
         let stderr = process.stderr.take().expect("a pipe");
         forward(stdout, sender.clone());
         forward(stderr, sender);
-        let mut seen = String::new();
+        let mut startup_log = String::new();
         let address = loop {
             let line = tokio::time::timeout(TIMEOUT, lines.recv()).await;
-            let Ok(Some(line)) = line else { panic!("the program did not say where it listens:\n{seen}") };
+            let Ok(Some(line)) = line else { panic!("the program did not say where it listens:\n{startup_log}") };
             if let Some((_, url)) = line.split_once("examgate listening on ") {
                 let (_, address) = url.split_once("://").expect("an address with its scheme");
                 break address.trim().parse().expect("an address");
             }
-            let _ = writeln!(seen, "{line}");
+            let _ = writeln!(startup_log, "{line}");
         };
-        Self { address, folder, early: seen, lines, process }
+        Self { address, folder, startup_log: startup_log, lines, process }
     }
 
     /// How many files the process has open, sockets included.
@@ -209,7 +209,7 @@ impl Gateway {
     }
 
     /// Waits until the process has ended by itself; its exit code.
-    pub async fn ended(&mut self) -> Option<i32> {
+    pub async fn wait_for_exit(&mut self) -> Option<i32> {
         let ended = tokio::time::timeout(TIMEOUT, self.process.wait()).await;
         ended.expect("the process ends").expect("its status").code()
     }
@@ -237,13 +237,13 @@ impl Gateway {
     }
 
     /// Gives back the folder of a process that has ended by itself with this exit code.
-    pub async fn exited_with(mut self, code: i32) -> TempDir {
-        assert_eq!(self.ended().await, Some(code));
+    pub async fn folder_after_exit_with(mut self, code: i32) -> TempDir {
+        assert_eq!(self.wait_for_exit().await, Some(code));
         self.folder
     }
 
     /// Waits until the process has ended by itself, and gives back its folder.
-    pub async fn exited(mut self) -> TempDir {
+    pub async fn folder_after_exit(mut self) -> TempDir {
         let ended = tokio::time::timeout(TIMEOUT, self.process.wait()).await;
         assert!(ended.expect("it ends").expect("it can be waited for").success());
         self.folder
@@ -253,8 +253,8 @@ impl Gateway {
     /// asked.
     pub async fn finish(mut self) -> (TempDir, String) {
         self.terminate().await;
-        assert_eq!(self.ended().await, Some(0), "it ends in order");
-        let mut text = self.early;
+        assert_eq!(self.wait_for_exit().await, Some(0), "it ends in order");
+        let mut text = self.startup_log;
         while let Some(line) = self.lines.recv().await {
             let _ = writeln!(text, "{line}");
         }
@@ -264,8 +264,8 @@ impl Gateway {
     /// Where operators reach it, if that is configured.
     pub async fn admin_address(&mut self) -> SocketAddr {
         let ready = "admin listener ready";
-        let early = self.early.lines().find(|line| line.contains(ready)).map(str::to_owned);
-        let line = match early {
+        let startup_log = self.startup_log.lines().find(|line| line.contains(ready)).map(str::to_owned);
+        let line = match startup_log {
             Some(line) => line,
             None => self.wait_for_log(ready).await,
         };
@@ -274,25 +274,25 @@ impl Gateway {
     }
 
     /// Waits until the process writes a line with these words; everything it wrote since it was last asked, up to that line.
-    pub async fn wait_for_log(&mut self, words: &str) -> String {
-        let mut text = String::new();
+    pub async fn wait_for_log(&mut self, text: &str) -> String {
+        let mut log = String::new();
         loop {
             let line = tokio::time::timeout(TIMEOUT, self.lines.recv()).await;
-            let Ok(Some(line)) = line else { panic!("the program never wrote {words:?}:\n{text}") };
-            let _ = writeln!(text, "{line}");
-            if line.contains(words) {
-                return text;
+            let Ok(Some(line)) = line else { panic!("the program never wrote {text:?}:\n{log}") };
+            let _ = writeln!(log, "{line}");
+            if line.contains(text) {
+                return log;
             }
         }
     }
 
     /// Everything the process has written up to now.
     pub fn take_log(&mut self) -> String {
-        let mut text = String::new();
+        let mut log = String::new();
         while let Ok(line) = self.lines.try_recv() {
-            let _ = writeln!(text, "{line}");
+            let _ = writeln!(log, "{line}");
         }
-        text
+        log
     }
 
     /// A request with the key of the client `lms`.
@@ -406,14 +406,14 @@ pub fn examtesting(address: &str, more: &str) -> String {
 }
 
 /// Sets the faults of one sandbox port.
-pub async fn faults(port: SocketAddr, faults: Value) {
+pub async fn set_faults(port: SocketAddr, faults: Value) {
     let response =
         http().post(format!("http://{port}/_faults")).json(&faults).send().await.expect("the sandbox answers");
     assert!(response.status().is_success(), "{}", response.text().await.unwrap_or_default());
 }
 
 /// What happened at one sandbox port: its effects, calls and state.
-pub async fn effects(port: SocketAddr) -> Value {
+pub async fn read_effects(port: SocketAddr) -> Value {
     let response = http().get(format!("http://{port}/_effects")).send().await.expect("the sandbox answers");
     response.json().await.expect("JSON")
 }

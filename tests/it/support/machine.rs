@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 /// Where the numbers lie in the file of control.
 const AHEAD: u64 = 0;
-const FAULT: u64 = 8;
+const ERROR_NUMBER: u64 = 8;
 
 /// Why writes to the database fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disk {
     /// They do not.
-    Fine,
+    Working,
     /// The disk is full.
     Full,
     /// The disk is broken.
@@ -60,16 +60,16 @@ impl Machine {
     /// What becomes of writes to the database from now on.
     pub fn set_disk(&self, disk: Disk) {
         // Numbers of Linux (`errno(3)`): ENOSPC, EIO.
-        let fault = match disk {
-            Disk::Fine => 0,
+        let error_number = match disk {
+            Disk::Working => 0,
             Disk::Full => 28,
             Disk::Broken => 5,
         };
-        self.set(FAULT, fault);
+        self.set(ERROR_NUMBER, error_number);
     }
 
-    fn set(&self, place: u64, number: i64) {
-        self.control.write_all_at(&number.to_ne_bytes(), place).expect("the file can be written");
+    fn set(&self, offset: u64, number: i64) {
+        self.control.write_all_at(&number.to_ne_bytes(), offset).expect("the file can be written");
     }
 }
 
@@ -79,15 +79,15 @@ fn library() -> &'static Path {
     LIBRARY.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/machine.c");
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (made, library) = (folder.join(format!("machine-{}.so", std::process::id())), folder.join("machine.so"));
+        let (compiled, library) = (folder.join(format!("machine-{}.so", std::process::id())), folder.join("machine.so"));
         let compiler = Command::new("cc")
             .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-            .arg(&made)
+            .arg(&compiled)
             .arg(source)
             .output()
             .expect("cc is installed (scripts/test)");
         assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
-        std::fs::rename(&made, &library).expect("the library can be put in its place");
+        std::fs::rename(&compiled, &library).expect("the library can be put in its place");
         library
     })
 }

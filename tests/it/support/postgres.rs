@@ -11,11 +11,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 /// A server of its own, or one that others use too.
 pub struct Server {
     url: String,
-    own: Option<Own>,
+    owned: Option<OwnedServer>,
 }
 
 /// A server that ends when this is dropped, or when the process is gone: it runs as long as its standard input is open.
-struct Own {
+struct OwnedServer {
     pg_ctl: String,
     process: Child,
     input: Option<ChildStdin>,
@@ -27,7 +27,7 @@ impl Server {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(|| match std::env::var("EXAMGATE_TEST_POSTGRES") {
-            Ok(url) => Self { url, own: None },
+            Ok(url) => Self { url, owned: None },
             Err(_) => Self::start(),
         })
     }
@@ -35,9 +35,9 @@ impl Server {
     /// A server of its own.
     pub fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/with-postgres");
-        let told = "echo \"$EXAMGATE_TEST_POSTGRES\"; echo \"$EXAMGATE_TEST_PG_CTL\"; exec cat >/dev/null";
+        let script_text = "echo \"$EXAMGATE_TEST_POSTGRES\"; echo \"$EXAMGATE_TEST_PG_CTL\"; exec cat >/dev/null";
         let mut process = Command::new(script)
-            .args(["sh", "-c", told])
+            .args(["sh", "-c", script_text])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -45,13 +45,13 @@ impl Server {
         let input = process.stdin.take();
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         let mut line = || lines.next().expect("the server has started").expect("a line");
-        Self { url: line(), own: Some(Own { pg_ctl: line(), process, input }) }
+        Self { url: line(), owned: Some(OwnedServer { pg_ctl: line(), process, input }) }
     }
 
     /// Ends the server as a crash would, and starts it again at the same address.
     pub fn crash_and_restart(&self) {
-        let own = self.own.as_ref().expect("a server of its own");
-        let done = Command::new("sh").args(["-c", &format!("{} -m immediate restart", own.pg_ctl)]).status();
+        let owned = self.owned.as_ref().expect("a server of its own");
+        let done = Command::new("sh").args(["-c", &format!("{} -m immediate restart", owned.pg_ctl)]).status();
         assert!(done.expect("pg_ctl runs").success());
     }
 
@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnedServer {
     fn drop(&mut self) {
         drop(self.input.take());
         drop(self.process.wait());

@@ -19,7 +19,7 @@ pub struct Authority {
 }
 
 /// A certificate for this machine and its key, in PEM.
-pub struct Signed {
+pub struct SignedCertificate {
     pub certificate: String,
     pub key: String,
 }
@@ -33,12 +33,12 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    pub fn sign(&self) -> Signed {
+    pub fn sign(&self) -> SignedCertificate {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let params = CertificateParams::new(names).expect("names");
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        Signed { certificate, key: key.serialize_pem() }
+        SignedCertificate { certificate, key: key.serialize_pem() }
     }
 
     /// A client that trusts nobody else.
@@ -52,7 +52,7 @@ impl Authority {
     }
 
     /// The same without HTTP, of these versions.
-    pub fn dialler(&self, versions: &[&'static SupportedProtocolVersion]) -> tokio_rustls::TlsConnector {
+    pub fn connector(&self, versions: &[&'static SupportedProtocolVersion]) -> tokio_rustls::TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM")).expect("a root");
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
@@ -61,13 +61,13 @@ impl Authority {
     }
 }
 
-impl Signed {
+impl SignedCertificate {
     /// Writes both into this folder, each whole at any moment.
     pub fn write(&self, folder: &Path) {
         for (name, text) in [("tls.crt", &self.certificate), ("tls.key", &self.key)] {
-            let beside = folder.join(format!("{name}.new"));
-            std::fs::write(&beside, text).expect("the file can be written");
-            std::fs::rename(beside, folder.join(name)).expect("the file can be replaced");
+            let temporary = folder.join(format!("{name}.new"));
+            std::fs::write(&temporary, text).expect("the file can be written");
+            std::fs::rename(temporary, folder.join(name)).expect("the file can be replaced");
         }
     }
 
@@ -88,20 +88,20 @@ impl Signed {
 }
 
 /// Speaks TLS with this certificate and hands on what is said to this address.
-pub async fn in_front_of(address: SocketAddr, signed: &Signed) -> SocketAddr {
+pub async fn start_tls_proxy(address: SocketAddr, signed: &SignedCertificate) -> SocketAddr {
     let acceptor = TlsAcceptor::from(signed.server());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    let front = listener.local_addr().expect("an address");
+    let proxy_address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 // Whoever does not trust the certificate goes away here.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                let mut behind = TcpStream::connect(address).await.expect("somebody listens");
-                tokio::io::copy_bidirectional(&mut stream, &mut behind).await.ok();
+                let mut upstream = TcpStream::connect(address).await.expect("somebody listens");
+                tokio::io::copy_bidirectional(&mut stream, &mut upstream).await.ok();
             });
         }
     });
-    front
+    proxy_address
 }

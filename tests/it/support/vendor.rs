@@ -20,7 +20,7 @@ pub struct SeenRequest {
 
 impl SeenRequest {
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub fn json_response(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 }
@@ -72,20 +72,20 @@ pub fn build_response(status: u16, content_type: &str, body: impl Into<String>) 
 }
 
 /// A JSON answer.
-pub fn json(status: u16, body: &serde_json::Value) -> Response {
+pub fn json_response(status: u16, body: &serde_json::Value) -> Response {
     build_response(status, "application/json; charset=utf-8", body.to_string())
 }
 
 /// A JSON answer with these headers.
-pub fn json_with(status: u16, headers: &[(&'static str, &str)], body: &serde_json::Value) -> Response {
-    let mut response = json(status, body);
+pub fn json_response_with_headers(status: u16, headers: &[(&'static str, &str)], body: &serde_json::Value) -> Response {
+    let mut response = json_response(status, body);
     for (name, value) in headers {
         response.headers_mut().insert(*name, value.parse().expect("a header's value"));
     }
     response
 }
 
-async fn answer(State(stub): State<Stub>, request: Request) -> Response {
+async fn respond(State(stub): State<Stub>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 64 << 20).await.unwrap_or_default();
     let seen = SeenRequest { method: head.method, uri: head.uri, headers: head.headers, body };
