@@ -1,30 +1,18 @@
-//! Writes that are answered before they have ended: what is answered, and what the record says of the end.
+//! Writes that return before they have ended: the first response, and what the record says about the outcome.
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
-use crate::support::watch::{bodies, wait_until, wait_for_state};
+use crate::support::connections::{client, examtesting, start_startexam, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
+use crate::support::people::{order_if_exists, person};
+use crate::support::watch::{bodies, wait_for_state, wait_until};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    (sandbox, gateway)
-}
-
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("{id}@example.com") })
-}
-
-fn order(id: &str, if_exists: &str) -> Value {
-    json!({ "candidate": { "externalId": id }, "assessment": TEST, "ifExists": if_exists })
-}
-
 async fn inject_fault(port: std::net::SocketAddr, fault: Value) {
-    faults(port, json!({ "faults": [fault] })).await;
+    set_faults(port, json!({ "faults": [fault] })).await;
 }
 
 async fn send_async(gateway: &Gateway, method: Method, path: &str, body: Option<&Value>) -> ApiResponse {
@@ -39,7 +27,7 @@ fn location(response: &ApiResponse) -> String {
 
 #[tokio::test]
 async fn respond_async_returns_202_however_fast_the_vendor_is() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     for number in 0..20 {
         for preference in ["respond-async", "wait=0"] {
             let body = person(&format!("{preference}-{number}"));
@@ -50,7 +38,8 @@ async fn respond_async_returns_202_however_fast_the_vendor_is() {
     }
     inject_fault(sandbox.startexam(), json!({ "name": "bad_request", "times": 5 })).await;
     for number in 0..5 {
-        let refused = send_async(&gateway, Method::POST, "/candidates", Some(&person(&format!("refused-{number}")))).await;
+        let refused =
+            send_async(&gateway, Method::POST, "/candidates", Some(&person(&format!("refused-{number}")))).await;
         assert_eq!(refused.status, 202, "{refused:?}");
         wait_for_state(&gateway, &location(&refused), "failed").await;
     }
@@ -92,7 +81,7 @@ async fn an_asynchronous_deletion_returns_the_pending_record() {
 
 #[tokio::test]
 async fn a_record_shows_why_its_last_write_failed_until_the_next_one() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     inject_fault(port, json!({ "name": "bad_request", "times": 1 })).await;
     let accepted = send_async(&gateway, Method::POST, "/candidates", Some(&person("e1"))).await;
@@ -127,18 +116,18 @@ async fn a_record_shows_why_its_last_write_failed_until_the_next_one() {
     assert_eq!((changed.status, problem(&changed, "")), (200, None), "{changed:?}");
 
     inject_fault(port, json!({ "name": "not_found", "operation": "employees_participants", "times": 1 })).await;
-    let booking = send_async(&gateway, Method::POST, "/assignments", Some(&order("e1", "reuse"))).await;
+    let booking = send_async(&gateway, Method::POST, "/assignments", Some(&order_if_exists("e1", TEST, "reuse"))).await;
     let failed = wait_for_state(&gateway, &location(&booking), "failed").await;
     assert_eq!((text(&failed, "/code"), text(&failed, "/outcome")), ("invalid_reference".into(), "not_applied".into()));
 }
 
 #[tokio::test]
 async fn a_record_shows_why_its_last_write_is_unknown() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     let lost = |operation: &str| json!({ "name": "reset_before_effect", "operation": operation, "times": 1 });
-    // What the background settles says so until then.
+    // A write that the background reconciles is reported as unknown until then.
     inject_fault(port, lost("employees")).await;
     let accepted = send_async(&gateway, Method::POST, "/candidates", Some(&person("e2"))).await;
     let path = location(&accepted);
@@ -149,9 +138,10 @@ async fn a_record_shows_why_its_last_write_is_unknown() {
     }
     let settled = wait_for_state(&gateway, &path, "registered").await;
     assert_eq!(settled.body.get("problem"), None, "{settled:?}");
-    // What only a person can settle keeps its reason, also in the person's word.
+    // What only a person can settle keeps its reason, also after the manual settlement.
     inject_fault(port, lost("employees_participants")).await;
-    let booking = send_async(&gateway, Method::POST, "/assignments", Some(&order("e1", "create_new"))).await;
+    let booking =
+        send_async(&gateway, Method::POST, "/assignments", Some(&order_if_exists("e1", TEST, "create_new"))).await;
     let path = location(&booking);
     let unknown = wait_for_state(&gateway, &path, "unknown").await;
     let reported = (unknown.text("/problem/code"), unknown.text("/problem/outcome"));
@@ -161,13 +151,14 @@ async fn a_record_shows_why_its_last_write_is_unknown() {
     let reported = (settled.text("/problem/code"), settled.text("/problem/outcome"));
     assert_eq!(reported, ("vendor_timeout", "not_applied"), "{settled:?}");
     assert!(settled.text("/problem/detail").contains("An operator confirmed"), "{settled:?}");
-    // So does one whose process ended.
+    // So does a write whose process was killed.
     inject_fault(
         port,
         json!({ "name": "delay_after_effect", "operation": "employees_participants", "delayMs": 60_000, "times": 1 }),
     )
     .await;
-    let booking = send_async(&gateway, Method::POST, "/assignments", Some(&order("e1", "create_new"))).await;
+    let booking =
+        send_async(&gateway, Method::POST, "/assignments", Some(&order_if_exists("e1", TEST, "create_new"))).await;
     let path = location(&booking);
     while bodies(port, "employees_participants").await.len() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -180,10 +171,13 @@ async fn a_record_shows_why_its_last_write_is_unknown() {
 
 #[tokio::test]
 async fn enrolment_items_have_the_status_of_the_single_request() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    inject_fault(sandbox.startexam(), json!({ "name": "reset_after_effect", "operation": "program_employees", "times": 1 }))
-        .await;
+    inject_fault(
+        sandbox.startexam(),
+        json!({ "name": "reset_after_effect", "operation": "program_employees", "times": 1 }),
+    )
+    .await;
     let program = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
     let enrolment = json!({ "scope": "all", "register": ["e1"] });
     let accepted = send_async(&gateway, Method::POST, &program, Some(&enrolment)).await;
@@ -204,13 +198,14 @@ async fn a_password_generated_for_a_request_without_a_key_is_not_lost() {
     let connections = examtesting(&format!("http://{port}"), "");
     let clients = client("lms", "", "[\"*\"]") + &client("other", "", "[\"*\"]");
     let gateway = Gateway::start_with(&connections, &clients).await;
-    let request_password = async |path: &str| gateway.request(Method::POST, &format!("{path}/initial-password")).send().await;
+    let request_password =
+        async |path: &str| gateway.request(Method::POST, &format!("{path}/initial-password")).send().await;
     let sent_password = async |id: &str| {
         let calls = bodies(port, "add").await;
         let call = calls.iter().find(|call| call["email"] == format!("{id}@example.com")).expect("a call");
         call["password"].as_str().expect("a password").to_owned()
     };
-    // Answered before the end, and not at all.
+    // A response sent before the end, and a response that was lost.
     let accepted = send_async(&gateway, Method::POST, "/candidates", Some(&person("e1"))).await;
     assert_eq!((accepted.status, accepted.body.get("initialPassword")), (202, None), "{accepted:?}");
     let first = location(&accepted);
@@ -223,13 +218,17 @@ async fn a_password_generated_for_a_request_without_a_key_is_not_lost() {
     for (path, id) in [(&first, "e1"), (&second, "e2")] {
         for _ in 0..2 {
             let response = request_password(path).await;
-            assert_eq!((response.status, response.text("/initialPassword")), (200, &*sent_password(id).await), "{response:?}");
+            assert_eq!(
+                (response.status, response.text("/initialPassword")),
+                (200, &*sent_password(id).await),
+                "{response:?}"
+            );
         }
         assert_eq!(gateway.get(path).await.body.get("initialPassword"), None);
         let other = gateway.request_as(&key("other"), Method::POST, &format!("{path}/initial-password")).send().await;
         assert_eq!(other.problem().1, "not_found");
     }
-    // Only what the gateway made up, and only as long as the candidate is there.
+    // Only generated passwords, and only as long as the candidate exists.
     let mut given = person("e3");
     given["password"] = json!("a-s3cret-of-mine");
     let given = gateway.post("/candidates", &given).await;

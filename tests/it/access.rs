@@ -1,22 +1,15 @@
-//! Who may do what: every documented route with every kind of credential, and nobody sees what belongs to another.
+//! Authorization: every documented route with every kind of credential; no client sees another tenant's records.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, client_with, key, startexam};
-use crate::support::vendor::{Stub, json_response};
+use crate::support::connections::{client, client_with, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, key};
+use crate::support::vendor::Stub;
 
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
 
-async fn start_stub() -> Stub {
-    Stub::start(|seen| {
-        let ids = json!({ "participantIds": ["1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d01"] });
-        json_response(200, &if seen.uri.path().contains("participants") { ids } else { json!({}) })
-    })
-    .await
-}
-
-/// One documented operation.
+/// A documented route.
 struct Route {
     method: Method,
     path: String,
@@ -58,7 +51,7 @@ async fn routes(gateway: &Gateway) -> Vec<Route> {
 
 #[tokio::test]
 async fn every_route_requires_credentials_and_its_scope() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
         client_with("auditor", "", "[\"*\"]", "[\"audit:read\"]"),
@@ -94,7 +87,7 @@ async fn every_route_requires_credentials_and_its_scope() {
             assert!(![401, 403].contains(&response.status), "{what}: {response:?}");
         }
     }
-    // Checking a connection is the one thing that needs no body and no object.
+    // Checking a connection is the only write that needs neither body nor record.
     assert!(
         stub.seen().iter().all(|seen| [Method::GET, Method::HEAD].contains(&seen.method)),
         "nothing was written: {:?}",
@@ -102,7 +95,7 @@ async fn every_route_requires_credentials_and_its_scope() {
     );
 }
 
-/// What there is of the first tenant at its connection.
+/// The records of the first tenant at its connection.
 struct TenantRecords {
     candidate: String,
     assignment: String,
@@ -129,7 +122,7 @@ impl TenantRecords {
         [&self.candidate, &self.assignment, &self.operation, &self.exchange]
     }
 
-    /// The object a documented path is about; `None` where it is about none of a tenant's.
+    /// Returns the record a documented path addresses; `None` if it addresses none of a tenant's records.
     fn object_of(&self, template: &str) -> Option<&str> {
         let first = template.split('/').nth(1).unwrap_or_default();
         template.contains("{id}").then_some(())?;
@@ -144,7 +137,7 @@ impl TenantRecords {
     }
 }
 
-/// A body the route takes, at this connection.
+/// Returns a body the route accepts, at this connection.
 fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
     let body = match (method.as_str(), template) {
         ("POST", "/candidates" | "/candidates/search") => json!({ "connection": connection, "externalId": "a" }),
@@ -170,11 +163,11 @@ fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
     Some(body)
 }
 
-/// Every documented route × { another tenant's object, a connection that is not the client's }; credentials and scopes are
-/// walked through in `every_route_requires_credentials_and_its_scope`. A route this knows nothing of fails it.
+/// Tests every documented route with another tenant's record and with a connection the client may not use. Credentials
+/// and scopes are tested in `every_route_requires_credentials_and_its_scope`. A route this test does not know fails it.
 #[tokio::test]
 async fn every_route_isolates_tenants_and_connections() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "", "[\"*\"]")
         + &client("stranger", "", "[\"*\"]")
@@ -212,7 +205,8 @@ async fn every_route_isolates_tenants_and_connections() {
                 }
             };
             let forbids = operation["responses"]["403"].to_string().contains("connection_forbidden");
-            // Who may not use the connection does not see what is there; the connection itself is known to exist.
+            // A client that may not use the connection does not see its records; the existence of the connection is no
+            // secret.
             let narrow = ask("narrow", "startexam-main").await;
             let expected = if own.object_of(template).is_some() {
                 "hidden"
@@ -227,16 +221,20 @@ async fn every_route_isolates_tenants_and_connections() {
                 _ => assert_eq!(narrow.status, 200, "{what}: {narrow:?}"),
             }
             seen.insert(expected);
-            // Another tenant's objects do not exist, and nothing tells of them.
+            // Another tenant's records do not exist, and nothing reveals them.
             let harmless = matches!(method, Method::GET) || template.ends_with("/search");
             if own.object_of(template).is_some() {
                 let stranger = ask("stranger", "startexam-main").await;
                 assert_eq!(stranger.problem(), (404, "not_found", "not_applied"), "{what}");
             } else if template == "/audit" {
-                // The tenant's whole record, or the chain could not be followed: what a stranger tried is in its own.
+                // The tenant's whole record, or its chain could not be verified. What the stranger tried is in the
+                // stranger's record.
                 let entries = ask("stranger", "startexam-main").await.body["items"].clone();
                 let entries = entries.as_array().expect("lines");
-                assert!(!entries.is_empty() && entries.iter().all(|entry| entry["client"] == "stranger"), "{entries:?}");
+                assert!(
+                    !entries.is_empty() && entries.iter().all(|entry| entry["client"] == "stranger"),
+                    "{entries:?}"
+                );
             } else if harmless {
                 for (who, response) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
                     let text = response.body.to_string();
@@ -254,7 +252,7 @@ async fn every_route_isolates_tenants_and_connections() {
 
 #[tokio::test]
 async fn public_routes_need_no_credentials_and_ignore_wrong_ones() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/internal"] {
         assert_eq!(gateway.anonymous(Method::GET, path).send().await.status, 200, "{path}");
@@ -264,7 +262,7 @@ async fn public_routes_need_no_credentials_and_ignore_wrong_ones() {
 
 #[tokio::test]
 async fn records_out_of_a_clients_reach_do_not_exist() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "shared", "[\"*\"]")
         + &client("sister", "shared", "[\"*\"]")
@@ -327,7 +325,7 @@ async fn records_out_of_a_clients_reach_do_not_exist() {
 
 #[tokio::test]
 async fn an_exceeded_rate_limit_is_reported_and_affects_no_other_client() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let slow = client("slow", "", "[\"*\"]")
         .replace("requests_per_second = 100000, burst = 100000", "requests_per_second = 1, burst = 3");
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &(client("lms", "", "[\"*\"]") + &slow)).await;
@@ -346,7 +344,7 @@ async fn an_exceeded_rate_limit_is_reported_and_affects_no_other_client() {
 
 #[tokio::test]
 async fn without_authentication_no_route_requires_credentials() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), "[auth]\nmode = \"none\"\n").await;
     for route in routes(&gateway).await {
         let response = gateway.anonymous(route.method.clone(), &route.path).send().await;

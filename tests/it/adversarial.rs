@@ -1,5 +1,5 @@
-//! Callers and vendors that mean harm: what they send is refused or cleaned, in bounded time and memory, and everybody
-//! else is served meanwhile.
+//! Hostile callers and vendors: their input is rejected or sanitized in bounded time and memory, and all other callers
+//! are served meanwhile.
 
 use std::net::SocketAddr;
 
@@ -12,24 +12,21 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::gateway::{Gateway, examtesting, set_faults, key, sandbox, sandbox_connections, startexam, thinkexam};
+use crate::support::connections::{examtesting, sandbox_connections, startexam, thinkexam};
+use crate::support::gateway::{Gateway, key, sandbox, set_faults};
 use crate::support::vendor::{Stub, build_response, json_response};
-
-async fn start_stub() -> Stub {
-    Stub::start(|_| json_response(200, &json!({}))).await
-}
 
 /// Sends these bytes and reads until the gateway closes.
 async fn send_raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let (mut from, mut to) = stream.split();
     let mut response = Vec::new();
-    // The gateway may answer and close before it has read everything: both ends then see a reset.
+    // The gateway may respond and close before it has read everything; both ends then see a reset.
     let (_, _) = tokio::join!(to.write_all(bytes), from.read_to_end(&mut response));
     String::from_utf8_lossy(&response).into_owned()
 }
 
-/// Every string member of the single bodies, with its pointer.
+/// Returns a candidate with a value for every string field, replaced at this pointer.
 fn candidate_with(pointer: &str, value: &str) -> Value {
     let mut body = json!({ "externalId": "a", "userName": "a", "password": "pass word", "email": "ada@example.com",
         "name": { "givenName": "a", "familyName": "a", "formatted": "a" }, "group": "a", "birthDate": "1990-01-01",
@@ -41,7 +38,7 @@ fn candidate_with(pointer: &str, value: &str) -> Value {
 
 #[tokio::test]
 async fn control_characters_are_rejected_in_every_field() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let pointers = [
         "/externalId",
@@ -97,7 +94,7 @@ async fn control_characters_are_rejected_in_every_field() {
 
 #[tokio::test]
 async fn paths_with_traversal_or_encoded_slashes_are_not_found() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for id in [
         "..%2f..%2fetc%2fpasswd",
@@ -135,7 +132,7 @@ async fn paths_with_traversal_or_encoded_slashes_are_not_found() {
         assert!([404, 422].contains(&response.problem().0), "{id} {response:?}");
     }
     assert_eq!(stub.seen().len(), 0);
-    // A vendor-side id may hold anything printable; it travels in the body, never in the address.
+    // A vendor's own id may contain anything printable; it is sent in the body, never in the path.
     let response = gateway.post("/programs/ext:..%2f..%2fx/employees", &body).await;
     for seen in stub.seen() {
         assert_eq!(seen.uri.path(), "/v1/program/employees", "{response:?}");
@@ -144,7 +141,7 @@ async fn paths_with_traversal_or_encoded_slashes_are_not_found() {
 
 #[tokio::test]
 async fn redirects_are_never_followed() {
-    let target = start_stub().await;
+    let target = Stub::accepting().await;
     let address = target.url();
     for status in [301, 302, 303, 307, 308] {
         let location = address.clone();
@@ -179,7 +176,9 @@ async fn vendor_messages_are_sanitized_and_truncated() {
         let text = message.to_owned();
         let stub = Stub::start(move |seen| match seen.uri.path() {
             "/sim/signature" => json_response(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" })),
-            "/ManageCandidate.aspx" => build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={text}")),
+            "/ManageCandidate.aspx" => {
+                build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={text}"))
+            }
             path if path.starts_with("/api/v1/") => {
                 json_response(200, &json!({ "result": "error", "error": { "code": text, "msg": text } }))
             }
@@ -200,10 +199,7 @@ async fn vendor_messages_are_sanitized_and_truncated() {
             }
         }
         let log = gateway.take_log();
-        assert!(
-            !log.contains('\u{1b}') && !log.lines().any(|line| line.starts_with("level=ERROR")),
-            "{log}"
-        );
+        assert!(!log.contains('\u{1b}') && !log.lines().any(|line| line.starts_with("level=ERROR")), "{log}");
     }
 }
 
@@ -281,10 +277,10 @@ async fn endless_and_slow_responses_end_in_bounded_time_and_memory() {
     serving.abort();
 }
 
-/// Waits for what the gateway says to a connection on which nothing more comes.
+/// Reads the gateway's response on a connection on which nothing more is sent.
 async fn read_until_closed(mut stream: TcpStream) -> String {
     let mut response = Vec::new();
-    // However it ends, it ends; the gateway's own limits are 10 to 15 seconds.
+    // Any end will do; the gateway's own limits are 10 to 15 seconds.
     let closed = tokio::time::timeout(crate::support::gateway::TIMEOUT, stream.read_to_end(&mut response)).await;
     assert!(closed.is_ok(), "the gateway never closed: {}", String::from_utf8_lossy(&response));
     String::from_utf8_lossy(&response).into_owned()
@@ -292,7 +288,7 @@ async fn read_until_closed(mut stream: TcpStream) -> String {
 
 #[tokio::test]
 async fn slow_callers_are_disconnected_and_block_no_other_caller() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let open = async |bytes: String| {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
@@ -317,8 +313,12 @@ async fn slow_callers_are_disconnected_and_block_no_other_caller() {
         assert_eq!(response.status, 201, "{response:?}");
     }
     let silent = idle.pop().expect("one of them");
-    let (head, body, chunk, nothing) =
-        tokio::join!(read_until_closed(half_head), read_until_closed(half_body), read_until_closed(half_chunk), read_until_closed(silent));
+    let (head, body, chunk, nothing) = tokio::join!(
+        read_until_closed(half_head),
+        read_until_closed(half_body),
+        read_until_closed(half_chunk),
+        read_until_closed(silent)
+    );
     assert!(head.is_empty() || head.starts_with("HTTP/1.1 408 "), "{head}");
     for response in [body, chunk] {
         assert!(response.starts_with("HTTP/1.1 4") && response.contains("application/problem+json"), "{response}");
@@ -328,7 +328,7 @@ async fn slow_callers_are_disconnected_and_block_no_other_caller() {
 
 #[tokio::test]
 async fn malformed_requests_get_an_error_or_a_closed_connection() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting().await;
     let mut gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let auth = format!("Authorization: Bearer {}\r\n", key("lms"));
     let many = "X-Many: 1\r\n".repeat(150);
@@ -410,7 +410,7 @@ async fn malformed_requests_get_an_error_or_a_closed_connection() {
 
 #[tokio::test]
 async fn http_2_with_prior_knowledge_works() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let stream = TcpStream::connect(gateway.address).await.expect("a connection");
     let (mut sender, connection) =

@@ -1,4 +1,4 @@
-//! The rooms name only rooms to their left (docs/ARCHITECTURE.md), so there are no circles and a reader can take them one
+//! Each room names only rooms to its left (docs/ARCHITECTURE.md), so there are no cycles and the rooms can be read one
 //! after the other.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ fn find_sources(below: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every source file with the room it lives in and its lines of code.
+/// Returns every source file with its room and its code without comments.
 fn rooms() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -47,11 +47,11 @@ fn without_comments(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
 }
 
-/// The rooms named by `crate::room` or `use crate::{room, …}`.
+/// Returns the rooms named by `crate::room` or `use crate::{room, …}`.
 fn named_rooms(code: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
-        // `pub(in crate::room)` and macros' `$crate::` name rooms all the same.
+        // `pub(in crate::room)` and a macro's `$crate::` name rooms, too.
         let rest = &code[at + "crate::".len()..];
         let names = rest.strip_prefix('{').map_or(rest, |inside| inside.split('}').next().unwrap_or(""));
         let first_only = !rest.starts_with('{');

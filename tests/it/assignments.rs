@@ -1,34 +1,20 @@
-//! Assignments, one at a time: what is booked at the vendor, how often, and what the caller is told.
+//! Single assignments: what is booked at the vendor, how often, and what the caller is told.
 
 use examgate::sandbox::{Sandbox, accounts};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, set_faults, key, sandbox, startexam, thinkexam};
+use crate::support::connections::{client, examtesting, start_thinkexam, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
+use crate::support::people::{order_for, person, with};
 use crate::support::watch::{bodies, call_count, changes, wait_until, warnings};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const OTHER_TEST: &str = accounts::startexam::TESTS[1].0;
 
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
-
-fn order(candidate: &Value, assessment: &str) -> Value {
-    json!({ "candidate": candidate, "assessment": assessment })
-}
-
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
 fn startexam_with_catalogue(sandbox: &Sandbox, more: &str) -> String {
-    // Upper case in the configuration: the vendor's GUIDs are one whatever their case.
+    // Upper case in the configuration: GUIDs are compared without case.
     let catalogue = format!(
         "[assessments.rust-101]\nname = \"Rust 101\"\nconnection = \"startexam-main\"\nref = \"{}\"\n",
         TEST.to_uppercase()
@@ -36,15 +22,9 @@ fn startexam_with_catalogue(sandbox: &Sandbox, more: &str) -> String {
     startexam(&format!("http://{}", sandbox.startexam()), more) + &catalogue
 }
 
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
+async fn start_with_catalogue(more: &str) -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam_with_catalogue(&sandbox, more)).await;
-    (sandbox, gateway)
-}
-
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
     (sandbox, gateway)
 }
 
@@ -54,10 +34,10 @@ fn parse_time(response: &ApiResponse, pointer: &str) -> Timestamp {
 
 #[tokio::test]
 async fn a_booking_is_the_same_whichever_way_candidate_and_assessment_are_named() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let ada = gateway.post("/candidates", &person("e1")).await;
     let id = json!({ "id": ada.text("/id") });
-    let created = gateway.post("/assignments", &with(order(&id, "rust-101"), "reference", json!("order-7"))).await;
+    let created = gateway.post("/assignments", &with(order_for(&id, "rust-101"), "reference", json!("order-7"))).await;
     assert_eq!(created.status, 201, "{created:?}");
     assert!(created.text("/id").starts_with("asg_"));
     let path = format!("/assignments/{}", created.text("/id"));
@@ -67,7 +47,7 @@ async fn a_booking_is_the_same_whichever_way_candidate_and_assessment_are_named(
     assert_eq!(gateway.get(&path).await.body, created.body);
     for candidate in [id, json!({ "externalId": "e1" }), json!({ "email": "E1@example.com" })] {
         for assessment in ["rust-101", TEST, &TEST.to_uppercase()] {
-            let again = gateway.post("/assignments", &order(&candidate, assessment)).await;
+            let again = gateway.post("/assignments", &order_for(&candidate, assessment)).await;
             assert_eq!((again.status, again.text("/id")), (200, created.text("/id")), "{candidate} {assessment}");
         }
     }
@@ -79,12 +59,12 @@ async fn a_booking_is_the_same_whichever_way_candidate_and_assessment_are_named(
 
 #[tokio::test]
 async fn a_booking_is_valid_for_thirty_days_unless_the_request_says_otherwise() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     for id in ["e1", "e2", "e3"] {
         assert_eq!(gateway.post("/candidates", &person(id)).await.status, 201);
     }
     let before = Timestamp::now() - SignedDuration::from_secs(1);
-    let response = gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), TEST)).await;
+    let response = gateway.post("/assignments", &order_for(&json!({ "externalId": "e1" }), TEST)).await;
     let (from, until) = (parse_time(&response, "/validFrom"), parse_time(&response, "/validUntil"));
     assert!(before <= from && from <= Timestamp::now(), "{response:?}");
     assert_eq!(until.duration_since(from), SignedDuration::from_hours(720));
@@ -92,7 +72,7 @@ async fn a_booking_is_valid_for_thirty_days_unless_the_request_says_otherwise() 
     let id = response.text("/vendorRef/id");
     assert_eq!(response.text("/launch/url"), format!("https://go.startexam.com/mycenter#participant/{id}"));
 
-    let mut dated = order(&json!({ "externalId": "e2" }), TEST);
+    let mut dated = order_for(&json!({ "externalId": "e2" }), TEST);
     dated["validFrom"] = json!("2030-01-02T03:04:05+02:00");
     dated["validUntil"] = json!("2030-02-01T00:00:00Z");
     dated["proctoring"] = json!({ "enabled": false });
@@ -105,23 +85,23 @@ async fn a_booking_is_valid_for_thirty_days_unless_the_request_says_otherwise() 
     );
 
     let candidate = json!({ "externalId": "e3" });
-    let mut backwards = order(&candidate, TEST);
+    let mut backwards = order_for(&candidate, TEST);
     backwards["validFrom"] = json!("2030-02-01T00:00:00Z");
     backwards["validUntil"] = json!("2030-02-01T00:00:00Z");
     let refused = gateway.post("/assignments", &backwards).await;
     assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"));
     assert_eq!(refused.text("/errors/0/pointer"), "/validUntil");
-    let past = with(order(&candidate, TEST), "validUntil", json!("2020-01-01T00:00:00Z"));
+    let past = with(order_for(&candidate, TEST), "validUntil", json!("2020-01-01T00:00:00Z"));
     assert_eq!(gateway.post("/assignments", &past).await.problem(), (422, "validation_failed", "not_applied"));
     assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), 2);
 }
 
 #[tokio::test]
 async fn an_existing_booking_is_reused_duplicated_or_rejected_as_requested() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let body = order(&json!({ "externalId": "e1" }), TEST);
-    // The first "fail" has nothing to fail on.
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
+    // There is nothing the first "fail" could fail on.
     let first = gateway.post("/assignments", &with(body.clone(), "ifExists", json!("fail"))).await;
     assert_eq!(first.status, 201, "{first:?}");
     let refused = gateway.post("/assignments", &with(body.clone(), "ifExists", json!("fail"))).await;
@@ -136,7 +116,7 @@ async fn an_existing_booking_is_reused_duplicated_or_rejected_as_requested() {
     let found = gateway.post("/assignments", &differing).await;
     assert_eq!((found.status, found.text("/id")), (200, other.text("/id")), "the newest is the one answered");
     assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/validUntil".to_owned())]);
-    // Another centre is another booking; the vendor has no such centre.
+    // Another centre is another booking; the vendor does not know this centre.
     let elsewhere = gateway.post("/assignments", &with(body, "center", json!("elsewhere"))).await;
     assert_eq!(elsewhere.problem(), (422, "invalid_reference", "not_applied"));
     let sent = bodies(sandbox.startexam(), "employees_participants").await;
@@ -169,12 +149,12 @@ async fn unsupported_capabilities_are_rejected_with_a_pointer_before_sending() {
         } else {
             json!({ "email": "a@example.com" })
         };
-        let body = with(with(order(&key, assessment), "connection", json!(connection)), name, value);
+        let body = with(with(order_for(&key, assessment), "connection", json!(connection)), name, value);
         let refused = gateway.post("/assignments", &body).await;
         assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"), "{body}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer, "{refused:?}");
     }
-    let body = with(order(&json!({ "externalId": "e1" }), "any"), "connection", json!("examtesting-main"));
+    let body = with(order_for(&json!({ "externalId": "e1" }), "any"), "connection", json!("examtesting-main"));
     assert_eq!(gateway.post("/assignments", &body).await.problem(), (422, "capability_unsupported", "not_applied"));
     for port in [start, think, sandbox.examtesting()] {
         assert_eq!(call_count(port).await, 0);
@@ -183,40 +163,40 @@ async fn unsupported_capabilities_are_rejected_with_a_pointer_before_sending() {
 
 #[tokio::test]
 async fn unknown_references_are_rejected() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let unknown = format!("cand_{}", "0".repeat(32));
     for (body, pointer) in [
-        (order(&json!({ "id": unknown }), TEST), "/candidate/id"),
-        (order(&json!({ "email": "nobody@example.com" }), TEST), "/candidate/email"),
-        (order(&json!({ "externalId": "e1" }), "not-a-guid"), "/assessment"),
+        (order_for(&json!({ "id": unknown }), TEST), "/candidate/id"),
+        (order_for(&json!({ "email": "nobody@example.com" }), TEST), "/candidate/email"),
+        (order_for(&json!({ "externalId": "e1" }), "not-a-guid"), "/assessment"),
     ] {
         let refused = gateway.post("/assignments", &body).await;
         assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"), "{body}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer);
     }
     assert_eq!(call_count(sandbox.startexam()).await, 0);
-    // The vendor's own key is passed on; here the vendor does not know it either.
-    let refused = gateway.post("/assignments", &order(&json!({ "externalId": "nobody" }), TEST)).await;
+    // The vendor's own key is passed on; this vendor does not know it either.
+    let refused = gateway.post("/assignments", &order_for(&json!({ "externalId": "nobody" }), TEST)).await;
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
     assert_eq!(call_count(sandbox.startexam()).await, 1);
     for candidate in [json!({}), json!({ "externalId": "a", "email": "a@example.com" }), json!("e1")] {
-        let refused = gateway.post("/assignments", &order(&candidate, TEST)).await;
+        let refused = gateway.post("/assignments", &order_for(&candidate, TEST)).await;
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{candidate}");
     }
-    let long = with(order(&json!({ "externalId": "e1" }), TEST), "reference", json!("r".repeat(201)));
+    let long = with(order_for(&json!({ "externalId": "e1" }), TEST), "reference", json!("r".repeat(201)));
     assert_eq!(gateway.post("/assignments", &long).await.problem(), (422, "validation_failed", "not_applied"));
 
-    let (sandbox, gateway) = think_exam("").await;
-    let refused = gateway.post("/assignments", &order(&json!({ "externalId": "nobody" }), "2415")).await;
+    let (sandbox, gateway) = start_thinkexam("").await;
+    let refused = gateway.post("/assignments", &order_for(&json!({ "externalId": "nobody" }), "2415")).await;
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
     assert_eq!(call_count(sandbox.thinkexam()).await, 0);
 }
 
 #[tokio::test]
 async fn a_rejected_booking_can_be_made_immediately_afterwards() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let body = order(&json!({ "externalId": "e1" }), TEST);
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
     let refused = gateway.post("/assignments", &body).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
@@ -226,13 +206,13 @@ async fn a_rejected_booking_can_be_made_immediately_afterwards() {
 
 #[tokio::test]
 async fn thinkexam_receives_the_requested_mail_and_password_flags() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     for id in ["t1", "t2"] {
         assert_eq!(gateway.post("/candidates", &person(id)).await.status, 201);
     }
-    let plain = gateway.post("/assignments", &order(&json!({ "externalId": "t1" }), "2415")).await;
+    let plain = gateway.post("/assignments", &order_for(&json!({ "externalId": "t1" }), "2415")).await;
     assert_eq!(plain.status, 201, "{plain:?}");
-    let mut loud = order(&json!({ "email": "T2@Example.com" }), "2415");
+    let mut loud = order_for(&json!({ "email": "T2@Example.com" }), "2415");
     loud["notify"] = json!("vendor_email");
     loud["passwordless"] = json!(true);
     let loud = gateway.post("/assignments", &loud).await;
@@ -245,16 +225,16 @@ async fn thinkexam_receives_the_requested_mail_and_password_flags() {
         ]
     );
     assert_eq!(changes(sandbox.thinkexam(), "assignTest", "mail_sent").await, ["t2@example.com/2415"]);
-    // Somebody the gateway never registered is booked by the vendor's own key, whatever its case.
-    let again = gateway.post("/assignments", &order(&json!({ "email": "T2@EXAMPLE.COM" }), "2415")).await;
+    // A person the gateway never registered is booked by the vendor's own key, in any case.
+    let again = gateway.post("/assignments", &order_for(&json!({ "email": "T2@EXAMPLE.COM" }), "2415")).await;
     assert_eq!((again.status, again.text("/id")), (200, loud.text("/id")));
 }
 
 #[tokio::test]
 async fn a_thinkexam_booking_is_cancelled_once_and_can_be_made_again() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     assert_eq!(gateway.post("/candidates", &person("t1")).await.status, 201);
-    let body = order(&json!({ "externalId": "t1" }), "2415");
+    let body = order_for(&json!({ "externalId": "t1" }), "2415");
     let booked = gateway.post("/assignments", &body).await;
     let path = format!("/assignments/{}", booked.text("/id"));
     for _ in 0..2 {
@@ -275,9 +255,9 @@ async fn a_thinkexam_booking_is_cancelled_once_and_can_be_made_again() {
 
 #[tokio::test]
 async fn a_startexam_booking_cannot_be_cancelled() {
-    let (_sandbox, gateway) = start_exam("").await;
+    let (_sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let booked = gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), TEST)).await;
+    let booked = gateway.post("/assignments", &order_for(&json!({ "externalId": "e1" }), TEST)).await;
     let path = format!("/assignments/{}", booked.text("/id"));
     assert_eq!(gateway.delete(&path).await.problem(), (422, "capability_unsupported", "not_applied"));
     assert_eq!(gateway.get(&path).await.text("/state"), "assigned");
@@ -299,11 +279,11 @@ async fn a_previously_booked_person_is_assigned_whatever_the_vendor_responds() {
             for id in [&old, &new] {
                 assert_eq!(outside.post("/candidates", &person(id)).await.status, 201);
             }
-            let booked = outside.post("/assignments", &order(&json!({ "externalId": old }), TEST)).await;
+            let booked = outside.post("/assignments", &order_for(&json!({ "externalId": old }), TEST)).await;
             assert_eq!(booked.status, 201, "{booked:?}");
             let what = format!("vendor {vendor}, setting {setting}");
 
-            let again = gateway.post("/assignments", &order(&json!({ "externalId": old }), TEST)).await;
+            let again = gateway.post("/assignments", &order_for(&json!({ "externalId": old }), TEST)).await;
             assert_eq!((again.text("/state"), again.text("/outcome")), ("assigned", "applied"), "{what}: {again:?}");
             if vendor == "repeated" {
                 assert_eq!(again.text("/launch/url"), booked.text("/launch/url"), "{what}");
@@ -311,7 +291,7 @@ async fn a_previously_booked_person_is_assigned_whatever_the_vendor_responds() {
                 assert_eq!((again.status, again.body.get("launch")), (200, None), "{what}: {again:?}");
                 assert_eq!(warnings(&again), [("launch_unknown".to_owned(), String::new())], "{what}");
             }
-            let fresh = gateway.post("/assignments", &order(&json!({ "externalId": new }), TEST)).await;
+            let fresh = gateway.post("/assignments", &order_for(&json!({ "externalId": new }), TEST)).await;
             assert_eq!(fresh.status, 201, "{what}: {fresh:?}");
             assert!(fresh.text("/launch/url").starts_with("https://"), "{what}: {fresh:?}");
         }
@@ -321,19 +301,19 @@ async fn a_previously_booked_person_is_assigned_whatever_the_vendor_responds() {
 
 #[tokio::test]
 async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let lost = json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] });
     set_faults(sandbox.startexam(), lost.clone()).await;
     let unclear = gateway.post("/candidates", &person("e1")).await;
     assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
     let resource = unclear.text("/resource").to_owned();
     let id = resource.trim_start_matches("/candidates/");
-    let booked = gateway.post("/assignments", &order(&json!({ "id": id }), TEST)).await;
+    let booked = gateway.post("/assignments", &order_for(&json!({ "id": id }), TEST)).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     assert_eq!(gateway.get(&resource).await.text("/state"), "registered");
     assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 2);
 
-    // While it cannot be settled, nothing is booked.
+    // Nothing is booked until the registration can be reconciled.
     set_faults(
         sandbox.startexam(),
         json!({ "faults": [
@@ -343,7 +323,7 @@ async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
     .await;
     let unclear = gateway.post("/candidates", &person("e2")).await;
     let id = unclear.text("/resource").trim_start_matches("/candidates/").to_owned();
-    let refused = gateway.post("/assignments", &order(&json!({ "id": id }), TEST)).await;
+    let refused = gateway.post("/assignments", &order_for(&json!({ "id": id }), TEST)).await;
     assert_eq!(refused.problem(), (409, "subject_unsettled", "not_applied"));
     assert_eq!(refused.body["retryable"], true);
     assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), 1);
@@ -351,10 +331,10 @@ async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
 
 #[tokio::test]
 async fn identical_concurrent_bookings_book_once() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
-    let body = order(&json!({ "externalId": "e1" }), TEST);
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
     let responses = futures_util::future::join_all((0..32).map(|_| gateway.post("/assignments", &body))).await;
     assert!(responses.iter().all(|response| response.body == responses[0].body), "{responses:?}");
     assert_eq!(responses.iter().filter(|response| response.status == 201).count(), 1);
@@ -363,10 +343,10 @@ async fn identical_concurrent_bookings_book_once() {
 
 #[tokio::test]
 async fn a_booking_with_respond_async_completes_in_the_background() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 300 }] })).await;
-    let body = order(&json!({ "externalId": "e1" }), TEST);
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
     let response =
         gateway.request(Method::POST, "/assignments").header("prefer", "respond-async").json(&body).send().await;
     assert_eq!((response.status, response.text("/state")), (202, "pending"), "{response:?}");
@@ -382,7 +362,7 @@ async fn tenants_do_not_see_each_others_bookings() {
     let clients = client("lms", "one", "[\"*\"]") + &client("rival", "two", "[\"*\"]");
     let gateway = Gateway::start_with(&startexam_with_catalogue(&sandbox, ""), &clients).await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let body = order(&json!({ "externalId": "e1" }), TEST);
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
     let booked = gateway.post("/assignments", &body).await;
     assert_eq!(booked.status, 201);
     let path = format!("/assignments/{}", booked.text("/id"));
@@ -398,20 +378,20 @@ async fn tenants_do_not_see_each_others_bookings() {
 
 #[tokio::test]
 async fn assignments_are_listed_newest_first_with_filters_and_pages() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let mut ids = Vec::new();
     let mut candidates = Vec::new();
     for person_id in ["e1", "e2"] {
         let candidate = gateway.post("/candidates", &person(person_id)).await;
         candidates.push(candidate.text("/id").to_owned());
         for test in ["rust-101", OTHER_TEST] {
-            let booked = gateway.post("/assignments", &order(&json!({ "externalId": person_id }), test)).await;
+            let booked = gateway.post("/assignments", &order_for(&json!({ "externalId": person_id }), test)).await;
             ids.push(booked.text("/id").to_owned());
         }
     }
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
     let failed =
-        gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), accounts::startexam::TESTS[2].0)).await;
+        gateway.post("/assignments", &order_for(&json!({ "externalId": "e1" }), accounts::startexam::TESTS[2].0)).await;
     assert_eq!(failed.status, 422);
     let listed = |response: &ApiResponse| -> Vec<String> {
         assert_eq!(response.status, 200, "{response:?}");

@@ -1,6 +1,6 @@
-//! `/audit`: who asked for what about whom, with which outcome; a chain that shows what is missing.
+//! `/audit`: who requested what for whom, with which outcome, in a chain that reveals missing entries.
 //!
-//! The chain is verified here by nothing but what the documentation says of it.
+//! The chain is verified only by what the documentation says about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,14 +14,13 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::gateway::{
-    ApiResponse, Gateway, client, client_with, set_faults, key, sandbox, sandbox_connections, startexam,
-};
+use crate::support::connections::{client, client_with, sandbox_connections, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
 use crate::support::postgres::Server;
 use crate::support::vendor::{Stub, build_response};
-use crate::support::watch::{wait_until, wait_for_state};
+use crate::support::watch::{wait_for_state, wait_until};
 
-/// In every piece of personal data planted here.
+/// Contained in every piece of personal data sent here.
 const PERSONAL: &str = "pdmark";
 const NDJSON: &str = "application/x-ndjson";
 
@@ -32,13 +31,13 @@ fn person(id: &str) -> Value {
     })
 }
 
-/// The record as it is exported.
+/// Exports the record.
 async fn export(gateway: &Gateway, client: &str, path: &str) -> String {
     let response = gateway.request_as(&key(client), Method::GET, path).header("accept", NDJSON).send().await;
     assert_eq!((response.status, response.header("content-type")), (200, Some(NDJSON)), "{response:?}");
     match response.body {
         Value::String(text) => text,
-        // A single line is a document too.
+        // A single entry is a JSON document, too.
         document => format!("{document}\n"),
     }
 }
@@ -47,8 +46,8 @@ fn parse_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
-/// What `docs/OPERATIONS.md` says: each line's hash is SHA-256 over the line without it, as compact JSON with sorted members;
-/// each names the one before, and they are numbered without a gap. The hash of the last one.
+/// Verifies what `docs/OPERATIONS.md` says: each entry's hash is the SHA-256 of the entry without it, as compact JSON
+/// with sorted fields; each names its predecessor's hash, and they are numbered without gaps. Returns the last hash.
 fn verify_chain(entries: &[Value]) -> Result<String, String> {
     let mut previous = "0".repeat(64);
     for (at, entry) in entries.iter().enumerate() {
@@ -66,20 +65,21 @@ fn verify_chain(entries: &[Value]) -> Result<String, String> {
     Ok(previous)
 }
 
-/// The tenant's whole record, with its chain verified.
+/// Reads the tenant's whole record and verifies its chain.
 async fn read_record(gateway: &Gateway) -> Vec<Value> {
     let entries = parse_lines(&export(gateway, "lms", "/audit").await);
     verify_chain(&entries).expect("an unbroken chain");
     entries
 }
 
-/// The record once it has a line like this.
+/// Waits for such an entry and returns the record.
 async fn wait_for_entry(gateway: &Gateway, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-    wait_until(gateway, "/audit?limit=200", |response| response.body["items"].as_array().unwrap().iter().any(&wanted)).await;
+    wait_until(gateway, "/audit?limit=200", |response| response.body["items"].as_array().unwrap().iter().any(&wanted))
+        .await;
     read_record(gateway).await
 }
 
-/// Event, action, status, outcome and code of a line, for short comparisons.
+/// Returns event, action, status, outcome and code of an entry, for short comparisons.
 fn summary(entry: &Value) -> String {
     let field = |name: &str| match &entry[name] {
         Value::String(text) => text.clone(),
@@ -117,7 +117,7 @@ async fn every_write_has_an_entry_with_client_action_and_outcome() {
     assert_eq!(gateway.delete(&assignment).await.problem().1, "capability_unsupported");
     assert_eq!(gateway.post("/connections/startexam-main/check", &json!({})).await.status, 200);
     assert_eq!(gateway.delete(&candidate).await.status, 204);
-    // Reads have none.
+    // Reads have no entry.
     assert_eq!(gateway.post("/candidates/search", &json!({ "externalId": "e1" })).await.status, 200);
 
     let entries = read_record(&gateway).await;
@@ -153,7 +153,7 @@ async fn failed_attempts_are_recorded_without_the_data_that_was_sent() {
     assert_eq!(gateway.post("/candidates", &strange).await.problem().1, "validation_failed");
     let forbidden = gateway.request_as(&key("reader"), Method::POST, "/candidates").json(&person("e2")).send().await;
     assert_eq!(forbidden.problem().1, "insufficient_scope");
-    // A caller may put anything where an id belongs.
+    // A caller may send anything in place of an id.
     for path in [format!("/candidates/{PERSONAL}@example.com"), format!("/candidates/cand_{}", "0".repeat(32))] {
         assert_eq!(gateway.delete(&path).await.problem().1, "not_found");
     }
@@ -204,7 +204,7 @@ async fn an_unknown_write_gets_a_second_entry_once_it_is_reconciled() {
 #[tokio::test]
 async fn a_manual_settlement_is_recorded_under_the_client_that_made_it() {
     let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
-    // The grace keeps the runner away.
+    // The grace period keeps the reconciler away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
     let unclear = gateway.post("/candidates", &person("e1")).await;
@@ -233,7 +233,7 @@ async fn a_replayed_response_is_marked_as_replayed() {
 #[tokio::test]
 async fn an_accepted_write_gets_a_second_entry_when_it_ends() {
     let (sandbox, gateway) = start().await;
-    // Long enough for the line about the answer to come first.
+    // Long enough for the response's entry to be written first.
     let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 500 }] });
     set_faults(sandbox.startexam(), delay).await;
     let request = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async");
@@ -244,7 +244,8 @@ async fn an_accepted_write_gets_a_second_entry_when_it_ends() {
     assert_eq!(entries[1]["client"], "lms");
 }
 
-/// Whether the line stands with the outcome or with the answer, it is there once and says what the caller was told.
+/// The entry may be written with the outcome or with the response; either way there is exactly one, and it says what
+/// the caller was told.
 #[tokio::test]
 async fn each_of_many_responses_matches_its_one_entry() {
     let (_sandbox, gateway) = start().await;
@@ -254,7 +255,7 @@ async fn each_of_many_responses_matches_its_one_entry() {
             let request = gateway.request(Method::POST, "/candidates").header("x-request-id", &id);
             let request = match number % 4 {
                 0 => request.header("prefer", "wait=0"),
-                // Two of them are about one person, so that only one is new.
+                // Some requests are about one person, so only one of them is new.
                 1 => request.header("idempotency-key", &id).json(&person("shared")),
                 2 => request.header("idempotency-key", &id),
                 _ => request,
@@ -270,8 +271,9 @@ async fn each_of_many_responses_matches_its_one_entry() {
     wait_until(&gateway, "/audit?limit=200", |response| ends(response.body["items"].as_array().unwrap()) == late).await;
     let entries = read_record(&gateway).await;
     let recorded = entries.iter().filter(|entry| entry["event"] == "answered");
-    let recorded: Vec<(String, u64)> =
-        recorded.map(|entry| (entry["requestId"].as_str().unwrap().to_owned(), entry["status"].as_u64().unwrap())).collect();
+    let recorded: Vec<(String, u64)> = recorded
+        .map(|entry| (entry["requestId"].as_str().unwrap().to_owned(), entry["status"].as_u64().unwrap()))
+        .collect();
     assert_eq!((recorded.len(), entries.len()), (answered.len(), answered.len() + late));
     assert_eq!(
         recorded.into_iter().collect::<BTreeMap<_, _>>(),
@@ -293,7 +295,7 @@ async fn a_caller_that_disconnects_is_recorded_with_the_eventual_outcome() {
         body.len()
     );
     caller.write_all(head.as_bytes()).await.expect("it is taken");
-    // Gone once the write is on its way.
+    // The caller disconnects once the write has begun.
     wait_until(&gateway, "/candidates?externalId=e1", |response| response.body["items"][0].is_object()).await;
     drop(caller);
     let entries = wait_for_entry(&gateway, |entry| entry["event"] == "ended").await;
@@ -332,7 +334,7 @@ async fn an_enrolment_entry_names_the_program_but_no_employee() {
     let path = format!("/programs/{}", accounts::startexam::PROGRAM_ID);
     let response = gateway.post(&format!("{path}/employees"), &enrol).await;
     assert_eq!(response.status, 200, "{response:?}");
-    // What a program's id may be is the vendor's affair; what is no id is not recorded.
+    // The vendor defines what a program's id may be; anything else is not recorded.
     let odd = gateway.post(&format!("/programs/ext:{PERSONAL}@example.com/employees"), &enrol).await;
     assert_eq!(odd.problem().0, 422, "{odd:?}");
     let entries = read_record(&gateway).await;
@@ -357,7 +359,7 @@ async fn the_audit_record_is_per_tenant_and_needs_its_scope() {
     assert_eq!(export(&gateway, "other", "/audit").await, "");
     let theirs = gateway.request_as(&key("other"), Method::POST, "/candidates").json(&person("e2")).send().await;
     assert_eq!(theirs.status, 201);
-    // Each has a chain of its own, which can be verified without the other's lines.
+    // Each tenant has its own chain, which can be verified without the other's entries.
     for name in ["lms", "other"] {
         let entries = parse_lines(&export(&gateway, name, "/audit").await);
         assert_eq!((entries.len(), &entries[0]["client"]), (1, &json!(name)));
@@ -422,12 +424,12 @@ async fn a_missing_or_altered_entry_is_detected_in_the_export() {
     for name in entries[1].as_object().expect("an object").keys() {
         assert!(altered(&|entries| entries[1][name] = json!("x")).is_err(), "{name}");
     }
-    // The end cut off shows only to whoever has the last hash of before.
+    // A truncated end is visible only with the last hash from before.
     let last = verify_chain(&entries).expect("whole");
     assert_ne!(altered(&|entries| drop(entries.pop())).expect("nothing before it is touched"), last);
 }
 
-/// Does this to the store's file while nobody serves from it.
+/// Runs these statements on the store's file while no gateway uses it.
 async fn tamper(gateway: Gateway, statements: &str) -> Gateway {
     let folder = gateway.kill().await;
     let file = Connection::open(folder.path().join("store.db")).expect("the store's file");
@@ -456,11 +458,11 @@ async fn the_store_refuses_to_alter_entries_and_reveals_tampering() {
     drop(file);
     let gateway = Gateway::start_in(folder).await;
 
-    // Whoever writes to the file can drop the triggers, yet not make lines.
+    // An attacker with write access to the file can drop the triggers, but cannot forge entries.
     let gateway = tamper(gateway, "DROP TRIGGER audit_lines_stay; DELETE FROM audit WHERE seq = 2").await;
     let entries = parse_lines(&export(&gateway, "lms", "/audit").await);
     assert_eq!((entries.len(), verify_chain(&entries)), (3, Err("line 3 does not follow line 1".to_owned())));
-    // The end cut off shows as soon as there is a next line.
+    // A truncated end is visible as soon as another entry follows.
     let gateway = tamper(gateway, "DELETE FROM audit WHERE seq = 4").await;
     gateway.post("/candidates", &json!({})).await;
     let after = parse_lines(&export(&gateway, "lms", "/audit?after=2").await);
@@ -498,7 +500,7 @@ async fn every_response_sent_before_a_kill_has_its_entry() {
     let mut answered = BTreeSet::new();
     let request_id = |response: Option<ApiResponse>| Some(response?.header("x-request-id")?.to_owned());
     let mut running: Vec<_> = writes.into_iter().map(tokio::spawn).collect();
-    // In the middle of it.
+    // In the middle of the run.
     for write in running.drain(..20) {
         answered.extend(request_id(write.await.expect("no panic")));
     }

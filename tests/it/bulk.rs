@@ -1,41 +1,17 @@
-//! Bulk: every row stands for itself, in as few vendor calls as are safe.
+//! Bulks: every row has its own outcome, in as few vendor calls as are safe.
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    ApiResponse, Gateway, examtesting, set_faults, sandbox, sandbox_connections, startexam, thinkexam,
+use crate::support::connections::{
+    examtesting, sandbox_connections, start_startexam, start_thinkexam, startexam, thinkexam,
 };
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, set_faults};
+use crate::support::people::{order, people, person, with};
 use crate::support::vendor::{SeenRequest, Stub, json_response};
 use crate::support::watch::{bodies, call_count, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
-
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
-
-fn people(count: usize) -> Vec<Value> {
-    (0..count).map(|number| person(&format!("e{number}"))).collect()
-}
-
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
-fn order(id: &str) -> Value {
-    json!({ "candidate": { "externalId": id }, "assessment": TEST })
-}
-
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    (sandbox, gateway)
-}
 
 async fn register_bulk(gateway: &Gateway, items: &[Value]) -> ApiResponse {
     let response = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
@@ -49,10 +25,11 @@ async fn book_bulk(gateway: &Gateway, items: &[Value]) -> ApiResponse {
     response
 }
 
-/// Status, outcome and problem code of every row; checks the frame on the way.
+/// Returns status, outcome and problem code of every row, and checks the summary.
 fn rows(response: &ApiResponse) -> Vec<(u64, String, String)> {
     let results = response.body["results"].as_array().expect("results");
-    let summary = |name: &str| response.body["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {response:?}"));
+    let summary =
+        |name: &str| response.body["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {response:?}"));
     let parts = ["applied", "notApplied", "unknown", "skipped"].map(summary);
     assert_eq!(summary("total"), results.len() as u64);
     assert_eq!(parts.iter().sum::<u64>(), summary("total"), "{:?}", response.body["summary"]);
@@ -144,7 +121,7 @@ async fn every_row_has_its_own_result_in_input_order() {
 
 #[tokio::test]
 async fn an_invalid_envelope_sends_nothing() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     for body in [
         json!({ "items": [] }),
         json!({}),
@@ -165,7 +142,7 @@ async fn an_invalid_envelope_sends_nothing() {
 
 #[tokio::test]
 async fn five_hundred_registrations_share_one_call() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let response = register_bulk(&gateway, &people(500)).await;
     assert_eq!(rows(&response), vec![created(); 500]);
     assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 1);
@@ -191,11 +168,11 @@ async fn a_rejected_call_is_split_until_only_the_bad_row_fails() {
     expected[5] = row(422, "not_applied", "vendor_rejected_request");
     assert_eq!(rows(&response), expected);
     let calls: Vec<Vec<String>> = stub.seen().iter().map(employee_ids).collect();
-    // 16, then halves: two calls a level.
+    // 16 rows, then halves: two calls per level.
     assert_eq!(calls.len(), 9, "{calls:?}");
     let accepted: Vec<&String> = calls.iter().filter(|call| !call.contains(&"e5".to_owned())).flatten().collect();
     assert_eq!(accepted.len(), 15, "nobody is sent twice with success");
-    // The refused person can be registered once the vendor has changed its mind.
+    // The rejected person can be registered once the vendor accepts them.
     stub.respond_with(|_| json_response(200, &json!({})));
     assert_eq!(gateway.post("/candidates", &person("e5")).await.status, 201);
 }
@@ -211,7 +188,7 @@ async fn a_call_that_failed_for_another_reason_is_not_split() {
         let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
         let response = register_bulk(&gateway, &people(8)).await;
         assert_eq!(rows(&response), vec![row(http, outcome, code); 8]);
-        // What is so at the moment only is tried again, whole and as often as the operator allows.
+        // A temporary failure is retried as a whole, as often as the operator allows.
         assert_eq!(stub.seen().len(), if status == 429 { 2 } else { 1 }, "{status}");
         if outcome == "unknown" {
             let resource = response.text("/results/3/problem/resource");
@@ -254,10 +231,13 @@ async fn duplicates_are_rejected_by_every_identity_and_the_first_row_counts() {
     let duplicate = row(422, "not_applied", "duplicate_item");
     assert_eq!(rows(&response), [created(), duplicate.clone(), created()]);
     let user = |name: &str, id: &str| json!({ "externalId": id, "userName": name, "email": "x@example.com" });
-    // A row that fails for another reason is no earlier one.
+    // A row that fails for another reason does not count as an earlier duplicate.
     let items = json!([with(user("u", "1"), "group", json!("<")), user("u", "2"), user("U", "3"), user("v", "2")]);
     let response = gateway.post("/candidates/bulk", &json!({ "connection": "examtesting-main", "items": items })).await;
-    assert_eq!(rows(&response), [row(422, "not_applied", "validation_failed"), created(), duplicate.clone(), duplicate]);
+    assert_eq!(
+        rows(&response),
+        [row(422, "not_applied", "validation_failed"), created(), duplicate.clone(), duplicate]
+    );
 }
 
 #[tokio::test]
@@ -277,7 +257,7 @@ async fn a_bulk_stops_after_the_given_number_of_failures() {
     assert_eq!(results[..3], [created(), refused.clone(), refused]);
     assert!(results[3..].iter().all(|(_, outcome, code)| outcome == "not_applied" && code == "skipped"), "{results:?}");
     assert_eq!(call_count(sandbox.examtesting()).await, 3);
-    // What was skipped left nothing behind and can be sent again.
+    // Skipped rows left nothing behind and can be sent again.
     assert_eq!(gateway.get("/candidates?externalId=e5").await.body["items"], json!([]));
     let again = register_bulk(&gateway, &people(6)).await;
     assert_eq!(rows(&again)[0], row(200, "applied", ""));
@@ -286,7 +266,7 @@ async fn a_bulk_stops_after_the_given_number_of_failures() {
 
 #[tokio::test]
 async fn rows_that_fail_before_anything_is_sent_count_as_failures() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let mut items = people(4);
     items[1]["odd"] = json!(1);
     let response = gateway.post("/candidates/bulk", &json!({ "failOnErrors": 1, "items": items })).await;
@@ -294,7 +274,8 @@ async fn rows_that_fail_before_anything_is_sent_count_as_failures() {
     assert_eq!(rows(&response)[1], row(422, "not_applied", "validation_failed"));
     assert!(skipped(0) && skipped(2) && skipped(3), "{response:?}");
     assert_eq!(call_count(sandbox.startexam()).await, 0);
-    let orders: Vec<Value> = (0..3).map(|n| order(&format!("e{n}"))).chain([json!({ "assessment": TEST })]).collect();
+    let orders: Vec<Value> =
+        (0..3).map(|n| order(&format!("e{n}"), TEST)).chain([json!({ "assessment": TEST })]).collect();
     let response = gateway.post("/assignments/bulk", &json!({ "failOnErrors": 1, "items": orders })).await;
     assert!(rows(&response)[..3].iter().all(|row| row.2 == "skipped"), "{response:?}");
     assert_eq!(call_count(sandbox.startexam()).await, 0);
@@ -303,14 +284,14 @@ async fn rows_that_fail_before_anything_is_sent_count_as_failures() {
 #[tokio::test]
 async fn bookings_share_calls_only_if_the_response_can_be_matched_to_rows() {
     for (setting, expected) in [("unknown", 12), ("left_out", 12), ("repeated", 1), ("null", 1)] {
-        let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
+        let (sandbox, gateway) = start_startexam(&format!("existing_registration = \"{setting}\"")).await;
         register_bulk(&gateway, &people(12)).await;
-        let orders: Vec<Value> = (0..12).map(|number| order(&format!("e{number}"))).collect();
+        let orders: Vec<Value> = (0..12).map(|number| order(&format!("e{number}"), TEST)).collect();
         let response = book_bulk(&gateway, &orders).await;
         assert_eq!(rows(&response), vec![created(); 12], "{setting}");
         let sent = bodies(sandbox.startexam(), "employees_participants").await;
         assert_eq!(sent.len(), expected, "{setting}");
-        // Everybody has a link of their own, and it is theirs.
+        // Every person has their own link.
         let state = crate::support::gateway::read_effects(sandbox.startexam()).await;
         let made = state["effects"]
             .as_array()
@@ -332,15 +313,15 @@ async fn bookings_share_calls_only_if_the_response_can_be_matched_to_rows() {
 async fn previously_booked_people_never_cost_new_ones_their_links() {
     for vendor in ["repeated", "left_out", "null"] {
         for setting in ["unknown", vendor] {
-            let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
+            let (sandbox, gateway) = start_startexam(&format!("existing_registration = \"{setting}\"")).await;
             let port = sandbox.startexam();
             set_faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
             register_bulk(&gateway, &people(6)).await;
             let outside = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
             for id in ["e1", "e4"] {
-                assert_eq!(outside.post("/assignments", &order(id)).await.status, 201);
+                assert_eq!(outside.post("/assignments", &order(id, TEST)).await.status, 201);
             }
-            let orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"))).collect();
+            let orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"), TEST)).collect();
             let response = book_bulk(&gateway, &orders).await;
             let what = format!("vendor {vendor}, setting {setting}");
             for (number, (_, outcome, _)) in rows(&response).iter().enumerate() {
@@ -359,12 +340,12 @@ async fn previously_booked_people_never_cost_new_ones_their_links() {
 
 #[tokio::test]
 async fn one_bad_booking_never_fails_the_others() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"null\"").await;
+    let (sandbox, gateway) = start_startexam("existing_registration = \"null\"").await;
     register_bulk(&gateway, &people(6)).await;
-    let mut orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"))).collect();
-    orders[2] = order("nobody");
+    let mut orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"), TEST)).collect();
+    orders[2] = order("nobody", TEST);
     orders[4]["notify"] = json!("vendor_email");
-    orders.push(order("e0"));
+    orders.push(order("e0", TEST));
     let response = book_bulk(&gateway, &orders).await;
     let mut expected = vec![created(); 7];
     expected[2] = row(422, "not_applied", "invalid_reference");
@@ -372,7 +353,7 @@ async fn one_bad_booking_never_fails_the_others() {
     expected[6] = row(422, "not_applied", "duplicate_item");
     assert_eq!(rows(&response), expected);
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 4);
-    // The vendor's refusal of the whole call was no booking for anybody.
+    // The rejected call booked nobody.
     assert_eq!(gateway.get("/assignments?state=assigned").await.body["items"].as_array().unwrap().len(), 4);
 }
 
@@ -393,9 +374,10 @@ async fn thinkexam_bookings_are_sent_one_by_one() {
 
 #[tokio::test]
 async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_reconciles_them() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
     let port = sandbox.startexam();
-    set_faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] })).await;
+    set_faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] }))
+        .await;
     let response = register_bulk(&gateway, &people(5)).await;
     assert_eq!(rows(&response), vec![row(504, "unknown", "vendor_timeout"); 5]);
     let again = register_bulk(&gateway, &people(5)).await;
@@ -407,7 +389,7 @@ async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_reconciles_them() {
         json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees_participants", "times": 1 }] }),
     )
     .await;
-    let orders: Vec<Value> = (0..5).map(|number| order(&format!("e{number}"))).collect();
+    let orders: Vec<Value> = (0..5).map(|number| order(&format!("e{number}"), TEST)).collect();
     assert_eq!(rows(&book_bulk(&gateway, &orders).await), vec![row(504, "unknown", "vendor_timeout"); 5]);
     let again = book_bulk(&gateway, &orders).await;
     assert!(rows(&again).iter().all(|(status, outcome, _)| *status == 200 && outcome == "applied"), "{again:?}");
@@ -417,7 +399,7 @@ async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_reconciles_them() {
 
 #[tokio::test]
 async fn overlapping_bulks_book_everybody_once() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 50 }] })).await;
     let registered = futures_util::future::join_all((0..4).map(|_| {
         let gateway = &gateway;
@@ -427,7 +409,7 @@ async fn overlapping_bulks_book_everybody_once() {
     assert!(registered.iter().all(|response| rows(response).iter().all(|row| row.1 == "applied")), "{registered:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 20);
     assert_eq!(changes(sandbox.startexam(), "employees", "repeated").await.len(), 0);
-    let forward: Vec<Value> = (0..20).map(|number| order(&format!("e{number}"))).collect();
+    let forward: Vec<Value> = (0..20).map(|number| order(&format!("e{number}"), TEST)).collect();
     let backward: Vec<Value> = forward.iter().rev().cloned().collect();
     let (one, two) = tokio::join!(book_bulk(&gateway, &forward), book_bulk(&gateway, &backward));
     assert!(rows(&one).iter().chain(&rows(&two)).all(|row| row.1 == "applied"));
@@ -438,13 +420,7 @@ fn person_with_photo(id: &str, size: usize) -> Value {
     with(person(id), "photo", json!("A".repeat(size)))
 }
 
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
-    (sandbox, gateway)
-}
-
-/// Rows and bytes of every call of an operation.
+/// Returns the number of rows and bytes of every call of an operation.
 async fn call_sizes(port: std::net::SocketAddr, operation: &str) -> Vec<(usize, usize)> {
     let sent = bodies(port, operation).await;
     sent.iter().map(|body| (body.as_array().map_or(0, Vec::len), body.to_string().len())).collect()
@@ -452,7 +428,7 @@ async fn call_sizes(port: std::net::SocketAddr, operation: &str) -> Vec<(usize, 
 
 #[tokio::test]
 async fn calls_are_limited_in_bytes_and_a_larger_row_is_sent_alone() {
-    let (sandbox, gateway) = think_exam("max_request_bytes = \"32KiB\"").await;
+    let (sandbox, gateway) = start_thinkexam("max_request_bytes = \"32KiB\"").await;
     let mut items: Vec<Value> = (0..6).map(|number| person_with_photo(&format!("e{number}"), 10_000)).collect();
     items.insert(2, person_with_photo("large", 40_000));
     let response = register_bulk(&gateway, &items).await;
@@ -465,7 +441,7 @@ async fn calls_are_limited_in_bytes_and_a_larger_row_is_sent_alone() {
 
 #[tokio::test]
 async fn a_call_that_is_too_large_for_the_vendor_is_split() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let port = sandbox.thinkexam();
     set_faults(port, json!({ "switches": { "body_limit_bytes": 25_000 } })).await;
     let mut items: Vec<Value> = (0..6).map(|number| person_with_photo(&format!("e{number}"), 10_000)).collect();
@@ -477,14 +453,14 @@ async fn a_call_that_is_too_large_for_the_vendor_is_split() {
     assert_eq!(response.body["results"][2]["problem"]["vendor"]["httpStatus"], 413, "{response:?}");
     assert_eq!(changes(port, "bulkCandidateRegister", "created").await.len(), 6);
 
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     set_faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 800 } })).await;
     let response = register_bulk(&gateway, &people(9)).await;
     assert!(rows(&response).iter().all(|row| *row == created()), "{response:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 9);
     set_faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 300 } })).await;
     let orders: Vec<Value> =
-        (0..9).map(|number| with(order(&format!("e{number}")), "ifExists", json!("create_new"))).collect();
+        (0..9).map(|number| with(order(&format!("e{number}"), TEST), "ifExists", json!("create_new"))).collect();
     let response = book_bulk(&gateway, &orders).await;
     assert!(rows(&response).iter().all(|row| *row == created()), "{response:?}");
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 9);
@@ -535,21 +511,21 @@ async fn a_vendor_without_seats_is_not_called_for_every_row() {
     assert_eq!(gateway.post("/candidates", &person("single")).await.status, 201);
 }
 
-/// The moment at this pointer.
+/// Returns the time at this pointer.
 fn parse_time(body: &Value, pointer: &str) -> jiff::Timestamp {
     body.pointer(pointer).and_then(Value::as_str).and_then(|text| text.parse().ok()).expect("a moment")
 }
 
 #[tokio::test]
 async fn a_retried_row_is_booked_from_the_retry_on_and_shares_its_call() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
-    let orders: Vec<Value> = (0..3).map(|number| order(&format!("e{number}"))).collect();
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
+    let orders: Vec<Value> = (0..3).map(|number| order(&format!("e{number}"), TEST)).collect();
     let first = gateway.post("/assignments/bulk", &json!({ "items": orders })).await;
     assert_eq!((first.status, &first.body["summary"]["notApplied"]), (207, &json!(3)), "{first:?}");
     assert_eq!(register_bulk(&gateway, &people(3)).await.body["summary"]["applied"], 3);
     let path = format!("/operations/{}", first.text("/operation"));
     let accepted = parse_time(&gateway.get(&path).await.body, "/createdAt");
-    // Validity is told in whole seconds.
+    // Validity has whole seconds.
     let retried = loop {
         let now = jiff::Timestamp::now();
         if now.as_second() > accepted.as_second() {

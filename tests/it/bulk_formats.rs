@@ -1,11 +1,12 @@
-//! The forms a bulk can come in: lines of JSON and tables beside JSON, each row standing for itself.
+//! The formats of a bulk: NDJSON and CSV besides JSON. Every row has its own outcome.
 
 use bytes::Bytes;
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, sandbox, sandbox_connections, startexam};
+use crate::support::connections::{sandbox_connections, start_startexam};
+use crate::support::gateway::{ApiResponse, Gateway, sandbox};
 use crate::support::watch::{bodies, call_count, changes};
 
 const NDJSON: &str = "application/x-ndjson";
@@ -13,17 +14,11 @@ const CSV: &str = "text/csv";
 const JSON: &str = "application/json";
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
-async fn start_exam() -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
-    (sandbox, gateway)
-}
-
 async fn send_bulk(gateway: &Gateway, path: &str, form: &str, body: impl Into<Vec<u8>>) -> ApiResponse {
     gateway.request(Method::POST, path).body(form, body.into()).send().await
 }
 
-/// Status and problem code (or "") of every row.
+/// Returns status and problem code (or "") of every row.
 fn rows(response: &ApiResponse) -> Vec<(u64, &str)> {
     assert_eq!(response.status, 207, "{response:?}");
     let results = response.body["results"].as_array().expect("results").iter();
@@ -37,7 +32,7 @@ fn pointers(response: &ApiResponse) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_malformed_line_fails_alone() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     let body = b"{\"itemId\":\"a\",\"externalId\":\"1\"}\r\n\n{\"externalId\":\n\"\xff\"\n{\"externalId\":\"2\",\"odd\":1}\n[]\n{\"externalId\":\"3\"}";
     let response = send_bulk(&gateway, "/candidates/bulk", NDJSON, &body[..]).await;
     let invalid = (422, "validation_failed");
@@ -78,7 +73,7 @@ async fn a_csv_table_is_read_by_its_column_names() {
 
 #[tokio::test]
 async fn bookings_can_be_sent_as_csv_too() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     let people = "externalId\n1\n2\n";
     assert_eq!(rows(&send_bulk(&gateway, "/candidates/bulk", CSV, people).await), [(201, ""), (201, "")]);
     let table = format!(
@@ -94,7 +89,7 @@ async fn bookings_can_be_sent_as_csv_too() {
 
 #[tokio::test]
 async fn an_error_in_the_bulk_as_a_whole_sends_nothing() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     for (query, form, body, pointer) in [
         ("", CSV, String::new(), ""),
         ("", CSV, "externalId,email\n".to_owned(), ""),
@@ -131,7 +126,7 @@ async fn a_connection_named_by_every_row_need_not_be_repeated() {
     assert_eq!(rows(&response), [(201, ""), (422, "validation_failed"), (201, "")]);
     assert_eq!(response.text("/results/1/problem/errors/0/pointer"), "/connection");
     assert_eq!((call_count(sandbox.startexam()).await, call_count(sandbox.thinkexam()).await), (1, 0));
-    // In JSON the bulk may say it behind its rows.
+    // In JSON the connection may follow the rows.
     let late = |name: &str| {
         format!(r#"{{"items":[{{"connection":"startexam-main","externalId":"4"}}],"connection":"{name}"}}"#)
     };
@@ -142,7 +137,7 @@ async fn a_connection_named_by_every_row_need_not_be_repeated() {
 
 #[tokio::test]
 async fn fail_on_errors_can_be_set_in_the_query() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     let table = "externalId,email\n1,nobody\n2,a@example.com\n";
     let response = send_bulk(&gateway, "/candidates/bulk?failOnErrors=1", CSV, table).await;
     assert_eq!(rows(&response), [(422, "validation_failed"), (424, "skipped")]);
@@ -151,7 +146,7 @@ async fn fail_on_errors_can_be_set_in_the_query() {
 
 #[tokio::test]
 async fn an_aborted_body_leaves_nothing_behind() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     for (form, first) in
         [(CSV, "externalId\n1\n2\n"), (NDJSON, "{\"externalId\":\"1\"}\n"), (JSON, "{\"items\":[{},{}")]
     {
@@ -172,7 +167,7 @@ async fn an_aborted_body_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_large_bulk_uses_little_memory() {
-    let (_sandbox, gateway) = start_exam().await;
+    let (_sandbox, gateway) = start_startexam("").await;
     let resident = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).expect("a running process");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak").to_owned();
@@ -180,7 +175,7 @@ async fn a_large_bulk_uses_little_memory() {
     };
     gateway.get("/operations").await;
     let before = resident();
-    // Rows that fail at once: what is measured is the way in.
+    // Rows that fail immediately: only the intake is measured.
     let row = |number: usize| format!("row-{number},{number},nobody,{}\n", "A".repeat(20_000));
     let table = (0..1500).map(row).fold("itemId,externalId,email,photo\n".to_owned(), |text, row| text + &row);
     let size = table.len() / 1024;

@@ -1,30 +1,20 @@
-//! Candidates, one at a time: what reaches the vendor, what the caller is told, and who is taken for whom.
+//! Single candidates: what reaches the vendor, what the caller is told, and how a candidate is recognised.
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    Gateway, client, examtesting, set_faults, key, sandbox, sandbox_connections, startexam, thinkexam,
+use crate::support::connections::{
+    client, sandbox_connections, start_examtesting, start_startexam, start_thinkexam, startexam, thinkexam,
 };
+use crate::support::gateway::{Gateway, key, sandbox, set_faults};
+use crate::support::people::{person, with};
 use crate::support::vendor::{Stub, json_response};
-use crate::support::watch::{bodies, call_count, changes, wait_until, wait_for_state, warnings};
+use crate::support::watch::{bodies, call_count, changes, wait_for_state, wait_until, warnings};
 
 const ALL_FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\", \
     formatted = \"Full Name\", phone_mobile = \"Mobile\", phone_work = \"Phone\", street = \"Street\", locality = \"City\", \
     region = \"Region\", postal_code = \"Postal Code\", country = \"Country\" }";
-
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
-
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
 
 fn full_person() -> Value {
     json!({
@@ -36,27 +26,9 @@ fn full_person() -> Value {
     })
 }
 
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
-    (sandbox, gateway)
-}
-
 #[tokio::test]
 async fn timestamps_have_whole_milliseconds() {
-    let (_sandbox, gateway) = start_exam("").await;
+    let (_sandbox, gateway) = start_startexam("").await;
     let created = gateway.post("/candidates", &person("e1")).await;
     let booking = json!({ "candidate": { "externalId": "e1" }, "assessment": accounts::startexam::TESTS[0].0 });
     let booked = gateway.post("/assignments", &booking).await;
@@ -76,7 +48,7 @@ async fn timestamps_have_whole_milliseconds() {
 
 #[tokio::test]
 async fn startexam_receives_every_field_it_supports() {
-    let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
+    let (sandbox, gateway) = start_startexam(ALL_FIELDS).await;
     let body = with(full_person(), "custom", json!({ "Department": "R&D" }));
     let created = gateway.post("/candidates", &body).await;
     assert_eq!(created.status, 201, "{created:?}");
@@ -111,7 +83,7 @@ async fn startexam_receives_every_field_it_supports() {
 
 #[tokio::test]
 async fn thinkexam_receives_every_field_it_supports() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let mut body = full_person();
     body["group"] = json!("CE104");
     body["birthDate"] = json!("1815-12-10");
@@ -151,7 +123,7 @@ async fn thinkexam_receives_every_field_it_supports() {
 
 #[tokio::test]
 async fn examtesting_receives_every_field_it_supports() {
-    let (sandbox, gateway) = exam_testing("").await;
+    let (sandbox, gateway) = start_examtesting("").await;
     let mut body = full_person();
     body["group"] = json!("Group B");
     body["active"] = json!(false);
@@ -203,7 +175,7 @@ async fn a_candidate_is_created_once_read_back_and_returned_again() {
 
 #[tokio::test]
 async fn an_existing_candidate_is_reused_rejected_or_updated_as_requested() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     let first = gateway.post("/candidates", &person("e1")).await;
     let other = with(person("e1"), "email", json!("new@example.com"));
@@ -213,7 +185,7 @@ async fn an_existing_candidate_is_reused_rejected_or_updated_as_requested() {
     assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/email".to_owned())]);
     let refused = gateway.post("/candidates", &with(other.clone(), "ifExists", json!("fail"))).await;
     assert_eq!(refused.problem(), (409, "candidate_already_exists", "not_applied"));
-    // Whoever does not wait is refused as well: what is there is not what was asked for.
+    // An asynchronous caller gets the conflict immediately, too: the existing record is not what it asked for.
     let body = with(other.clone(), "ifExists", json!("fail"));
     let early = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async").json(&body).send().await;
     assert_eq!(early.problem(), (409, "candidate_already_exists", "not_applied"));
@@ -233,7 +205,7 @@ async fn an_existing_candidate_is_reused_rejected_or_updated_as_requested() {
 
 #[tokio::test]
 async fn an_update_never_sends_a_password() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let first = with(with(person("t1"), "password", json!("firstWord1")), "group", json!("CE104"));
     assert_eq!(gateway.post("/candidates", &first).await.status, 201);
     let mut again = with(with(first, "password", json!("otherWord2")), "group", json!("Safety Basics"));
@@ -244,7 +216,7 @@ async fn an_update_never_sends_a_password() {
     assert_eq!((sent.len(), &sent[0][0]["password"]), (2, &json!("firstWord1")));
     assert_eq!(sent[1][0].get("password"), None);
 
-    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    let (sandbox, gateway) = start_examtesting("update_enabled = true").await;
     assert_eq!(gateway.post("/candidates", &with(person("x1"), "password", json!("firstWord1"))).await.status, 201);
     let mut again = with(with(person("x1"), "password", json!("otherWord2")), "email", json!("new@example.com"));
     again["ifExists"] = json!("update");
@@ -339,7 +311,10 @@ async fn identical_concurrent_posts_make_one_vendor_call_and_equal_responses() {
             body.as_object_mut().unwrap().remove("initialPassword");
             body
         };
-        assert!(responses.iter().all(|response| without_password(&response.body) == without_password(&responses[0].body)), "{connection}");
+        assert!(
+            responses.iter().all(|response| without_password(&response.body) == without_password(&responses[0].body)),
+            "{connection}"
+        );
     }
 }
 
@@ -365,7 +340,7 @@ async fn different_concurrent_posts_all_succeed() {
 
 #[tokio::test]
 async fn generated_passwords_and_user_names_are_the_ones_sent_and_returned_once() {
-    let (sandbox, gateway) = exam_testing("").await;
+    let (sandbox, gateway) = start_examtesting("").await;
     let created = gateway.post("/candidates", &person("p1")).await;
     let nameless = gateway.post("/candidates", &json!({ "email": "x@example.com" })).await;
     let sent = bodies(sandbox.examtesting(), "add").await;
@@ -386,7 +361,7 @@ async fn generated_passwords_and_user_names_are_the_ones_sent_and_returned_once(
 
 #[tokio::test]
 async fn startexam_candidates_are_patched_including_removed_fields() {
-    let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
+    let (sandbox, gateway) = start_startexam(ALL_FIELDS).await;
     let body = with(full_person(), "custom", json!({ "Department": "R&D", "Position": "Analyst" }));
     let created = gateway.post("/candidates", &body).await;
     let path = format!("/candidates/{}", created.text("/id"));
@@ -427,7 +402,7 @@ async fn startexam_candidates_are_patched_including_removed_fields() {
 
 #[tokio::test]
 async fn thinkexam_candidates_can_change_only_their_group() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let created = gateway.post("/candidates", &with(person("t1"), "group", json!("CE104"))).await;
     let path = format!("/candidates/{}", created.text("/id"));
     let patched = gateway.patch(&path, &json!({ "group": "Safety Basics" })).await;
@@ -448,14 +423,14 @@ async fn thinkexam_candidates_can_change_only_their_group() {
 
 #[tokio::test]
 async fn examtesting_candidates_are_patched_only_if_updates_are_enabled() {
-    let (sandbox, gateway) = exam_testing("").await;
+    let (sandbox, gateway) = start_examtesting("").await;
     let created = gateway.post("/candidates", &person("x1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
     let refused = gateway.patch(&path, &json!({ "email": "new@example.com" })).await;
     assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"));
     assert_eq!(call_count(sandbox.examtesting()).await, 1);
 
-    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    let (sandbox, gateway) = start_examtesting("update_enabled = true").await;
     let created = gateway.post("/candidates", &full_person()).await;
     let path = format!("/candidates/{}", created.text("/id"));
     let change = json!({ "userName": "countess", "address": { "streetAddress": null }, "phoneNumbers": null });
@@ -465,11 +440,11 @@ async fn examtesting_candidates_are_patched_only_if_updates_are_enabled() {
     assert_eq!(sent["stusID"], created.text("/vendorRef/id"));
     assert_eq!((&sent["street"], &sent["mobile"], &sent["phone"]), (&json!(""), &json!(""), &json!("")));
     assert_eq!((&sent["username"], &sent["city"]), (&json!("countess"), &json!("Ockham")));
-    // The new name is hers, the old one is free again.
+    // The new name is hers, the old one is available again.
     let by_name = json!({ "userName": "COUNTESS" });
     assert_eq!(gateway.post("/candidates/search", &by_name).await.text("/items/0/id"), created.text("/id"));
     assert_eq!(gateway.post("/candidates/search", &json!({ "userName": "ada" })).await.body["items"], json!([]));
-    // Nobody takes another's name.
+    // No candidate takes another one's name.
     let other = gateway.post("/candidates", &with(person("x2"), "userName", json!("bob"))).await;
     assert_eq!(other.status, 201, "{other:?}");
     let before = call_count(sandbox.examtesting()).await;
@@ -496,7 +471,7 @@ async fn deletion_hides_the_person_if_the_vendor_can_and_always_removes_the_reco
         assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
         assert_eq!(gateway.delete(&path).await.problem(), (404, "not_found", "not_applied"));
         assert_eq!(gateway.get("/candidates?externalId=p1").await.body["items"], json!([]), "{connection}");
-        // The identities are free again.
+        // The identities are available again.
         let again = gateway.post("/candidates", &body).await;
         assert_eq!(again.status, 201, "{again:?}");
         assert_ne!(again.text("/id"), created.text("/id"));
@@ -537,7 +512,7 @@ async fn candidates_are_found_by_every_identity() {
 
 #[tokio::test]
 async fn strict_handling_rejects_unsupported_fields() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let body = with(person("e1"), "group", json!("A"));
     let request = gateway.request(Method::POST, "/candidates").header("prefer", "handling=strict");
     let strict = request.json(&body).send().await;
@@ -551,7 +526,7 @@ async fn strict_handling_rejects_unsupported_fields() {
 
 #[tokio::test]
 async fn an_unsupported_field_that_cannot_be_ignored_is_rejected() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let refused = gateway.post("/candidates", &with(person("t1"), "active", json!(false))).await;
     assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"));
     assert_eq!(refused.text("/errors/0/pointer"), "/active");
@@ -560,7 +535,7 @@ async fn an_unsupported_field_that_cannot_be_ignored_is_rejected() {
 
 #[tokio::test]
 async fn an_asynchronous_caller_gets_the_pending_record_and_later_its_outcome() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 400 }] });
     set_faults(sandbox.startexam(), delay).await;
     for (number, preference) in ["respond-async", "wait=0"].into_iter().enumerate() {
@@ -573,7 +548,7 @@ async fn an_asynchronous_caller_gets_the_pending_record_and_later_its_outcome() 
         let ended = wait_for_state(&gateway, &path, "registered").await;
         assert_eq!(ended.text("/outcome"), "applied");
     }
-    // A deletion goes on as well, and ends in nothing.
+    // A deletion continues in the background, too, and leaves no record.
     let found = gateway.get("/candidates?externalId=e0").await;
     let path = format!("/candidates/{}", found.text("/items/0/id"));
     let response = gateway.request(Method::DELETE, &path).header("prefer", "wait=0").send().await;

@@ -1,4 +1,4 @@
-//! The command line: help, exit codes, what each command prints.
+//! The command line: help, exit codes and output.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Output, Stdio};
@@ -19,12 +19,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// Killed at the end of the test, however that comes.
+/// A process that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already, in the usual case.
+        // It has usually exited already.
         drop(self.0.kill());
         drop(self.0.wait());
     }

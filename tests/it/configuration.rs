@@ -1,4 +1,4 @@
-//! What the program says about a configuration.
+//! What the program reports about a configuration.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::postgres::Server;
 
 const EVERY_KEY: &str = include_str!("../fixtures/every-key.toml");
-/// What must never come out.
+/// A secret that must never be printed.
 const PLANTED_SECRET: &str = "hushhushdonttellthis";
 const HASH: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 
@@ -22,7 +22,7 @@ fn config_folder(text: &str) -> TempDir {
     folder
 }
 
-/// `examgate check` in this folder, with nothing in its environment but these variables.
+/// Runs `examgate check` in this folder, with only these variables in its environment.
 fn check(folder: &Path, variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_examgate"))
         .arg("check")
@@ -34,7 +34,7 @@ fn check(folder: &Path, variables: &[(&str, &str)]) -> Output {
         .expect("the program runs")
 }
 
-/// Has `examgate serve` start in this folder, and ends it in order.
+/// Starts `examgate serve` in this folder and stops it gracefully.
 fn serve(folder: &Path, variables: &[(&str, &str)]) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
         .arg("serve")
@@ -54,7 +54,7 @@ fn serve(folder: &Path, variables: &[(&str, &str)]) {
     assert!(stopped.success() && process.wait().expect("it ends").success());
 }
 
-/// The names of what is in this folder.
+/// Returns the names of the files in this folder.
 fn files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> =
@@ -67,7 +67,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// Somebody who answers every question with 404, as a vendor's server may at its root.
+/// Starts a server that answers every request with 404, as a vendor may at its root.
 fn not_found_server() -> SocketAddr {
     static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -75,7 +75,7 @@ fn not_found_server() -> SocketAddr {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let mut request = [0; 1024];
-                // Whoever only looks whether somebody listens says nothing.
+                // A reachability check sends nothing.
                 if stream.read(&mut request).is_ok_and(|read| read > 0) {
                     let response = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                     stream.write_all(response).expect("an answer goes out");
@@ -101,7 +101,7 @@ fn every_documented_key_is_accepted() {
     let output = check(folder.path(), &[]);
     assert_eq!(output.status.code(), Some(2));
     let lines = text(&output.stderr);
-    // The five secrets the example keeps in the environment are all that is missing.
+    // Only the five secrets that the example reads from the environment are missing.
     assert_eq!(lines.lines().count(), 5, "{lines}");
     assert!(lines.lines().all(|line| line.starts_with("examgate.toml:") && line.ends_with(" is not set")), "{lines}");
 }
@@ -233,7 +233,8 @@ fn the_file_is_found_by_option_variable_or_working_directory() {
     assert_eq!(output.status.code(), Some(2));
     let output_text = text(&output.stderr);
     assert!(
-        output_text.starts_with("examgate.toml: cannot be read: ") && output_text.contains("--config FILE or EXAMGATE_CONFIG"),
+        output_text.starts_with("examgate.toml: cannot be read: ")
+            && output_text.contains("--config FILE or EXAMGATE_CONFIG"),
         "{output_text}"
     );
 
@@ -254,13 +255,17 @@ async fn check_reads_postgresql_and_shows_neither_user_nor_password() {
     };
     let (_, output_text) = run_check(&url);
     assert!(
-        output_text.contains("store: ok: postgres://127.0.0.1:") && output_text.contains("/postgres: serve would create the schema"),
+        output_text.contains("store: ok: postgres://127.0.0.1:")
+            && output_text.contains("/postgres: serve would create the schema"),
         "{output_text}"
     );
     assert!(!output_text.contains(PLANTED_SECRET) && !output_text.contains("examgate@"), "{output_text}");
 
     let (code, output_text) = run_check(&url.replace("/postgres?", "/missing?"));
     assert_eq!(code, Some(1), "{output_text}");
-    assert!(output_text.contains("store: fault: postgres://127.0.0.1:") && output_text.contains("does not exist"), "{output_text}");
+    assert!(
+        output_text.contains("store: fault: postgres://127.0.0.1:") && output_text.contains("does not exist"),
+        "{output_text}"
+    );
     assert!(!output_text.contains(PLANTED_SECRET), "{output_text}");
 }

@@ -1,5 +1,5 @@
-//! Every vendor × operation: what a vendor declares it can do, the whole journey does at its simulator; what it does not
-//! declare is `capability_unsupported`, and nothing reaches the vendor.
+//! Every vendor × write kind: what a vendor declares works at its simulator; what it does not declare is
+//! `capability_unsupported`, and nothing reaches the vendor.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,15 +9,17 @@ use examgate::sandbox::{Sandbox, accounts};
 use examgate::service::Gateway as Dispatch;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, read_effects, sandbox, sandbox_connections};
+use crate::support::connections::sandbox_connections;
+use crate::support::gateway::{ApiResponse, Gateway, read_effects, sandbox};
+use crate::support::people::{person, with};
 
-/// What a journey needs to know of a vendor, apart from what it declares.
+/// What the tests need to know about a vendor besides its declarations.
 struct VendorFixture {
     connection: &'static str,
     port: fn(&Sandbox) -> SocketAddr,
     candidate: fn(usize) -> Value,
     assessment: &'static str,
-    /// A change the vendor can make, and the member that shows it.
+    /// A change the vendor supports, and the field that shows it.
     change: (&'static str, &'static str),
 }
 
@@ -28,7 +30,7 @@ fn vendor_fixtures() -> BTreeMap<&'static str, VendorFixture> {
             VendorFixture {
                 connection: "startexam-main",
                 port: Sandbox::startexam,
-                candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
+                candidate: |n| person(&format!("c{n}")),
                 assessment: accounts::startexam::TESTS[0].0,
                 change: ("email", "new@example.com"),
             },
@@ -38,7 +40,7 @@ fn vendor_fixtures() -> BTreeMap<&'static str, VendorFixture> {
             VendorFixture {
                 connection: "thinkexam-main",
                 port: Sandbox::thinkexam,
-                candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
+                candidate: |n| person(&format!("c{n}")),
                 assessment: accounts::thinkexam::TESTS[0].0,
                 change: ("group", accounts::thinkexam::COURSES[1]),
             },
@@ -48,7 +50,7 @@ fn vendor_fixtures() -> BTreeMap<&'static str, VendorFixture> {
             VendorFixture {
                 connection: "examtesting-main",
                 port: Sandbox::examtesting,
-                candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
+                candidate: |n| person(&format!("c{n}")),
                 assessment: "any",
                 change: ("email", "new@example.com"),
             },
@@ -56,12 +58,7 @@ fn vendor_fixtures() -> BTreeMap<&'static str, VendorFixture> {
     ])
 }
 
-fn with_connection(mut body: Value, connection: &str) -> Value {
-    body["connection"] = json!(connection);
-    body
-}
-
-/// Starts everything; updates at ExamTesting are switched on, since the vendor names them.
+/// Starts a sandbox and a gateway. Updates at ExamTesting are enabled, since the vendor declares them.
 async fn start() -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let connections = sandbox_connections(&sandbox, "")
@@ -78,7 +75,7 @@ async fn attempt(gateway: &Gateway, fixture: &VendorFixture, operation: WriteKin
     let VendorFixture { connection, assessment, change, .. } = fixture;
     match operation {
         WriteKind::CandidatesCreate => {
-            gateway.post("/candidates", &with_connection((fixture.candidate)(2), connection)).await
+            gateway.post("/candidates", &with((fixture.candidate)(2), "connection", json!(connection))).await
         }
         WriteKind::CandidatesUpdate => {
             gateway.patch(&format!("/candidates/{candidate}"), &json!({ change.0: change.1 })).await
@@ -116,10 +113,13 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
     let vendor_fixtures = vendor_fixtures();
     for descriptor in Dispatch::descriptors() {
         let VendorDescriptor { kind, .. } = descriptor;
-        let fixture = vendor_fixtures.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
-        let first = gateway.post("/candidates", &with_connection((fixture.candidate)(1), fixture.connection)).await;
+        let fixture =
+            vendor_fixtures.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
+        let first =
+            gateway.post("/candidates", &with((fixture.candidate)(1), "connection", json!(fixture.connection))).await;
         assert_eq!(first.status, 201, "{kind}: {first:?}");
-        // Deleting comes last: the others need the candidate. Cancelling books first, which by then is a reuse.
+        // Deletion comes last: the others need the candidate. Cancellation books first, which by then reuses the
+        // booking.
         let mut operations = WriteKind::ALL;
         operations.sort_by_key(|operation| *operation == WriteKind::CandidatesDelete);
         for operation in operations {
@@ -133,7 +133,7 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
                 assert_eq!(response.status, expected_success(operation), "{what}");
                 assert!(after > before, "{what}: nothing reached the vendor");
             } else if operation == WriteKind::CandidatesDelete {
-                // The local record goes all the same; only the vendor is left alone.
+                // The local record is deleted anyway; only the vendor is not called.
                 assert_eq!((response.status, after), (204, before), "{what}");
             } else if operation == WriteKind::AssignmentsCancel
                 && !descriptor.capability(WriteKind::AssignmentsCreate).supported

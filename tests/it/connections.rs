@@ -1,4 +1,4 @@
-//! Callers that hold connections: idle ones, slow ones, too many. Whoever just asks is served meanwhile.
+//! Callers that occupy connections: idle, slow or too many. Other callers are served meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::http::{api_parts, serve_with, serve_api};
-use crate::support::gateway::{Gateway, TIMEOUT, key, sandbox, startexam};
+use crate::http::{api_parts, serve_api, serve_with};
+use crate::support::connections::startexam;
+use crate::support::gateway::{Gateway, TIMEOUT, key, sandbox};
 
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// The preface of HTTP/2 with empty settings, and the beginning of a request: a frame of headers that promises a hundred
+/// The HTTP/2 preface with empty settings, and the beginning of a request: a HEADERS frame that announces a hundred
 /// bytes.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 const HEADERS: &[u8] = b"\x00\x00\x64\x01\x04\x00\x00\x00\x01";
@@ -29,7 +30,7 @@ async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("a connection")
 }
 
-/// One answer on a connection that stays open.
+/// Sends a request and reads the response on a connection that stays open.
 async fn send_and_read(stream: &mut TcpStream, request: &[u8]) -> String {
     stream.write_all(request).await.expect("the request goes out");
     let mut response = Vec::new();
@@ -57,7 +58,7 @@ async fn read_until_closed(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&response).into_owned()
 }
 
-/// Sends a byte again and again until the gateway has closed; without a limit that would be never.
+/// Sends a byte again and again until the gateway closes. Without a limit it never would.
 async fn drip_until_closed(mut stream: TcpStream, byte: u8) {
     let began = Instant::now();
     loop {
@@ -66,7 +67,7 @@ async fn drip_until_closed(mut stream: TcpStream, byte: u8) {
         let read = tokio::time::timeout(Duration::from_millis(500), stream.read(&mut response));
         match read.await {
             Ok(Ok(0) | Err(_)) => return,
-            // Frames of HTTP/2: settings and pings.
+            // HTTP/2 frames: settings and pings.
             Ok(Ok(_)) => {}
             Err(_) => {
                 if stream.write_all(&[byte]).await.is_err() {
@@ -131,7 +132,7 @@ type Http2 = (
     hyper::client::conn::http2::Connection<TokioIo<TcpStream>, Empty<bytes::Bytes>, TokioExecutor>,
 );
 
-/// A connection of HTTP/2 whose caller takes so much of an answer before it reads it.
+/// Opens an HTTP/2 connection with this flow-control window.
 async fn http_2(address: SocketAddr, window: u32) -> Http2 {
     let stream = TokioIo::new(connect(address).await);
     let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
@@ -146,7 +147,7 @@ async fn an_http_2_caller_that_reads_nothing_is_dropped_even_if_it_answers_pings
     let request = http::Request::get(format!("http://{}/openapi.json", server.address));
     let response = sender.send_request(request.body(Empty::new()).unwrap()).await.expect("headers");
     assert_eq!(response.status(), 200);
-    // The body is kept, and never read.
+    // The body is held, and never read.
     let ended = tokio::time::timeout(TIMEOUT, driving).await.expect("the gateway gives up").unwrap();
     drop(response);
     drop(ended);
@@ -160,13 +161,13 @@ async fn a_flood_of_reset_requests_closes_the_connection() {
     let mut flood = PREFACE.to_vec();
     for number in 0..5_000_u32 {
         let id = (2 * number + 1).to_be_bytes();
-        // `:method GET`, `:scheme http`, `:path /` from the static table, and an authority: headers, then a reset.
+        // `:method GET`, `:scheme http`, `:path /` from the static table, and an authority: HEADERS, then RST_STREAM.
         flood.extend([0, 0, 6, 1, 5].iter().chain(&id).chain(b"\x82\x86\x84\x41\x01a"));
         flood.extend([0, 0, 4, 3, 0].iter().chain(&id).chain(&[0, 0, 0, 8]));
     }
     let (mut from, mut to) = stream.split();
     let mut response = Vec::new();
-    // The gateway closes before it has read everything: both ends may see a reset.
+    // The gateway closes before it has read everything; both ends may see a reset.
     let both = async { tokio::join!(to.write_all(&flood), from.read_to_end(&mut response)) };
     assert!(tokio::time::timeout(TIMEOUT, both).await.is_ok(), "the gateway never closed");
     assert_eq!(server.get("/livez").await.status, 200);
@@ -179,7 +180,7 @@ async fn a_connection_over_the_limit_is_rejected_until_there_is_room() {
         ListenerOptions { connections: 4, keep_alive: Duration::from_mins(10), busy: None, tls: None },
     )
     .await;
-    // Their requests are on their way: none of them makes room.
+    // Their requests have begun: none of them can be evicted.
     let mut busy = Vec::new();
     for _ in 0..4 {
         let mut stream = connect(server.address).await;
@@ -187,7 +188,7 @@ async fn a_connection_over_the_limit_is_rejected_until_there_is_room() {
         stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
         busy.push(stream);
     }
-    // Read before it asks: nothing is waited for.
+    // The response is sent without waiting for a request.
     let refusal = read_until_closed(&mut connect(server.address).await).await;
     let (head, body) = refusal.split_once("\r\n\r\n").expect("a whole answer");
     assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
@@ -196,14 +197,17 @@ async fn a_connection_over_the_limit_is_rejected_until_there_is_room() {
     }
     let problem: Value = serde_json::from_str(body).expect("a problem");
     assert_eq!((&problem["code"], &problem["outcome"]), (&json!("overloaded"), &json!("not_applied")));
-    // One that asks first learns it too.
+    // A caller that sends its request first gets it, too.
     let mut eager = connect(server.address).await;
     assert!(send_and_read(&mut eager, LIVEZ).await.starts_with("HTTP/1.1 503"));
 
     for stream in &mut busy {
-        assert!(send_and_read(stream, b"Host: a\r\n\r\n").await.starts_with("HTTP/1.1 200"), "those there are are served");
+        assert!(
+            send_and_read(stream, b"Host: a\r\n\r\n").await.starts_with("HTTP/1.1 200"),
+            "those there are are served"
+        );
     }
-    // Now they are idle, and one of them makes room.
+    // Now they are idle, and one of them is evicted.
     let began = Instant::now();
     while !send_and_read(&mut connect(server.address).await, LIVEZ).await.starts_with("HTTP/1.1 200") {
         assert!(began.elapsed() < TIMEOUT, "nobody makes room");
@@ -215,7 +219,7 @@ async fn a_connection_over_the_limit_is_rejected_until_there_is_room() {
 async fn excess_requests_are_rejected_and_counted_before_their_body_is_read() {
     let sandbox = sandbox().await;
     let connections = startexam(&format!("http://{}", sandbox.startexam()), "");
-    let clients = crate::support::gateway::client("lms", "", "[\"*\"]");
+    let clients = crate::support::connections::client("lms", "", "[\"*\"]");
     let operators = [("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")];
     let mut gateway = Gateway::start_with_env(&connections, &clients, &operators).await;
     let operators = gateway.admin_address().await;
@@ -245,7 +249,7 @@ async fn excess_requests_are_rejected_and_counted_before_their_body_is_read() {
         }
     };
     wait_for_line("examgate_http_in_flight 1024").await;
-    // The body is not asked for, let alone read.
+    // The body is not requested, let alone read.
     let mut stream = connect(gateway.address).await;
     stream.write_all(head(8 << 20, "Expect: 100-continue\r\n").as_bytes()).await.unwrap();
     let refusal = read_until_closed(&mut stream).await;
@@ -264,7 +268,7 @@ async fn excess_requests_are_rejected_and_counted_before_their_body_is_read() {
     assert_eq!(gateway.get("/vendors").await.status, 200);
 }
 
-/// Times of callers' requests.
+/// Response times.
 struct Times(Vec<Duration>);
 
 impl Times {
@@ -274,7 +278,7 @@ impl Times {
     }
 }
 
-/// Eight callers, each with a connection of its own, that register people and read them again; every answer is a success.
+/// Runs eight callers with a connection each that register people and read them back; every response must be a success.
 async fn run_callers(gateway: &Gateway, round: &str, each: usize) -> Times {
     let mut tasks = JoinSet::new();
     for caller in 0..8 {
@@ -304,7 +308,7 @@ async fn run_callers(gateway: &Gateway, round: &str, each: usize) -> Times {
     Times(tasks.join_all().await.concat())
 }
 
-/// A caller that is slow with its headers, its body or with reading, again and again.
+/// Runs a caller that is slow with its headers, its body or with reading, again and again.
 async fn run_slow_caller(address: SocketAddr, number: usize, stop: Arc<AtomicBool>) {
     let head = format!("POST /candidates HTTP/1.1\r\nHost: a\r\nX-Api-Key: {}\r\n", key("lms"));
     let opening = match number % 3 {
@@ -322,7 +326,7 @@ async fn run_slow_caller(address: SocketAddr, number: usize, stop: Arc<AtomicBoo
     }
 }
 
-/// The contract's figure, and what it may cost.
+/// The number of connections the contract promises, and their cost.
 const IDLE: usize = 10_000;
 const SLOW: usize = 500;
 const GROWTH_KIB: u64 = 300 * 1024;
@@ -331,7 +335,7 @@ const GROWTH_KIB: u64 = 300 * 1024;
 async fn ten_thousand_idle_and_five_hundred_slow_connections_block_no_caller() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "max_in_flight = 16")).await;
-    // Both this process and the gateway need a file for each.
+    // Both this process and the gateway need a file for each connection.
     let files = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| usize::try_from(files).unwrap());
     let (wanted, have) = (IDLE + SLOW, files.saturating_sub(2_000).max(files / 2));
     let (many, few) = (IDLE * wanted.min(have) / wanted, SLOW * wanted.min(have) / wanted);
@@ -368,7 +372,7 @@ async fn ten_thousand_idle_and_five_hundred_slow_connections_block_no_caller() {
     slowly.join_all().await;
     drop(idle);
     let began = Instant::now();
-    // What the callers' own connections to the vendor take comes and goes.
+    // The callers' own connections to the vendor come and go.
     while gateway.open_files() > files + 8 {
         assert!(began.elapsed() < TIMEOUT, "{} files are still open, {files} before", gateway.open_files());
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! The demonstration as a newcomer meets it: the program itself, started and read like any other.
+//! The demo as a new user sees it: the program itself, started and read like any other.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// The words of a line for the shell, as the shell would split it; nothing but single quotes is used.
+/// Splits a command line into words as the shell would; only single quotes are supported.
 fn shell_words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -31,7 +31,7 @@ fn shell_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Does what the curl line would do.
+/// Does what the curl command would do.
 async fn curl(line: &str) -> (u16, Value) {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let words = shell_words(line);
@@ -106,7 +106,7 @@ fn a_port_in_use_is_reported_with_an_alternative() {
     assert!(stderr.contains(&port) && stderr.contains("--port"), "{stderr}");
 }
 
-/// A demonstration left running, ended with the test.
+/// A running demo, killed at the end of the test.
 struct RunningDemo {
     child: Child,
     stdout: String,
@@ -133,7 +133,7 @@ impl RunningDemo {
 
 impl Drop for RunningDemo {
     fn drop(&mut self) {
-        // Already over when the test went well.
+        // It has usually exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,5 +1,5 @@
-//! What stands in `deploy/` and the compose file agrees with the program: names of metrics, keys of configurations, times and
-//! sizes. `scripts/check-deploy` asks the tools that read those files.
+//! The files in `deploy/` and the compose file agree with the program: metric names, configuration keys, timeouts and
+//! sizes. `scripts/check-deploy` runs the tools that read those files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use regex::Regex;
 use tempfile::TempDir;
 
-/// Nobody listens there, so that a check of a connection ends at once and reaches nobody.
+/// An address without a listener, so that a connection check fails immediately.
 const NOBODY: &str = "http://127.0.0.1:1";
 const NO_DATABASE: &str = "postgres://examgate:secret@127.0.0.1:1/examgate";
 
@@ -19,7 +19,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Everything this pattern's first group matches, in order.
+/// Returns everything the pattern's first group matches, in order.
 fn all(pattern: &str, text: &str) -> Vec<String> {
     let pattern = Regex::new(pattern).expect("a pattern");
     pattern.captures_iter(text).map(|found| found[1].to_owned()).collect()
@@ -58,7 +58,7 @@ fn dashboards_and_alerts_use_only_existing_metrics() {
     }
 }
 
-/// `examgate check` of this configuration, with these variables and nothing else.
+/// Runs `examgate check` on this configuration, with only these variables.
 fn check(text: &str, variables: &BTreeMap<String, String>) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hosts = Regex::new("https?://(sandbox:[0-9]+|thinkexam.example.com)").expect("a pattern");
@@ -74,13 +74,13 @@ fn check(text: &str, variables: &BTreeMap<String, String>) -> Output {
         .expect("the program runs")
 }
 
-/// The configuration was read without a fault; that nobody is reached from here is none.
+/// Asserts that the configuration was read without an error; unreachable vendors do not count.
 fn assert_accepted(output: &Output) {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(stdout.starts_with("configuration: ok\n") && output.status.code() != Some(2), "{stdout}{stderr}");
 }
 
-/// The variables of the compose file whose names match.
+/// Returns the variables of the compose file whose names match.
 fn compose_variables(names: &str) -> BTreeMap<String, String> {
     let lines = Regex::new(&format!(r"(?m)^ +({names}): (\S+)$")).expect("a pattern");
     let text = read("docker-compose.yml");
@@ -90,7 +90,7 @@ fn compose_variables(names: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// A folder with these secret files.
+/// Creates a folder with these secret files.
 fn secrets(files: impl IntoIterator<Item = (String, String)>) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, value) in files {

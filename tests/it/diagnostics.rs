@@ -1,12 +1,13 @@
-//! The connection doctor: each thing that can be wrong with a connection is told apart, with what to do about it, and
-//! nothing happens at the vendor.
+//! The connection check: it distinguishes everything that can be wrong with a connection, gives advice, and has no side
+//! effects at the vendor.
 
 use std::process::Stdio;
 
 use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, client, read_effects, examtesting, set_faults, sandbox, sandbox_connections, startexam};
+use crate::support::connections::{client, examtesting, sandbox_connections, startexam};
+use crate::support::gateway::{Gateway, read_effects, sandbox, set_faults};
 use crate::support::vendor::{Stub, build_response};
 
 async fn check_connection(gateway: &Gateway, connection: &str) -> Value {
@@ -15,7 +16,7 @@ async fn check_connection(gateway: &Gateway, connection: &str) -> Value {
     response.body
 }
 
-/// The results of the steps, in order: address, reachability, tls, clock, credentials.
+/// Returns the results of the steps, in order: address, reachability, tls, clock, credentials.
 fn results(body: &Value) -> Vec<&str> {
     let steps: Vec<&str> = check_fields(body, "check");
     assert_eq!(steps, ["address", "reachability", "tls", "clock", "credentials"]);
@@ -91,7 +92,7 @@ async fn excessive_clock_skew_is_measured_and_reported() {
     let detail = check_fields(&found, "detail")[3].to_owned();
     assert!(detail.contains("behind") && (detail.contains("1000 s") || detail.contains("999 s")), "{detail}");
     assert!(check_fields(&found, "advice")[3].contains("NTP"));
-    // Its calls carry no time, so there it is no fault.
+    // Its calls carry no time, so the skew is no error there.
     assert_eq!(results(&check_connection(&gateway, "examtesting-main").await)[3], "ok");
 }
 
@@ -110,7 +111,7 @@ async fn an_open_circuit_does_not_prevent_a_check() {
 
 #[tokio::test]
 async fn tls_is_checked_for_https_addresses() {
-    // Plain text where TLS is spoken, as behind a wrong port.
+    // Plain text instead of TLS, as behind a wrong port.
     let vendor = Stub::start(|_| build_response(200, "text/plain", String::new())).await;
     let gateway = Gateway::start(&startexam(&format!("https://{}", vendor.address), "")).await;
     let found = check_connection(&gateway, "startexam-main").await;

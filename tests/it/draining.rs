@@ -1,4 +1,4 @@
-//! How a gateway ends when it is asked to: it says so first, finishes what it has begun, and hands over.
+//! Graceful shutdown: the gateway announces it, finishes what it has begun, and hands over the rest.
 
 use std::time::{Duration, Instant};
 
@@ -10,30 +10,28 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::gateway::{Gateway, TIMEOUT, client, set_faults, key, sandbox, startexam};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, key, sandbox, set_faults};
+use crate::support::people::person;
 use crate::support::postgres::Server;
 use crate::support::watch::{changes, wait_until};
 
-/// Long enough to look around in.
+/// Long enough to observe the draining gateway.
 const DELAY: (&str, &str) = ("EXAMGATE__SERVER__SHUTDOWN_DELAY", "5s");
-
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } })
-}
 
 async fn start(port: std::net::SocketAddr, environment: &[(&str, &str)]) -> Gateway {
     let connections = startexam(&format!("http://{port}"), "batch_size = 10\nmax_in_flight = 4");
     Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), environment).await
 }
 
-/// Waits until the gateway says that it is about to end.
+/// Waits until the gateway reports that it is draining.
 async fn wait_until_draining(gateway: &Gateway) {
     let ready = wait_until(gateway, "/readyz", |response| response.status == 503).await;
     assert_eq!(ready.problem(), (503, "draining", "not_applied"));
     assert!(ready.header("retry-after").is_some());
 }
 
-/// Waits until the gateway takes no connection any more.
+/// Waits until the gateway accepts no connections any more.
 async fn wait_until_closed(gateway: &Gateway) {
     let began = Instant::now();
     while TcpStream::connect(gateway.address).await.is_ok() {
@@ -42,16 +40,16 @@ async fn wait_until_closed(gateway: &Gateway) {
     }
 }
 
-/// Waits until the vendor has been asked.
+/// Waits for the first vendor call.
 async fn wait_for_vendor_call(port: std::net::SocketAddr) {
     let began = Instant::now();
-    while crate::support::watch::calls(port).await == 0 {
+    while crate::support::watch::call_count(port).await == 0 {
         assert!(began.elapsed() < TIMEOUT, "the vendor was never asked");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Who was sent to the vendor more than once.
+/// Returns the people that were sent to the vendor more than once.
 async fn find_duplicates(port: std::net::SocketAddr) -> Vec<String> {
     let (mut seen, mut twice) = (std::collections::HashSet::new(), Vec::new());
     for call in crate::support::watch::bodies(port, "employees").await {
@@ -73,7 +71,7 @@ async fn a_draining_gateway_is_not_ready_but_still_serves() {
     let operators = gateway.admin_address().await;
     let before = gateway.post("/candidates", &person("e1")).await;
     assert_eq!((before.status, before.header("connection")), (201, None));
-    // A connection of HTTP/2 with a request under way when it is told to leave.
+    // An HTTP/2 connection with a request in flight when the shutdown begins.
     let stream = TokioIo::new(TcpStream::connect(gateway.address).await.unwrap());
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
     let (mut sender, connection) = handshake.await.expect("HTTP/2");
@@ -110,7 +108,7 @@ async fn requests_in_flight_complete_and_later_ones_are_rejected() {
     let mut gateway = start(port, &[]).await;
     let delay = json!({ "name": "delay_before_effect", "times": 1, "delayMs": 3_000 });
     set_faults(port, json!({ "faults": [delay] })).await;
-    // The beginning of a request, whose end comes when the listener is closed.
+    // The beginning of a request whose rest arrives after the listener was closed.
     let mut late = TcpStream::connect(gateway.address).await.unwrap();
     let head = format!("POST /candidates HTTP/1.1\r\nHost: a\r\nX-Api-Key: {}\r\n", key("lms"));
     late.write_all(head.as_bytes()).await.unwrap();
@@ -234,7 +232,8 @@ async fn a_stopping_replica_hands_over_its_operation_without_a_takeover_delay() 
     let bulk = one.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
     let accepted = bulk.json(&json!({ "items": people })).send().await;
     let operation = format!("/operations/{}", accepted.text("/id"));
-    let applied = |response: &crate::support::gateway::ApiResponse| response.body["progress"]["applied"].as_u64().unwrap_or(0);
+    let applied =
+        |response: &crate::support::gateway::ApiResponse| response.body["progress"]["applied"].as_u64().unwrap_or(0);
     wait_until(&one, &operation, |response| applied(response) > 0).await;
     let mut other = Gateway::replica(&url, &connections).await;
     let began = Instant::now();
@@ -263,7 +262,7 @@ async fn a_booking_in_flight_is_finished() {
     let booking = gateway.request(Method::POST, "/assignments").json(&order);
     let booking = tokio::spawn(booking.send());
     let began = Instant::now();
-    while crate::support::watch::calls(port).await < 2 {
+    while crate::support::watch::call_count(port).await < 2 {
         assert!(began.elapsed() < TIMEOUT, "the vendor was never asked");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -1,11 +1,10 @@
-//! A person who is erased: no record, list or answer names them any more, and nobody who comes after them gets what was
-//! theirs.
+//! Erasure: no record, list or response names an erased person any more, and a new person gets nothing of theirs.
 
 use examgate::sandbox::{Sandbox, accounts};
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, set_faults, sandbox, sandbox_connections};
+use crate::support::connections::sandbox_connections;
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, set_faults};
 use crate::support::watch::bodies;
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -31,10 +30,6 @@ async fn register(gateway: &Gateway, connection: &str, id: &str) -> String {
     format!("/candidates/{}", response.text("/id"))
 }
 
-async fn keyed(gateway: &Gateway, path: &str, key: &str, body: &Value) -> ApiResponse {
-    gateway.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await
-}
-
 fn assert_anonymous(response: &ApiResponse, what: &str) {
     let text = response.body.to_string();
     assert!(!text.contains("erased@") && !text.contains("emp-1"), "{what}: {text}");
@@ -43,12 +38,12 @@ fn assert_anonymous(response: &ApiResponse, what: &str) {
 #[tokio::test]
 async fn an_erased_person_is_in_no_assignment_and_no_response() {
     let (sandbox, gateway) = start().await;
-    let candidate = keyed(&gateway, "/candidates", "person", &person("thinkexam-main", "emp-1")).await;
+    let candidate = gateway.post_with_key("/candidates", "person", &person("thinkexam-main", "emp-1")).await;
     assert_eq!(candidate.status, 201, "{candidate:?}");
     let order = json!({
         "connection": "thinkexam-main", "candidate": { "email": "emp-1.erased@example.com" }, "assessment": "2415",
     });
-    let booked = keyed(&gateway, "/assignments", "order", &order).await;
+    let booked = gateway.post_with_key("/assignments", "order", &order).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     let mut item = order.clone();
     item.as_object_mut().unwrap().remove("connection");
@@ -71,15 +66,15 @@ async fn an_erased_person_is_in_no_assignment_and_no_response() {
     for (route, key, body) in
         [("/candidates", "person", person("thinkexam-main", "emp-1")), ("/assignments", "order", order.clone())]
     {
-        let replayed = keyed(&gateway, route, key, &body).await;
+        let replayed = gateway.post_with_key(route, key, &body).await;
         assert_eq!((replayed.status, replayed.header("idempotent-replayed")), (201, Some("true")), "{replayed:?}");
         assert_anonymous(&replayed, route);
     }
 
-    // The vendor knows them by what is gone.
+    // The vendor knows them only by what was erased.
     let withdrawn = gateway.delete(&assignment).await;
     assert_eq!(withdrawn.problem(), (422, "capability_unsupported", "not_applied"), "{withdrawn:?}");
-    // Whoever is registered anew has a booking of their own.
+    // A new registration gets its own booking.
     let again = register(&gateway, "thinkexam-main", "emp-1").await;
     let anew = gateway.post("/assignments", &order).await;
     assert_eq!(anew.status, 201, "{anew:?}");
@@ -119,15 +114,16 @@ async fn an_unknown_write_of_an_erased_person_is_reconciled_and_then_anonymous()
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
     let candidate = register(&gateway, "thinkexam-main", "emp-1").await;
-    set_faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "assignTest", "times": 1 }] })).await;
+    set_faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "assignTest", "times": 1 }] }))
+        .await;
     let order = json!({
         "connection": "thinkexam-main", "candidate": { "email": "emp-1.erased@example.com" }, "assessment": "2415",
     });
-    let unknown = keyed(&gateway, "/assignments", "order", &order).await;
+    let unknown = gateway.post_with_key("/assignments", "order", &order).await;
     assert_eq!(unknown.text("/outcome"), "unknown", "{unknown:?}");
     assert_eq!(gateway.delete(&candidate).await.status, 204);
     assert_anonymous(&gateway.get(unknown.text("/resource")).await, "while it is open");
-    let settled = keyed(&gateway, "/assignments", "order", &order).await;
+    let settled = gateway.post_with_key("/assignments", "order", &order).await;
     assert_eq!((settled.status, settled.text("/state")), (201, "assigned"), "{settled:?}");
     assert_anonymous(&settled, "the answer under its key");
     assert_anonymous(&gateway.get(unknown.text("/resource")).await, "afterwards");

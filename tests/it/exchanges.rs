@@ -1,11 +1,10 @@
-//! `/exchanges`: whoever got a problem can look up what the vendor really said.
+//! `/exchanges`: a caller with a problem can look up what the vendor really responded.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    Gateway, client, client_with, set_faults, key, sandbox, sandbox_connections, startexam, thinkexam,
-};
+use crate::support::connections::{client, client_with, sandbox_connections, startexam, thinkexam};
+use crate::support::gateway::{Gateway, key, sandbox, set_faults};
 use crate::support::vendor::{Stub, build_response, json_response};
 use crate::support::watch::wait_for_state;
 
@@ -113,7 +112,7 @@ async fn the_calls_of_a_bulk_are_in_its_exchange_and_its_rows_link_there() {
     let id = done.text("/operation");
     let found = gateway.get(&format!("/exchanges?operation={id}")).await;
     assert_eq!(found.body["items"][0]["id"], seen["id"]);
-    // Read later, the row still points to where the vendor was asked.
+    // Read later, the row still links to the vendor call.
     let rows = gateway.get(&format!("/operations/{id}/items?outcome=not_applied")).await;
     assert_eq!(
         rows.body["items"][0]["problem"]["instance"],

@@ -1,11 +1,12 @@
-//! Requests about what the gateway has already: who is recognised, what is answered instead of being done again, and what
-//! the caller is told about the difference.
+//! Requests about existing records: how they are recognised, what is returned instead of being done again, and which
+//! differences the caller is warned about.
 
 use examgate::sandbox::{Sandbox, accounts};
 use examgate::vendors::DESCRIPTORS;
 use serde_json::{Value, json};
 
-use crate::support::start::{Gateway, TIMEOUT, read_effects, sandbox, sandbox_connections, startexam};
+use crate::support::connections::{sandbox_connections, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, read_effects, sandbox};
 use crate::support::watch::{call_count, changes, warnings};
 
 async fn start() -> (Sandbox, Gateway) {
@@ -171,11 +172,12 @@ async fn an_expired_booking_is_marked_or_made_again() {
         };
         let first = gateway.post("/assignments", &order(Some(in_seconds(2)))).await;
         assert_eq!(first.status, 201, "{first:?}");
-        // The window is over when the gateway's own clock says so; asked again until then.
+        // The gateway's own clock decides when the window is over; repeat until then.
         let started = tokio::time::Instant::now();
         let again = loop {
             let again = gateway.post("/assignments", &order(None)).await;
-            let over = again.text("/id") != first.text("/id") || !pointers_of(&warnings(&again), "window_over").is_empty();
+            let over =
+                again.text("/id") != first.text("/id") || !pointers_of(&warnings(&again), "window_over").is_empty();
             if over {
                 break again;
             }

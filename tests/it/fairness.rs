@@ -1,15 +1,13 @@
-//! A connection is shared fairly: a great bulk keeps neither single requests nor a small bulk waiting for its end.
+//! Fair sharing of a connection: a large bulk delays neither single requests nor a small bulk until its end.
 
 use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, client, examtesting, set_faults, key, sandbox, startexam};
-use crate::support::watch::{changes, wait_until, wait_for_state};
-
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada" } })
-}
+use crate::support::connections::{client, examtesting, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, key, sandbox, set_faults};
+use crate::support::people::person;
+use crate::support::watch::{changes, wait_for_state, wait_until};
 
 async fn start_bulk(gateway: &Gateway, name: &str, count: usize) -> String {
     let items: Vec<Value> = (0..count).map(|number| person(&format!("{name}{number}"))).collect();
@@ -42,7 +40,7 @@ async fn a_large_bulk_starves_neither_single_requests_nor_a_small_bulk() {
     }
 }
 
-/// Sends a bulk as this client; where its operation is.
+/// Sends a bulk as this client; returns the operation's path.
 async fn start_bulk_as(gateway: &Gateway, client: &str, connection: &str, name: &str, count: usize) -> String {
     let items: Vec<Value> = (0..count).map(|number| person(&format!("{name}-{number}"))).collect();
     let request = gateway.request_as(&key(client), Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
@@ -51,7 +49,7 @@ async fn start_bulk_as(gateway: &Gateway, client: &str, connection: &str, name: 
     format!("/operations/{}", accepted.text("/id"))
 }
 
-/// Reads the operation as this client until it has ended.
+/// Reads the operation as this client until it has completed.
 async fn wait_until_completed_as(gateway: &Gateway, client: &str, path: &str) {
     let started = tokio::time::Instant::now();
     loop {
@@ -68,7 +66,7 @@ async fn wait_until_completed_as(gateway: &Gateway, client: &str, path: &str) {
 async fn long_operations_do_not_block_those_of_another_tenant_or_vendor() {
     let sandbox = sandbox().await;
     let quick = startexam(&format!("http://{}", sandbox.startexam()), "");
-    // One row a second: hours of work.
+    // One row per second: hours of work.
     let slow = examtesting(&format!("http://{}", sandbox.examtesting()), "")
         .replace("requests_per_second = 0", "requests_per_second = 1");
     let clients = ["a", "b"].map(|name| client(name, "", "[\"*\"]")).concat();
@@ -109,8 +107,8 @@ async fn tenants_take_turns_at_one_connection_call_by_call() {
     }
     let one = start_bulk_as(&gateway, "b", "startexam-main", "one", 1).await;
     wait_until_completed_as(&gateway, "b", &one).await;
-    // Those at the vendor and journalled for it went first, then it was the other tenant's turn: not after the 48 calls that
-    // waited.
+    // The calls in flight or with a stored intent went first, then it was the other tenant's turn, before the 48
+    // waiting calls.
     let made = changes(port, "employees", "created").await;
     let at = made.iter().position(|id| id == "one-0").expect("it was sent");
     assert!(at < 20, "{at} calls before it");

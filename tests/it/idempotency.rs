@@ -1,22 +1,16 @@
-//! `Idempotency-Key`: a repeat of a write is answered, not done again.
+//! `Idempotency-Key`: a retry of a write is replayed, not done again.
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    ApiResponse, Gateway, client, examtesting, set_faults, key, sandbox, sandbox_connections, startexam,
-};
+use crate::support::connections::{client, examtesting, sandbox_connections, start_startexam, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
+use crate::support::people::person;
 use crate::support::vendor::{Stub, build_response, json_response};
 use crate::support::watch::{call_count, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
-
-async fn start_exam() -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
-    (sandbox, gateway)
-}
 
 async fn send_with_key(gateway: &Gateway, method: Method, path: &str, key: &str, body: Option<&Value>) -> ApiResponse {
     let request = gateway.request(method, path).header("idempotency-key", key);
@@ -28,11 +22,7 @@ fn is_replayed(response: &ApiResponse) -> bool {
     response.header("idempotent-replayed") == Some("true")
 }
 
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada", "familyName": "King" } })
-}
-
-/// Sends the write twice: the second time the answer is the same and nothing reaches the vendor.
+/// Sends the write twice: the second response is the same, and nothing reaches the vendor.
 async fn send_twice(
     gateway: &Gateway,
     port: std::net::SocketAddr,
@@ -107,7 +97,7 @@ async fn a_generated_password_is_in_the_replayed_response() {
 
 #[tokio::test]
 async fn a_key_reused_for_another_request_is_rejected() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     assert_eq!(send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await.status, 201);
     let other = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
     assert_eq!(other.problem(), (422, "idempotency_key_reused", "not_applied"));
@@ -120,7 +110,7 @@ async fn a_key_reused_for_another_request_is_rejected() {
 
 #[tokio::test]
 async fn requests_are_compared_by_content_not_by_formatting() {
-    let (_sandbox, gateway) = start_exam().await;
+    let (_sandbox, gateway) = start_startexam("").await;
     let send = |key: &'static str, body: &'static str| {
         let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", key);
         request.body("application/json", body).send()
@@ -153,7 +143,7 @@ async fn a_write_that_was_not_applied_releases_its_key() {
 
 #[tokio::test]
 async fn an_unknown_write_is_reconciled_by_its_retry() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     let lost = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
     set_faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
     let unclear = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
@@ -167,7 +157,7 @@ async fn an_unknown_write_is_reconciled_by_its_retry() {
 
 #[tokio::test]
 async fn a_retry_that_comes_too_early_gets_a_conflict_with_retry_after() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     let slow = json!({ "name": "delay_before_effect", "delayMs": 1500 });
     set_faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
     let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", "k");
@@ -202,7 +192,7 @@ async fn keys_are_scoped_to_a_tenant() {
 
 #[tokio::test]
 async fn a_resent_bulk_is_the_same_operation() {
-    let (sandbox, gateway) = start_exam().await;
+    let (sandbox, gateway) = start_startexam("").await;
     let send = |form: &'static str, query: &'static str, key: &'static str, body: &'static str| {
         let request = gateway.request(Method::POST, &format!("/candidates/bulk{query}")).header("idempotency-key", key);
         request.body(form, body).send()
@@ -249,7 +239,7 @@ async fn a_stored_response_is_replayed_only_to_clients_allowed_on_its_connection
     assert_eq!(post("narrow", "k1", &body).await.problem(), (403, "connection_forbidden", "not_applied"));
     assert_eq!(post("lms", "k1", &body).await.header("idempotent-replayed"), Some("true"));
 
-    // Nor is what became of an unknown one.
+    // Nor is the outcome of an unknown write.
     let lost = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
     set_faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
     let body = json!({ "externalId": "e2", "name": { "givenName": "Ada" } });

@@ -1,5 +1,4 @@
-//! The command `import`, as the person with a spreadsheet meets it: the program itself against a gateway that answers
-//! whatever a test wants.
+//! The command `import` as a user with a spreadsheet sees it: the program itself against a scripted gateway.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -49,7 +48,7 @@ impl ImportFolder {
             .env("EXAMGATE_API_KEY", KEY)
             .env("EXAMGATE_URL", address)
             .env("RUST_LOG", "trace")
-            // Nobody listens there: whoever asked this proxy would get no answer.
+            // This proxy has no listener: a request through it would fail.
             .env("http_proxy", "http://127.0.0.1:9")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -65,12 +64,12 @@ impl ImportFolder {
     }
 }
 
-/// A table whose cells are all in quotation marks; here they are divided by `|`.
+/// Quotes every cell of a table whose cells are separated by `|`.
 fn quoted(table: &str) -> String {
     table.lines().fold(String::new(), |text, line| text + "\"" + &line.replace('|', "\",\"") + "\"\n")
 }
 
-/// What the program said.
+/// Exit code and output of the program.
 #[derive(Debug)]
 struct CommandOutput {
     code: Option<i32>,
@@ -85,7 +84,7 @@ impl CommandOutput {
     }
 }
 
-/// A gateway that has done these rows as soon as it is asked, two a page.
+/// Returns a gateway that has completed these rows immediately; two items per page.
 fn completed_gateway(items: Vec<Value>) -> impl Fn(&SeenRequest) -> Response + Send + Sync + 'static {
     move |seen| {
         assert_eq!(seen.headers["authorization"], format!("Bearer {KEY}"));
@@ -201,7 +200,7 @@ async fn booking_results_include_launch_links() {
     let launch = json!({ "url": "https://go.example.com/#participant/1", "expiresAt": "2027-01-01T00:00:00Z" });
     let items = vec![applied_item(0, &json!({ "id": "asg_1", "launch": launch, "warnings": [] }))];
     let stub = Stub::start(move |seen| match seen.uri.path().strip_prefix("/exam-api") {
-        // Done before the answer, as a gateway does with few rows where it can.
+        // Done before the response, as a gateway does with few rows if possible.
         Some("/assignments/bulk") => json_response(207, &json!({ "operation": "op_7", "summary": {}, "results": [] })),
         Some("/operations/op_7") => json_response(200, &operation_body("completed", &items)),
         Some("/operations/op_7/items") => item_page(&items, seen.uri.query().unwrap_or_default()),
@@ -249,7 +248,7 @@ async fn an_unavailable_gateway_is_retried_with_the_same_key() {
         0 => json_response_with_headers(503, &[("retry-after", "0")], &problem_body(503, "draining")),
         1 => json_response_with_headers(429, &[("retry-after", "1")], &problem_body(429, "rate_limited")),
         2 => json_response_with_headers(409, &[("retry-after", "0")], &problem_body(409, "idempotency_in_progress")),
-        // Whatever stands before a gateway that is being restarted; also while the operation is looked at.
+        // A proxy in front of a gateway that is being restarted; also while the operation is polled.
         3 | 5 => json_response_with_headers(502, &[("retry-after", "0")], &json!("Bad Gateway")),
         _ => healthy(seen),
     })
@@ -277,7 +276,9 @@ async fn an_unreachable_gateway_is_given_up_when_patience_runs_out() {
     assert!(output.err.contains("http://127.0.0.1:9/: no response: ") && output.err.contains("\nretrying in 0.5 s"));
     assert!(output.err.contains("gave up after 1s (--patience); running the same command again is safe"));
 
-    let stub = Stub::start(|_| json_response_with_headers(503, &[("retry-after", "3600")], &problem_body(503, "draining"))).await;
+    let stub =
+        Stub::start(|_| json_response_with_headers(503, &[("retry-after", "3600")], &problem_body(503, "draining")))
+            .await;
     let output = folder.import(&stub.url(), &[]).await;
     assert_eq!((output.code, stub.seen().len()), (Some(1), 1), "{output:?}");
     assert!(output.err.contains("asks to wait 3600 seconds"), "{output:?}");
@@ -315,7 +316,7 @@ async fn a_rejection_is_shown_with_its_errors_and_advice() {
 async fn a_rejection_before_a_long_file_is_sent_is_shown() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
-    // Answers by the headers alone and closes, as the gateway does with a wrong key.
+    // Responds after the headers alone and closes, as the gateway does with a wrong key.
     let refusing = tokio::spawn(async move {
         let body = problem_body(401, "unauthenticated").to_string();
         let response = format!(
@@ -334,7 +335,10 @@ async fn a_rejection_before_a_long_file_is_sent_is_shown() {
     });
     let folder = ImportFolder::with(format!("externalId\n{}", "0123456789\n".repeat(1 << 20)));
     let output = folder.import(&address, &[]).await;
-    assert!(output.code == Some(1) && output.err.contains("401 unauthenticated: Title of unauthenticated"), "{output:?}");
+    assert!(
+        output.code == Some(1) && output.err.contains("401 unauthenticated: Title of unauthenticated"),
+        "{output:?}"
+    );
     refusing.abort();
 }
 
@@ -451,16 +455,18 @@ async fn invalid_input_is_reported_before_anything_is_sent() {
     let both = CommandOutput::of(&output);
     assert!(both.code == Some(2) && both.err.contains("people.csv: is empty"), "{both:?}");
     assert!(both.err.contains("EXAMGATE_API_KEY is not set") && both.err.contains("--key-file"), "{both:?}");
-    let output = folder.command(&stub.url(), &[]).env("EXAMGATE_API_KEY", "two\nlines").output().await.expect("it runs");
+    let output =
+        folder.command(&stub.url(), &[]).env("EXAMGATE_API_KEY", "two\nlines").output().await.expect("it runs");
     let broken = CommandOutput::of(&output);
     assert!(broken.code == Some(2) && !broken.err.contains("lines\n"), "{broken:?}");
     assert!(stub.seen().is_empty());
 }
 
-/// The whole way, against the real gateway and the simulators: people, then their bookings, then the same again.
+/// End to end, against the real gateway and the simulators: people, then their bookings, then both again.
 #[tokio::test]
 async fn a_real_gateway_imports_people_and_bookings_once() {
-    use crate::support::completed_gateway::{Gateway, key, sandbox, sandbox_connections};
+    use crate::support::connections::sandbox_connections;
+    use crate::support::gateway::{Gateway, key, sandbox};
     use crate::support::watch::changes;
 
     let sandbox = sandbox().await;
@@ -470,7 +476,8 @@ async fn a_real_gateway_imports_people_and_bookings_once() {
         let output = folder.command(&address, more).env("EXAMGATE_API_KEY", key("lms")).output().await;
         CommandOutput::of(&output.expect("the program runs"))
     };
-    let people = ImportFolder::with("externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,nobody\nemp-3,Cy,\n");
+    let people =
+        ImportFolder::with("externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,nobody\nemp-3,Cy,\n");
     for _ in 0..2 {
         let output = import(&people, &[]).await;
         assert_eq!(output.code, Some(1), "{output:?}");

@@ -1,29 +1,29 @@
-//! A vendor that is dead, silent or dripping is a matter of its own connection: the callers of another one notice nothing.
+//! A dead, silent or slow vendor affects only its own connection: callers of another one notice nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{ApiResponse, Gateway, examtesting, startexam};
+use crate::support::connections::{examtesting, startexam};
+use crate::support::gateway::{ApiResponse, Gateway};
+use crate::support::people::person_at;
 use crate::support::vendor::{Stub, json_response};
+use crate::support::watch::wait_until_true;
 
-/// Only a hang comes this far.
-const TIMEOUT: Duration = Duration::from_mins(1);
-
-/// A vendor that takes every request and never comes to the end of an answer.
+/// A vendor that accepts every request and never finishes a response.
 pub struct EndlessVendor {
     pub address: SocketAddr,
     call_count: Arc<AtomicUsize>,
 }
 
 impl EndlessVendor {
-    /// Says nothing at all, or drips: the beginning of an answer, and then a byte now and then.
+    /// Starts a vendor that sends nothing at all, or a byte now and then after the head of a response.
     pub async fn start(drips: bool) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -52,28 +52,13 @@ impl EndlessVendor {
     }
 }
 
-fn person(connection: &str, id: &str) -> Value {
-    json!({
-        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
-}
-
 fn send_posts(gateway: &Arc<Gateway>, connection: &'static str, count: usize) -> JoinSet<ApiResponse> {
     let mut posts = JoinSet::new();
     for number in 0..count {
         let gateway = Arc::clone(gateway);
-        posts.spawn(async move { gateway.post("/candidates", &person(connection, &format!("e{number}"))).await });
+        posts.spawn(async move { gateway.post("/candidates", &person_at(connection, &format!("e{number}"))).await });
     }
     posts
-}
-
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < TIMEOUT, "{what}: never");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -84,19 +69,19 @@ async fn a_vendor_that_never_responds_does_not_delay_another_vendors_callers() {
         let connections = examtesting(&format!("http://{}", endless.address), "timeout = \"10m\"\nmax_in_flight = 4")
             + &startexam(&healthy.url(), "max_in_flight = 16");
         let gateway = Arc::new(Gateway::start(&connections).await);
-        // 4 at the vendor, 64 in the queue, and the rest turned away.
+        // 4 in flight, 64 in the queue, and the rest rejected.
         let mut stuck = send_posts(&gateway, "examtesting-main", 100);
         for _ in 0..32 {
             let response = stuck.join_next().await.expect("some are turned away").expect("no panic");
             assert_eq!(response.problem(), (503, "connection_saturated", "not_applied"), "{response:?}");
             assert!(response.header("retry-after").is_some(), "{response:?}");
         }
-        until("the vendor is asked", || endless.call_count.load(Ordering::Relaxed) == 4).await;
+        wait_until_true("the vendor is asked", || endless.call_count.load(Ordering::Relaxed) == 4).await;
 
         for response in send_posts(&gateway, "startexam-main", 100).join_all().await {
             assert_eq!(response.status, 201, "{response:?}");
         }
-        let items: Vec<Value> = (0..50).map(|number| person("startexam-main", &format!("b{number}"))).collect();
+        let items: Vec<Value> = (0..50).map(|number| person_at("startexam-main", &format!("b{number}"))).collect();
         let bulk = gateway.post("/candidates/bulk", &json!({ "connection": "startexam-main", "items": items })).await;
         assert_eq!(bulk.body["summary"]["applied"], 50, "{bulk:?}");
         assert!(stuck.try_join_next().is_none(), "all of the other vendor's callers still wait");
@@ -115,7 +100,7 @@ async fn callers_of_a_dead_vendor_fail_fast_without_a_call() {
             + &startexam(&healthy.url(), "max_in_flight = 16");
     let gateway = Arc::new(Gateway::start(&connections).await);
     for number in 0..3 {
-        let response = gateway.post("/candidates", &person("examtesting-main", &format!("f{number}"))).await;
+        let response = gateway.post("/candidates", &person_at("examtesting-main", &format!("f{number}"))).await;
         assert_eq!(response.problem(), (503, "vendor_unreachable", "not_applied"), "{response:?}");
     }
     let (dead, alive) = (send_posts(&gateway, "examtesting-main", 200), send_posts(&gateway, "startexam-main", 100));

@@ -1,14 +1,14 @@
-//! Tokens of an identity provider: every kind of key it may sign with, everything an attacker may try, and keys that change.
+//! Tokens of an identity provider: every key type, every known attack, and key rotation.
 
 use examgate::domain::scope::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{ApiResponse, Gateway};
-use crate::support::issuer::{AUDIENCE, ISSUER, Key, claims, base64url, signing_input, now, jwk_set, sign_with_secret};
+use crate::support::issuer::{AUDIENCE, ISSUER, Key, base64url, claims, jwk_set, now, sign_with_secret, signing_input};
 use crate::support::vendor::{Stub, json_response};
 
-/// All scopes, as a token names them.
+/// Returns all scopes as a token names them.
 fn all_scopes() -> String {
     Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ")
 }
@@ -22,12 +22,12 @@ fn configuration(jwks: &str) -> String {
     )
 }
 
-/// A gateway that takes the tokens of these keys, which are in a file.
+/// Starts a gateway that accepts tokens signed with these keys, which are in a file.
 async fn gateway(keys: &[Value]) -> Gateway {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("jwks.json");
     std::fs::write(&path, jwk_set(keys).to_string()).expect("the keys can be written");
-    // The file is read at the start; nobody needs it any more afterwards.
+    // The file is read at startup and not needed afterwards.
     Gateway::start_with("", &configuration(&format!("file:{}", path.display()))).await
 }
 
@@ -35,7 +35,7 @@ async fn get_with_token(gateway: &Gateway, token: &str, path: &str) -> ApiRespon
     gateway.request_as(token, Method::GET, path).send().await
 }
 
-/// The sentence with which a token is refused.
+/// Returns the detail of the rejection of a token.
 async fn rejection_detail(gateway: &Gateway, token: &str) -> String {
     let response = get_with_token(gateway, token, "/vendors").await;
     assert_eq!(response.problem(), (401, "unauthenticated", "not_applied"), "{token}");
@@ -53,8 +53,11 @@ async fn tokens_of_every_key_type_are_accepted_with_the_scopes_both_sides_grant(
     for (key, id) in [(&rsa, "r"), (&p256, "p"), (&ed25519, "e")] {
         let response = get_with_token(&gateway, &key.token(id, &claims("lms", &all_scopes())), "/vendors").await;
         assert_eq!(response.status, 200, "{response:?}");
-        assert!(response.header("ratelimit").is_some() && response.header("ratelimit-policy").is_some(), "{response:?}");
-        // One key of its kind needs no name.
+        assert!(
+            response.header("ratelimit").is_some() && response.header("ratelimit-policy").is_some(),
+            "{response:?}"
+        );
+        // The only key of its type needs no key id.
         let nameless = key.sign(&json!({ "alg": key.algorithm() }), &claims("lms", &all_scopes()));
         assert_eq!(get_with_token(&gateway, &nameless, "/vendors").await.status, 200);
     }
@@ -88,7 +91,7 @@ async fn forged_tokens_are_rejected() {
             rejection_detail(&gateway, &token).await;
         }
     }
-    // The public key taken for a shared secret, in every form it is published in; and a shared key that is published.
+    // The public key misused as a shared secret, in every form it is published in; and a shared key that is published.
     let jwk = rsa.jwk("r");
     for secret in
         [jwk["n"].as_str().unwrap().as_bytes(), jwk.to_string().as_bytes(), b"", b"a secret that everybody can read"]
@@ -97,7 +100,7 @@ async fn forged_tokens_are_rejected() {
             rejection_detail(&gateway, &sign_with_secret(&header(algorithm, id), &good, secret)).await;
         }
     }
-    // Another key, under the name of one that is known, of none, and one it brings along.
+    // Another key: under a known key id, an unknown one, none, and one the token brings along.
     rejection_detail(&gateway, &stranger.token("r", &good)).await;
     rejection_detail(&gateway, &stranger.token("x", &good)).await;
     let mut header_with_key = header("RS256", "x");
@@ -105,7 +108,7 @@ async fn forged_tokens_are_rejected() {
     rejection_detail(&gateway, &stranger.sign(&header_with_key, &good)).await;
     header_with_key["jku"] = json!("https://evil.example.com/jwks.json");
     rejection_detail(&gateway, &stranger.sign(&header_with_key, &good)).await;
-    // The algorithm of another key, and one that is not taken though the key could do it.
+    // The algorithm of another key, and one that is not accepted although the key supports it.
     for (key, algorithm, id) in [
         (&rsa, "ES256", "r"),
         (&rsa, "RS256", "p"),
@@ -116,12 +119,12 @@ async fn forged_tokens_are_rejected() {
     ] {
         rejection_detail(&gateway, &key.sign(&header(algorithm, id), &good)).await;
     }
-    // What must be understood is not.
+    // An unknown critical header.
     let mut critical = header("RS256", "r");
     critical["crit"] = json!(["b64"]);
     critical["b64"] = json!(false);
     rejection_detail(&gateway, &rsa.sign(&critical, &good)).await;
-    // Changed on the way: the claims, the signature, a part too few or too many.
+    // Tampered tokens: the claims, the signature, a part too few or too many.
     let token = rsa.token("r", &good);
     let parts: Vec<&str> = token.split('.').collect();
     let other = base64url(claims("reader", &all_scopes()).to_string().as_bytes());
@@ -168,12 +171,12 @@ async fn a_valid_signature_is_not_enough_and_the_error_says_why() {
     for wrong in [json!("soon"), json!(-1), json!([1]), json!(1e300)] {
         rejection_detail(&gateway, &with("exp", wrong)).await;
     }
-    // The issuer's clock may be a little off, and `aud` may name others too.
+    // The issuer's clock may be slightly off, and `aud` may name other recipients, too.
     for (claim, value) in [("exp", json!(now() - 2)), ("nbf", json!(now() + 2)), ("aud", json!(["another", AUDIENCE]))]
     {
         assert_eq!(get_with_token(&gateway, &with(claim, value), "/vendors").await.status, 200, "{claim}");
     }
-    // Keys are for the other mode.
+    // API keys belong to the other mode.
     let response = gateway.anonymous(Method::GET, "/vendors").header("x-api-key", "egk_any").send().await;
     assert_eq!(response.problem(), (401, "unauthenticated", "not_applied"));
 }
@@ -207,12 +210,12 @@ async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
     let fetches = provider.seen().len();
     for _ in 0..20 {
         assert_eq!(get_with_token(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
-        // Whatever names callers invent, the provider is not asked more often for it.
+        // Unknown key ids do not make the gateway fetch the keys more often.
         rejection_detail(&gateway, &second.token("two", &good)).await;
     }
     assert_eq!(provider.seen().len(), fetches);
 
-    // The old key is given up: what is signed with it is not believed as soon as the new ones are known.
+    // The old key is withdrawn: its tokens are rejected as soon as the new keys are known.
     let published = jwk_set(&[second.jwk("two")]);
     provider.respond_with(move |_| json_response(200, &published));
     for _ in 0..600 {

@@ -1,4 +1,4 @@
-//! What the machine runs out of: memory under a great bulk, and the disk.
+//! Resource limits: memory with a large bulk, and disk space.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,18 +7,19 @@ use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, client, sandbox, sandbox_connections, startexam, thinkexam};
+use crate::support::connections::{client, sandbox_connections, startexam, thinkexam};
+use crate::support::gateway::{Gateway, sandbox};
 use crate::support::watch::{changes, wait_until};
 
-/// The contract's greatest bulk.
+/// The largest bulk of the contract.
 const ROWS: usize = 100_000;
-/// What accepting it may cost.
+/// The memory that accepting it may take.
 const GROWTH_KIB: u64 = 64 * 1024;
 
 #[tokio::test]
 async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
     let sandbox = sandbox().await;
-    // One call a second: next to nothing is sent while the rows arrive.
+    // One call per second: almost nothing is sent while the rows arrive.
     let slow = startexam(&format!("http://{}", sandbox.startexam()), "")
         .replace("requests_per_second = 0", "requests_per_second = 1");
     let gateway = Gateway::start(&slow).await;
@@ -29,7 +30,7 @@ async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
         let _ = writeln!(csv, "e{number},Ada,\"King, the {number}th\",e{number}@example.com,Mathematics");
     }
     let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
-    // A machine with more to do than this takes its time over the sheet.
+    // A busy machine takes its time over the table.
     let accepted = request.body("text/csv", csv).timeout(Duration::from_mins(5)).send().await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     assert_eq!(accepted.body["progress"]["total"], ROWS);
@@ -44,9 +45,9 @@ async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
     assert_eq!(count("applied") + count("skipped"), ROWS as u64, "{ended:?}");
 }
 
-/// Rows with the longest picture there may be. A build that is not optimised takes a minute for 200 of them.
+/// Rows with the largest photo allowed. An unoptimised build takes a minute for 200 of them.
 const PHOTOS: usize = if cfg!(debug_assertions) { 40 } else { 200 };
-/// What sending them, and reading what became of them, may take. More rows take no more.
+/// The memory that sending them and reading their results may take. It does not depend on the number of rows.
 const MAX_KIB: u64 = if cfg!(debug_assertions) { 192 * 1024 } else { 256 * 1024 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,7 +94,7 @@ async fn large_rows_are_sent_and_read_back_in_bounded_memory() {
     }
     let read = gateway.memory_kib("VmHWM");
     println!("at most {received} KiB until received, {sent} KiB until sent, {read} KiB until read");
-    // Whoever asks for one person still gets the picture.
+    // A single read still returns the photo.
     let one = gateway.get("/candidates?externalId=e7").await;
     let one = gateway.get(&format!("/candidates/{}", one.text("/items/0/id"))).await;
     assert_eq!(one.body["photo"].as_str().map(str::len), Some(photo.len()));
@@ -105,7 +106,7 @@ async fn every_reported_outcome_stays_true_with_a_full_disk() {
     let sandbox = sandbox().await;
     let connections = sandbox_connections(&sandbox, "");
     let folder = Gateway::start(&connections).await.kill().await;
-    // A file that may not grow any more is a full disk to whoever writes to it. 3 MiB: enough to start with.
+    // A file that must not grow is a full disk to the writer. 3 MiB are enough to start with.
     let gateway = Gateway::start_with_file_limit(folder, 3 * 1024).await;
     let (mut applied, mut refused, mut unready) = (Vec::new(), 0, 0);
     for number in 0..4_000 {
@@ -115,7 +116,7 @@ async fn every_reported_outcome_stays_true_with_a_full_disk() {
             (503, "not_applied" | "unknown") => {
                 assert_eq!(response.text("/code"), "store_unavailable", "{response:?}");
                 refused += 1;
-                // Now and then there is a moment's room.
+                // Now and then there is space for a moment.
                 let ready = gateway.get("/readyz").await;
                 if ready.status != 200 {
                     assert_eq!(ready.problem(), (503, "store_unavailable", "not_applied"));
@@ -132,7 +133,7 @@ async fn every_reported_outcome_stays_true_with_a_full_disk() {
     assert!(unready > 0, "it was ready all the time");
     let bulk =
         gateway.post("/candidates/bulk", &json!({ "connection": "startexam-main", "items": [person(9_999)] })).await;
-    // A moment's room is enough to accept it; then it is kept, and ends when there is room again.
+    // A moment's space is enough to accept it; then it is stored, and ends when there is space again.
     let accepted = match bulk.status {
         202 => Some(bulk.text("/id")),
         207 => Some(bulk.text("/operation")),
@@ -141,10 +142,11 @@ async fn every_reported_outcome_stays_true_with_a_full_disk() {
     if accepted.is_none() {
         assert_eq!(bulk.problem().1, "store_unavailable", "{bulk:?}");
     }
-    // With room again the same requests succeed, and nobody was registered twice.
+    // With space again the same requests succeed, and nobody was registered twice.
     let gateway = Gateway::start_in(gateway.kill().await).await;
     if let Some(operation) = accepted {
-        wait_until(&gateway, &format!("/operations/{operation}"), |response| response.text("/state") == "completed").await;
+        wait_until(&gateway, &format!("/operations/{operation}"), |response| response.text("/state") == "completed")
+            .await;
     }
     let late = gateway.post("/candidates", &person(9_999)).await;
     assert!([200, 201].contains(&late.status), "{late:?}");
@@ -176,7 +178,7 @@ fn person(number: usize) -> Value {
 async fn no_new_launch_link_is_lost_if_the_vendor_omits_existing_bookings() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
-    crate::support::gateway::faults(port, json!({ "switches": { "existing_registration": "left_out" } })).await;
+    crate::support::gateway::set_faults(port, json!({ "switches": { "existing_registration": "left_out" } })).await;
     for existing in ["unknown", "left_out"] {
         let more = format!("existing_registration = \"{existing}\"\nmax_in_flight = 16");
         let gateway = Gateway::start(&startexam(&format!("http://{port}"), &more)).await;
@@ -184,7 +186,7 @@ async fn no_new_launch_link_is_lost_if_the_vendor_omits_existing_bookings() {
         let people: Vec<Value> = (0..500).map(person).collect();
         let bulk = json!({ "connection": "startexam-main", "items": people });
         assert_eq!(gateway.post("/candidates/bulk", &bulk).await.body["summary"]["applied"], 500);
-        // A hundred are booked at the vendor, of which this gateway's record knows nothing.
+        // A hundred people are booked at the vendor without this gateway's knowledge.
         let other = Gateway::start(&startexam(&format!("http://{port}"), &more)).await;
         let order = |number: usize| json!({ "candidate": { "externalId": format!("e{number}") }, "assessment": test });
         let early: Vec<Value> = (0..100).map(|number| order(number * 5)).collect();

@@ -1,6 +1,6 @@
-//! Measurements, not assertions about time: what a broken vendor costs another one's callers, and what happens when more is
-//! asked than a vendor's limits let through. `scripts/pressure` runs the long form and prints the figures; the suite runs a
-//! short one, in which only counts and answers are held.
+//! Measurements rather than assertions about time: what a failing vendor costs another one's callers, and what happens
+//! under more load than a vendor's limits admit. `scripts/pressure` runs the long form and prints the figures; the
+//! suite runs a short one that checks only counts and responses.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Gateway, client, examtesting, key, sandbox, startexam};
+use crate::support::connections::{client, examtesting, startexam};
+use crate::support::gateway::{Gateway, key, sandbox};
+use crate::support::people::person_at;
 use crate::support::vendor::{Stub, json_response};
 
-/// One answer: when it was asked for, how long it took, and what it was.
+/// A response: how long it took, and what it was.
 struct Sample {
     took: Duration,
     status: u16,
@@ -22,7 +24,7 @@ struct Sample {
     retry_after: bool,
 }
 
-/// Sends candidates at a steady pace, whether they are answered or not.
+/// Sends candidates at a steady rate, whether or not they are answered.
 #[derive(Clone)]
 struct Load {
     http: reqwest::Client,
@@ -30,7 +32,7 @@ struct Load {
     connection: &'static str,
 }
 
-/// Nobody is sent twice.
+/// No person is sent twice.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 impl Load {
@@ -41,10 +43,7 @@ impl Load {
 
     async fn send_one(&self) -> Sample {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let person = json!({
-            "connection": self.connection, "externalId": format!("e{number}"), "email": format!("e{number}@example.com"),
-            "name": { "givenName": "Ada", "familyName": "King" },
-        });
+        let person = person_at(self.connection, &format!("e{number}"));
         let request = self.http.post(format!("http://{}/candidates", self.address)).bearer_auth(key("lms"));
         let began = Instant::now();
         let response = request.json(&person).send().await.expect("the gateway answers");
@@ -54,7 +53,7 @@ impl Load {
         Sample { took: began.elapsed(), status, code, retry_after }
     }
 
-    /// So many a second for so long.
+    /// Sends at this rate for this long.
     async fn send_at_rate(&self, rate: u32, lasting: Duration) -> Vec<Sample> {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         let mut sent = JoinSet::new();
@@ -66,7 +65,7 @@ impl Load {
         sent.join_all().await
     }
 
-    /// So many callers that ask again shortly after each answer, until told to stop.
+    /// Starts callers that send again shortly after each response, until stopped.
     fn press(&self, callers: usize, stop: &Arc<AtomicBool>) -> JoinSet<usize> {
         let mut pressing = JoinSet::new();
         for _ in 0..callers {
@@ -85,7 +84,7 @@ impl Load {
     }
 }
 
-/// The time that so many of a thousand samples did not exceed.
+/// Returns the time that so many per mille of the samples did not exceed.
 fn quantile(samples: &[&Sample], per_mille: usize) -> Duration {
     let mut took: Vec<Duration> = samples.iter().map(|sample| sample.took).collect();
     took.sort();
@@ -102,12 +101,12 @@ fn per_second(count: usize, took: Duration) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / took.as_secs_f64()
 }
 
-/// Seconds of one measurement, if a long one is asked for.
+/// Returns the seconds of one measurement if a long one is requested.
 fn measured_seconds() -> Option<u64> {
     std::env::var("EXAMGATE_PRESSURE_SECONDS").ok()?.parse().ok()
 }
 
-/// How many callers the other vendor has; each asks again 100 ms after its answer.
+/// Returns the number of callers of the other vendor; each sends again 100 ms after its response.
 fn other_caller_count() -> usize {
     std::env::var("EXAMGATE_PRESSURE_CALLERS").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
 }
@@ -135,8 +134,8 @@ impl VendorFailure {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_healthy_vendor_serves_all_callers_while_another_one_fails() {
-    let (rounds, lasting, rate) =
-        measured_seconds().map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
+    let (rounds, lasting, rate) = measured_seconds()
+        .map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
     for failure in [VendorFailure::Refuses, VendorFailure::Silent, VendorFailure::Drips] {
         let healthy = Stub::start(|_| json_response(200, &json!({}))).await;
         let sandbox = sandbox().await;
@@ -144,9 +143,11 @@ async fn a_healthy_vendor_serves_all_callers_while_another_one_fails() {
         let broken = start_pair(&healthy, failure.start().await).await;
         let mut p99 = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            // Nobody else; as many callers of another vendor that is well; as many of one that is broken. The second tells
-            // what the callers cost, the third what the failing adds.
-            for (arm, gateway, callers) in [(0, &broken, 0), (1, &well, other_caller_count()), (2, &broken, other_caller_count())] {
+            // No other callers; callers of another healthy vendor; as many of a failing one. The second shows what the
+            // callers cost, the third what the failures add.
+            for (arm, gateway, callers) in
+                [(0, &broken, 0), (1, &well, other_caller_count()), (2, &broken, other_caller_count())]
+            {
                 let (healthy_side, other_side) =
                     (Load::on(gateway, "startexam-main"), Load::on(gateway, "examtesting-main"));
                 let stop = Arc::new(AtomicBool::new(false));
@@ -168,8 +169,8 @@ async fn a_healthy_vendor_serves_all_callers_while_another_one_fails() {
     }
 }
 
-/// A gateway with this healthy vendor and one at this address. The time-out is short enough to come up during a round, so
-/// that the breaker takes part.
+/// Starts a gateway with this healthy vendor and one at this address. The timeout is short enough to occur during a
+/// round, so that the circuit breaker takes part.
 async fn start_pair(healthy: &Stub, other: SocketAddr) -> Gateway {
     let connections = startexam(&healthy.url(), "max_in_flight = 16")
         + &examtesting(
@@ -184,7 +185,7 @@ async fn start_pair(healthy: &Stub, other: SocketAddr) -> Gateway {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_beyond_a_vendors_limits_is_rejected_and_the_rest_is_served() {
     const CAPACITY: u32 = 50;
-    // Short: as much as fills the queue of 128 and more.
+    // A short run: enough to fill the queue of 128 and more.
     let (lasting, rate) = measured_seconds()
         .map_or((Duration::from_secs(1), CAPACITY * 8), |seconds| (Duration::from_secs(seconds * 4), CAPACITY * 3));
     let stub = Stub::start(|_| json_response(200, &json!({}))).await;

@@ -1,4 +1,4 @@
-//! Behaviour tests: black box over HTTP, the real program against the sandbox and against scripted vendors.
+//! Behaviour tests: black box over HTTP, the real program against the sandbox and scripted vendors.
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,

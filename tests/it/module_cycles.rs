@@ -1,5 +1,5 @@
-//! The files of a room form no cycles, so that a reader can take them one after the other. The cycles that are left are
-//! listed here: the list may only get shorter.
+//! The files of a room form no cycles, so that they can be read one after the other. The remaining cycles are listed
+//! here; the list may only shrink.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,7 +39,8 @@ const KNOWN: &[&[&str]] = &[
     &["vendors::startexam::settings", "vendors::startexam::wire"],
 ];
 
-/// Reads the module files below a folder; tests, fuzz targets and the hubs (`mod.rs`), which only name their parts, apart.
+/// Reads the module files below a folder, except tests, fuzz targets and the hubs (`mod.rs`), which only name their
+/// parts.
 fn read_modules(folder: &Path, parents: &[String], modules: &mut BTreeMap<Module, String>) {
     for entry in fs::read_dir(folder).expect("a folder of the sources") {
         let path = entry.expect("an entry").path();

@@ -1,4 +1,4 @@
-//! The description kept in the repository is the one the program makes.
+//! The committed API description is the one the program generates.
 
 use std::path::Path;
 
@@ -10,5 +10,8 @@ fn the_committed_description_matches_the_program() {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     let generated = printed(&document(None)).expect("it can be written");
     let differing = committed.lines().zip(generated.lines()).position(|(committed, generated)| committed != generated);
-    assert!(committed == generated, "differs from line {differing:?}; write it anew: examgate openapi > openapi/examgate.json");
+    assert!(
+        committed == generated,
+        "differs from line {differing:?}; write it anew: examgate openapi > openapi/examgate.json"
+    );
 }

@@ -1,4 +1,4 @@
-//! Operations: a bulk goes on whatever becomes of its caller, tells how far it is, can be ended and can be tried again.
+//! Operations: a bulk continues without its caller, reports its progress, and can be cancelled and retried.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +6,15 @@ use examgate::sandbox::Sandbox;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, client_with, examtesting, set_faults, key, sandbox, startexam};
-use crate::support::watch::{call_count, changes, wait_until, wait_for_state};
+use crate::support::connections::{client, client_with, examtesting, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
+use crate::support::watch::{call_count, changes, wait_for_state, wait_until};
 
 fn people(count: usize) -> Vec<Value> {
     (0..count).map(|number| json!({ "itemId": format!("row-{number}"), "externalId": format!("e{number}") })).collect()
 }
 
-/// A StartExam connection that sends one row a call and one call at a time, each as slow as told.
+/// Starts a gateway whose StartExam connection sends one row per call and one call at a time, with this delay each.
 async fn start_slow(milliseconds: u64, clients: &str) -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let fault = json!({ "name": "delay_before_effect", "delayMs": milliseconds });
@@ -132,7 +133,7 @@ async fn rows_are_filtered_by_outcome() {
     }
 }
 
-/// The operations in a stream of events, in order, and the id of the last event.
+/// Returns the operations in an event stream, in order, and the id of the last event.
 fn events(text: &str) -> (Vec<Value>, Option<&str>) {
     let blocks: Vec<&str> = text.split("\n\n").filter(|block| block.contains("event: progress")).collect();
     let data = |block: &&str| block.lines().find_map(|line| line.strip_prefix("data: ")).map(serde_json::from_str);
@@ -158,7 +159,7 @@ async fn an_event_stream_reports_progress_until_the_operation_ends() {
     let document = gateway.get(&format!("/operations/{}", accepted.text("/id"))).await;
     assert_eq!(states[states.len() - 1], document.body, "an event is the operation as it is read");
 
-    // Later it is told once, and a browser that comes again by itself is told to stop.
+    // After the end it is reported once, and a browser that reconnects is told to stop.
     let late = follow().send().await;
     assert_eq!(events(late.body.as_str().unwrap()).0, [document.body]);
     assert_eq!(follow().header("last-event-id", "end").send().await.status, 204);
@@ -238,7 +239,7 @@ async fn a_stopping_gateway_releases_waiting_callers_and_the_next_one_continues(
     let waiting = gateway.request(Method::POST, "/candidates/bulk").header("prefer", "wait=50");
     let waiting = waiting.json(&json!({ "items": [{ "externalId": "last" }] })).send();
     let stop = async {
-        // Both are under way. The pause only spares the machine.
+        // Both are in flight. The pause only saves CPU.
         while gateway.get("/operations").await.body["items"].as_array().map_or(0, Vec::len) < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -259,7 +260,7 @@ async fn a_stopping_gateway_releases_waiting_callers_and_the_next_one_continues(
 async fn rows_waiting_for_a_vendor_pause_are_handed_over_when_the_process_stops() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
-    // Longer than the process is given for its end: whoever sat it out would end the rows, or leave them in doubt.
+    // Longer than the shutdown grace: waiting for it would end the rows or leave them in doubt.
     let pause = json!({ "name": "rate_limited", "times": 1, "retryAfter": 50 });
     set_faults(sandbox.startexam(), json!({ "faults": [pause] })).await;
     let accepted = start_bulk(&gateway, &people(3)).await;
@@ -297,7 +298,7 @@ async fn an_unreadable_row_keeps_its_problem_through_every_retry() {
         let after = gateway.get(&format!("{path}/items?outcome=not_applied")).await;
         assert_eq!(refused(&after), refused(&before)[1..], "{after:?}");
     }
-    // Where nothing can be sent again, the operation has ended with the answer.
+    // If nothing can be sent again, the operation has ended by the time of the response.
     let retried = gateway.post(&format!("{path}/retry"), &json!({})).await;
     assert_eq!((retried.status, retried.text("/state"), progress(&retried, "pending")), (202, "completed", 0));
     assert_eq!(changes(port, "employees", "created").await, ["e1"]);
@@ -343,7 +344,7 @@ async fn an_unknown_row_whose_connection_is_removed_does_not_block_its_operation
     let folder = gateway.kill().await;
     set_faults(port, json!({ "faults": [] })).await;
     let mut gateway = Gateway::start_in(folder).await;
-    // Their grace is an hour.
+    // Their grace period is an hour.
     gateway.wait_for_log("waiting for rows whose responses were lost with an earlier process").await;
     assert_eq!(progress(&gateway.get(&path).await, "pending"), 2);
     let file = gateway.folder.path().join("examgate.toml");
@@ -369,14 +370,14 @@ async fn rows_in_flight_at_a_kill_are_reconciled_in_vendor_batches() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let folder = gateway.kill().await;
-    // Of the calls after the restart one is refused whole for the sake of one row, and is settled in parts.
+    // One of the calls after the restart is rejected because of one row, and is reconciled in parts.
     let refused = json!({ "name": "status", "operation": "employees", "status": 400, "effect": false, "times": 1 });
     set_faults(port, json!({ "faults": [refused] })).await;
     let gateway = Gateway::start_in(folder).await;
     let ended = wait_for_state(&gateway, &path, "completed").await;
     assert_eq!((progress(&ended, "applied"), progress(&ended, "total")), (3_000, 3_000), "{ended:?}");
     assert_eq!(changes(port, "employees", "created").await.len(), 3_000);
-    // Three were under way, another one may have been journalled; one a row would be some two thousand.
+    // Three were in flight, another intent may have been stored; one call per row would make some two thousand.
     let made = call_count(port).await;
     assert!(made <= 20, "{made} calls");
 }

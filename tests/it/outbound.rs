@@ -1,4 +1,4 @@
-//! What a vendor sees on the wire: how many calls at once, how many a second, in which order, and how often again.
+//! What a vendor sees on the wire: calls in flight, rate, order and retries.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,20 +12,22 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{ApiResponse, Gateway, client, http, startexam};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, http};
 use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::watch::{wait_for_state, wait_until_true};
 
 /// Only a hang comes this far.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A StartExam that takes everybody, answers when its gate lets it, and remembers when whom.
+/// A StartExam that accepts everybody, responds when its gate is open, and logs the calls.
 #[derive(Clone)]
 struct Vendor {
     address: std::net::SocketAddr,
     log: Arc<Mutex<Log>>,
     /// How many calls may be answered so far.
     gate: Arc<watch::Sender<usize>>,
-    /// How long a call takes once it may.
+    /// How long a call takes once it may be answered.
     work: Duration,
     status: Arc<AtomicU16>,
 }
@@ -69,9 +71,9 @@ impl Vendor {
         self.log.lock().expect("no test panicked here")
     }
 
-    /// Waits until so many calls have arrived.
+    /// Waits until this many calls have arrived.
     async fn wait_for_calls(&self, count: usize) {
-        until("the calls arrive", || self.log().first_ids.len() >= count).await;
+        wait_until_true("the calls arrive", || self.log().first_ids.len() >= count).await;
     }
 }
 
@@ -95,19 +97,11 @@ async fn serve(State(vendor): State<Vendor>, request: Request) -> Response {
     json_response(vendor.status.load(Ordering::Relaxed), &json!({})).into_response()
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < TIMEOUT, "{what}: never");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 fn person(id: &str) -> Value {
     json!({ "connection": "startexam-main", "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } })
 }
 
-/// A gateway with an admin listener, whose figures a test reads.
+/// Starts a gateway with an admin listener, whose metrics a test reads.
 async fn start_with_metrics(connections: &str) -> (Gateway, std::net::SocketAddr) {
     let environment = [("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")];
     let mut gateway = Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await;
@@ -115,7 +109,7 @@ async fn start_with_metrics(connections: &str) -> (Gateway, std::net::SocketAddr
     (gateway, admin)
 }
 
-/// The sum of a figure over all series with these words in their labels.
+/// Returns the sum of a metric over all series with these labels.
 async fn metric_sum(admin: std::net::SocketAddr, name: &str, labels: &[&str]) -> f64 {
     let text = http().get(format!("http://{admin}/metrics")).send().await.expect("metrics").text().await;
     let text = text.expect("text");
@@ -144,10 +138,10 @@ async fn start_bulk(gateway: &Gateway, name: &str, count: usize) -> String {
 }
 
 async fn wait_until_completed(gateway: &Gateway, operation: &str) -> ApiResponse {
-    crate::support::watch::wait_for_state(gateway, operation, "completed").await
+    wait_for_state(gateway, operation, "completed").await
 }
 
-/// One row a call, so that a bulk is many calls.
+/// Returns a connection with one row per call, so that a bulk is many calls.
 fn connection(vendor: &Vendor, more: &str) -> String {
     startexam(&vendor.url(), &format!("batch_size = 1\n{more}"))
 }
@@ -185,9 +179,9 @@ async fn never_more_calls_than_the_rate_leave_within_a_second() {
     wait_until_completed(&gateway, &operation).await;
     let log = vendor.log();
     assert_eq!(log.arrivals.len(), 60);
-    // A call may arrive long after it left, never before; so each second is begun by something that was surely later than
-    // what left before it. When the m-th answer was sent, at most m and those at the vendor had left; in the second after
-    // it at most RATE more do. The first of them all left after the beginning.
+    // A call may arrive long after it was sent, never before. When the m-th response was sent, at most m calls and
+    // those at the vendor had been sent; in the second after it at most RATE more are. The first calls were all sent
+    // after the beginning.
     for (answers, sent) in log.responses.iter().enumerate() {
         let Some(beyond) = log.arrivals.get(answers + 1 + AT_ONCE + RATE) else { break };
         assert!(*beyond - *sent >= Duration::from_secs(1), "after answer {answers}: {:?}", *beyond - *sent);
@@ -198,7 +192,7 @@ async fn never_more_calls_than_the_rate_leave_within_a_second() {
     }
 }
 
-/// A row is journalled before it has its place, which may be long before it is sent.
+/// The intent of a row is stored before it has a permit, possibly long before it is sent.
 #[tokio::test]
 async fn the_grace_of_a_row_does_not_count_from_when_it_was_journalled() {
     const GRACE: Duration = Duration::from_secs(3);
@@ -207,7 +201,7 @@ async fn the_grace_of_a_row_does_not_count_from_when_it_was_journalled() {
         connection(&vendor, "max_in_flight = 2").replace("settle_grace = \"0s\"", "settle_grace = \"3s\"");
     let gateway = Gateway::start(&connections).await;
     let operation = start_bulk(&gateway, "row", 2).await;
-    // The second waits, journalled, for most of a grace that would count from then.
+    // The second waits, its intent stored, for most of a grace period that would count from then.
     vendor.wait_for_calls(1).await;
     tokio::time::sleep(GRACE * 2 / 3).await;
     vendor.allow(1);
@@ -241,7 +235,7 @@ async fn a_single_request_goes_before_the_rows_that_wait() {
     }
     wait_until_completed(&gateway, &operation).await;
     let first_ids = vendor.first_ids();
-    // The two were posted at the same moment: either may have come first.
+    // The two were posted at the same moment; either may have come first.
     assert!(first_ids[0] == "row0" && first_ids[1..3].iter().all(|name| name.starts_with("single")), "{first_ids:?}");
 }
 
@@ -321,7 +315,7 @@ async fn what_never_left_is_repeated_for_a_fifth_of_the_calls_and_no_more() {
     let attempts = metric_sum(admin, "examgate_vendor_attempt_seconds_count", &[]).await;
     let calls = metric_sum(admin, "examgate_vendor_call_seconds_count", &[]).await;
     assert!(calls <= f64::from(CALLS) && attempts <= calls + repeated, "{calls} calls, {attempts} attempts");
-    // A fifth of the calls, and the floor of one a second, of which ten seconds' worth may be used at once.
+    // A fifth of the calls, and the minimum of one per second, of which ten seconds' worth may be used in a burst.
     let allowed = f64::from(CALLS) * 0.2 + 10.0 + began.elapsed().as_secs_f64();
     assert!(repeated > 0.0 && repeated <= allowed, "{repeated} repeats, {allowed} allowed");
     assert!(stopped > 0.0, "nothing was stopped: {repeated} repeats of {calls} calls");
@@ -351,7 +345,7 @@ async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
         callers.spawn(async move { gateway.post("/candidates", &person(&format!("p{number}"))).await });
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // While it is on its way, everybody else is told so at once.
+    // During the probe all other calls are rejected immediately.
     for response in send_posts(&gateway, (0..30).map(|number| format!("w{number}"))).join_all().await {
         assert_eq!(response.problem(), (503, "vendor_circuit_open", "not_applied"), "{response:?}");
         assert!(response.header("retry-after").is_some(), "{response:?}");

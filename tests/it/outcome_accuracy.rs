@@ -1,19 +1,22 @@
-//! Every fault the sandbox can produce, against every kind of write: whatever the gateway says is what happened, and in the
-//! end everything is known and was done at most once.
+//! Every fault the sandbox can inject, against every write kind: the reported outcome is what happened, and in the end
+//! everything is known and was done at most once.
 
 use std::net::SocketAddr;
 
 use examgate::sandbox::{Sandbox, accounts};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, set_faults, http, sandbox, sandbox_connections};
+use crate::support::connections::sandbox_connections;
+use crate::support::gateway::{ApiResponse, Gateway, http, sandbox, set_faults};
+use crate::support::people::person_at;
 use crate::support::watch::{changes, wait_until};
 
-/// Faults that are not about one answer: endless feeds that no write reads, and a vendor that forgets its own rules.
+/// Faults that do not concern a single response: endless feeds that no write reads, and a vendor that breaks its own
+/// rules.
 const EXCLUDED_FAULTS: &[&str] = &["endless_feed", "double_creation"];
 
-/// Answers that are refusals by the vendors' own word or by HTTP's. Whoever does the thing and then says one of these lies,
-/// and nobody could tell.
+/// Rejections by the vendor's codes or by HTTP status. A vendor that applies the write and then responds with one of
+/// these states what is not true, which cannot be detected.
 const REJECTIONS: &[&str] = &[
     "rate_limited",
     "date_refused",
@@ -46,11 +49,16 @@ fn vendors(sandbox: &Sandbox) -> [Vendor; 3] {
             register_operation: "bulkCandidateRegister",
             booking_operation: Some(("assignTest", accounts::thinkexam::TESTS[0].0.to_owned())),
         },
-        Vendor { connection: "examtesting-main", port: sandbox.examtesting(), register_operation: "add", booking_operation: None },
+        Vendor {
+            connection: "examtesting-main",
+            port: sandbox.examtesting(),
+            register_operation: "add",
+            booking_operation: None,
+        },
     ]
 }
 
-/// Every fault there is at a vendor, as an order that strikes the operation's next call and is soon over.
+/// Returns every fault a vendor knows, for the operation's next call only and with short delays.
 async fn all_faults(port: SocketAddr, operation: &str) -> Vec<Value> {
     let known: Value =
         http().get(format!("http://{port}/_faults")).send().await.expect("an answer").json().await.expect("JSON");
@@ -70,7 +78,7 @@ async fn all_faults(port: SocketAddr, operation: &str) -> Vec<Value> {
                 Some("effect") if REJECTIONS.contains(&name) => {}
                 Some("effect") => {
                     order["effect"] = json!(true);
-                    // Nothing in the body is success itself here; a vendor that says so and has done nothing lies.
+                    // An empty body is a success here; one without the effect states what is not true.
                     if name != "empty_body" || operation != "employees" {
                         faults.push(order.clone());
                         order["effect"] = json!(false);
@@ -85,7 +93,7 @@ async fn all_faults(port: SocketAddr, operation: &str) -> Vec<Value> {
     faults
 }
 
-/// Holds a word against the number of times it was done.
+/// Compares the reported outcome with the number of effects.
 fn assert_outcome_is_true(what: &str, response: &ApiResponse, done: usize) {
     let outcome = if response.status < 300 { "applied" } else { response.text("/outcome") };
     match outcome {
@@ -112,17 +120,14 @@ async fn no_fault_makes_the_reported_outcome_of_a_registration_untrue() {
     for Vendor { connection, port, register_operation, .. } in vendors(&sandbox) {
         for (number, fault) in all_faults(port, register_operation).await.into_iter().enumerate() {
             let id = format!("r{number}x");
-            let person = json!({
-                "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-                "name": { "givenName": "Ada", "familyName": "King" },
-            });
+            let person = person_at(connection, &id);
             set_faults(port, json!({ "faults": [fault] })).await;
             let response = gateway.post("/candidates", &person).await;
             let what = format!("{connection} {fault}");
             // ExamTesting's effects name the user, which the gateway made from the id.
             assert_outcome_is_true(&what, &response, effect_count(port, register_operation, &id).await);
             set_faults(port, json!({ "faults": [] })).await;
-            // The same once more: now it is done, whatever happened, and once.
+            // The same request again: now it is done, whatever happened before, and only once.
             let again = post_until_accepted(&gateway, "/candidates", &person).await;
             assert!(again.status < 300, "{what}: {again:?}");
             assert_eq!(effect_count(port, register_operation, &id).await, 1, "{what}: {again:?}");
@@ -138,10 +143,7 @@ async fn no_fault_makes_the_reported_outcome_of_a_booking_untrue() {
         let Some((booking_operation, test)) = booking_operation else { continue };
         for (number, fault) in all_faults(port, booking_operation).await.into_iter().enumerate() {
             let id = format!("b{number}x");
-            let person = json!({
-                "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-                "name": { "givenName": "Ada", "familyName": "King" },
-            });
+            let person = person_at(connection, &id);
             assert_eq!(gateway.post("/candidates", &person).await.status, 201);
             let order = json!({ "connection": connection, "candidate": { "externalId": id }, "assessment": test });
             set_faults(port, json!({ "faults": [fault] })).await;
@@ -152,13 +154,14 @@ async fn no_fault_makes_the_reported_outcome_of_a_booking_untrue() {
             let again = post_until_accepted(&gateway, "/assignments", &order).await;
             assert!(again.status < 300, "{what}: {again:?}");
             assert_eq!(effect_count(port, booking_operation, &id).await, 1, "{what}: {again:?}");
-            let read = wait_until(&gateway, &format!("/assignments/{}", again.text("/id")), |read| read.status == 200).await;
+            let read =
+                wait_until(&gateway, &format!("/assignments/{}", again.text("/id")), |read| read.status == 200).await;
             assert_eq!(read.text("/state"), "assigned", "{what}");
         }
     }
 }
 
-/// Sends the request until no earlier write stands in its way.
+/// Repeats the request until no earlier write blocks it.
 async fn post_until_accepted(gateway: &Gateway, path: &str, body: &Value) -> ApiResponse {
     for _ in 0..50 {
         let response = gateway.post(path, body).await;

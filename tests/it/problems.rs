@@ -1,21 +1,22 @@
-//! Every row of the problem table: what the vendor signals, and what the caller is told about it.
+//! Every row of the problem table: what the vendor responds, and what the caller is told.
 
 use examgate::sandbox::accounts;
 use http::Method;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, examtesting, set_faults, sandbox, startexam, thinkexam};
+use crate::support::connections::{examtesting, startexam, thinkexam};
+use crate::support::gateway::{Gateway, sandbox, set_faults};
 use crate::support::vendor::{Stub, build_response, json_response};
 
-/// What a vendor answers: status, content type, body, and a header.
+/// A vendor's response: status, body, and a header.
 struct VendorResponse {
     status: u16,
     body: String,
     header: Option<(&'static str, &'static str)>,
 }
 
-/// What the caller must be told: status, code, origin, retryable, outcome, and a pointer among `errors`.
+/// The expected problem: status, code, origin, retryable, outcome, and a pointer among `errors`.
 type ExpectedProblem = (u16, &'static str, &'static str, bool, &'static str, Option<&'static str>);
 
 fn vendor_response(status: u16, body: impl Into<String>) -> VendorResponse {
@@ -26,13 +27,16 @@ fn with_header(status: u16, name: &'static str, value: &'static str) -> VendorRe
     VendorResponse { status, body: "<html>oops</html>".to_owned(), header: Some((name, value)) }
 }
 
-/// Rows that are the same for every vendor.
+/// Returns the rows that are the same for every vendor.
 fn general_rows() -> Vec<(VendorResponse, ExpectedProblem)> {
     vec![
         (with_header(429, "retry-after", "7"), (503, "vendor_rate_limited", "vendor", true, "not_applied", None)),
         (with_header(503, "retry-after", "9"), (503, "vendor_unavailable", "vendor", true, "unknown", None)),
         (vendor_response(503, ""), (503, "vendor_unavailable", "vendor", true, "unknown", None)),
-        (vendor_response(500, "<html>Server Error</html>"), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
+        (
+            vendor_response(500, "<html>Server Error</html>"),
+            (502, "vendor_internal_error", "vendor", true, "unknown", None),
+        ),
         (vendor_response(502, ""), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
         (vendor_response(418, "teapot"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
         (vendor_response(413, "<html>"), (422, "vendor_rejected_request", "request", false, "not_applied", None)),
@@ -69,7 +73,7 @@ fn build_vendor_response(vendor_response: &VendorResponse) -> axum::response::Re
     response
 }
 
-/// Sends a fresh request for every row and compares what the caller is told.
+/// Sends a fresh request for every row and compares the problem.
 async fn check_rows(
     configuration: impl Fn(&str) -> String,
     path: &str,
@@ -78,10 +82,11 @@ async fn check_rows(
     signature: bool,
 ) {
     for (number, (vendor_response, expected)) in rows.into_iter().enumerate() {
-        // A gateway a row: pauses and open circuits of one row must not colour the next.
+        // One gateway per row: pauses and open circuits must not affect the next row.
         let status = vendor_response.status;
         let vendor_body = vendor_response.body.clone();
-        let retry_after = vendor_response.header.filter(|(name, _)| *name == RETRY_AFTER.as_str()).map(|(_, value)| value);
+        let retry_after =
+            vendor_response.header.filter(|(name, _)| *name == RETRY_AFTER.as_str()).map(|(_, value)| value);
         let stub = Stub::start(move |seen| {
             if signature && seen.uri.path() == "/sim/signature" {
                 return json_response(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" }));
@@ -143,7 +148,10 @@ async fn startexam_statuses_map_to_the_right_problems() {
             (424, "connection_credentials_invalid", "connection", false, "not_applied", None),
         ),
         (vendor_response(401, ""), (424, "connection_credentials_invalid", "connection", false, "not_applied", None)),
-        (vendor_response(404, message("employee not found")), (422, "invalid_reference", "request", false, "not_applied", None)),
+        (
+            vendor_response(404, message("employee not found")),
+            (422, "invalid_reference", "request", false, "not_applied", None),
+        ),
     ]);
     check_rows(|url| startexam(url, "timeout = \"5s\""), "/candidates", rows, startexam_candidate, false).await;
 }
@@ -201,7 +209,10 @@ async fn examtesting_codes_map_to_the_right_problems() {
             (422, "vendor_rejected_request", "request", false, "not_applied", None),
         ),
         (
-            vendor_response(200, "status=ERROR&error=Student 17 was added, but the sender of the mail must not be empty"),
+            vendor_response(
+                200,
+                "status=ERROR&error=Student 17 was added, but the sender of the mail must not be empty",
+            ),
             (502, "vendor_error_unmapped", "vendor", false, "unknown", None),
         ),
         (error(1099, "Something new"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
@@ -282,7 +293,11 @@ async fn a_booking_is_judged_by_both_status_and_body() {
             let fault = json!({ "name": "other_status", "operation": operation, "status": status, "times": 1 });
             set_faults(sandbox.thinkexam(), json!({ "faults": [fault] })).await;
             let response = gateway.request(call, &path).json(&order).send().await;
-            assert_eq!(response.problem(), (502, "vendor_bad_response", "unknown"), "{operation} {status}: {response:?}");
+            assert_eq!(
+                response.problem(),
+                (502, "vendor_bad_response", "unknown"),
+                "{operation} {status}: {response:?}"
+            );
             assert_eq!(response.body["vendor"]["httpStatus"], status, "{response:?}");
         }
     }
@@ -312,7 +327,7 @@ async fn a_refused_connection_is_vendor_unreachable_and_not_applied() {
     let response = gateway.post("/candidates", &startexam_candidate(1)).await;
     assert_eq!(response.problem(), (503, "vendor_unreachable", "not_applied"));
     assert_eq!((response.text("/origin"), &response.body["retryable"]), ("vendor", &json!(true)));
-    // Nothing was sent, so the person may be registered anew at once.
+    // Nothing was sent, so the person may be registered again immediately.
     let again = gateway.post("/candidates", &startexam_candidate(1)).await;
     assert_eq!(again.problem(), (503, "vendor_unreachable", "not_applied"));
 }
@@ -321,7 +336,7 @@ async fn a_refused_connection_is_vendor_unreachable_and_not_applied() {
 async fn a_vendor_that_does_not_respond_leaves_the_outcome_unknown() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    // Accepts and never answers.
+    // Accepts connections and never responds.
     let silent = tokio::spawn(async move {
         let mut held = Vec::new();
         while let Ok((socket, _)) = listener.accept().await {

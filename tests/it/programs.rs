@@ -1,9 +1,10 @@
-//! Programs: who is enrolled, in how many calls, and what is said when a part of it fails.
+//! Programs: who is enrolled, in how many calls, and what is reported when a part fails.
 
 use examgate::sandbox::{Sandbox, accounts};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, set_faults, sandbox, startexam, thinkexam};
+use crate::support::connections::{startexam, thinkexam};
+use crate::support::gateway::{Gateway, sandbox, set_faults};
 use crate::support::vendor::{Stub, build_response, json_response};
 use crate::support::watch::{bodies, call_count, wait_for_state, warnings};
 
@@ -68,7 +69,11 @@ async fn a_program_is_addressed_by_catalogue_name_guid_or_external_id() {
     let upper = PROGRAM.to_uppercase();
     for name in ["onboarding", "by-own-id", PROGRAM, &upper, &own] {
         let response = gateway.post(&employees_path(name), &enrolment(&["e1"], &[])).await;
-        assert_eq!((response.status, &response.body["totalEmployeesInProgram"]), (200, &json!(1)), "{name}: {response:?}");
+        assert_eq!(
+            (response.status, &response.body["totalEmployeesInProgram"]),
+            (200, &json!(1)),
+            "{name}: {response:?}"
+        );
     }
     let sent = bodies(sandbox.startexam(), "program_employees").await;
     let named: Vec<(&Value, &Value)> =
@@ -128,7 +133,10 @@ async fn invalid_enrolments_are_rejected_before_anything_is_sent() {
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
     assert_eq!(refused.text("/errors/0/pointer"), "/register/0/id");
     let body = json!({ "scope": "selected", "assessments": ["nothing"], "register": ["e1"] });
-    assert_eq!(gateway.post(&employees_path("onboarding"), &body).await.problem(), (422, "invalid_reference", "not_applied"));
+    assert_eq!(
+        gateway.post(&employees_path("onboarding"), &body).await.problem(),
+        (422, "invalid_reference", "not_applied")
+    );
     let many: Vec<String> = (0..10_001).map(|number| format!("m{number}")).collect();
     let refused = gateway.post(&employees_path("onboarding"), &json!({ "scope": "all", "register": many })).await;
     assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"));
@@ -177,7 +185,7 @@ async fn a_vendor_without_programs_rejects_enrolments() {
     assert_eq!(response.problem(), (422, "capability_unsupported", "not_applied"));
 }
 
-/// A vendor that counts what it is told.
+/// Starts a vendor that counts the employees it receives.
 async fn start_counting_stub(failure_at: Option<(usize, u16)>) -> (Stub, Gateway) {
     let number = std::sync::atomic::AtomicUsize::new(0);
     let stub = Stub::start(move |seen| {
@@ -229,7 +237,10 @@ async fn long_lists_are_sent_in_several_calls_and_summed_up() {
         }
     }
     assert_eq!(stub.seen().len(), 3);
-    assert_eq!((json!(registered), json!(unregistered)), (many_employees()["register"].clone(), many_employees()["unregister"].clone()));
+    assert_eq!(
+        (json!(registered), json!(unregistered)),
+        (many_employees()["register"].clone(), many_employees()["unregister"].clone())
+    );
 }
 
 #[tokio::test]
@@ -280,7 +291,7 @@ async fn a_late_retry_never_undoes_a_later_change() {
         let operation = unclear.text("/resource").to_owned();
         let later = gateway.post(&employees_path(PROGRAM), &enrolment(&[], &["e1"])).await;
         assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(0)), "{lost}: {later:?}");
-        // The first one was settled before the second was sent, and there is nothing left to send.
+        // The first one was reconciled before the second was sent, and nothing is left to send.
         let sent = bodies(port, "program_employees").await;
         let registers: Vec<usize> =
             sent.iter().map(|body| body["registerEmployees"].as_array().map_or(0, Vec::len)).collect();
@@ -310,12 +321,16 @@ async fn writes_to_a_program_named_in_two_ways_are_serialised() {
     }
 }
 
-/// A vendor that fails whenever it is asked about `ghost`.
+/// Starts a vendor that fails every call about `ghost`.
 async fn start_failing_stub() -> (Stub, Gateway) {
     let (stub, gateway) = start_counting_stub(None).await;
     stub.respond_with(|seen| {
         let body = seen.json().to_string();
-        if body.contains("ghost") { build_response(500, "application/json", "{}") } else { json_response(200, &one_registration()) }
+        if body.contains("ghost") {
+            build_response(500, "application/json", "{}")
+        } else {
+            json_response(200, &one_registration())
+        }
     });
     (stub, gateway)
 }
@@ -349,7 +364,11 @@ async fn a_lost_call_blocks_only_its_own_employees_until_it_is_settled_manually(
 
     stub.respond_with(|_| json_response(200, &one_registration()));
     let before = stub.seen().len();
-    assert_eq!(gateway.post(&employees_path(PROGRAM), &enrolment(&["e2"], &["ghost"])).await.status, 200, "the next goes on");
+    assert_eq!(
+        gateway.post(&employees_path(PROGRAM), &enrolment(&["e2"], &["ghost"])).await.status,
+        200,
+        "the next goes on"
+    );
     assert_eq!(stub.seen().len(), before + 1, "and nothing of the first is sent again");
 }
 
@@ -357,7 +376,8 @@ async fn a_lost_call_blocks_only_its_own_employees_until_it_is_settled_manually(
 async fn a_retry_replays_an_enrolment_that_was_settled_manually_as_applied() {
     let (stub, gateway) = start_failing_stub().await;
     let send = async || {
-        let request = gateway.request(reqwest::Method::POST, &employees_path(PROGRAM)).header("Idempotency-Key", "enrol-1");
+        let request =
+            gateway.request(reqwest::Method::POST, &employees_path(PROGRAM)).header("Idempotency-Key", "enrol-1");
         request.json(&enrolment(&["ghost"], &[])).send().await
     };
     let operation = send().await.text("/resource").to_owned();
@@ -377,7 +397,8 @@ async fn only_unknown_enrolment_calls_can_be_settled_manually() {
     let done = gateway.request(reqwest::Method::POST, &employees_path(PROGRAM)).header("Prefer", "respond-async");
     let done = format!("/operations/{}", done.json(&enrolment(&["e1"], &[])).send().await.text("/id"));
     wait_for_state(&gateway, &done, "completed").await;
-    let unknown = gateway.post(&employees_path(PROGRAM), &enrolment(&["ghost"], &[])).await.text("/resource").to_owned();
+    let unknown =
+        gateway.post(&employees_path(PROGRAM), &enrolment(&["ghost"], &[])).await.text("/resource").to_owned();
     let bulk = json!({ "items": [{ "externalId": "e9" }] });
     let bulk = format!("/operations/{}", gateway.post("/candidates/bulk", &bulk).await.text("/operation"));
     for (operation, body, pointer) in [
@@ -434,7 +455,8 @@ async fn a_retry_under_a_key_reconciles_an_enrolment_and_later_retries_replay_it
     let (sandbox, gateway) = start().await;
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "reset_after_effect", "times": 1 }] })).await;
     let send = async || {
-        let request = gateway.request(reqwest::Method::POST, &employees_path(PROGRAM)).header("Idempotency-Key", "enrol-1");
+        let request =
+            gateway.request(reqwest::Method::POST, &employees_path(PROGRAM)).header("Idempotency-Key", "enrol-1");
         request.json(&enrolment(&["e1"], &[])).send().await
     };
     assert_eq!(send().await.problem(), (504, "vendor_timeout", "unknown"));
@@ -446,7 +468,7 @@ async fn a_retry_under_a_key_reconciles_an_enrolment_and_later_retries_replay_it
     assert_eq!(bodies(sandbox.startexam(), "program_employees").await.len(), 2);
 }
 
-/// Waits until an enrolment has arrived at the vendor. The pause only spares the machine.
+/// Waits until an enrolment has arrived at the vendor. The pause only saves CPU.
 async fn wait_for_enrolment(port: std::net::SocketAddr) {
     while bodies(port, "program_employees").await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

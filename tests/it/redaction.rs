@@ -1,9 +1,9 @@
-//! Secrets and personal data are planted, everything is done with them that can be done, and then everything the process
-//! wrote, answered and stored is searched: the log at its loudest, spans at a collector, figures, exchanges, files.
+//! Redaction: secrets and personal data are sent through every function, and then everything the process logged,
+//! returned and stored is searched: the log at its most verbose, spans at a collector, metrics, exchanges, files.
 //!
-//! Each of these, put in on purpose, fails a test here: a body or the headers of a vendor call in the log, a path as an
-//! attribute of a span or as the route of the access log and the figures, libraries below `info`, exchanges that are not
-//! freed of what was quoted, of what hides behind escapes, or of the headers a request was signed with.
+//! Each of these, introduced on purpose, fails a test here: a body or the headers of a vendor call in the log; a path
+//! as a span attribute or as the route of the access log and the metrics; libraries logging below `info`; exchanges
+//! that are not redacted of quoted data, of data behind escapes, or of the headers a request was signed with.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -21,18 +21,17 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::net::TcpStream;
 
 use crate::support::collector::Collector;
-use crate::support::gateway::{
-    ApiResponse, Gateway, client, examtesting, set_faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
-};
+use crate::support::connections::{client, examtesting, sandbox_connections, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway, http, key, sandbox, set_faults};
 use crate::support::postgres::Server;
 use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
 
-/// In every piece of personal data planted here.
+/// Contained in every piece of personal data sent here.
 const PERSONAL: &str = "pdmark";
-/// The digits of every telephone number planted here, and how they are spaced there.
+/// The digits of every telephone number sent here, and how they are spaced.
 const DIGITS: &str = "5550174711";
 const PHONE: &str = "555-017-4711";
-/// In every password given by a caller.
+/// Contained in every password given by a caller.
 const PASSWORD: &str = "PwMark";
 /// How such a password begins in Base64.
 const PASSWORD_IN_BASE64: &str = "UHdNYXJr";
@@ -42,9 +41,9 @@ const THINKEXAM_KEY: &str = "SeMark-think-key";
 const THINKEXAM_SECRET: &str = "SeMark \"think\" secret&é";
 const EXAMTESTING_KEY: &str = "SeMark-exam-key";
 const EXAMTESTING_PASS: &str = "SeMark exam+pass/%=";
-/// In every vendor secret of the scripted vendor.
+/// Contained in every secret of the scripted vendor.
 const SECRET: &str = "SeMark";
-/// In what the vendors hand out: signatures and sign-in tokens.
+/// Contained in what the vendors issue: signatures and sign-in tokens.
 const ISSUED: &str = "HoMark";
 
 fn person(connection: &str, number: usize) -> Value {
@@ -58,7 +57,7 @@ fn person(connection: &str, number: usize) -> Value {
     })
 }
 
-/// The person as the vendor of this connection takes it.
+/// Returns the person with the fields the vendor of this connection accepts.
 fn person_for_vendor(connection: &str, number: usize) -> Value {
     let mut person = person(connection, number);
     let fields = person.as_object_mut().expect("an object");
@@ -78,7 +77,7 @@ fn assessment(connection: &str) -> &'static str {
     if connection == "thinkexam-main" { accounts::thinkexam::TESTS[0].0 } else { accounts::startexam::TESTS[0].0 }
 }
 
-/// Everything a caller can do with people numbered from `first` on, and what was answered.
+/// Does everything a caller can do with people numbered from `first` on; returns the responses.
 async fn send_everything(gateway: &Gateway, first: usize) -> Vec<ApiResponse> {
     let mut responses = Vec::new();
     for connection in CONNECTIONS {
@@ -110,7 +109,11 @@ async fn send_everything(gateway: &Gateway, first: usize) -> Vec<ApiResponse> {
         responses.push(gateway.post("/candidates/search", &search).await);
         let query = format!("/candidates?connection={connection}&externalId=id-{PERSONAL}-{first}");
         responses.push(gateway.get(&query).await);
-        let rows = [person_for_vendor(connection, first + 2), person_for_vendor(connection, first + 3), json!({ "emial": PERSONAL })];
+        let rows = [
+            person_for_vendor(connection, first + 2),
+            person_for_vendor(connection, first + 3),
+            json!({ "emial": PERSONAL }),
+        ];
         let bulk = json!({ "connection": connection, "items": rows });
         responses.push(gateway.post("/candidates/bulk", &bulk).await);
         responses.push(gateway.post(&format!("/connections/{connection}/check"), &json!({})).await);
@@ -136,7 +139,7 @@ async fn send_everything(gateway: &Gateway, first: usize) -> Vec<ApiResponse> {
     responses
 }
 
-/// The same words in the headers and path of HTTP/2, whose library writes logs of its own.
+/// Sends the same words in the headers and path of HTTP/2, whose library has its own log messages.
 async fn send_over_http_2(gateway: &Gateway) {
     let stream = TcpStream::connect(gateway.address).await.expect("a connection");
     let (mut sender, connection) =
@@ -151,7 +154,7 @@ async fn send_over_http_2(gateway: &Gateway) {
     driving.abort();
 }
 
-/// Fails when the text has one of these words, whatever the case, and says where.
+/// Fails if the text contains one of these words in any case, and says where.
 fn assert_absent(what: &str, text: &str, words: &[&str]) {
     let folded = text.to_lowercase();
     for word in words {
@@ -163,7 +166,7 @@ fn assert_absent(what: &str, text: &str, words: &[&str]) {
     }
 }
 
-/// Every file below the folder but the key and the configuration.
+/// Returns every file in the folder except the key and the configuration.
 fn store_files(folder: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let data =
@@ -175,7 +178,7 @@ fn store_files(folder: &Path) -> Vec<(String, String)> {
     .collect()
 }
 
-/// A gateway that says all it can say, to everybody who may listen.
+/// Starts a gateway with the most verbose log and traces.
 async fn start_verbose(connections: &str) -> (Gateway, Collector) {
     let collector = Collector::start().await;
     let endpoint = collector.0.url();
@@ -187,7 +190,7 @@ async fn start_verbose(connections: &str) -> (Gateway, Collector) {
     (Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await, collector)
 }
 
-/// Everything operators are shown while it runs: figures and exchanges.
+/// Returns everything operators can see at run time: metrics, exchanges and the audit record.
 async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
     let admin = gateway.admin_address().await;
     let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
@@ -213,7 +216,7 @@ async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
     shown
 }
 
-/// What a text says behind its escapes.
+/// Returns the text with its escapes decoded.
 fn decode_all(text: &str) -> String {
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
     let decoded = String::from_utf8_lossy(&bytes).into_owned();
@@ -231,7 +234,7 @@ fn decode_all(text: &str) -> String {
     format!("{text}\n{decoded}\n{}", hidden.join("\n"))
 }
 
-/// Searches what was answered.
+/// Searches the responses.
 fn search_responses(responses: &[ApiResponse], secrets: &[&str]) {
     for response in responses.iter().filter(|response| response.status >= 400) {
         assert_absent("a problem", &response.body.to_string(), secrets);
@@ -300,8 +303,11 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     let created = responses.iter().filter(|response| response.status == 201).count();
     assert!(created >= 7, "{created} of {responses:?}");
     assert!(responses.iter().any(|response| !response.text("/initialPassword").is_empty()), "a password was made up");
-    let links: Vec<String> =
-        responses.iter().map(|response| response.text("/launch/url").to_owned()).filter(|url| !url.is_empty()).collect();
+    let links: Vec<String> = responses
+        .iter()
+        .map(|response| response.text("/launch/url").to_owned())
+        .filter(|url| !url.is_empty())
+        .collect();
     assert!(!links.is_empty(), "a launch link was answered");
     let ports = [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()];
     for (number, fault) in
@@ -326,7 +332,7 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
         accounts::examtesting::API_KEY,
         accounts::examtesting::API_PASS,
     ];
-    // The links are answered to whoever booked, and stand nowhere else.
+    // The links are returned to the caller that booked, and are nowhere else.
     let log = gateway.take_log();
     assert!(log.contains("DEBUG"), "the process said all it can say");
     assert_absent("the log", &log, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
@@ -338,7 +344,7 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     search((gateway, collector), &responses, &secrets).await;
 }
 
-/// The request, headers included, as an unkind vendor would quote it in its error message.
+/// Returns the request, headers included, as a careless vendor would quote it in its error message.
 fn echo(seen: &SeenRequest) -> String {
     let headers = |headers: &HeaderMap| {
         headers
@@ -351,7 +357,7 @@ fn echo(seen: &SeenRequest) -> String {
     format!("{} {} {}", headers(&seen.headers), seen.uri, body)
 }
 
-/// A vendor of all three kinds that refuses everything and quotes a part of the request.
+/// Starts a vendor of all three kinds that rejects everything and quotes a part of the request.
 async fn start_quoting_stub(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
     Stub::start(move |seen| {
         let quoted: String = echo(seen);
@@ -362,7 +368,9 @@ async fn start_quoting_stub(skip: impl Fn(&str) -> usize + Send + Sync + 'static
                 200,
                 &json!({ "ak": format!("{ISSUED}-ak"), "sgn": format!("{ISSUED}+sgn/=="), "ts": "17" }),
             ),
-            "/ManageCandidate.aspx" => build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={quoted}")),
+            "/ManageCandidate.aspx" => {
+                build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={quoted}"))
+            }
             path if path.starts_with("/api/v1/") => {
                 json_response(200, &json!({ "result": "error", "error": { "code": "3023", "msg": quoted } }))
             }
@@ -386,13 +394,14 @@ fn connections_with_secrets(url: &str, password_encoding: &str, params_in: &str)
 #[tokio::test]
 async fn vendors_that_quote_the_request_reveal_nothing() {
     for (encoding, params_in, start) in [("plain", "form", 0), ("base64", "query", 1)] {
-        // The quotation starts at the head, or just before the first secret or password, so that the cut of a long message
-        // cannot be what hides it.
-        let stub = start_quoting_stub(move |text| match (start, text.find(PASSWORD).or_else(|| text.find("password"))) {
-            (0, _) | (_, None) => 0,
-            (_, Some(at)) => text[..at].chars().count().saturating_sub(5),
-        })
-        .await;
+        // The quote starts at the head, or just before the first secret or password, so that truncation cannot be what
+        // hides it.
+        let stub =
+            start_quoting_stub(move |text| match (start, text.find(PASSWORD).or_else(|| text.find("password"))) {
+                (0, _) | (_, None) => 0,
+                (_, Some(at)) => text[..at].chars().count().saturating_sub(5),
+            })
+            .await;
         let (gateway, collector) = start_verbose(&connections_with_secrets(&stub.url(), encoding, params_in)).await;
         let responses = send_everything(&gateway, 0).await;
         let quoted = responses.iter().filter(|response| !response.text("/vendor/message").is_empty()).count();
@@ -424,7 +433,7 @@ async fn a_short_password_is_not_revealed_by_the_masking_around_it() {
     }
 }
 
-/// How a vendor may spell what it quotes.
+/// How a vendor may encode what it quotes.
 const ENCODINGS: [fn(&str) -> String; 6] = [
     |text| text.to_uppercase(),
     |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
@@ -434,7 +443,7 @@ const ENCODINGS: [fn(&str) -> String; 6] = [
     |text| data_encoding::BASE64.encode(text.as_bytes()),
 ];
 
-/// What of a request is about a person, however the vendor takes it.
+/// Returns the part of a request that is about a person, whichever way it is sent.
 fn quote_personal_part(seen: &SeenRequest) -> String {
     let text = format!("{} {}", seen.uri.query().unwrap_or_default(), String::from_utf8_lossy(&seen.body));
     let plain: Vec<u8> = percent_encoding::percent_decode_str(&text).collect();
@@ -443,7 +452,7 @@ fn quote_personal_part(seen: &SeenRequest) -> String {
     plain[from..].chars().take(60).collect()
 }
 
-/// How a vendor may pack what it quotes.
+/// The formats in which a vendor may quote.
 const FORMATS: [fn(&str) -> Response; 4] = [
     |quoted| build_response(500, "text/html", format!("<html><title>{quoted}</title><body>{quoted}</body></html>")),
     |quoted| build_response(400, "text/plain", format!("ERROR|1004|{quoted}")),
@@ -461,7 +470,8 @@ const FORMATS: [fn(&str) -> Response; 4] = [
 async fn operators_see_no_personal_data_however_a_vendor_encodes_it() {
     let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let patient = "requests_per_second = 0\nbreaker = { failures = 100000, cooldown = \"1s\" }";
-    let connections = connections_with_secrets(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
+    let connections =
+        connections_with_secrets(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
     let (gateway, collector) = start_verbose(&connections).await;
     let (mut responses, mut number) = (Vec::new(), 0);
     for encoding in ENCODINGS {
@@ -482,7 +492,7 @@ async fn operators_see_no_personal_data_however_a_vendor_encodes_it() {
     search((gateway, collector), &responses, &[SECRET, ISSUED, PASSWORD_IN_BASE64]).await;
 }
 
-/// Every row of every table, as a thief who has the database reads it.
+/// Returns every row of every table, as a thief of the database reads it.
 async fn dump_database(url: &str) -> String {
     let mut connection = PgConnection::connect(url).await.expect("the database");
     let tables: Vec<String> = sqlx::query_scalar(
@@ -518,7 +528,7 @@ async fn a_stolen_postgresql_database_reveals_no_personal_data() {
     let secrets = [accounts::startexam::SECRET, accounts::thinkexam::SECRET, accounts::examtesting::API_PASS];
     let known = [PASSWORD, PERSONAL, PHONE, DIGITS, &client_key, "Family", "@example.com"];
     for private in [known.as_slice(), &secrets, &generated].concat() {
-        // A column of bytes is told in hexadecimal digits.
+        // A binary column is returned in hexadecimal digits.
         for form in [private.to_owned(), HEXLOWER.encode(private.as_bytes())] {
             assert!(!rows.contains(&form), "the database tells {private}");
         }

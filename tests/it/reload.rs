@@ -1,5 +1,4 @@
-//! SIGHUP: a changed configuration is taken up while the gateway runs, whole or not at all, and no request is lost by
-//! it.
+//! SIGHUP: a changed configuration is applied at run time, as a whole or not at all, and loses no request.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,18 +15,18 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::support::gateway::{
-    ApiResponse, Gateway, TIMEOUT, client, client_with, examtesting, set_faults, http, key, sandbox, startexam,
-};
+use crate::support::connections::{client, client_with, examtesting, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, http, key, sandbox, set_faults};
+use crate::support::people::person;
 use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
-use crate::support::watch::{wait_until, wait_for_state};
+use crate::support::watch::{wait_for_state, wait_until};
 
 const APPLIED: &str = "configuration reloaded";
 const REFUSED: &str = "configuration reload rejected";
-/// What must never come out.
+/// A secret that must never be printed.
 const PLANTED_SECRET: &str = "hushhushdonttellthis";
 
-/// A configuration for this folder: connections and whatever else, clients, and more keys of `[server]`.
+/// Returns a configuration for this folder: connections and other sections, clients, and more keys of `[server]`.
 fn configuration(folder: &Path, connections: &str, clients: &str, server: &str) -> String {
     let server = if server.is_empty() { "listen = \"127.0.0.1:0\"\nadmin_listen = \"\"" } else { server };
     format!(
@@ -41,10 +40,10 @@ fn default_client() -> String {
     client("lms", "", "[\"*\"]")
 }
 
-/// Puts another text in the place of the file, whole at any moment.
+/// Replaces the file atomically.
 fn replace_file(folder: &Path, name: &str, text: &str) {
     let temporary = folder.join(format!("{name}.new"));
-    std::fs::replace_file(&temporary, text).expect("the file can be written");
+    std::fs::write(&temporary, text).expect("the file can be written");
     std::fs::rename(temporary, folder.join(name)).expect("the file can be replaced");
 }
 
@@ -53,32 +52,28 @@ fn configure(gateway: &Gateway, connections: &str, clients: &str) {
     replace_file(folder, "examgate.toml", &configuration(folder, connections, clients, ""));
 }
 
-async fn start(connections: impl FnOnce(&Path) -> String) -> Gateway {
+async fn start_gateway(connections: impl FnOnce(&Path) -> String) -> Gateway {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = configuration(folder.path(), &connections(folder.path()), &default_client(), "");
     replace_file(folder.path(), "examgate.toml", &text);
     Gateway::start_in(folder).await
 }
 
-/// Has the configuration read again and waits until it is in force; the line that says so.
+/// Reloads the configuration and waits until it is applied; returns the log line that says so.
 async fn reload(gateway: &mut Gateway) -> Value {
     let log = reload_until(gateway, APPLIED).await;
     let line = log.lines().last().expect("a line");
     serde_json::from_str(line).expect("a line of JSON")
 }
 
-/// Has the configuration read again; everything that was written up to these words.
+/// Reloads the configuration; returns everything logged up to this text.
 async fn reload_until(gateway: &mut Gateway, text: &str) -> String {
     drop(gateway.take_log());
     gateway.signal("HUP").await;
     gateway.wait_for_log(text).await
 }
 
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada" } })
-}
-
-/// A connection to this stub whose secret is in the folder.
+/// Returns a connection to this stub whose secret is in the folder.
 fn examtesting_with_file(stub: &Stub, folder: &Path, more: &str) -> String {
     examtesting(&stub.url(), more).replace(
         &format!("api_pass = \"plain:{}\"", accounts::examtesting::API_PASS),
@@ -91,8 +86,10 @@ fn password_of(seen: &SeenRequest) -> String {
     fields.find(|(name, _)| name.eq_ignore_ascii_case("apipass")).expect("a password").1.into_owned()
 }
 
-/// An ExamTesting that takes these passwords, and registers everybody who comes with one.
-fn accept_passwords(passes: &Arc<Mutex<BTreeSet<String>>>) -> impl Fn(&SeenRequest) -> axum::response::Response + Send + Sync + 'static {
+/// Returns an ExamTesting that accepts these passwords and registers everybody sent with one.
+fn accept_passwords(
+    passes: &Arc<Mutex<BTreeSet<String>>>,
+) -> impl Fn(&SeenRequest) -> axum::response::Response + Send + Sync + 'static {
     let passes = Arc::clone(passes);
     move |seen| {
         let known = passes.lock().expect("no test panicked here").contains(&password_of(seen));
@@ -106,7 +103,7 @@ fn passes(names: &[&str]) -> Arc<Mutex<BTreeSet<String>>> {
     Arc::new(Mutex::new(names.iter().map(|name| (*name).to_owned()).collect()))
 }
 
-/// Callers that register one person after the other until they are told to stop.
+/// Callers that register one person after the other until stopped.
 struct Callers {
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<Vec<u16>>>,
@@ -133,7 +130,7 @@ impl Callers {
         Self { stop, tasks }
     }
 
-    /// The statuses all of them were answered with; 0 for no answer.
+    /// Stops the callers and returns the statuses of all responses; 0 for none.
     async fn stop(self) -> Vec<u16> {
         self.stop.store(true, Ordering::Relaxed);
         let mut statuses = Vec::new();
@@ -149,7 +146,7 @@ async fn secrets_are_rotated_twenty_times_in_a_row_without_losing_a_request() {
     let names: Vec<String> = (0..=20).map(|number| format!("pass-{number:02}")).collect();
     let accepted = passes(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let stub = Stub::start(accept_passwords(&accepted)).await;
-    let mut gateway = start(|folder| {
+    let mut gateway = start_gateway(|folder| {
         replace_file(folder, "pass", &names[0]);
         examtesting_with_file(&stub, folder, "")
     })
@@ -160,7 +157,7 @@ async fn secrets_are_rotated_twenty_times_in_a_row_without_losing_a_request() {
         let line = reload(&mut gateway).await;
         assert_eq!(line["connections_changed"], "examtesting-main", "{line}");
         assert_eq!((line.get("clients"), line.get("catalogue")), (None, None), "{line}");
-        // Whoever comes after that line comes with the new secret.
+        // Every call after that line has the new secret.
         let before = stub.seen().len();
         let last = format!("last-{name}");
         assert_eq!(gateway.post("/candidates", &person(&last)).await.status, 201);
@@ -175,7 +172,7 @@ async fn secrets_are_rotated_twenty_times_in_a_row_without_losing_a_request() {
 #[tokio::test]
 async fn an_unchanged_configuration_changes_nothing() {
     let stub = Stub::start(accept_passwords(&passes(&["one"]))).await;
-    let mut gateway = start(|folder| {
+    let mut gateway = start_gateway(|folder| {
         replace_file(folder, "pass", "one\n");
         examtesting_with_file(&stub, folder, "")
     })
@@ -186,16 +183,16 @@ async fn an_unchanged_configuration_changes_nothing() {
     for what in ["connections_added", "connections_changed", "connections_removed", "clients", "catalogue", "limits"] {
         assert_eq!(line.get(what), None, "{line}");
     }
-    // What is known of its condition as well: it is the very same connection.
+    // The same applies to its status: it is the very same connection.
     assert_eq!(gateway.get("/connections/examtesting-main").await.body, before.body);
 }
 
 #[tokio::test]
 async fn a_wrong_secret_is_corrected_without_a_restart() {
     let sandbox = sandbox().await;
-    // The same account as the vendor sees it after it has begun to read the secret's text as Base64.
+    // The account's secret after the vendor has begun to read its text as Base64.
     let (before, after) = (accounts::startexam::SECRET, "examgate-test-secret-01234567890");
-    let mut gateway = start(|folder| {
+    let mut gateway = start_gateway(|folder| {
         replace_file(folder, "secret", before);
         startexam(&format!("http://{}", sandbox.startexam()), "")
             .replace(&format!("secret = \"plain:{before}\""), &format!("secret = \"file:{}/secret\"", folder.display()))
@@ -228,9 +225,9 @@ fn applied_count(response: &ApiResponse) -> u64 {
 async fn a_running_bulk_continues_with_the_new_secret() {
     let accepted = passes(&["old", "new"]);
     let stub = Stub::start(accept_passwords(&accepted)).await;
-    let mut gateway = start(|folder| {
+    let mut gateway = start_gateway(|folder| {
         replace_file(folder, "pass", "old");
-        // One call after the other, so that after the first with the new secret none comes with the old one.
+        // One call at a time, so that no call with the old secret follows one with the new secret.
         examtesting_with_file(&stub, folder, "max_in_flight = 1")
             .replace("requests_per_second = 0", "requests_per_second = 50")
     })
@@ -264,7 +261,7 @@ async fn a_rejected_call_is_split_and_retried_with_the_new_settings() {
     })
     .await;
     let of = |profile: &str| startexam(&stub.url(), "").replace(accounts::startexam::PROFILE_ID, profile);
-    let mut gateway = start(|_| of(accounts::startexam::PROFILE_ID)).await;
+    let mut gateway = start_gateway(|_| of(accounts::startexam::PROFILE_ID)).await;
     let operation = start_bulk(&gateway, 100).await;
     wait_until(&gateway, &operation, |_| !stub.seen().is_empty()).await;
     configure(&gateway, &of(NEW), &default_client());
@@ -281,7 +278,7 @@ async fn a_rejected_call_is_split_and_retried_with_the_new_settings() {
 async fn api_keys_are_added_and_removed_immediately() {
     let sandbox = sandbox().await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = start(|_| connections.clone()).await;
+    let mut gateway = start_gateway(|_| connections.clone()).await;
     let status = async |gateway: &Gateway, who: &str| {
         gateway.request_as(&key(who), Method::GET, "/connections").send().await.status
     };
@@ -300,7 +297,7 @@ async fn api_keys_are_added_and_removed_immediately() {
 async fn the_catalogue_and_a_new_connection_are_available_immediately() {
     let sandbox = sandbox().await;
     let exam = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = start(|_| exam.clone()).await;
+    let mut gateway = start_gateway(|_| exam.clone()).await;
     let order = json!({ "candidate": { "externalId": "a" }, "assessment": "rust-101" });
     assert_eq!(gateway.get("/assessments").await.body["items"], json!([]));
     assert_eq!(gateway.get("/connections/startexam-main").await.problem().1, "connection_not_found");
@@ -328,9 +325,9 @@ async fn the_catalogue_and_a_new_connection_are_available_immediately() {
     assert_eq!(gateway.get("/programs").await.body["items"], json!([]));
 }
 
-/// When calls arrived at the simulator.
+/// Returns when the calls arrived at the simulator.
 async fn arrival_times(sandbox: &Sandbox) -> Vec<Timestamp> {
-    let log = crate::support::gateway::effects(sandbox.examtesting()).await;
+    let log = crate::support::gateway::read_effects(sandbox.examtesting()).await;
     let calls = log["calls"].as_array().expect("a list of calls").iter();
     calls.map(|call| call["at"].as_str().and_then(|at| at.parse().ok()).expect("a time")).collect()
 }
@@ -342,10 +339,10 @@ async fn a_rate_limit_holds_on_the_wire_across_reloads() {
         examtesting(&format!("http://{}", sandbox.examtesting()), more)
             .replace("requests_per_second = 0", &format!("requests_per_second = {rate}"))
     };
-    let mut gateway = start(|_| at(10, "")).await;
+    let mut gateway = start_gateway(|_| at(10, "")).await;
     let callers = Callers::start(&gateway, 4);
-    // Each is another connection. If each counted by itself, calls that wait in the old line and calls in the new one
-    // would together be too many.
+    // Each reload makes another connection. If each counted by itself, calls waiting in the old queue and calls in the
+    // new one would together be too many.
     for number in 0..10 {
         let before = arrival_times(&sandbox).await.len();
         wait_for_calls(&sandbox, before + 3).await;
@@ -358,12 +355,12 @@ async fn a_rate_limit_holds_on_the_wire_across_reloads() {
     let (first, last) = (seen[0], seen[seen.len() - 1]);
     let millis = usize::try_from(last.duration_since(first).as_millis()).expect("later");
     println!("{} calls in {millis} ms at 10 a second, 10 reloads between", seen.len());
-    // A machine that is slow only stretches the time; two calls more for those it delayed.
+    // A slow machine only stretches the time; two calls more for those it delayed.
     assert!((seen.len() - 3) * 100 <= millis, "{} calls in {millis} ms", seen.len());
 
     let operation = start_bulk(&gateway, 300).await;
     wait_until(&gateway, &operation, |response| applied_count(response) >= 1).await;
-    // At 1 a second the rest would take minutes, and the test would give up before.
+    // At 1 per second the rest would take minutes, and the test would time out.
     configure(&gateway, &at(1, ""), &default_client());
     reload(&mut gateway).await;
     configure(&gateway, &at(0, ""), &default_client());
@@ -380,7 +377,7 @@ async fn an_open_circuit_stays_open_unless_the_destination_changes() {
         examtesting(address, &format!("breaker = {{ failures = 1, cooldown = \"1h\" }}\n{more}"))
     };
     let dead = format!("http://{free}");
-    let mut gateway = start(|_| of(&dead, "")).await;
+    let mut gateway = start_gateway(|_| of(&dead, "")).await;
     let status =
         async |gateway: &Gateway| gateway.get("/connections/examtesting-main").await.text("/status").to_owned();
     assert_eq!(gateway.post("/candidates", &person("a")).await.problem().1, "vendor_unreachable");
@@ -420,9 +417,9 @@ async fn an_invalid_configuration_is_rejected_whole_and_service_continues() {
         let newcomer = gateway.request_as(&key("hr"), Method::GET, "/connections").send().await;
         assert_eq!(newcomer.status, 401, "nothing of it is taken up");
     }
-    // A secret that is no text, an empty one, and no file at all.
+    // A secret that is not text, an empty one, and a missing file.
     replace_file(gateway.folder.path(), "examgate.toml", &fine);
-    std::fs::replace_file(gateway.folder.path().join("pass"), [0xff, 0xfe]).expect("the file can be written");
+    std::fs::write(gateway.folder.path().join("pass"), [0xff, 0xfe]).expect("the file can be written");
     assert!(reload_until(&mut gateway, REFUSED).await.contains("cannot be read"));
     replace_file(gateway.folder.path(), "pass", "\n");
     assert!(reload_until(&mut gateway, REFUSED).await.contains("is empty"));
@@ -449,7 +446,7 @@ async fn an_invalid_configuration_is_rejected_whole_and_service_continues() {
 async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     let sandbox = sandbox().await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = start(|_| connections.clone()).await;
+    let mut gateway = start_gateway(|_| connections.clone()).await;
     let folder = gateway.folder.path().to_owned();
     let server = "listen = \"127.0.0.2:0\"\nadmin_listen = \"127.0.0.1:0\"\nbase_path = \"/x\"\npublic_url = \
                   \"https://x.example\"\nshutdown_grace = \"1s\"\nbody_limit = \"1KiB\"";
@@ -477,12 +474,12 @@ async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     for made in ["other.key", "other.db"] {
         assert!(!folder.join(made).exists(), "{made}");
     }
-    // Keys are asked for, at the address and the path of before; the new limit holds.
+    // Keys are still required, at the previous address and path; the new limit applies.
     assert_eq!(gateway.anonymous(Method::GET, "/connections").send().await.status, 401);
     assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
     let long = json!({ "externalId": "b", "email": "b@example.com", "custom": { "x": "y".repeat(2_000) } });
     assert_eq!(gateway.post("/candidates", &long).await.problem().0, 413);
-    // It is told each time, until the restart.
+    // It is reported on each reload, until the restart.
     assert!(reload_until(&mut gateway, APPLIED).await.contains("\"key\":\"server.listen\""));
 }
 
@@ -492,7 +489,7 @@ async fn a_removed_connection_keeps_its_records_and_resumes_when_it_is_back() {
     let address = format!("http://{}", sandbox.examtesting());
     let start = startexam(&format!("http://{}", sandbox.startexam()), "");
     let both = start.clone() + &examtesting(&address, "");
-    let mut gateway = start(|_| both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"")).await;
+    let mut gateway = start_gateway(|_| both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"")).await;
     set_faults(
         sandbox.examtesting(),
         json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60_000, "times": 1 }] }),
@@ -503,7 +500,7 @@ async fn a_removed_connection_keeps_its_records_and_resumes_when_it_is_back() {
         body["connection"] = json!("examtesting-main");
         body
     };
-    // Known as unknown: the vendor has not answered within the attempt's time.
+    // The write is unknown: the vendor has not responded within the timeout.
     configure(
         &gateway,
         &both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"\ntimeout = \"1s\""),
@@ -535,7 +532,7 @@ async fn the_rows_of_a_bulk_fail_when_their_connection_is_removed() {
     let start = startexam(&format!("http://{}", sandbox.startexam()), "");
     let slow = examtesting(&format!("http://{}", sandbox.examtesting()), "")
         .replace("requests_per_second = 0", "requests_per_second = 20");
-    let mut gateway = start(|_| start.clone() + &slow).await;
+    let mut gateway = start_gateway(|_| start.clone() + &slow).await;
     let items: Vec<Value> = (0..200).map(|number| person(&format!("row{number}"))).collect();
     let request = gateway.request(Method::POST, "/candidates/bulk");
     let body = json!({ "connection": "examtesting-main", "items": items });
@@ -553,7 +550,7 @@ async fn the_rows_of_a_bulk_fail_when_their_connection_is_removed() {
     assert_eq!(items.text("/items/0/problem/code"), "connection_not_found", "{items:?}");
 }
 
-/// The program, reading its configuration from a pipe, so that the test decides when it gets it.
+/// Starts the program with its configuration in a pipe, so that the test decides when it is read.
 async fn start_with_pipe(folder: &TempDir) -> tokio::process::Child {
     let pipe = folder.path().join("examgate.toml");
     assert!(Command::new("mkfifo").arg(&pipe).status().await.expect("mkfifo runs").success());
@@ -575,12 +572,14 @@ async fn open_pipe(pipe: &Path) -> std::fs::File {
     opened.expect("no panic").expect("the pipe opens")
 }
 
-/// Repeats the registration of `a`, whose first attempt was lost elsewhere, and holds what is said of it.
+/// Retries the registration of `a`, whose first attempt was lost at another account, and checks that only a person can
+/// settle it.
 async fn assert_needs_manual_settlement(gateway: &Gateway, resource: &str) {
     let again = gateway.post("/candidates", &person("a")).await;
     assert_eq!(again.problem().1, "subject_unsettled", "{again:?}");
     assert_eq!(again.text("/resource"), resource, "{again:?}");
-    let read = wait_until(gateway, resource, |read| read.body["warnings"].to_string().contains("different account")).await;
+    let read =
+        wait_until(gateway, resource, |read| read.body["warnings"].to_string().contains("different account")).await;
     assert_eq!((read.text("/state"), read.text("/outcome")), ("unknown", "unknown"), "{read:?}");
     assert!(read.body["warnings"].to_string().contains("It must be settled manually."), "{read:?}");
 }
@@ -589,9 +588,9 @@ async fn assert_needs_manual_settlement(gateway: &Gateway, resource: &str) {
 async fn an_unknown_write_is_not_reconciled_at_another_account() {
     let (first, second) = (sandbox().await, sandbox().await);
     let connection = |sandbox: &Sandbox| startexam(&format!("http://{}", sandbox.startexam()), "");
-    let calls = |sandbox: &Sandbox| crate::support::watch::calls(sandbox.startexam());
-    let mut gateway = start(|_| connection(&first)).await;
-    // A complete answer below 500, so that no grace keeps the write from being settled.
+    let calls = |sandbox: &Sandbox| crate::support::watch::call_count(sandbox.startexam());
+    let mut gateway = start_gateway(|_| connection(&first)).await;
+    // A complete response below 500, so that no grace period delays the reconciliation.
     let lost = json!({ "faults": [{ "name": "redirect", "operation": "employees" }] });
     set_faults(first.startexam(), lost).await;
     let unclear = gateway.post("/candidates", &person("a")).await;
@@ -608,12 +607,12 @@ async fn an_unknown_write_is_not_reconciled_at_another_account() {
     let before = calls(&first).await;
     assert_needs_manual_settlement(&gateway, &resource).await;
     assert_eq!(calls(&first).await, before);
-    // So, too, after the process was killed and started anew.
+    // The same after the process was killed and restarted.
     configure(&gateway, &connection(&second), &default_client());
     let gateway = Gateway::start_in(gateway.kill().await).await;
     assert_needs_manual_settlement(&gateway, &resource).await;
     assert_eq!(calls(&second).await, 0);
-    // Back at the first account a repeat of the request settles it.
+    // Back at the first account a retry reconciles it.
     set_faults(first.startexam(), json!({ "faults": [] })).await;
     let mut gateway = gateway;
     configure(&gateway, &connection(&first), &default_client());
@@ -641,7 +640,7 @@ async fn a_sighup_during_startup_is_handled_afterwards() {
     let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
     let line = lines.next_line().await.expect("readable").expect("a line");
     assert!(line.starts_with("examgate listening on "), "{line}");
-    // It comes again for what it was told has changed.
+    // It reads the configuration again because of the signal.
     let mut file = open_pipe(&pipe).await;
     let more = configuration(folder.path(), &connections, &(default_client() + &client("hr", "", "[\"*\"]")), "");
     file.write_all(more.as_bytes()).expect("it reads");
@@ -661,7 +660,7 @@ async fn a_sighup_during_shutdown_does_no_harm() {
     let sandbox = sandbox().await;
     set_faults(sandbox.examtesting(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 1500 }] })).await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = start(|_| connections.clone()).await;
+    let mut gateway = start_gateway(|_| connections.clone()).await;
     let callers = http().post(format!("http://{}/candidates", gateway.address)).bearer_auth(key("lms"));
     let waiting = tokio::spawn(callers.json(&person("a")).send());
     wait_for_calls(&sandbox, 1).await;
@@ -675,10 +674,10 @@ async fn a_sighup_during_shutdown_does_no_harm() {
     assert_eq!(gateway.wait_for_exit().await, Some(0));
 }
 
-/// Waits until so many calls have come. The pause only spares the machine: nothing depends on it.
+/// Waits until this many calls have arrived. The pause only saves CPU; nothing depends on it.
 async fn wait_for_calls(sandbox: &Sandbox, calls: usize) {
     let started = Instant::now();
-    while crate::support::watch::calls(sandbox.examtesting()).await < calls {
+    while crate::support::watch::call_count(sandbox.examtesting()).await < calls {
         assert!(started.elapsed() < TIMEOUT, "{calls} calls never came");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

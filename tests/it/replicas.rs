@@ -1,4 +1,4 @@
-//! Several gateways on one PostgreSQL database: they never do a thing twice between them, and take over from each other.
+//! Several gateways on one PostgreSQL database: together they do nothing twice, and take over from each other.
 
 use std::time::Duration;
 
@@ -7,19 +7,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::gateway::{ApiResponse, Gateway, set_faults, sandbox, sandbox_connections, startexam};
+use crate::support::connections::{sandbox_connections, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, set_faults};
+use crate::support::people::person_at;
 use crate::support::postgres::Server;
-use crate::support::watch::{bodies, changes, wait_until, wait_for_state};
-
-fn person(id: &str) -> Value {
-    json!({
-        "connection": "startexam-main", "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
+use crate::support::watch::{bodies, changes, wait_for_state, wait_until};
 
 fn bulk_of_people(count: usize) -> Value {
-    json!({ "connection": "startexam-main", "items": (0..count).map(|n| person(&format!("e{n}"))).collect::<Vec<_>>() })
+    json!({ "connection": "startexam-main", "items": (0..count).map(|n| person_at("startexam-main", &format!("e{n}"))).collect::<Vec<_>>() })
 }
 
 async fn start_two(sandbox: &Sandbox, url: &str) -> [Gateway; 2] {
@@ -27,7 +22,7 @@ async fn start_two(sandbox: &Sandbox, url: &str) -> [Gateway; 2] {
     [Gateway::replica(url, &connections).await, Gateway::replica(url, &connections).await]
 }
 
-/// Sends the request under the key until it is answered for good.
+/// Repeats the request under the key until its response is final.
 async fn post_until_final(gateway: &Gateway, key: &str, body: &Value) -> ApiResponse {
     loop {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", key);
@@ -48,9 +43,9 @@ async fn concurrent_requests_with_one_key_have_one_effect_and_one_response() {
     let lost = json!({ "name": "reset_after_effect", "probability": 0.1 });
     set_faults(sandbox.startexam(), json!({ "faults": [delay, lost] })).await;
     for number in 0..40 {
-        // No identity but the key's: what keeps it single is the key alone.
+        // Nothing but the key keeps the write single.
         let (key, id) = (format!("key-{number}"), format!("e{number}"));
-        let body = person(&id);
+        let body = person_at("startexam-main", &id);
         let (first, second) = tokio::join!(post_until_final(&one, &key, &body), post_until_final(&other, &key, &body));
         let responses = [first, second].map(|response| (response.status, response.body));
         let settled = [post_until_final(&one, &key, &body).await, post_until_final(&other, &key, &body).await];
@@ -73,7 +68,7 @@ async fn two_posts_for_one_person_without_a_key_are_one_registration() {
     let delay = json!({ "name": "delay_after_effect", "delayMs": 30 });
     set_faults(sandbox.startexam(), json!({ "faults": [delay] })).await;
     for number in 0..20 {
-        let body = person(&format!("e{number}"));
+        let body = person_at("startexam-main", &format!("e{number}"));
         let (first, second) = tokio::join!(one.post("/candidates", &body), other.post("/candidates", &body));
         assert_eq!(first.text("/id"), second.text("/id"), "{first:?} {second:?}");
         let mut statuses = [first.status, second.status];
@@ -90,7 +85,7 @@ async fn the_bulk_of_a_dead_replica_is_finished_by_the_other() {
     let url = Server::shared().schema().await;
     let connections = startexam(&format!("http://{port}"), "batch_size = 10\nmax_in_flight = 4");
     let one = Gateway::replica(&url, &connections).await;
-    // From the third call on the vendor keeps its answer to itself for long.
+    // From the third call on the vendor delays its responses for long.
     let delay = json!({ "name": "delay_after_effect", "after": 2, "times": 3, "delayMs": 60_000 });
     set_faults(port, json!({ "faults": [delay] })).await;
     let request = one.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
@@ -114,7 +109,7 @@ async fn a_suspended_replica_is_taken_over_and_exits() {
     let delay = json!({ "name": "delay_before_effect", "times": 1, "delayMs": 1_000 });
     set_faults(port, json!({ "faults": [delay] })).await;
     let request = one.request(Method::POST, "/candidates").header("Prefer", "respond-async");
-    let accepted = request.json(&person("e1")).send().await;
+    let accepted = request.json(&person_at("startexam-main", "e1")).send().await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let candidate = format!("/candidates/{}", accepted.text("/id"));
     one.signal("STOP").await;
@@ -161,7 +156,7 @@ async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let gateway = Gateway::replica(&url, &startexam(&format!("http://{port}"), "batch_size = 1")).await;
-    // The rows that are claimed wait for the vendor's pause; when that is over, the instance may not send any more.
+    // The claimed rows wait for the vendor's pause; when that is over, the instance may not send any more.
     let pause = json!({ "name": "rate_limited", "times": 1, "retryAfter": 9 });
     set_faults(port, json!({ "faults": [pause] })).await;
     let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
@@ -175,7 +170,7 @@ async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
         }
     };
     wait_until(&gateway, &calls, one(|call| call["status"] == 429)).await;
-    // Nobody can beat while this is held.
+    // This lock blocks every heartbeat.
     let mut connection = PgConnection::connect(&url).await.expect("the server answers");
     sqlx::raw_sql("BEGIN; LOCK TABLE instances IN ACCESS EXCLUSIVE MODE")
         .execute(&mut connection)
@@ -193,7 +188,7 @@ async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
 async fn long_operations_at_one_vendor_do_not_delay_another_vendors_on_any_replica() {
     let sandbox = sandbox().await;
     let url = Server::shared().schema().await;
-    // One row a second: hours of work.
+    // One row per second: hours of work.
     let connections =
         sandbox_connections(&sandbox, "").replacen("requests_per_second = 0", "requests_per_second = 1", 3);
     let connections = connections.replacen("requests_per_second = 1", "requests_per_second = 0", 1);

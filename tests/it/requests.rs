@@ -1,5 +1,5 @@
-//! What a request can get wrong and what it may prefer, told by the real program in front of a vendor that would do
-//! anything: a refused request never reaches it.
+//! Invalid requests and preferences, with the real program in front of a vendor that accepts everything: a rejected
+//! request never reaches it.
 
 use bytes::Bytes;
 use examgate::sandbox::accounts;
@@ -8,32 +8,17 @@ use http_body_util::StreamBody;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, client_with, examtesting, startexam, thinkexam};
+use crate::support::connections::{client, client_with, examtesting, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway};
 use crate::support::vendor::{Stub, json_response};
 
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
-
-/// A StartExam that agrees to everything.
-async fn start_stub() -> Stub {
-    Stub::start(|seen| {
-        let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
-        let ids = |rows: &Vec<Value>| -> Vec<String> {
-            (0..rows.len()).map(|row| format!("1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c{row:04x}")).collect()
-        };
-        let ids = body["employees"].as_array().map(ids).unwrap_or_default();
-        json_response(
-            200,
-            &if seen.uri.path().contains("participants") { json!({ "participantIds": ids }) } else { json!({}) },
-        )
-    })
-    .await
-}
 
 fn person(id: &str) -> Value {
     json!({ "externalId": id, "email": "ada@example.com" })
 }
 
-/// Pointers and codes of every member at fault, sorted.
+/// Returns pointer and code of every invalid field, sorted.
 fn errors(response: &ApiResponse) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let all = response.body["errors"].as_array().cloned().unwrap_or_default();
@@ -48,7 +33,7 @@ async fn post_raw(gateway: &Gateway, path: &str, body: impl Into<Body>) -> ApiRe
 
 #[tokio::test]
 async fn json_that_is_not_strict_is_malformed_and_the_error_says_where() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let deep = format!("{{\"custom\":{}1{}}}", "[".repeat(100), "]".repeat(100));
     let bottomless = "[".repeat(1_000_000);
@@ -85,7 +70,7 @@ async fn json_that_is_not_strict_is_malformed_and_the_error_says_where() {
 
 #[tokio::test]
 async fn all_invalid_fields_are_reported_together() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let body = json!({
         "externalId": "x".repeat(251), "userName": "  ", "emial": "typo", "email": "ada@", "active": "yes",
@@ -145,7 +130,11 @@ async fn all_invalid_fields_are_reported_together() {
     ] {
         let response = gateway.post("/assignments", &body).await;
         assert_eq!(response.problem(), (422, "validation_failed", "not_applied"), "{body}");
-        assert_eq!(errors(&response).first().map(|(pointer, _)| pointer.as_str()), Some(pointer), "{body} {response:?}");
+        assert_eq!(
+            errors(&response).first().map(|(pointer, _)| pointer.as_str()),
+            Some(pointer),
+            "{body} {response:?}"
+        );
     }
 
     let path = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
@@ -172,7 +161,7 @@ async fn all_invalid_fields_are_reported_together() {
 
 #[tokio::test]
 async fn unknown_query_parameters_and_invalid_pages_are_rejected() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for list in ["/assignments", "/vendors", "/connections", "/assessments", "/programs"] {
         for (query, name) in [
@@ -205,7 +194,7 @@ async fn unknown_query_parameters_and_invalid_pages_are_rejected() {
 
 #[tokio::test]
 async fn requests_and_responses_have_the_agreed_media_types() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let connection = startexam(&stub.url(), "");
     let limits = [("EXAMGATE__SERVER__BODY_LIMIT", "1KiB"), ("EXAMGATE__SERVER__BULK_BODY_LIMIT", "4KiB")];
     let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &limits).await;
@@ -245,7 +234,7 @@ async fn requests_and_responses_have_the_agreed_media_types() {
 
 #[tokio::test]
 async fn every_response_has_the_request_id_and_problems_repeat_it() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let long = "x".repeat(129);
     for (given, accepted) in
@@ -278,7 +267,7 @@ async fn every_response_has_the_request_id_and_problems_repeat_it() {
 
 #[tokio::test]
 async fn traces_continue_at_the_vendor() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = gateway.request(Method::POST, "/candidates").json(&person("a"));
@@ -294,7 +283,7 @@ async fn traces_continue_at_the_vendor() {
 
 #[tokio::test]
 async fn unknown_routes_and_methods_are_reported() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in [
         "/",
@@ -320,7 +309,7 @@ async fn unknown_routes_and_methods_are_reported() {
         ("OPTIONS", "/assignments", vec!["GET", "HEAD", "POST"]),
     ] {
         let response = gateway.request(Method::from_bytes(method.as_bytes()).unwrap(), path).send().await;
-        // `/candidates/bulk` is a candidate's path as well, for a candidate named "bulk".
+        // `/candidates/bulk` is also the path of a candidate named "bulk".
         if path == "/candidates/bulk" {
             assert!([404, 405].contains(&response.problem().0), "{response:?}");
             continue;
@@ -336,7 +325,7 @@ async fn unknown_routes_and_methods_are_reported() {
 
 #[tokio::test]
 async fn preferences_are_honoured_and_acknowledged() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let prefer = |id: &str, preference: &str| {
         gateway
@@ -363,7 +352,7 @@ async fn preferences_are_honoured_and_acknowledged() {
 
 #[tokio::test]
 async fn the_connection_is_chosen_by_field_then_catalogue_then_default() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let url = stub.url();
     let second = startexam(&url, "").replace("startexam-main", "startexam-two");
     let catalogue = format!(
@@ -392,7 +381,7 @@ async fn the_connection_is_chosen_by_field_then_catalogue_then_default() {
     let only = as_client("single", "/candidates", person("d")).await;
     assert_eq!((only.status, only.text("/connection")), (201, "startexam-two"), "{only:?}");
 
-    // Each its own people: those of another tenant are refused.
+    // Each client books its own people: those of another tenant are rejected.
     for (name, id) in [("lms", "a"), ("defaulted", "c")] {
         let order = json!({ "candidate": { "externalId": id }, "assessment": "rust-101" });
         let entry = as_client(name, "/assignments", order).await;
@@ -450,7 +439,7 @@ async fn the_connection_is_chosen_by_field_then_catalogue_then_default() {
 
 #[tokio::test]
 async fn an_assessment_of_another_connection_is_rejected() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let catalogue =
         format!("[assessments.rust-101]\nname = \"Rust 101\"\nconnection = \"startexam-two\"\nref = \"{TEST}\"\n");
@@ -464,9 +453,10 @@ async fn an_assessment_of_another_connection_is_rejected() {
 
 #[tokio::test]
 async fn all_routes_move_below_the_base_path_and_none_remain_outside_it() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let environment = [("EXAMGATE__SERVER__BASE_PATH", "/exam-api")];
-    let gateway = Gateway::start_with_env(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
+    let gateway =
+        Gateway::start_with_env(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/vendors", "/problems/internal"]
     {
         assert_eq!(gateway.get(&format!("/exam-api{path}")).await.status, 200, "{path}");
@@ -489,7 +479,7 @@ async fn all_routes_move_below_the_base_path_and_none_remain_outside_it() {
 
 #[tokio::test]
 async fn location_headers_use_the_public_url() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     for (base, public, expected) in [
         ("", "https://exams.example.com", "https://exams.example.com/candidates/"),
         ("/api", "https://exams.example.com/api/", "https://exams.example.com/api/candidates/"),
@@ -508,7 +498,7 @@ async fn location_headers_use_the_public_url() {
 
 #[tokio::test]
 async fn every_problem_description_matches_the_problem_returned() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
     for code in examgate::domain::error::Code::ALL {
         let response = gateway.anonymous(Method::GET, &format!("/problems/{}", code.as_str())).send().await;
@@ -538,7 +528,7 @@ async fn every_problem_description_matches_the_problem_returned() {
 
 #[tokio::test]
 async fn malformed_idempotency_keys_are_rejected() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let clients = client_with("lms", "", "[\"*\"]", "[\"candidates:write\"]");
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &clients).await;
     let long = "k".repeat(256);
@@ -555,7 +545,7 @@ async fn malformed_idempotency_keys_are_rejected() {
 
 #[tokio::test]
 async fn a_patch_is_validated_as_strictly_as_a_whole_candidate() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let created = gateway.post("/candidates", &person("a")).await;
     let path = format!("/candidates/{}", created.text("/id"));
@@ -596,7 +586,7 @@ async fn a_patch_is_validated_as_strictly_as_a_whole_candidate() {
 
 #[tokio::test]
 async fn a_bad_envelope_rejects_the_bulk_and_a_bad_row_only_that_row() {
-    let stub = start_stub().await;
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let many: Vec<Value> = (0..10_001).map(|row| json!({ "externalId": row.to_string() })).collect();
     for (body, pointer) in [

@@ -1,9 +1,11 @@
-//! What is over is forgotten in its time.
+//! Expired data is deleted in time.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, sandbox};
+use crate::support::connections::{client, examtesting};
+use crate::support::gateway::{ApiResponse, Gateway, sandbox};
+use crate::support::people::person;
 use crate::support::watch::{changes, wait_until};
 
 const OPERATIONS: &str = "EXAMGATE__STORE__RETENTION";
@@ -15,22 +17,18 @@ async fn start(address: &str, short: &[&str]) -> Gateway {
     Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &environment).await
 }
 
-fn person() -> Value {
-    json!({ "externalId": "e1", "email": "e1@example.com", "name": { "givenName": "Ada" } })
-}
-
 #[tokio::test]
 async fn a_finished_operation_is_deleted_with_its_rows() {
     let sandbox = sandbox().await;
     let gateway = start(&format!("http://{}", sandbox.examtesting()), &[OPERATIONS, KEYS]).await;
-    let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person()] })).await;
+    let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person("e1")] })).await;
     let operation = format!("/operations/{}", bulk.text("/operation"));
     wait_until(&gateway, &operation, |response| response.status == 404).await;
     for path in [format!("{operation}/items"), format!("{operation}/events")] {
         assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
     }
     assert_eq!(gateway.get("/operations").await.body["items"], json!([]));
-    // The person stays: only what the operation kept is gone.
+    // The person stays: only what the operation stored is gone.
     assert_eq!(gateway.get("/candidates?externalId=e1").await.body["items"].as_array().map(Vec::len), Some(1));
 }
 
@@ -41,7 +39,7 @@ async fn stored_responses_and_generated_passwords_are_deleted() {
     let gateway = start(&format!("http://{port}"), &[KEYS]).await;
     let send = async || -> ApiResponse {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
-        request.json(&person()).send().await
+        request.json(&person("e1")).send().await
     };
     let first = send().await;
     assert_eq!(first.status, 201, "{first:?}");
@@ -52,7 +50,7 @@ async fn stored_responses_and_generated_passwords_are_deleted() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         again = send().await;
     }
-    // A new request, for somebody the gateway has already.
+    // A new request, for a person the gateway knows already.
     assert_eq!((again.status, again.text("/id")), (200, first.text("/id")), "{again:?}");
     assert!(again.body.get("initialPassword").is_none(), "{again:?}");
     assert_eq!(changes(port, "add", "created").await.len(), 1);

@@ -13,7 +13,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Gateway, TIMEOUT, set_faults, http, key, sandbox, startexam};
+use crate::support::connections::startexam;
+use crate::support::gateway::{Gateway, TIMEOUT, http, key, sandbox, set_faults};
 use crate::support::postgres::Server;
 use crate::support::watch::{bodies, changes, wait_until};
 
@@ -21,7 +22,7 @@ const ROUNDS: usize = 2;
 const ROWS: usize = 3_000;
 const CALLERS: usize = 6;
 
-/// The replicas that are ready, looked at again and again, and which of them is next.
+/// The replicas, which of them are ready, and which is next.
 #[derive(Default)]
 struct Replicas {
     all: Mutex<Vec<SocketAddr>>,
@@ -30,7 +31,7 @@ struct Replicas {
 }
 
 impl Replicas {
-    /// Asks each for `/readyz`, as a load balancer does.
+    /// Polls `/readyz` of each, as a load balancer does.
     async fn watch(self: Arc<Self>) {
         loop {
             let all = self.all.lock().unwrap().clone();
@@ -46,7 +47,7 @@ impl Replicas {
         }
     }
 
-    /// One that is ready.
+    /// Returns a replica that is ready.
     async fn any_ready(&self) -> SocketAddr {
         let began = Instant::now();
         loop {
@@ -64,8 +65,8 @@ impl Replicas {
     }
 }
 
-/// A balancer of connections: each goes to a replica that is ready. It knows no requests and repeats none; only a connection
-/// that could not be made is tried elsewhere.
+/// Starts a connection balancer: each connection goes to a replica that is ready. It knows nothing of requests and
+/// retries none; only a connection that could not be opened is tried elsewhere.
 async fn start_balancer(replicas: Arc<Replicas>) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -92,11 +93,11 @@ async fn start_balancer(replicas: Arc<Replicas>) -> SocketAddr {
 enum Route {
     /// Through the balancer.
     Balanced(SocketAddr),
-    /// By itself, with connections kept to each.
+    /// Directly, with persistent connections to each.
     Direct(Arc<Replicas>),
 }
 
-/// Registers, books and reads until told to stop; every answer has to be a success. How many people it registered.
+/// Registers, books and reads until stopped; every response has to be a success. Returns how many people it registered.
 async fn run_caller(name: usize, route: Route, stop: Arc<AtomicBool>) -> usize {
     let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().expect("a client");
     let ask = async |method: Method, path: &str, body: Option<Value>| {
@@ -129,7 +130,7 @@ async fn run_caller(name: usize, route: Route, stop: Arc<AtomicBool>) -> usize {
 }
 
 async fn start_replica(url: &str, connections: &str) -> Gateway {
-    // The usual delay: a caller on a busy machine may take its time between choosing a replica and asking it.
+    // The usual delay: a caller on a busy machine may take its time between choosing a replica and sending to it.
     let delay = [("EXAMGATE__SERVER__SHUTDOWN_DELAY", "3s")];
     Gateway::replica_with_env(url, connections, &delay).await
 }
@@ -139,7 +140,7 @@ async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let url = Server::shared().schema().await;
-    // Both kinds of calls share a connection's places; the vendor takes its time, so that some are always under way.
+    // Both kinds of calls share a connection's permits; the vendor is slow, so that some are always in flight.
     let connections = startexam(&format!("http://{port}"), "batch_size = 5\nmax_in_flight = 8");
     set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
     let mut gateways = [start_replica(&url, &connections).await, start_replica(&url, &connections).await];
@@ -171,7 +172,7 @@ async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
         let ended = began.elapsed();
         gateways[at] = start_replica(&url, &connections).await;
         *replicas.all.lock().unwrap() = gateways.iter().map(|gateway| gateway.address).collect();
-        // A restart goes on only when the new one serves.
+        // The restart continues only when the new replica serves.
         let began = Instant::now();
         while replicas.ready.lock().unwrap().len() < gateways.len() {
             assert!(began.elapsed() < TIMEOUT, "the new replica is never ready");
@@ -180,7 +181,7 @@ async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
         let state = gateways[at].get(&operation).await;
         progress.push((ended, state.body["progress"]["applied"].as_u64().unwrap_or(0)));
     }
-    // The callers leave room for the rest of the rows.
+    // The callers stop so that the remaining rows can finish.
     stop.store(true, Ordering::Relaxed);
     let registered: usize = calling.join_all().await.into_iter().sum();
     let ended = wait_until(&gateways[0], &operation, |response| response.text("/state") == "completed").await;

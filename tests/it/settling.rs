@@ -1,62 +1,29 @@
-//! What becomes of writes whose answer never came: they are unknown, they are settled in the way the vendor allows, and
-//! nothing happens twice.
+//! Writes without a response: they are unknown, they are reconciled as the vendor allows, and nothing happens twice.
 
 use std::net::SocketAddr;
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    ApiResponse, Gateway, examtesting, set_faults, sandbox, sandbox_connections, startexam, thinkexam,
+use crate::support::connections::{
+    sandbox_connections, start_examtesting, start_startexam, start_thinkexam, startexam,
 };
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, set_faults};
+use crate::support::people::{order, person, with};
 use crate::support::vendor::{Stub, build_response, json_response};
-use crate::support::watch::{bodies, call_count, changes, wait_until, wait_for_state, warnings};
+use crate::support::watch::{bodies, call_count, changes, wait_for_effect, wait_for_state, wait_until, warnings};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
-
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
-fn order(id: &str, assessment: &str) -> Value {
-    json!({ "candidate": { "externalId": id }, "assessment": assessment })
-}
-
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
-    (sandbox, gateway)
-}
-
-/// The next call of this operation is lost after it took effect; then these.
+/// Makes the next call of this operation lose its response after the effect; then come these faults.
 async fn lose_next_call(port: SocketAddr, operation: &str, then: &[Value]) {
     let mut list = vec![json!({ "name": "reset_after_effect", "operation": operation, "times": 1 })];
     list.extend(then.iter().cloned());
     set_faults(port, json!({ "faults": list })).await;
 }
 
-/// A path where nothing settles in the background meanwhile: the answer must be unknown and the record must say so.
+/// Asserts that the response is unknown and that the record agrees, unless the background was faster.
 async fn assert_unknown(gateway: &Gateway, response: &ApiResponse) -> String {
     assert_eq!(response.problem(), (504, "vendor_timeout", "unknown"), "{response:?}");
     assert_eq!(response.body["retryable"], true);
@@ -94,8 +61,8 @@ async fn a_registration_without_a_response_is_reconciled_by_resending_it() {
 
 #[tokio::test]
 async fn a_generated_password_is_returned_when_a_lost_registration_is_reconciled() {
-    let (sandbox, gateway) = exam_testing("").await;
-    // The runner may be first once in a second, and then there is nobody to tell.
+    let (sandbox, gateway) = start_examtesting("").await;
+    // The reconciler may be first, once per second, and then there is nobody to return the password to.
     for number in 0.. {
         let body = person(&format!("x{number}"));
         lose_next_call(sandbox.examtesting(), "add", &[]).await;
@@ -118,7 +85,7 @@ async fn a_generated_password_is_returned_when_a_lost_registration_is_reconciled
 
 #[tokio::test]
 async fn a_user_name_chosen_by_the_caller_proves_nothing() {
-    let (sandbox, gateway) = exam_testing("").await;
+    let (sandbox, gateway) = start_examtesting("").await;
     lose_next_call(sandbox.examtesting(), "add", &[]).await;
     let body = with(person("x1"), "userName", json!("ada"));
     let unknown = gateway.post("/candidates", &body).await;
@@ -128,12 +95,12 @@ async fn a_user_name_chosen_by_the_caller_proves_nothing() {
     assert!(again.body.to_string().contains("account_exists_unverified"), "{again:?}");
     assert_eq!(again.text("/resource"), resource);
     assert_eq!(gateway.get(&resource).await.text("/state"), "unknown");
-    // A person says what is true; then all is well.
+    // A person settles it; then all is well.
     let settled = gateway.post(&format!("{resource}/settle"), &json!({ "outcome": "applied" })).await;
     assert_eq!((settled.status, settled.text("/state"), settled.text("/outcome")), (200, "registered", "applied"));
     assert_eq!(gateway.post("/candidates", &body).await.status, 200);
     assert_eq!(changes(sandbox.examtesting(), "add", "created").await.len(), 1);
-    // Where the first attempt did nothing, the repeat's success proves.
+    // If the first attempt did nothing, the success of the resend proves it.
     set_faults(sandbox.examtesting(), json!({ "faults": [{ "name": "reset_before_effect", "times": 1 }] })).await;
     let body = with(person("x2"), "userName", json!("bob"));
     assert_eq!(gateway.post("/candidates", &body).await.problem().2, "unknown");
@@ -142,8 +109,8 @@ async fn a_user_name_chosen_by_the_caller_proves_nothing() {
 
 #[tokio::test]
 async fn a_rejected_resend_proves_an_outcome_only_for_conclusive_errors() {
-    // A busy vendor says nothing about the attempt before.
-    let (sandbox, gateway) = start_exam("").await;
+    // A busy vendor says nothing about the earlier attempt.
+    let (sandbox, gateway) = start_startexam("").await;
     lose_next_call(sandbox.startexam(), "employees", &[json!({ "name": "rate_limited", "retryAfter": 0 })]).await;
     let unknown = gateway.post("/candidates", &person("e1")).await;
     let resource = unknown.text("/resource").to_owned();
@@ -154,7 +121,7 @@ async fn a_rejected_resend_proves_an_outcome_only_for_conclusive_errors() {
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["e1"]);
 
     for (fault, state) in [("bad_request", "unknown"), ("not_found", "failed"), ("unauthorized", "unknown")] {
-        let (sandbox, gateway) = start_exam("").await;
+        let (sandbox, gateway) = start_startexam("").await;
         let refusals = [
             json!({ "name": "reset_before_effect", "operation": "employees", "times": 1 }),
             json!({ "name": fault, "operation": "employees" }),
@@ -165,7 +132,7 @@ async fn a_rejected_resend_proves_an_outcome_only_for_conclusive_errors() {
         assert!(patched.status >= 400, "{patched:?}");
         let read = gateway.get(&resource).await;
         assert_eq!(read.text("/state"), state, "{fault}: {read:?}");
-        // Whatever became of the registration, the change was not sent, and is never told the registration's fault.
+        // Whatever became of the registration, the change was not sent, and never gets the registration's error.
         assert_eq!(patched.text("/outcome"), "not_applied", "{patched:?}");
         if state == "unknown" {
             assert_eq!(patched.problem(), (409, "subject_unsettled", "not_applied"), "{patched:?}");
@@ -179,7 +146,7 @@ async fn error_codes_that_prove_a_rejection_reconcile_it_as_not_applied() {
     for (code, proves) in
         [("1004", true), ("1005", true), ("1006", true), ("1008", false), ("1003", false), ("1099", false)]
     {
-        let (sandbox, gateway) = exam_testing("").await;
+        let (sandbox, gateway) = start_examtesting("").await;
         let refusal = json!({ "name": "vendor_error", "code": code });
         let lost = json!({ "name": "reset_before_effect", "times": 1 });
         set_faults(sandbox.examtesting(), json!({ "faults": [lost, refusal] })).await;
@@ -187,7 +154,7 @@ async fn error_codes_that_prove_a_rejection_reconcile_it_as_not_applied() {
         let repeat = gateway.post("/candidates", &person("x1")).await;
         let read = gateway.get(&resource).await;
         if proves {
-            // Proved undone, so the repeat was an attempt of its own, under a new record, and refused for itself.
+            // Proved not applied, so the retry was a new attempt under a new record, and was rejected for itself.
             assert_eq!((repeat.status, repeat.text("/outcome")), (422, "not_applied"), "{code}: {repeat:?}");
             assert_eq!((read.text("/state"), read.text("/outcome")), ("failed", "not_applied"), "{code}");
         } else {
@@ -199,7 +166,7 @@ async fn error_codes_that_prove_a_rejection_reconcile_it_as_not_applied() {
 
 #[tokio::test]
 async fn an_update_or_deletion_without_a_response_is_reconciled_by_resending_it() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     let created = gateway.post("/candidates", &person("e1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
@@ -217,7 +184,7 @@ async fn an_update_or_deletion_without_a_response_is_reconciled_by_resending_it(
     assert!(matches!(deleted.status, 204 | 404), "{deleted:?}");
     assert_eq!(gateway.get(&path).await.status, 404);
 
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let created = gateway.post("/candidates", &person("t1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
     lose_next_call(sandbox.thinkexam(), "bulkCandidateRegister", &[]).await;
@@ -227,7 +194,7 @@ async fn an_update_or_deletion_without_a_response_is_reconciled_by_resending_it(
     assert_eq!((settled.status, settled.text("/group")), (200, "CE104"));
     assert_eq!(changes(sandbox.thinkexam(), "bulkCandidateRegister", "updated").await.len(), 1);
 
-    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    let (sandbox, gateway) = start_examtesting("update_enabled = true").await;
     let created = gateway.post("/candidates", &person("x1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
     lose_next_call(sandbox.examtesting(), "update", &[]).await;
@@ -245,7 +212,7 @@ async fn assert_unknown_deletion(gateway: &Gateway, path: &str) {
 
 #[tokio::test]
 async fn a_later_write_reconciles_the_earlier_one_first() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     lose_next_call(sandbox.startexam(), "employees", &[]).await;
     let resource = gateway.post("/candidates", &person("e1")).await.text("/resource").to_owned();
     let patched = gateway.patch(&resource, &json!({ "email": "new@example.com" })).await;
@@ -258,7 +225,7 @@ async fn a_later_write_reconciles_the_earlier_one_first() {
 #[tokio::test]
 async fn a_startexam_booking_without_a_response_is_reconciled_with_the_flag() {
     for (vendor, launch) in [("repeated", true), ("left_out", false), ("null", false)] {
-        let (sandbox, gateway) = start_exam("bookings_only_here = true").await;
+        let (sandbox, gateway) = start_startexam("bookings_only_here = true").await;
         let port = sandbox.startexam();
         set_faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
         for (number, if_exists) in ["reuse", "create_new", "fail"].into_iter().enumerate() {
@@ -283,7 +250,7 @@ async fn a_startexam_booking_without_a_response_is_reconciled_with_the_flag() {
 
 #[tokio::test]
 async fn an_earlier_booking_made_elsewhere_does_not_reconcile_a_new_one() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     for (number, if_exists) in ["create_new", "fail"].into_iter().enumerate() {
         let id = format!("e{number}");
@@ -300,7 +267,8 @@ async fn an_earlier_booking_made_elsewhere_does_not_reconcile_a_new_one() {
 
 #[tokio::test]
 async fn a_write_is_not_reconciled_while_the_vendor_may_still_process_it() {
-    // A proxy's word, a vendor's own 5xx and a cut connection say nothing of what the vendor does next; a redirect does.
+    // A proxy's response, a vendor's own 5xx and a reset connection say nothing about what the vendor does next; a
+    // redirect does.
     for (fault, waits) in
         [("gateway_timeout", true), ("server_error", true), ("reset_before_effect", true), ("redirect", false)]
     {
@@ -336,7 +304,7 @@ async fn a_write_is_not_reconciled_while_the_vendor_may_still_process_it() {
 
 #[tokio::test]
 async fn a_second_booking_without_a_response_is_never_resent() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     assert_eq!(gateway.post("/assignments", &order("e1", TEST)).await.status, 201);
@@ -356,7 +324,7 @@ async fn a_second_booking_without_a_response_is_never_resent() {
 
 #[tokio::test]
 async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a_resend() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let port = sandbox.thinkexam();
     assert_eq!(gateway.post("/candidates", &person("t1")).await.status, 201);
     lose_next_call(port, "assignTest", &[]).await;
@@ -370,7 +338,7 @@ async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a
     assert_eq!((&sent[0]["isMailEnable"], &sent[1]["isMailEnable"]), (&json!("1"), &json!("0")));
     assert_eq!(changes(port, "assignTest", "mail_sent").await.len(), 1);
 
-    // A withdrawal that did nothing is done by its repeat.
+    // A withdrawal that did nothing is done by its resend.
     set_faults(port, json!({ "faults": [{ "name": "reset_before_effect", "operation": "deassignTest", "times": 1 }] }))
         .await;
     assert_eq!(gateway.delete(&resource).await.problem(), (504, "vendor_timeout", "unknown"));
@@ -379,7 +347,7 @@ async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a
     assert_eq!(gateway.get(&resource).await.text("/state"), "cancelled");
     assert_eq!(changes(port, "deassignTest", "unregistered").await.len(), 1);
 
-    // One that was done and is refused when repeated stays unknown: nothing can verify it.
+    // One that was done and is rejected on the resend stays unknown: nothing can verify it.
     let body = order("t1", "2416");
     let booked = gateway.post("/assignments", &body).await;
     let path = format!("/assignments/{}", booked.text("/id"));
@@ -388,7 +356,7 @@ async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a
     let repeated = gateway.delete(&path).await;
     assert_eq!(repeated.text("/outcome"), "unknown", "{repeated:?}");
     assert_eq!(gateway.get(&path).await.text("/state"), "unknown");
-    // A booking is no answer to the open withdrawal either.
+    // A booking does not resolve the unknown withdrawal either.
     let booking = gateway.post("/assignments", &body).await;
     assert!(booking.status >= 400, "{booking:?}");
     let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await;
@@ -398,7 +366,7 @@ async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a
 #[tokio::test]
 async fn a_manual_settlement_concludes_only_unknown_writes() {
     let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
-    // The grace keeps the runner away.
+    // The grace period keeps the reconciler away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
     let unknown = gateway.post("/candidates", &person("e1")).await;
@@ -417,7 +385,7 @@ async fn a_manual_settlement_concludes_only_unknown_writes() {
         let again = gateway.post(&path, &json!({ "outcome": outcome })).await;
         assert_eq!(again.problem(), (422, "validation_failed", "not_applied"));
     }
-    // The person is free to be registered, and the earlier record stays failed.
+    // The person can be registered again, and the earlier record stays failed.
     stub.respond_with(|_| json_response(200, &json!({})));
     let created = gateway.post("/candidates", &person("e1")).await;
     assert_eq!(created.status, 201, "{created:?}");
@@ -425,7 +393,7 @@ async fn a_manual_settlement_concludes_only_unknown_writes() {
     assert_eq!(gateway.post(&known, &json!({ "outcome": "not_applied" })).await.problem().0, 422);
     assert_eq!(gateway.get(&format!("/candidates/{}", created.text("/id"))).await.text("/state"), "registered");
 
-    // A change that was not made leaves the person as they were.
+    // A change that was not made leaves the person unchanged.
     stub.respond_with(|_| build_response(500, "text/plain", ""));
     let candidate = format!("/candidates/{}", created.text("/id"));
     assert_eq!(gateway.patch(&candidate, &json!({ "email": "new@example.com" })).await.problem().2, "unknown");
@@ -434,7 +402,7 @@ async fn a_manual_settlement_concludes_only_unknown_writes() {
     assert_eq!(gateway.patch(&candidate, &json!({ "email": "new@example.com" })).await.problem().2, "unknown");
     let settled = gateway.post(&known, &json!({ "outcome": "applied" })).await;
     assert_eq!((settled.text("/state"), settled.text("/email")), ("registered", "new@example.com"), "{settled:?}");
-    // A deletion that was made is a deletion.
+    // A deletion that was made deletes the record.
     assert_eq!(gateway.delete(&candidate).await.problem().2, "unknown");
     assert_eq!(gateway.post(&known, &json!({ "outcome": "applied" })).await.status, 200);
     assert_eq!(gateway.get(&candidate).await.status, 404);
@@ -484,7 +452,8 @@ async fn a_bulk_booking_waits_until_its_candidate_is_reconciled() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
-    // The registration has no answer, and neither have the first two tries to settle it: one may be the background's.
+    // Neither the registration nor the first two attempts to reconcile it get a response; one of them may be the
+    // background's.
     let fault = json!({ "name": "close_after_effect", "operation": "employees", "times": 3 });
     set_faults(port, json!({ "faults": [fault] })).await;
     let unknown = gateway.post("/candidates", &person("e1")).await;
@@ -521,7 +490,7 @@ async fn writes_in_flight_at_a_kill_are_unknown_and_reconciled_by_the_next_proce
     }
     let booking = with(order("b1", TEST), "connection", json!("startexam-main"));
     paths.push(post_async(&gateway, "/assignments", &booking).await);
-    // The vendors have done their part; only the answers are missing.
+    // The vendors have applied the writes; only the responses are missing.
     for (_, port, operation) in &vendors {
         wait_for_effect(*port, operation, "p1").await;
     }
@@ -547,7 +516,7 @@ async fn writes_in_flight_at_a_kill_are_unknown_and_reconciled_by_the_next_proce
 
 #[tokio::test]
 async fn bulk_rows_in_flight_at_a_kill_are_reconciled_by_the_next_process() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
     let port = sandbox.startexam();
     set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 1 }] })).await;
     let items: Vec<Value> = (0..5).map(|number| person(&format!("p{number}"))).collect();
@@ -605,17 +574,11 @@ async fn a_change_or_withdrawal_interrupted_by_a_kill_is_finished_by_the_next_pr
     assert_eq!(hides.count(), 2, "once cut off, once by the next process");
 }
 
-/// Sends a write without waiting for its end.
+/// Sends a write without waiting for its end; returns the record's path.
 async fn post_async(gateway: &Gateway, path: &str, body: &Value) -> String {
     let response = gateway.request(http::Method::POST, path).header("prefer", "respond-async").json(body).send().await;
     assert_eq!((response.status, response.text("/state")), (202, "pending"), "{response:?}");
     format!("{path}/{}", response.text("/id"))
-}
-
-async fn wait_for_effect(port: SocketAddr, operation: &str, subject: &str) {
-    while !changes(port, operation, "created").await.iter().any(|done| done.contains(subject)) {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]
@@ -631,7 +594,7 @@ async fn a_second_process_does_not_serve_from_the_same_database() {
     let stderr = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("another process is serving from this database"), "{stderr}");
-    // The end of the first, however sudden, makes room.
+    // However sudden the end of the first process, it releases the database.
     let folder = gateway.kill().await;
     assert_eq!(Gateway::start_in(folder).await.get("/readyz").await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! What several clients share: none of them gets so much that others find nothing.
+//! What several clients share: none of them gets so much that nothing is left for others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, client, key, sandbox, startexam};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, key, sandbox};
 use crate::support::postgres::Server;
 use crate::support::relay::Relay;
 use crate::support::watch::wait_until;
 
-/// Bulks that are received at once.
+/// Bulks that are received concurrently.
 const RECEPTIONS: usize = 64;
 
 fn bulk_of_one(id: &str) -> Value {
@@ -25,7 +26,7 @@ async fn post_bulk(gateway: &Gateway, who: &str) -> ApiResponse {
     request.json(&bulk_of_one(&format!("of-{who}"))).send().await
 }
 
-/// An upload of which nothing comes but its head.
+/// Starts an upload that sends only its head.
 async fn start_idle_upload(address: SocketAddr, who: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let head = format!(
@@ -70,7 +71,7 @@ async fn a_store_outage_fails_fast_and_the_store_is_used_again_afterwards() {
     let person = |id: &str| json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } });
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     relay.cut();
-    // Known from here on. Until then a request may find it out by itself, which takes its time.
+    // The outage is known from here on. Before, a request may be the one to detect it, which takes a while.
     let known = |response: &ApiResponse| response.text("/detail").starts_with("The store is temporarily unavailable");
     let first = wait_until(&gateway, "/operations", known).await;
     assert_eq!(first.problem(), (503, "store_unavailable", "not_applied"));
@@ -86,7 +87,7 @@ async fn a_store_outage_fails_fast_and_the_store_is_used_again_afterwards() {
         }
     };
     tokio::time::timeout(Duration::from_secs(100), all).await.expect("nobody waits for a store that is away");
-    // What does not need it is served.
+    // Routes that do not need the store are served.
     assert_eq!(gateway.get("/vendors").await.status, 200);
     relay.restore();
     wait_until(&gateway, "/readyz", |response| response.status == 200).await;

@@ -1,5 +1,5 @@
-//! The store fails in the middle of a write: whatever the gateway says of it stays true, and every write and every operation
-//! ends by itself once the store is back.
+//! The store fails in the middle of a write: the reported outcome stays true, and every write and operation ends by
+//! itself once the store is back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,33 +9,27 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, client, set_faults, sandbox, startexam};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, sandbox, set_faults};
 use crate::support::machine::{Disk, Machine};
+use crate::support::people::{order_if_exists, person};
 use crate::support::postgres::Server;
 use crate::support::relay::{Moment, Relay};
-use crate::support::watch::{bodies, changes, wait_until, wait_for_effect};
+use crate::support::watch::{bodies, changes, wait_for_effect, wait_until};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 
-/// One write ahead of all others: the transaction that keeps its intent.
+/// Matches the transaction that stores a write's intent.
 fn writes_an_intent(transaction: &str) -> bool {
     transaction.contains("INSERT INTO intents")
-}
-
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } })
-}
-
-fn booking(id: &str) -> Value {
-    json!({ "candidate": { "externalId": id }, "assessment": TEST, "ifExists": "create_new" })
 }
 
 fn bulk_body(items: &[Value]) -> Value {
     json!({ "connection": "startexam-main", "items": items })
 }
 
-/// A gateway on PostgreSQL with a wire that can be cut, and its vendor.
+/// A vendor and a gateway on PostgreSQL behind a link that can be cut.
 struct Setup {
     sandbox: Sandbox,
     relay: Relay,
@@ -51,7 +45,7 @@ impl Setup {
         Self { sandbox, relay, gateway }
     }
 
-    /// Sends a request whose answer is waited for later.
+    /// Sends a request without waiting for its response.
     fn send(&self, method: Method, path: &str, key: Option<&str>, body: Value) -> tokio::task::JoinHandle<ApiResponse> {
         let (gateway, path, key) = (Arc::clone(&self.gateway), path.to_owned(), key.map(str::to_owned));
         tokio::spawn(async move {
@@ -64,7 +58,7 @@ impl Setup {
     }
 }
 
-/// The answer names where the state will appear, and claims nothing.
+/// Asserts that the response claims nothing about the outcome; returns the resource it names.
 fn unknown_resource(response: &ApiResponse) -> String {
     let resource = if response.status == 202 {
         response.header("location").unwrap_or_default()
@@ -100,7 +94,7 @@ async fn a_slow_and_briefly_silent_database_link_changes_no_response() {
     let response = sent.await.expect("an answer");
     assert_eq!((response.status, response.text("/outcome")), (201, "applied"), "{response:?}");
     assert_eq!(setup.relay.cuts(), 0);
-    // A cut between two requests is not seen at all.
+    // A cut between two requests goes unnoticed.
     setup.relay.cut();
     setup.relay.restore();
     let again = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("an answer");
@@ -118,7 +112,7 @@ async fn a_retry_during_a_store_outage_does_not_deny_an_unknown_write() {
     let retry = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("an answer");
     assert_eq!(retry.problem(), (503, "store_unavailable", "unknown"), "{retry:?}");
     assert_eq!(unknown_resource(&retry), resource);
-    // Of a key this process knows nothing of, only this request is answered for: it sent nothing.
+    // For a key this process does not know, the response is only about this request: it sent nothing.
     let fresh = setup.send(Method::POST, "/candidates", Some("l"), person("emp-b")).await.expect("an answer");
     assert_eq!(fresh.problem(), (503, "store_unavailable", "not_applied"), "{fresh:?}");
     setup.relay.restore();
@@ -157,7 +151,7 @@ async fn a_full_disk_rejects_writes_before_anything_is_sent() {
     machine.set_disk(Disk::Full);
     let refused = gateway.post("/candidates", &person("emp-b")).await;
     assert_eq!(refused.problem(), (503, "store_unavailable", "not_applied"), "{refused:?}");
-    // Whether a commit that met an I/O error was done is not known; nothing is sent for it, whichever it is.
+    // Whether a commit with an I/O error was done is unknown; nothing is sent for it in either case.
     machine.set_disk(Disk::Broken);
     let doubtful = gateway.post("/candidates", &person("emp-c")).await;
     let resource = unknown_resource(&doubtful);
@@ -195,7 +189,7 @@ async fn a_disk_that_fills_during_the_vendor_call_leaves_an_unknown_write_that_r
     assert_eq!(changes(port, "employees", "created").await, ["emp-a"]);
 }
 
-/// What was accepted is never said to be not applied because it cannot be looked up.
+/// An accepted write is never reported as not applied because it cannot be looked up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_accepted_write_is_never_reported_as_not_applied_during_a_store_outage() {
     let setup = Setup::new().await;
@@ -206,7 +200,8 @@ async fn an_accepted_write_is_never_reported_as_not_applied_during_a_store_outag
     set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 6000, "times": 2 }] })).await;
     let employees = format!("/programs/{PROGRAM}/employees");
     let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": ["emp-b"] });
-    let booked = setup.send(Method::POST, "/assignments/bulk", None, bulk_body(&[booking("emp-a")]));
+    let booked =
+        setup.send(Method::POST, "/assignments/bulk", None, bulk_body(&[order_if_exists("emp-a", TEST, "create_new")]));
     let enrolled = setup.send(Method::POST, &employees, Some("enrol-1"), enrolment.clone());
     wait_for_effect(port, "employees_participants", "emp-a").await;
     wait_for_effect(port, "program_employees", "emp-b").await;
@@ -218,22 +213,32 @@ async fn an_accepted_write_is_never_reported_as_not_applied_during_a_store_outag
         let ended = wait_until(&setup.gateway, &operation, |operation| operation.text("/state") == "completed").await;
         assert_eq!(ended.body["progress"]["applied"], 1, "{ended:?}");
     }
-    // The key is still bound to what it began.
+    // The key still belongs to the write it began.
     let again = setup.send(Method::POST, &employees, Some("enrol-1"), enrolment).await.expect("an answer");
     assert_eq!((again.status, again.text("/outcome")), (200, "applied"), "{again:?}");
     assert_eq!(bodies(port, "program_employees").await.len(), 1, "sent again");
     assert_eq!(changes(port, "employees_participants", "created").await.len(), 1, "booked twice");
 }
 
-/// A commit in doubt before sending: nothing is said to be not applied that the gateway may send all the same, and no record
-/// is stuck.
+/// A commit in doubt before sending: a write that the gateway may still send is never reported as not applied, and no
+/// record is stuck.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_in_doubt_commit_is_unknown_and_then_resolved() {
     let mut running = JoinSet::new();
     running.spawn(check_in_doubt_commit("a registration", Method::POST, "/candidates", person("emp-b")));
     running.spawn(check_in_doubt_commit("a change", Method::PATCH, "", json!({ "name": { "givenName": "Grace" } })));
-    running.spawn(check_in_doubt_commit("a booking", Method::POST, "/assignments", booking("emp-a")));
-    running.spawn(check_in_doubt_commit("a bulk", Method::POST, "/candidates/bulk", bulk_body(&[person("emp-b"), person("emp-c")])));
+    running.spawn(check_in_doubt_commit(
+        "a booking",
+        Method::POST,
+        "/assignments",
+        order_if_exists("emp-a", TEST, "create_new"),
+    ));
+    running.spawn(check_in_doubt_commit(
+        "a bulk",
+        Method::POST,
+        "/candidates/bulk",
+        bulk_body(&[person("emp-b"), person("emp-c")]),
+    ));
     running.join_all().await;
 }
 
@@ -246,7 +251,7 @@ async fn check_in_doubt_commit(what: &str, method: Method, path: &str, body: Val
     setup.relay.cut_at_commit(Moment::ReplyLost, writes_an_intent);
     let sent = setup.send(method, path, None, body);
     setup.relay.wait_for_cuts(1).await;
-    // Away until the caller was answered: longer than anything looks for the answer.
+    // The store is down until the caller has its response: longer than anything waits for the reply.
     let response = sent.await.expect("an answer");
     let resource = unknown_resource(&response);
     setup.relay.restore();
@@ -259,7 +264,7 @@ async fn check_in_doubt_commit(what: &str, method: Method, path: &str, body: Val
         return;
     }
     if what == "a change" {
-        // The next change goes on once this one has come to its end, and is the last word.
+        // The next change proceeds once this one has ended, and wins.
         let next = json!({ "name": { "givenName": "Joan" } });
         let began = std::time::Instant::now();
         while setup.gateway.patch(&resource, &next).await.status != 200 {

@@ -1,4 +1,4 @@
-//! What the process tells of itself: traces where a collector is named, and one line in the log for each request.
+//! Telemetry: traces to a configured collector, and one log line per request.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::collector::{Collector, Span};
-use crate::support::gateway::{Gateway, client, http, key, startexam};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{Gateway, http, key};
 use crate::support::vendor::{SeenRequest, Stub, json_response};
 use crate::support::watch::wait_for_state;
 
@@ -26,18 +27,14 @@ async fn start(connections: &str, environment: &[(&str, String)]) -> Gateway {
     Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await
 }
 
-/// A person posted as part of a trace with these flags.
+/// Posts a person as part of a trace with these flags.
 async fn post_person(gateway: &Gateway, flags: &str) -> u16 {
     let traceparent = format!("00-{TRACE}-{CALLER}-{flags}");
     let request = gateway.request(Method::POST, "/candidates").header("traceparent", &traceparent);
     request.header("tracestate", "rojo=00f067aa0ba902b7").json(&person("emp-1")).send().await.status
 }
 
-async fn start_stub() -> Stub {
-    Stub::start(|_| json_response(200, &json!({}))).await
-}
-
-/// An address nobody listens at.
+/// Returns an address without a listener.
 async fn closed_address() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     listener.local_addr().expect("an address").to_string()
@@ -47,7 +44,7 @@ fn header<'a>(seen: &'a SeenRequest, name: &str) -> &'a str {
     seen.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-/// The names from a span up to the first whose parent the collector has not seen.
+/// Returns the names from a span up to the first whose parent the collector has not received.
 fn ancestry(span: &Span, spans: &[Span]) -> Vec<String> {
     let mut chain = vec![span];
     while let Some(parent) = spans.iter().find(|other| other.id == chain[chain.len() - 1].parent) {
@@ -56,7 +53,7 @@ fn ancestry(span: &Span, spans: &[Span]) -> Vec<String> {
     chain.into_iter().map(|span| span.name.clone()).collect()
 }
 
-/// The lines of the access log.
+/// Returns the lines of the access log.
 fn access_lines(log: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["target"] == "examgate::access").collect()
@@ -64,7 +61,7 @@ fn access_lines(log: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
-    let (vendor, collector) = (start_stub().await, Collector::start().await);
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     assert_eq!(post_person(&gateway, "01").await, 201);
     let (_, log) = gateway.finish().await;
@@ -118,7 +115,7 @@ async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
 
 #[tokio::test]
 async fn the_standard_otel_variables_for_resource_headers_and_sampling_apply() {
-    let (vendor, collector) = (start_stub().await, Collector::start().await);
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let environment = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{}/here", collector.0.url())),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-of=all".to_owned()),
@@ -143,7 +140,7 @@ async fn the_standard_otel_variables_for_resource_headers_and_sampling_apply() {
 
 #[tokio::test]
 async fn a_trace_its_caller_does_not_sample_is_not_sampled_here() {
-    let (vendor, collector) = (start_stub().await, Collector::start().await);
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     assert_eq!(post_person(&gateway, "00").await, 201);
     gateway.finish().await;
@@ -154,7 +151,7 @@ async fn a_trace_its_caller_does_not_sample_is_not_sampled_here() {
 
 #[tokio::test]
 async fn work_that_outlives_its_request_stays_in_its_trace() {
-    let (vendor, collector) = (start_stub().await, Collector::start().await);
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     let traceparent = format!("00-{TRACE}-{CALLER}-01");
     let bulk = gateway.request(Method::POST, "/candidates/bulk").header("traceparent", &traceparent);
@@ -221,7 +218,7 @@ async fn each_attempt_is_a_span() {
 
 #[tokio::test]
 async fn an_unreachable_collector_changes_nothing_and_is_logged_once() {
-    let vendor = start_stub().await;
+    let vendor = Stub::accepting().await;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let silent = listener.local_addr().expect("an address").to_string();
     for (address, message) in
@@ -238,7 +235,7 @@ async fn an_unreachable_collector_changes_nothing_and_is_logged_once() {
         for _ in 0..50 {
             assert_eq!(gateway.get("/vendors").await.status, 200);
         }
-        // A collector that never answers would take a minute; the gateway does not wait for it.
+        // A collector that never responds would take a minute; the gateway does not wait for it.
         let (_, log) = gateway.finish().await;
         assert_eq!(log.matches(message).count(), 1, "{log}");
         assert!(!log.contains("SeMark"), "{log}");
@@ -247,7 +244,7 @@ async fn an_unreachable_collector_changes_nothing_and_is_logged_once() {
 
 #[tokio::test]
 async fn without_a_collector_nothing_is_sent_and_the_trace_context_is_passed_on() {
-    let (vendor, collector) = (start_stub().await, Collector::start().await);
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let disabled = [collector.variables(), vec![("OTEL_SDK_DISABLED", "true".to_owned())]].concat();
     let none = [collector.variables(), vec![("OTEL_TRACES_EXPORTER", "none".to_owned())]].concat();
     for environment in [Vec::new(), disabled, none] {
@@ -263,7 +260,7 @@ async fn without_a_collector_nothing_is_sent_and_the_trace_context_is_passed_on(
     assert!(passed.len() == 3 && passed.iter().all(|other| *other == passed[0]), "{passed:?}");
 }
 
-/// Runs `serve` with nothing configured until it ends; exit code and what it said.
+/// Runs `serve` with an empty configuration until it exits; returns its exit code and standard error.
 async fn serve_output(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_examgate"))
@@ -297,7 +294,7 @@ async fn unsupported_telemetry_settings_are_usage_errors() {
 
 #[tokio::test]
 async fn log_lines_have_the_configured_format() {
-    let vendor = start_stub().await;
+    let vendor = Stub::accepting().await;
     for (format, is_json) in [("json", true), ("auto", true), ("pretty", false)] {
         let environment = [("EXAMGATE_LOG_FORMAT", format.to_owned())];
         let (_, log) = start(&startexam(&vendor.url(), ""), &environment).await.finish().await;
@@ -308,7 +305,7 @@ async fn log_lines_have_the_configured_format() {
 
 #[tokio::test]
 async fn each_request_is_one_log_line_whatever_its_outcome() {
-    let vendor = start_stub().await;
+    let vendor = Stub::accepting().await;
     let environment = [("RUST_LOG", "info".to_owned()), ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0".to_owned())];
     let mut gateway = start(&startexam(&vendor.url(), ""), &environment).await;
     let admin = gateway.admin_address().await;
@@ -379,7 +376,7 @@ async fn a_caller_that_disconnects_is_logged_too() {
         body.len()
     );
     caller.write_all((head + &body).as_bytes()).await.expect("it is taken");
-    // The vendor is asked, so the request is being served.
+    // The vendor is called, so the request is being served.
     let _asked = silent.accept().await.expect("the gateway calls");
     drop(caller);
     let log = gateway.wait_for_log("caller_gone").await;
@@ -387,7 +384,7 @@ async fn a_caller_that_disconnects_is_logged_too() {
     assert_eq!((&line["code"], line.get("status")), (&json!("caller_gone"), None));
 }
 
-/// A writer that keeps what is written.
+/// A writer that captures what is written.
 #[derive(Clone, Default)]
 struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
@@ -402,14 +399,15 @@ impl std::io::Write for CapturedLog {
     }
 }
 
-/// The server runs on this test's only thread, and so under its subscriber.
+/// The server runs on this test's only thread, and so with its subscriber.
 #[tokio::test]
 async fn a_request_that_panics_is_one_log_line_without_details() {
     let captured = CapturedLog::default();
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let router = examgate::http::admin_router(&crate::http::api_parts().await, Some(Arc::new(|| panic!("quotes ada@"))));
+    let router =
+        examgate::http::admin_router(&crate::http::api_parts().await, Some(Arc::new(|| panic!("quotes ada@"))));
     let served = crate::http::serve_router(router).await;
     let response = crate::http::send(served.anonymous(Method::GET, "/metrics")).await;
     assert_eq!(response.problem(), (500, "internal"));

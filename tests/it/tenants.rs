@@ -1,5 +1,5 @@
-//! Tenants that share a connection: what one has registered is out of the others' reach, by every way a person can be
-//! named, and what nobody has registered is ordered over all of them.
+//! Tenants that share a connection: a person one tenant has registered is out of the others' reach, however the person
+//! is named; writes about unregistered people are serialised across tenants.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,15 @@ use examgate::sandbox::{Sandbox, accounts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{ApiResponse, Gateway, client, read_effects, set_faults, key, sandbox, sandbox_connections};
+use crate::support::connections::{client, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, key, read_effects, sandbox, set_faults};
+use crate::support::people::person_at;
 use crate::support::watch::{bodies, call_count, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 
-/// Two tenants, `a` and `b`, at the connections of one sandbox.
+/// Starts a gateway with two tenants, `a` and `b`, at the connections of one sandbox.
 async fn start() -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     set_faults(
@@ -36,13 +38,6 @@ async fn get(gateway: &Gateway, who: &str, path: &str) -> ApiResponse {
 
 async fn delete(gateway: &Gateway, who: &str, path: &str) -> ApiResponse {
     gateway.request_as(&key(who), Method::DELETE, path).send().await
-}
-
-fn person(connection: &str, id: &str) -> Value {
-    json!({
-        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
 }
 
 fn by_id(id: &str) -> Value {
@@ -76,8 +71,8 @@ fn assert_conflict(response: &ApiResponse, what: &str) {
 #[tokio::test]
 async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
     let (sandbox, gateway) = start().await;
-    assert_eq!(post(&gateway, "a", "/candidates", &person("startexam-main", "emp-1")).await.status, 201);
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("startexam-main", "emp-1")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     let booked = post(&gateway, "a", "/assignments", &by_id("emp-1")).await;
     assert_eq!((booked.status, booked.body["launch"].is_object()), (201, true), "{booked:?}");
     assert_eq!(post(&gateway, "a", "/assignments", &by_email("jo@example.com")).await.status, 201);
@@ -99,7 +94,7 @@ async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
         assert_eq!(response.text("/results/0/problem/code"), "candidate_conflict", "{response:?}");
         assert!(!response.body.to_string().contains("participant"), "{response:?}");
     }
-    // What is another's by its id does not exist.
+    // Another tenant's candidate id does not exist.
     let candidate = get(&gateway, "a", "/candidates?connection=startexam-main&externalId=emp-1").await;
     let id = candidate.text("/items/0/id");
     let order = json!({ "connection": "startexam-main", "candidate": { "id": id }, "assessment": TEST });
@@ -125,11 +120,14 @@ async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
 #[tokio::test]
 async fn a_person_whose_registration_failed_is_available_to_other_tenants() {
     let (sandbox, gateway) = start().await;
-    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "operation": "employees", "times": 1 }] }))
-        .await;
-    let refused = post(&gateway, "a", "/candidates", &person("startexam-main", "emp-1")).await;
+    set_faults(
+        sandbox.startexam(),
+        json!({ "faults": [{ "name": "bad_request", "operation": "employees", "times": 1 }] }),
+    )
+    .await;
+    let refused = post(&gateway, "a", "/candidates", &person_at("startexam-main", "emp-1")).await;
     assert_eq!((refused.status, refused.text("/outcome")), (422, "not_applied"), "{refused:?}");
-    assert_eq!(post(&gateway, "b", "/candidates", &person("startexam-main", "emp-1")).await.status, 201);
+    assert_eq!(post(&gateway, "b", "/candidates", &person_at("startexam-main", "emp-1")).await.status, 201);
     assert_eq!(post(&gateway, "b", "/assignments", &by_id("emp-1")).await.status, 201);
 }
 
@@ -138,12 +136,12 @@ async fn a_booking_is_out_of_reach_once_another_tenant_registers_the_person() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
     // The vendor knows the person; no tenant does.
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     let candidate = get(&gateway, "a", "/candidates?connection=thinkexam-main&externalId=jo").await;
     assert_eq!(delete(&gateway, "a", &format!("/candidates/{}", candidate.text("/items/0/id"))).await.status, 204);
     let booked = post(&gateway, "b", "/assignments", &by_email("jo@example.com")).await;
     assert_eq!(booked.status, 201, "{booked:?}");
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     assert_eq!(post(&gateway, "a", "/assignments", &by_email("jo@example.com")).await.status, 201);
 
     let own = format!("/assignments/{}", booked.text("/id"));
@@ -157,11 +155,11 @@ async fn a_booking_is_out_of_reach_once_another_tenant_registers_the_person() {
 async fn an_unknown_booking_of_another_tenant_is_reconciled_before_a_later_write() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     let candidate = get(&gateway, "a", "/candidates?connection=thinkexam-main&externalId=jo").await;
     assert_eq!(delete(&gateway, "a", &format!("/candidates/{}", candidate.text("/items/0/id"))).await.status, 204);
 
-    // Nobody has registered the person: both may book them, one after the other.
+    // No tenant has registered the person: both may book them, one after the other.
     let of_b = post(&gateway, "b", "/assignments", &by_email("jo@example.com")).await;
     assert_eq!(of_b.status, 201, "{of_b:?}");
     lose_next_call(port, "reset_before_effect", "assignTest").await;
@@ -176,7 +174,7 @@ async fn an_unknown_booking_of_another_tenant_is_reconciled_before_a_later_write
     assert_eq!(order.last(), Some(&"deassignTest"), "the unknown one was settled first: {order:?}");
     let settled = get(&gateway, "a", unknown.text("/resource")).await;
     assert_eq!((settled.text("/state"), settled.text("/outcome")), ("assigned", "applied"), "{settled:?}");
-    // What was sent to settle it is in the record of its owner.
+    // The exchange of the reconciliation belongs to the write's owner.
     let exchanges = get(&gateway, "b", "/exchanges").await.body.to_string();
     assert!(!exchanges.contains("settle-"), "{exchanges}");
 }
@@ -186,7 +184,7 @@ async fn an_unknown_write_of_another_tenant_blocks_without_revealing_details() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.startexam();
     // Known to the vendor only.
-    assert_eq!(post(&gateway, "a", "/candidates", &person("startexam-main", "emp-1")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("startexam-main", "emp-1")).await.status, 201);
     let found = get(&gateway, "a", "/candidates?connection=startexam-main&externalId=emp-1").await;
     assert_eq!(delete(&gateway, "a", &format!("/candidates/{}", found.text("/items/0/id"))).await.status, 204);
     lose_next_call(port, "reset_before_effect", "employees_participants").await;

@@ -1,5 +1,5 @@
-//! TLS on both sides: callers over HTTPS, with certificates that change while the gateway runs; vendors whose
-//! certificate an authority of their own has signed.
+//! TLS on both sides: callers over HTTPS, with certificates that change at run time; vendors whose certificate a
+//! private authority has signed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,12 +19,14 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ProtocolVersion, SupportedProtocolVersion};
 
 use crate::http::{api_parts, serve_with};
-use crate::support::gateway::{Gateway, TIMEOUT, client, http, key, sandbox, startexam};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, http, key, sandbox};
+use crate::support::people::person;
 use crate::support::tls::{Authority, SignedCertificate, start_tls_proxy};
 
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// The configuration of TLS in this folder.
+/// Returns the TLS configuration for this folder.
 fn tls(folder: &Path) -> String {
     format!("[server.tls]\ncertificate = \"file:{0}/tls.crt\"\nkey = \"file:{0}/tls.key\"\n", folder.display())
 }
@@ -39,7 +41,7 @@ fn configure(folder: &Path, more: &str) {
     std::fs::write(folder.join("examgate.toml"), text).expect("the configuration can be written");
 }
 
-/// A gateway that shows this certificate.
+/// Starts a gateway with this certificate.
 async fn start(certificate: &SignedCertificate, connections: &str) -> Gateway {
     let folder = tempfile::tempdir().expect("a temporary folder");
     certificate.write(folder.path());
@@ -51,11 +53,7 @@ fn url(gateway: &Gateway, path: &str) -> String {
     format!("https://{}{path}", gateway.address)
 }
 
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada" } })
-}
-
-/// A connection over TLS with which nothing was said yet.
+/// Opens a TLS connection.
 async fn dial(
     address: SocketAddr,
     authority: &Authority,
@@ -66,7 +64,7 @@ async fn dial(
     authority.connector(versions).connect(name, stream).await.expect("TLS")
 }
 
-/// Whether this is the certificate new connections are shown.
+/// Returns whether new connections are shown this certificate.
 async fn is_presented(gateway: &Gateway, authority: &Authority, certificate: &SignedCertificate) -> bool {
     let stream = dial(gateway.address, authority, &[&TLS13]).await;
     stream.get_ref().1.peer_certificates().expect("a certificate") == [certificate.der()]
@@ -80,7 +78,7 @@ async fn read_until_closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> 
     response
 }
 
-/// Waits for this line of the operators' page.
+/// Waits for this line of the metrics page.
 async fn wait_for_metric(operators: SocketAddr, wanted: &str) {
     let began = Instant::now();
     loop {
@@ -136,8 +134,8 @@ async fn tls_1_2_and_later_are_accepted_and_earlier_versions_rejected() {
     }
 }
 
-/// The greeting of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246, 7.4.1.2):
-/// version, random, no session, suites of old and of then, no compression; groups, signatures and points.
+/// Returns the ClientHello of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246,
+/// 7.4.1.2): version, random, no session, old and then-current suites, no compression; groups, signatures and points.
 fn greeting(minor: u8) -> Vec<u8> {
     let mut hello = vec![3, minor];
     hello.extend([7; 32]);
@@ -157,7 +155,7 @@ async fn plain_http_on_the_tls_port_gets_no_api_response() {
     let response = read_until_closed(&mut stream).await;
     assert!(!String::from_utf8_lossy(&response).contains("HTTP"), "{response:?}");
     wait_for_metric(operators, "examgate_tls_handshakes_failed_total 1").await;
-    // Operators are served plainly all the same.
+    // The admin listener is plain HTTP anyway.
     let livez = http().get(format!("http://{operators}/livez")).send().await.expect("an answer");
     assert_eq!(livez.status(), 200);
 }
@@ -173,7 +171,7 @@ async fn a_caller_that_does_not_finish_the_handshake_is_dropped() {
     };
     let dripping = async {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
-        // The beginning of a greeting of four kilobytes.
+        // The beginning of a ClientHello of four kilobytes.
         stream.write_all(&[22, 3, 1, 16, 0, 1, 0, 15, 252]).await.expect("it goes out");
         let began = Instant::now();
         while stream.write_all(&[3]).await.is_ok() {
@@ -200,7 +198,7 @@ async fn a_caller_that_does_not_read_is_dropped_over_tls_too() {
     let mut gateway = start(&authority.sign(), "").await;
     let operators = gateway.admin_address().await;
     let mut stream = dial(gateway.address, &authority, &[&TLS13]).await;
-    // Answers of many megabytes: more than what lies between the two can hold.
+    // Responses of many megabytes: more than the buffers in between can hold.
     let requests = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
     stream.write_all(&requests).await.expect("the requests go out");
     wait_for_metric(operators, "examgate_http_connections 1").await;
@@ -215,7 +213,7 @@ async fn over_tls_a_connection_over_the_limit_is_closed_silently() {
     let router = examgate::http::router(&api_parts().await);
     let server = serve_with(router, ListenerOptions { connections: 1, keep_alive, busy: None, tls }).await;
     let mut first = dial(server.address, &authority, &[&TLS13]).await;
-    // Its request is on its way: it does not make room.
+    // Its request has begun: it is not evicted.
     first.write_all(b"GET /livez HTTP/1.1\r\n").await.expect("it goes out");
     first.flush().await.expect("it goes out");
     let mut second = TcpStream::connect(server.address).await.expect("a connection");
@@ -224,8 +222,8 @@ async fn over_tls_a_connection_over_the_limit_is_closed_silently() {
     assert!(read_until_closed(&mut first).await.starts_with(b"HTTP/1.1 200"));
 }
 
-/// Registers one person after the other, on a new connection each or on one that is kept, until it is over; the
-/// statuses, 0 for no answer.
+/// Registers one person after the other, on new connections or on a persistent one, until stopped; returns the
+/// statuses, 0 for no response.
 async fn run_caller(client: reqwest::Client, url: String, name: &'static str, stop: Arc<AtomicBool>) -> Vec<u16> {
     let mut statuses = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -281,7 +279,7 @@ async fn a_bad_certificate_is_rejected_and_the_previous_one_stays_in_use() {
     gateway.signal("HUP").await;
     gateway.wait_for_log("configuration reloaded").await;
     assert!(is_presented(&gateway, &authority, &other).await);
-    // Whether there is TLS at all was settled at the start.
+    // Whether TLS is used at all was decided at startup.
     configure(&folder, "");
     gateway.signal("HUP").await;
     let lines = gateway.wait_for_log("configuration reloaded").await;
@@ -332,9 +330,9 @@ async fn certificate_errors_name_the_configuration_key_and_show_no_contents() {
     }
     let connection = |ca: &str| startexam("https://vendor.invalid", &format!("ca = \"{ca}\""));
     let server = |certificate: &str, key: &str| {
-        let shown =
+        let entry =
             |key: &str, name: &str| if name.is_empty() { String::new() } else { format!("{key} = \"{name}\"\n") };
-        format!("[server.tls]\n{}{}", is_presented("certificate", certificate), is_presented("key", key))
+        format!("[server.tls]\n{}{}", entry("certificate", certificate), entry("key", key))
     };
     let (certificate, key) = ("file:tls.crt", "file:tls.key");
     for (text, error) in [

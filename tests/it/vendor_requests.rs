@@ -1,4 +1,4 @@
-//! What each vendor receives, held against its published requests; signatures are computed here once more.
+//! What each vendor receives, compared with its published requests; signatures are computed independently here.
 
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,7 +8,8 @@ use sha2::Sha256;
 
 use examgate::sandbox::accounts;
 
-use crate::support::gateway::{Gateway, examtesting, startexam, thinkexam};
+use crate::support::connections::{examtesting, startexam, thinkexam};
+use crate::support::gateway::Gateway;
 use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
 
 const EMPLOYEES: &str = include_str!("../fixtures/startexam/employees.json");
@@ -36,7 +37,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers[name].to_str().expect("visible text")
 }
 
-/// What every call must have, whatever the vendor.
+/// Checks what every call must have, whatever the vendor.
 fn assert_sound(seen: &SeenRequest, path: &str) {
     assert_eq!((&seen.method, seen.uri.path()), (&Method::POST, path));
     assert_eq!(text(&seen.headers, "content-length"), seen.body.len().to_string());
@@ -45,7 +46,7 @@ fn assert_sound(seen: &SeenRequest, path: &str) {
     }
 }
 
-/// The string to sign is the verb, the path, the `Date` and the length of the body as received
+/// Checks the signature. The string to sign is the verb, the path, the `Date` and the length of the body as received
 /// (<https://api.startexam.com/Help/Authorization>).
 fn assert_signed(seen: &SeenRequest, path: &str) {
     assert_sound(seen, path);
@@ -76,7 +77,7 @@ async fn startexam_receives_its_published_requests() {
     assert_eq!(response.status, 201, "{response:?}");
     assert_eq!(response.body["vendorRef"]["id"], "830507");
 
-    // The published window is over; a later one stands in for it.
+    // The published window is over; a later one replaces it.
     let (from, until) = ("2044-05-03T00:00:00Z", "2044-06-03T00:00:00Z");
     let mut booked = participants["request"].clone();
     (booked["validFrom"], booked["validTill"]) = (json!(from), json!(until));
@@ -117,7 +118,7 @@ async fn startexam_receives_its_published_requests() {
     }
 }
 
-/// A ThinkExam connection whose signatures are computed.
+/// Returns a ThinkExam connection with computed signatures.
 fn hmac_thinkexam(url: &str) -> String {
     let remote = thinkexam(url, "default_group = \"Default course\"");
     let (connection, _) = remote.split_once("[connections.thinkexam-main.signature]").expect("a signature");
@@ -197,7 +198,7 @@ async fn the_thinkexam_signature_service_is_called_with_the_template() {
     assert_eq!(triple, ["ak-1", "sgn-1", "17"]);
 }
 
-/// Names and values of an encoded text, in order.
+/// Parses names and values of a form, in order.
 fn pairs(text: &[u8]) -> Vec<(String, String)> {
     url::form_urlencoded::parse(text).into_owned().collect()
 }

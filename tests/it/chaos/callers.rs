@@ -1,4 +1,4 @@
-//! The callers of a fault storm: each does everything the API offers, with people of its own, and keeps what it was told.
+//! The callers of a fault storm: each uses the whole API with its own people and records every reported outcome.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use super::cluster::Random;
 use super::fault_schedule::FaultSchedule;
-use super::ledger::{Booking, Enrolment, Person, Outcome};
+use super::ledger::{Booking, Enrolment, Outcome, Person};
 use crate::support::gateway::{ApiResponse, Gateway};
+use crate::support::people::person_at;
 
 const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting-main"];
 pub const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 
-/// A caller and all it knows.
+/// A caller and everything it knows.
 pub struct Caller {
     number: usize,
     made: usize,
@@ -26,9 +27,9 @@ pub struct Caller {
     pub people: Vec<Person>,
     pub bookings: Vec<Booking>,
     pub enrolments: Vec<Enrolment>,
-    /// Operations, with whom their rows are about: indices of people or of bookings.
+    /// Operations with the indices of the people or bookings their rows are about.
     pub bulks: Vec<Bulk>,
-    /// Answers by status and code.
+    /// Number of responses by status and code.
     pub response_counts: BTreeMap<(u16, String), usize>,
     pub replays: usize,
 }
@@ -40,7 +41,7 @@ pub struct Bulk {
     pub rows: Vec<usize>,
 }
 
-/// What is sent once.
+/// A request to be sent once.
 pub struct Call<'a> {
     pub method: Method,
     pub path: &'a str,
@@ -57,10 +58,22 @@ impl Caller {
         let random = Random((seed << 16) + number as u64 + 1);
         let (people, bookings, enrolments, bulks) = Default::default();
         let response_counts = BTreeMap::new();
-        Self { number, made: 0, gateway, schedule, random, people, bookings, enrolments, bulks, response_counts, replays: 0 }
+        Self {
+            number,
+            made: 0,
+            gateway,
+            schedule,
+            random,
+            people,
+            bookings,
+            enrolments,
+            bulks,
+            response_counts,
+            replays: 0,
+        }
     }
 
-    /// One thing at random.
+    /// Does one thing at random.
     pub async fn step(&mut self) {
         match self.random.below(100) {
             0..27 => self.register().await,
@@ -77,7 +90,7 @@ impl Caller {
         }
     }
 
-    /// A person nobody has seen yet, and its registration.
+    /// Returns a person no vendor has seen yet.
     fn new_person(&mut self, connection: &'static str) -> Person {
         self.made += 1;
         Person { connection, id: format!("c{}n{}", self.number, self.made), ..Person::default() }
@@ -87,7 +100,7 @@ impl Caller {
         CONNECTIONS[self.below(CONNECTIONS.len())]
     }
 
-    /// The connection at which a caller finds somebody it has registered, or nobody.
+    /// Picks a registered person at random; `None` if there is none.
     fn random_registered(&mut self, wanted: impl Fn(&Person) -> bool) -> Option<usize> {
         let fit: Vec<usize> = (0..self.people.len())
             .filter(|index| self.people[*index].is_registered() && wanted(&self.people[*index]))
@@ -102,7 +115,7 @@ impl Caller {
         let key = (self.random.below(2) == 0).then(|| format!("key-{}", person.id));
         let response = self.request(post("/candidates", &body, key.as_deref())).await;
         record_response(&mut person.outcomes, &mut person.path, &response);
-        // The same again: what was done is answered as before, what is not known is settled.
+        // The same request again: an applied write is replayed, an unknown one is reconciled.
         if let Some(key) = key
             && self.random.below(2) == 0
         {
@@ -152,7 +165,7 @@ impl Caller {
     }
 
     async fn delete(&mut self) {
-        // Whoever is booked or enrolled stays, or what is open about that could not be asked for again.
+        // People with bookings or enrolments stay, or what is unresolved about those could not be retried.
         let bound = self.bookings.iter().map(|booking| &booking.person);
         let bound: Vec<String> =
             bound.chain(self.enrolments.iter().map(|enrolment| &enrolment.person)).cloned().collect();
@@ -168,7 +181,7 @@ impl Caller {
         self.people[index].deletions.push(if gone { Outcome::Applied } else { Outcome::of(&response) });
     }
 
-    /// A booking that was not asked for yet.
+    /// Returns a booking that was not requested yet.
     fn new_booking(&mut self, connection: Option<&str>) -> Option<Booking> {
         let fit = |person: &Person| {
             person.connection != "examtesting-main" && connection.is_none_or(|wanted| wanted == person.connection)
@@ -286,7 +299,7 @@ impl Caller {
         self.bulks.push(bulk);
     }
 
-    /// Takes over what an operation says of its rows.
+    /// Records what an operation reports about its rows.
     pub fn record_results(&mut self, bulk: &Bulk, results: &[Value]) {
         assert_eq!(results.len(), bulk.rows.len(), "every row has its result");
         for (row, result) in bulk.rows.iter().zip(results) {
@@ -308,9 +321,12 @@ impl Caller {
         if of_people { &mut self.people[row].outcomes } else { &mut self.bookings[row].outcomes }
     }
 
-    /// What is known may not be settled by hand.
+    /// Tries to settle a record whose outcome is known, which must be rejected.
     async fn settle_a_known_record(&mut self) {
-        let Some(index) = self.random_registered(|person| !person.name_is_unresolved() && !person.is_unresolved()) else { return };
+        let Some(index) = self.random_registered(|person| !person.name_is_unresolved() && !person.is_unresolved())
+        else {
+            return;
+        };
         let path = format!("{}/settle", self.people[index].path.as_deref().expect("a record"));
         let response = self.request(post(&path, &json!({ "outcome": "not_applied" }), None)).await;
         assert_eq!(response.status, 422, "{response:?}");
@@ -344,7 +360,7 @@ impl Caller {
         if ["vendor_circuit_open", "connection_saturated", "vendor_rate_limited", "overloaded"].contains(&code.as_str())
         {
             assert!(response.header("retry-after").is_some(), "{response:?}");
-            // Somebody who is told to come back later does not come back at once. Nothing depends on how long it is.
+            // A caller told to retry later does not retry immediately. Nothing depends on the length of the pause.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         *self.response_counts.entry((response.status, code)).or_default() += 1;
@@ -365,7 +381,7 @@ async fn send_call(gateway: &Gateway, call: Call<'_>) -> ApiResponse {
 
 pub fn record_response(outcomes: &mut Vec<Outcome>, path: &mut Option<String>, response: &ApiResponse) {
     outcomes.push(Outcome::of(response));
-    // A refusal may name the record that stands in the way, which is not this one's.
+    // A rejection may name the record that caused the conflict, which is not this one.
     if let Some(resource) = response.body["resource"].as_str().filter(|_| Outcome::of(response) == Outcome::Unknown) {
         *path = Some(resource.to_owned());
     }
@@ -376,10 +392,7 @@ pub fn record_response(outcomes: &mut Vec<Outcome>, path: &mut Option<String>, r
 }
 
 pub fn registration(person: &Person) -> Value {
-    json!({
-        "connection": person.connection, "externalId": person.id, "email": format!("{}@example.com", person.id),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
+    person_at(person.connection, &person.id)
 }
 
 pub fn order(booking: &Booking) -> Value {

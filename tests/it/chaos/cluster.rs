@@ -11,17 +11,18 @@ use tokio::sync::RwLock;
 
 use super::TIMEOUT;
 use super::rows::Bulk;
-use crate::support::gateway::{ApiResponse, Gateway, client, sandbox_connections};
+use crate::support::connections::{client, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway};
 
-/// What every connection of a storm has: many calls at once, and a grace, since a call that was cut off with its process
-/// may take effect a moment later.
+/// The settings of every connection in a storm: many calls in flight, and a grace period, since a call interrupted by a
+/// kill may take effect a moment later.
 const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"500ms\"\ntimeout = \"10s\"\n";
 
-/// Random numbers that are the same for the same seed (xorshift64*).
+/// A pseudo-random number generator (xorshift64*).
 pub struct Random(pub u64);
 
 impl Random {
-    /// A number below `most`.
+    /// Returns a number below `most`.
     pub fn below(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -39,14 +40,14 @@ pub struct Cluster {
 type GatewaySlot = Arc<RwLock<Option<Gateway>>>;
 
 impl Cluster {
-    /// One gateway on SQLite.
+    /// Starts one gateway on SQLite.
     pub async fn on_sqlite(sandbox: &Sandbox) -> Self {
         let connections = connections(sandbox);
         let gateway = Gateway::start_with(&connections, &client("lms", "", "[\"*\"]")).await;
         Self { slots: vec![Arc::new(RwLock::new(Some(gateway)))], kills: 0 }
     }
 
-    /// Two gateways that share a PostgreSQL database.
+    /// Starts two gateways that share a PostgreSQL database.
     pub async fn on_postgres(sandbox: &Sandbox, url: &str) -> Self {
         let connections = connections(sandbox);
         let mut slots = Vec::new();
@@ -56,7 +57,8 @@ impl Cluster {
         Self { slots, kills: 0 }
     }
 
-    /// Sends the bulks and kills the gateways in turn until all have ended and so many kills were made; the operations' ids.
+    /// Sends the bulks and kills the gateways in turn until all bulks have ended or this many kills were made. Returns
+    /// the number of kills and the operations' ids.
     pub async fn run_with_kills(&mut self, bulks: &[Bulk], kills: usize, random: &mut Random) -> (usize, Vec<String>) {
         let sending: Vec<_> = bulks
             .iter()
@@ -84,7 +86,7 @@ impl Cluster {
         (killed, operations)
     }
 
-    /// Every row's result once nothing is unknown any more, in the order of the request.
+    /// Waits until no row is unknown any more and returns the results in the order of the request.
     pub async fn settled_report(&self, operation: &str, rows: usize) -> Vec<Value> {
         let began = Instant::now();
         loop {
@@ -112,14 +114,14 @@ impl Cluster {
 
 fn connections(sandbox: &Sandbox) -> String {
     let graceful = sandbox_connections(sandbox, "").replace("settle_grace = \"0s\"\n", SETTINGS);
-    // What the simulator does too, so that bookings share calls.
+    // The simulator is configured alike, so that bookings share calls.
     graceful.replace(
         "vendor = \"startexam\"\n",
         "vendor = \"startexam\"\nexisting_registration = \"repeated\"\nbookings_only_here = true\n",
     )
 }
 
-/// Sends the bulk until a gateway has accepted it; always under the same key, so that it is one operation.
+/// Sends the bulk until a gateway accepts it, always under the same key, so that it is one operation.
 async fn submit_until_accepted(slots: &[GatewaySlot], bulk: &Bulk) -> String {
     let began = Instant::now();
     loop {
@@ -154,7 +156,7 @@ async fn wait_until_completed(slots: &[GatewaySlot], operation: &str) {
     }
 }
 
-/// Asks until a gateway answers with success.
+/// Repeats the request until a gateway responds with success.
 async fn get_until_success(slots: &[GatewaySlot], method: Method, path: &str) -> ApiResponse {
     let began = Instant::now();
     loop {
@@ -170,8 +172,11 @@ async fn get_until_success(slots: &[GatewaySlot], method: Method, path: &str) ->
     }
 }
 
-/// Asks the first member that is up; `None` if it went away meanwhile.
-async fn try_request(slots: &[GatewaySlot], request: impl Fn(&Gateway) -> crate::support::gateway::Request) -> Option<ApiResponse> {
+/// Sends the request to the first gateway that is up; `None` if it went away meanwhile.
+async fn try_request(
+    slots: &[GatewaySlot],
+    request: impl Fn(&Gateway) -> crate::support::gateway::Request,
+) -> Option<ApiResponse> {
     for slot in slots {
         let request = match slot.try_read() {
             Ok(gateway) => gateway.as_ref().map(&request),
@@ -187,7 +192,7 @@ async fn try_request(slots: &[GatewaySlot], request: impl Fn(&Gateway) -> crate:
 }
 
 async fn kill_and_restart(slot: &GatewaySlot) {
-    // While it is being killed and restarted nobody holds it; who asked it meanwhile gets no answer, as in life.
+    // The slot is empty during the restart; requests sent meanwhile get no response, as in production.
     let gateway = slot.write().await.take().expect("it is up");
     let folder: TempDir = gateway.kill().await;
     let gateway = Gateway::start_in(folder).await;

@@ -1,5 +1,5 @@
-//! The gateways of a storm of machines: one on SQLite, or two on PostgreSQL behind a wire that can be cut; two tenants share
-//! their connections. A gateway that gave its work up ends, and is started again as a service manager would.
+//! The gateways of an outage storm: one on SQLite, or two on PostgreSQL behind a link that can be cut. Two tenants
+//! share their connections. A gateway that lost its lease exits and is started again, as a service manager would.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +14,14 @@ use tokio::sync::RwLock;
 use super::TIMEOUT;
 use super::ledger::Outcome;
 use super::outages::SingleWrite;
-use crate::support::gateway::{ApiResponse, Gateway, client, key, sandbox_connections};
+use crate::support::connections::{client, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, key};
 use crate::support::machine::{Disk, Machine};
 use crate::support::relay::Relay;
 
 pub const TENANTS: [&str; 2] = ["east", "west"];
 
-/// Calls end soon, and the grace is longer than the sandbox may still be at one.
+/// Calls time out soon, and the grace period is longer than the sandbox may still take over a call.
 const SETTINGS: &str = "max_in_flight = 8\nsettle_grace = \"3s\"\ntimeout = \"2s\"\n\
                         breaker = { failures = 5, cooldown = \"1s\" }\n";
 
@@ -46,7 +47,7 @@ impl fmt::Display for FailingCluster {
 }
 
 impl FailingCluster {
-    /// One gateway on SQLite.
+    /// Starts one gateway on SQLite.
     pub async fn on_sqlite(sandbox: &Sandbox) -> Self {
         let machine = Machine::new();
         let environment = environment(&machine);
@@ -54,7 +55,7 @@ impl FailingCluster {
         Self::of(None, vec![Node { gateway: RwLock::new(Some(gateway)), machine }])
     }
 
-    /// Two gateways on PostgreSQL, behind one wire.
+    /// Starts two gateways on PostgreSQL behind one link.
     pub async fn on_postgres(sandbox: &Sandbox, url: &str) -> Self {
         let relay = Relay::to(url).await;
         let mut nodes = Vec::new();
@@ -81,15 +82,15 @@ impl FailingCluster {
         }
     }
 
-    /// What becomes of writes to the databases.
+    /// Sets how writes to the databases fail.
     pub fn set_disk(&self, disk: Disk) {
         self.nodes.iter().for_each(|node| node.machine.set_disk(disk));
     }
 
-    /// Starts those gateways again that have ended.
+    /// Restarts the gateways that have exited.
     pub async fn restart_ended(&self) {
         for node in &self.nodes {
-            let mut slot = node.gateway.log().await;
+            let mut slot = node.gateway.write().await;
             if let Some(mut gateway) = slot.take_if(Gateway::has_ended) {
                 let log = gateway.take_log();
                 assert!(!log.contains("panicked"), "{log}");
@@ -101,10 +102,10 @@ impl FailingCluster {
         }
     }
 
-    /// No gateway panicked.
+    /// Asserts that no gateway panicked.
     pub async fn assert_no_panic(&self) {
         for node in &self.nodes {
-            if let Some(gateway) = &mut *node.gateway.log().await {
+            if let Some(gateway) = &mut *node.gateway.write().await {
                 let log = gateway.take_log();
                 let line = log.lines().find(|line| line.contains("panicked"));
                 assert!(line.is_none(), "{line:?}");
@@ -112,12 +113,12 @@ impl FailingCluster {
         }
     }
 
-    /// Sends a write; `None` where no gateway answered.
+    /// Sends a write; `None` if no gateway responded.
     pub async fn post(&self, write: &SingleWrite) -> Option<ApiResponse> {
         self.request(write.tenant, Method::POST, &write.path, Some((&write.key, &write.body)), false).await
     }
 
-    /// Sends a bulk under its key until it is accepted; the operation's id.
+    /// Sends a bulk under its key until it is accepted; returns the operation's id.
     pub async fn submit_until_accepted(&self, tenant: &str, path: &str, key: &str, body: &Value) -> String {
         let began = Instant::now();
         loop {
@@ -132,7 +133,7 @@ impl FailingCluster {
         }
     }
 
-    /// Every row's result once nothing is unknown any more.
+    /// Waits until no row is unknown any more and returns every row's result.
     pub async fn settled_results(&self, tenant: &str, operation: &str, rows: usize) -> Vec<Value> {
         let path = format!("/operations/{operation}");
         self.wait_until(tenant, &path, |state| {
@@ -153,15 +154,16 @@ impl FailingCluster {
         results
     }
 
-    /// What is known of a write in the end, without asking for it again where it was said where to look.
+    /// Returns the final outcome of a write. The write is sent again only if no response has named its resource.
     pub async fn outcome(&self, write: &mut SingleWrite) -> Outcome {
         let began = Instant::now();
         loop {
             if let (Some(Outcome::Unknown) | None, Some(resource)) = (write.last_outcome(), &write.resource) {
-                let open = |state: &ApiResponse| ["pending", "unknown", "queued", "running"].contains(&state.text("/state"));
+                let open =
+                    |state: &ApiResponse| ["pending", "unknown", "queued", "running"].contains(&state.text("/state"));
                 let state = self.wait_until(write.tenant, resource, |state| !open(state)).await;
                 if state.status == 404 {
-                    // The commit that was in doubt was not done, so nothing was sent.
+                    // The in-doubt commit was not done, so nothing was sent.
                     return Outcome::NotApplied;
                 }
                 return match state.body["progress"]["applied"].as_u64() {
@@ -173,7 +175,7 @@ impl FailingCluster {
             if let Some(outcome @ (Outcome::Applied | Outcome::NotApplied)) = write.last_outcome() {
                 return outcome;
             }
-            // No answer has said where it would be.
+            // No response has named the resource yet.
             write.requests += 1;
             if let Some(response) = self.post(write).await {
                 write.record_response(&response);
@@ -182,7 +184,7 @@ impl FailingCluster {
         }
     }
 
-    /// Reads until it is as wanted; a gateway or a store that is away is waited for.
+    /// Reads until the condition holds; waits for a gateway or a store that is down.
     async fn wait_until(&self, tenant: &str, path: &str, wanted: impl Fn(&ApiResponse) -> bool) -> ApiResponse {
         let began = Instant::now();
         loop {
@@ -197,7 +199,7 @@ impl FailingCluster {
         }
     }
 
-    /// Asks the members in turn; `None` where the one asked went away or is not there.
+    /// Sends the request to the gateways in turn; `None` if the chosen one is down or went away.
     async fn request(
         &self,
         tenant: &str,
@@ -226,7 +228,7 @@ fn environment(machine: &Machine) -> Vec<(&str, &str)> {
     [machine.environment(), vec![("RUST_LOG", "info")]].concat()
 }
 
-/// Two tenants at the same connections.
+/// Returns two tenants at the same connections.
 fn clients() -> String {
     TENANTS.map(|name| client(name, "", "[\"*\"]")).concat()
 }
@@ -234,11 +236,11 @@ fn clients() -> String {
 fn connections(sandbox: &Sandbox) -> String {
     sandbox_connections(sandbox, "")
         .replace("settle_grace = \"0s\"\n", SETTINGS)
-        // What the simulator does too, so that bookings share calls.
+        // The simulator is configured alike, so that bookings share calls.
         .replace("vendor = \"startexam\"\n", "vendor = \"startexam\"\nexisting_registration = \"repeated\"\n")
 }
 
-/// Only a hang comes to its end. The pause spares the machine; nothing depends on it.
+/// Pauses, and fails after the time only a hang takes. The pause saves CPU; nothing depends on it.
 async fn pause(began: Instant, what: &str) {
     assert!(began.elapsed() < TIMEOUT, "{what} never comes to its end");
     tokio::time::sleep(Duration::from_millis(100)).await;

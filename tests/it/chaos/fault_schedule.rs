@@ -1,4 +1,5 @@
-//! Which faults are in force where: drawn at random from all the sandbox knows, and changed after so many answers.
+//! The schedule of injected faults: drawn at random from all the sandbox knows, and changed after a number of
+//! responses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,25 +10,26 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::cluster::Random;
-use crate::support::gateway::{set_faults, http};
+use crate::support::gateway::{http, set_faults};
 
-/// Faults that are not about one answer (an endless feed that no write reads, a vendor that forgets its own rules), and
-/// StartExam's 404: while a write is being settled it proves that the first attempt did nothing, so a 404 for something
-/// that is there is a lie nobody could tell.
+/// Faults that do not concern a single response (an endless feed that no write reads, a vendor that breaks its own
+/// rules), and StartExam's 404: during reconciliation it proves that the first attempt did nothing, so a false 404
+/// cannot be detected.
 const EXCLUDED_FAULTS: &[&str] = &["endless_feed", "double_creation", "not_found"];
 
-/// Refusals by the vendors' own word or by HTTP's. Whoever does the thing and then says one of these lies, too.
+/// Rejections by the vendor's codes or by HTTP status. A vendor that applies the write and then responds with one of
+/// these states what is not true.
 const REJECTIONS: &[&str] =
     &["rate_limited", "date_refused", "forbidden", "unauthorized", "bad_request", "control_characters", "firewall"];
 
-/// Answers after which the weather changes.
+/// Responses after which the faults change.
 const RESPONSES_PER_CHANGE: usize = 25;
-/// Faults in force at one vendor at the same time.
+/// Faults active at one vendor at the same time.
 const SIMULTANEOUS: usize = 4;
-/// How late an effect may be: later than the connections' time-out, well before their grace is over.
+/// How late an effect may be: later than the connections' timeout, well before the end of the grace period.
 const LATE_MILLIS: u64 = 2_000;
 
-/// The weather at all three vendors.
+/// The faults of all three vendors.
 pub struct FaultSchedule {
     vendors: Vec<VendorFaults>,
     responses: AtomicUsize,
@@ -35,7 +37,7 @@ pub struct FaultSchedule {
     counts: Mutex<BTreeMap<String, u64>>,
 }
 
-/// One vendor's faults: the deck of those there are, and how far it is dealt.
+/// One vendor's faults: the shuffled pool and the position of the next one.
 struct VendorFaults {
     port: SocketAddr,
     pool: Vec<Value>,
@@ -43,7 +45,7 @@ struct VendorFaults {
 }
 
 impl FaultSchedule {
-    /// Clear skies over these vendors.
+    /// Creates a schedule without active faults.
     pub async fn new(sandbox: &Sandbox, seed: u64) -> Self {
         let mut random = Random(seed);
         let mut vendors = Vec::new();
@@ -57,14 +59,14 @@ impl FaultSchedule {
         Self { vendors, responses: AtomicUsize::new(0), random: Mutex::new(random), counts: Mutex::default() }
     }
 
-    /// One more answer was given.
+    /// Counts a response, and changes the faults after every so many.
     pub async fn advance(&self) {
         if !self.responses.fetch_add(1, Ordering::Relaxed).is_multiple_of(RESPONSES_PER_CHANGE) {
             return;
         }
         let mut random = self.random.lock().await;
         let vendor = &self.vendors[below(&mut random, self.vendors.len())];
-        // Now and then nothing works at all, until the next spell there: the circuit opens.
+        // Now and then nothing works at this vendor until its next change: the circuit opens.
         if random.below(12) == 0 {
             return self.apply(vendor, json!([outage()])).await;
         }
@@ -79,21 +81,21 @@ impl FaultSchedule {
         self.apply(vendor, json!(drawn)).await;
     }
 
-    /// Nothing works anywhere.
+    /// Makes every call to every vendor fail.
     pub async fn outage(&self) {
         for vendor in &self.vendors {
             self.apply(vendor, json!([outage()])).await;
         }
     }
 
-    /// No faults any more.
+    /// Removes all faults.
     pub async fn clear(&self) {
         for vendor in &self.vendors {
             self.apply(vendor, json!([])).await;
         }
     }
 
-    /// How often each fault struck.
+    /// Returns how often each fault was injected.
     pub async fn counts(&self) -> BTreeMap<String, u64> {
         self.counts.lock().await.clone()
     }
@@ -117,7 +119,7 @@ async fn read_faults(port: SocketAddr) -> Value {
     response.json().await.expect("JSON")
 }
 
-/// Every fault there is at a vendor, as orders: with and without effect where that may be chosen.
+/// Returns every fault a vendor knows, with and without the effect where that can be chosen.
 async fn fault_pool(port: SocketAddr) -> Vec<Value> {
     let mut pool = Vec::new();
     for fault in read_faults(port).await["known"].as_array().expect("a list of faults") {
@@ -133,7 +135,8 @@ async fn fault_pool(port: SocketAddr) -> Vec<Value> {
                 Some("intervalMs") => order["intervalMs"] = json!(1),
                 Some("retryAfter") => order["retryAfter"] = json!(0),
                 Some("bytes") if name == "huge_body" => order["bytes"] = json!(5 << 20),
-                // StartExam's `v1/employees` is answered by the status alone; who says 200 there and did nothing lies.
+                // StartExam's `v1/employees` is judged by the status alone; a 200 without the effect states what is not
+                // true.
                 Some("effect") => with_effect = Some(!REJECTIONS.contains(&name) && name != "empty_body"),
                 _ => {}
             }
@@ -145,11 +148,11 @@ async fn fault_pool(port: SocketAddr) -> Vec<Value> {
                     pool.push(order.clone());
                 }
             }
-            // As it is without being told: refusals do nothing, an empty body comes after the effect.
+            // The default: rejections do nothing, an empty body follows the effect.
             Some(false) | None => pool.push(order),
         }
     }
-    // Answers that come after the time-out, and effects that do.
+    // Responses later than the timeout, and effects later than it.
     pool.push(json!({ "name": "delay_after_effect", "delayMs": LATE_MILLIS }));
     pool.push(json!({ "name": "delay_before_effect", "delayMs": LATE_MILLIS }));
     pool.push(json!({ "name": "rate_limited", "retryAfter": 1 }));

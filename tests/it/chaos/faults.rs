@@ -1,29 +1,30 @@
-//! A storm of faults: 64 callers do everything the API offers while every vendor misbehaves in every way the sandbox knows.
-//! Afterwards each word each of them was told is held against what happened.
+//! The fault storm: 64 callers use the whole API while every vendor fails in every way the sandbox knows. Afterwards
+//! every reported outcome is compared with what happened.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::callers::Caller;
 use super::fault_schedule::FaultSchedule;
-use super::ledger::{VendorEffects, Ports, ports, wait_for_open_calls};
-use crate::support::start_gateway::{Gateway, client, sandbox, sandbox_connections};
+use super::ledger::{Ports, VendorEffects, ports, wait_for_open_calls};
+use crate::support::connections::{client, sandbox_connections};
+use crate::support::gateway::{Gateway, sandbox};
+use crate::support::people::person_at;
 
 const CALLERS: usize = 64;
-/// What a short storm's callers do each.
+/// Steps of each caller in a short storm.
 const STEPS: usize = 14;
-/// By how much the process may grow.
+/// How much the process may grow.
 const GROWTH_KIB: u64 = 128 * 1024;
-/// The time-out is shorter than the sandbox's longest delay, and the grace longer than both together.
+/// The timeout is shorter than the sandbox's longest delay, and the grace period longer than both together.
 const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"5s\"\ntimeout = \"1500ms\"\n\
                         breaker = { failures = 5, cooldown = \"1s\" }\n";
 
-/// How long the callers go on.
+/// How long the callers run.
 #[derive(Clone, Copy)]
 enum StormLength {
     Steps(usize),
@@ -44,7 +45,8 @@ async fn every_reported_outcome_is_true_under_all_vendor_faults() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("EXAMGATE_STORM_SECONDS");
     let seed = number("EXAMGATE_STORM_SEED").unwrap_or(1);
-    let length = || seconds.map_or(StormLength::Steps(STEPS), |s| StormLength::Until(Instant::now() + Duration::from_secs(s)));
+    let length =
+        || seconds.map_or(StormLength::Steps(STEPS), |s| StormLength::Until(Instant::now() + Duration::from_secs(s)));
     run_storm(length, seed).await;
 }
 
@@ -84,7 +86,8 @@ async fn run_storm(length: impl FnOnce() -> StormLength, seed: u64) {
     let wrong = violations(callers, ports).await;
 
     let fault_counts = schedule.counts().await;
-    let _ = writeln!(report, "{} kinds of faults struck {} calls", fault_counts.len(), fault_counts.values().sum::<u64>());
+    let _ =
+        writeln!(report, "{} kinds of faults struck {} calls", fault_counts.len(), fault_counts.values().sum::<u64>());
     let _ = writeln!(report, "memory: idle {idle} KiB, at most {peak} KiB");
     let _ = writeln!(report, "recovered: {recoveries:?} after the faults ended");
     let _ = writeln!(
@@ -106,7 +109,7 @@ async fn run_storm(length: impl FnOnce() -> StormLength, seed: u64) {
 async fn start_gateway(connections: &str) -> Gateway {
     let connections = connections
         .replace("settle_grace = \"0s\"\n", SETTINGS)
-        // What the simulators do, so that bookings share calls and changes are taken.
+        // The simulators are configured alike, so that bookings share calls and updates are accepted.
         .replace(
             "vendor = \"startexam\"\n",
             "vendor = \"startexam\"\nexisting_registration = \"repeated\"\nbookings_only_here = true\n",
@@ -115,14 +118,14 @@ async fn start_gateway(connections: &str) -> Gateway {
     Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "info")]).await
 }
 
-/// Ends a total outage, and asks until each connection serves again: how long that took. Nothing that is sent then may fail;
-/// all that may be heard before is that the gateway does not send yet.
+/// Ends a total outage and waits until each connection serves again; returns how long that took. Nothing that is sent
+/// then may fail; before, the gateway may only report that it does not send yet.
 async fn recover(gateway: &Arc<Gateway>, schedule: &FaultSchedule) -> BTreeMap<&'static str, Duration> {
     schedule.outage().await;
     for connection in ["startexam-main", "thinkexam-main", "examtesting-main"] {
         let began = Instant::now();
         for number in 0.. {
-            let response = gateway.post("/candidates", &person(connection, &format!("out{number}"))).await;
+            let response = gateway.post("/candidates", &person_at(connection, &format!("out{number}"))).await;
             if response.text("/code") == "vendor_circuit_open" {
                 break;
             }
@@ -137,7 +140,7 @@ async fn recover(gateway: &Arc<Gateway>, schedule: &FaultSchedule) -> BTreeMap<&
         let gateway = Arc::clone(gateway);
         tasks.spawn(async move {
             loop {
-                let response = gateway.post("/candidates", &person(connection, "after")).await;
+                let response = gateway.post("/candidates", &person_at(connection, "after")).await;
                 if response.status == 201 {
                     return (connection, cleared_at.elapsed());
                 }
@@ -154,14 +157,7 @@ async fn recover(gateway: &Arc<Gateway>, schedule: &FaultSchedule) -> BTreeMap<&
     tasks.join_all().await.into_iter().collect()
 }
 
-fn person(connection: &str, id: &str) -> serde_json::Value {
-    json!({
-        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
-}
-
-/// Lets every caller ask again for what is open; how many withdrawals took a person's word.
+/// Lets every caller retry what is unresolved; returns how many withdrawals were settled manually.
 async fn resolve_everything(callers: Vec<Caller>, ports: Ports) -> (Vec<Caller>, usize) {
     let mut tasks = JoinSet::new();
     for mut caller in callers {
@@ -184,7 +180,7 @@ async fn violations(callers: Vec<Caller>, ports: Ports) -> Vec<String> {
     tasks.join_all().await.concat()
 }
 
-/// How many answers of which kind there were.
+/// Summarises the responses.
 fn response_report(callers: &[Caller], took: Duration) -> String {
     let mut response_counts: BTreeMap<&(u16, String), usize> = BTreeMap::new();
     for (response, count) in callers.iter().flat_map(|caller| &caller.response_counts) {

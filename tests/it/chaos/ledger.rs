@@ -1,4 +1,4 @@
-//! Every word the callers were given, and whether it is what happened.
+//! The outcomes the callers were told, and whether they match what happened.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::gateway::{ApiResponse, http};
 
-/// The vendors by the connection that leads there.
+/// The vendors by their connections.
 pub type Ports = [(&'static str, SocketAddr); 3];
 
 pub fn ports(sandbox: &Sandbox) -> Ports {
@@ -19,7 +19,7 @@ pub fn ports(sandbox: &Sandbox) -> Ports {
     ]
 }
 
-/// What an answer says of a write.
+/// What a response reports about a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Applied,
@@ -28,10 +28,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// An answer's word about the write that was asked for.
+    /// Returns the outcome a response reports for the requested write.
     pub fn of(response: &ApiResponse) -> Self {
         match response.status {
-            // Accepted, and nothing said about it yet.
+            // Accepted; nothing is known yet.
             202 => Self::Unknown,
             204 => Self::Applied,
             200 | 201 => Self::parse(response.body["outcome"].as_str().unwrap_or("applied")),
@@ -39,7 +39,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome of this name.
+    /// Parses an outcome.
     pub fn parse(outcome: &str) -> Self {
         match outcome {
             "applied" => Self::Applied,
@@ -50,20 +50,20 @@ impl Outcome {
     }
 }
 
-/// A person somebody wanted registered.
+/// A person to be registered.
 #[derive(Debug, Default)]
 pub struct Person {
     pub connection: &'static str,
     pub id: String,
-    /// Where the record is, once told.
+    /// The path of the record, once known.
     pub path: Option<String>,
     pub outcomes: Vec<Outcome>,
-    /// The last names asked for since, with what was said.
+    /// The last names requested since, with their outcomes.
     pub names: Vec<(String, Outcome)>,
     pub deletions: Vec<Outcome>,
 }
 
-/// A person somebody wanted booked for a test.
+/// A booking of a person for a test.
 #[derive(Debug)]
 pub struct Booking {
     pub connection: &'static str,
@@ -75,23 +75,27 @@ pub struct Booking {
     pub cancellations: Vec<Outcome>,
 }
 
-/// An employee somebody wanted in a program.
+/// An employee enrolled in a program.
 #[derive(Debug)]
 pub struct Enrolment {
     pub person: String,
     pub outcomes: Vec<Outcome>,
 }
 
-/// What happened at the vendors: how often what was done.
+/// What happened at the vendors: how often each effect occurred.
 #[derive(Debug, Default)]
 pub struct VendorEffects {
     counts: HashMap<String, usize>,
     names: HashMap<String, String>,
 }
 
-/// The last word that settles something, and those after it that leave it open.
+/// Returns whether there is an unknown outcome after the last applied one.
 fn is_unresolved(outcomes: &[Outcome]) -> bool {
-    outcomes.iter().rev().take_while(|outcome| **outcome != Outcome::Applied).any(|outcome| *outcome == Outcome::Unknown)
+    outcomes
+        .iter()
+        .rev()
+        .take_while(|outcome| **outcome != Outcome::Applied)
+        .any(|outcome| *outcome == Outcome::Unknown)
 }
 
 impl Person {
@@ -107,7 +111,7 @@ impl Person {
         is_unresolved(&self.names.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>())
     }
 
-    /// What is wrong with what was said.
+    /// Returns what contradicts the reported outcomes.
     pub fn violations(&self, effects: &VendorEffects) -> Vec<String> {
         let made = effects.count(self.connection, "created", &self.id);
         let mut wrong = contradictions(&self.outcomes, made);
@@ -116,7 +120,9 @@ impl Person {
             let applied = self.names.iter().rposition(|(_, outcome)| *outcome == Outcome::Applied);
             let mut may_be: Vec<&str> = vec![applied.map_or("King", |index| &self.names[index].0)];
             let after = &self.names[applied.map_or(0, |index| index + 1)..];
-            may_be.extend(after.iter().filter(|(_, outcome)| *outcome == Outcome::Unknown).map(|(name, _)| name.as_str()));
+            may_be.extend(
+                after.iter().filter(|(_, outcome)| *outcome == Outcome::Unknown).map(|(name, _)| name.as_str()),
+            );
             if !may_be.contains(&name) {
                 wrong.push(format!("the name is {name:?} after {:?}", self.names));
             }
@@ -161,8 +167,8 @@ fn with_subject(what: &str, wrong: Vec<String>) -> Vec<String> {
     wrong.into_iter().map(|why| format!("{what}: {why}")).collect()
 }
 
-/// Whether all that was said of one thing goes with how often it was done. A refused repeat (`not_applied`) takes nothing
-/// back that an earlier request may have done.
+/// Compares all outcomes reported for one thing with how often it was done. A rejected retry (`not_applied`) does not
+/// revoke what an earlier request may have done.
 fn contradictions(outcomes: &[Outcome], done: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     if done > 1 {
@@ -178,7 +184,7 @@ fn contradictions(outcomes: &[Outcome], done: usize) -> Vec<String> {
 }
 
 impl VendorEffects {
-    /// Everything that happened at the vendors so far.
+    /// Reads everything that happened at the vendors so far.
     pub async fn read(ports: Ports) -> Self {
         let mut effects = Self::default();
         for (connection, port) in ports {
@@ -205,7 +211,7 @@ impl VendorEffects {
         effects
     }
 
-    /// How often this was done.
+    /// Returns how often this was done.
     pub fn count(&self, connection: &str, change: &str, what: &str) -> usize {
         self.counts.get(&format!("{connection} {change} {what}")).copied().unwrap_or(0)
     }

@@ -1,12 +1,12 @@
-//! Storms: bulks over all three vendors while the vendors misbehave and the gateway is killed again and again; afterwards
-//! every row's outcome is compared with what really happened at the vendors.
+//! Storms: bulks to all three vendors while the vendors fail and the gateway is killed repeatedly; afterwards every
+//! row's outcome is compared with what really happened at the vendors.
 //!
-//! Storms of other kinds are in `faults`: single callers doing everything under every fault there is; and in `outages`: the
+//! There are two other kinds of storms. `faults`: single callers use the whole API under every fault; `outages`: the
 //! database, the disk and the clock fail.
 //!
-//! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set the
-//! measure, `EXAMGATE_STORM_SEED` the random moments. For `scripts/fault-storm` it is `EXAMGATE_STORM_SECONDS`, and
-//! for `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`.
+//! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set
+//! the size, `EXAMGATE_STORM_SEED` the random numbers. `scripts/fault-storm` takes `EXAMGATE_STORM_SECONDS`, and for
+//! `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`.
 
 mod callers;
 mod cluster;
@@ -27,10 +27,10 @@ use serde_json::json;
 
 use self::cluster::{Cluster, Random};
 use self::rows::{Bulk, Kind};
-use crate::support::gateway::{set_faults, sandbox};
+use crate::support::gateway::{sandbox, set_faults};
 use crate::support::postgres::Server;
 
-/// How large a storm is.
+/// The size of a storm.
 #[derive(Debug, Clone, Copy)]
 struct StormSize {
     rows: usize,
@@ -39,7 +39,7 @@ struct StormSize {
 }
 
 impl StormSize {
-    /// The measure asked for by the environment, else a short one.
+    /// Reads the size from the environment; the default is a short storm.
     fn from_env_or(rows: usize, kills: usize) -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let read_size = |name: &str, short: usize| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
@@ -66,13 +66,13 @@ async fn two_replicas_killed_in_turn_lose_nothing_and_do_nothing_twice() {
     run_storm(sandbox, cluster, StormSize::from_env_or(450, 6)).await;
 }
 
-/// Registers people at all three vendors, then books those of two of them, killing the gateway meanwhile.
+/// Registers people at all three vendors and then books those of two of them, killing the gateways meanwhile.
 #[expect(clippy::print_stdout, reason = "the result of a long storm is read by whoever ran it")]
 async fn run_storm(sandbox: Sandbox, mut cluster: Cluster, size: StormSize) {
     let began = Instant::now();
     let mut random = Random(size.seed);
     inject_faults(&sandbox).await;
-    // Three fifths are people, two fifths bookings of people at the two vendors that have bookings.
+    // Three fifths of the rows are people, two fifths bookings at the two vendors that have bookings.
     let people = size.rows * 3 / 5 / 3;
     let bookings = size.rows * 2 / 5 / 2;
     let mut report = String::new();
@@ -100,7 +100,8 @@ async fn run_storm(sandbox: Sandbox, mut cluster: Cluster, size: StormSize) {
     assert!(cluster.kills > 0, "the bulks ended before anything was killed:\n{report}");
 }
 
-/// Every fault that leaves open what happened, at random, and a vendor that is busy. Refusals come from the rows themselves.
+/// Injects at random every fault that leaves the outcome open, and a busy vendor. Rejections come from the rows
+/// themselves.
 async fn inject_faults(sandbox: &Sandbox) {
     let general = json!([
         { "name": "reset_after_effect", "probability": 0.005 },
@@ -126,5 +127,5 @@ async fn clear_faults(sandbox: &Sandbox) {
     }
 }
 
-/// Only a hang comes this far.
+/// Long enough for any storm; only a hang takes longer.
 const TIMEOUT: Duration = Duration::from_mins(20);

@@ -1,4 +1,4 @@
-//! What really happened at the vendors, and whether it is what the gateway says.
+//! What really happened at the vendors, and whether the gateway reports it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ pub struct Effects {
     mails: HashMap<String, usize>,
 }
 
-/// How many rows ended how.
+/// The number of rows by outcome.
 #[derive(Debug, Default)]
 pub struct Counts {
     applied: usize,
@@ -24,7 +24,7 @@ pub struct Counts {
     mails: usize,
 }
 
-/// The effects at the vendor that are of this kind.
+/// Reads the vendor's effects of this kind.
 pub async fn read_effects(sandbox: &Sandbox, kind: Kind) -> Effects {
     let (port, operation) = match kind {
         Kind::People("startexam-main") => (sandbox.startexam(), "employees"),
@@ -48,7 +48,7 @@ pub async fn read_effects(sandbox: &Sandbox, kind: Kind) -> Effects {
     effects
 }
 
-/// Holds each row's word against the effects.
+/// Compares each row's outcome with the effects.
 pub fn compare(bulk: &Bulk, results: &[Value], effects: &Effects) -> Counts {
     let mut counts = Counts::default();
     let mut wrong = Vec::new();

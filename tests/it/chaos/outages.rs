@@ -1,9 +1,9 @@
-//! A storm of the machines below the gateways: the wire to PostgreSQL is cut, falls silent and loses the answers of commits;
-//! the disk below SQLite fills; the clocks step by days. Two tenants at the same connections send bulks and single writes
-//! meanwhile, and the vendors lose answers too.
+//! The outage storm: the link to PostgreSQL is cut, falls silent and loses the replies to commits; the disk below
+//! SQLite fills; the clocks step by days. Two tenants at the same connections send bulks and single writes meanwhile,
+//! and the vendors lose responses, too.
 //!
-//! Afterwards nobody asks again for anything: every write and every operation has to come to its end by itself. Then every
-//! word is held against what happened at the vendors, and what was said to be not applied must never have been done.
+//! Afterwards nothing is retried: every write and every operation has to end by itself. Then every outcome is compared
+//! with what happened at the vendors, and a write reported as not applied must never have been done.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,9 +18,10 @@ use tokio::task::JoinSet;
 
 use super::cluster::Random;
 use super::failing_cluster::{FailingCluster, TENANTS};
-use super::ledger::{VendorEffects, Outcome, ports, wait_for_open_calls};
-use crate::support::gateway::{ApiResponse, set_faults, sandbox};
+use super::ledger::{Outcome, VendorEffects, ports, wait_for_open_calls};
+use crate::support::gateway::{ApiResponse, sandbox, set_faults};
 use crate::support::machine::Disk;
+use crate::support::people::person_at;
 use crate::support::postgres::Server;
 use crate::support::relay::Moment;
 
@@ -30,22 +31,22 @@ const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting
 const CALLERS: usize = 8;
 /// Rows of a bulk.
 const ROWS: usize = 500;
-/// The steps a clock takes: a day ahead, a day behind, weeks ahead, and the truth between them.
+/// The offsets of a clock in hours: a day ahead, a day behind, weeks ahead, and correct in between.
 const STEPS: [i64; 6] = [25, 0, -25, 0, 40 * 24, 0];
 
-/// How large a storm is.
+/// The size of a storm.
 #[derive(Debug, Clone, Copy)]
 struct StormSize {
     rows: usize,
     writes: usize,
     seed: u64,
-    /// The longest outage of the store, in milliseconds, and how many there are.
+    /// The longest outage of the store, in milliseconds, and the number of outages.
     outage: u64,
     outages: usize,
 }
 
 impl StormSize {
-    /// The measure asked for by the environment, else a short one.
+    /// Reads the size from the environment; the default is a short storm.
     fn from_env() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let read_size = |name: &str, short| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
@@ -95,7 +96,7 @@ async fn run_storm(sandbox: Sandbox, cluster: FailingCluster, size: StormSize) {
         set_faults(port, json!({ "faults": [] })).await;
     }
 
-    // From here on nobody asks for anything but what became of it.
+    // From here on the callers only read what became of their writes.
     let mut report = format!("{cluster}\n");
     let mut wrong = Vec::new();
     let mut ended = Vec::new();
@@ -142,7 +143,7 @@ struct AcceptedBulk {
     rows: Vec<String>,
 }
 
-/// Sends everything while the machines misbehave; what was accepted, and the single writes.
+/// Sends everything during the outages; returns the accepted bulks and the single writes.
 async fn send_everything(cluster: &Arc<FailingCluster>, size: StormSize) -> (Vec<AcceptedBulk>, Vec<SingleWrite>) {
     let stop = Arc::new(AtomicBool::new(false));
     let outages = tokio::spawn(cause_outages(Arc::clone(cluster), size, Arc::clone(&stop)));
@@ -153,9 +154,10 @@ async fn send_everything(cluster: &Arc<FailingCluster>, size: StormSize) -> (Vec
         let count = size.rows / parts;
         bulks.spawn(async move {
             let rows: Vec<String> = (0..count).map(|row| format!("{tenant}b{part}r{row}")).collect();
-            let items: Vec<Value> = rows.iter().map(|id| person(connection, id)).collect();
+            let items: Vec<Value> = rows.iter().map(|id| person_at(connection, id)).collect();
             let body = json!({ "connection": connection, "items": items });
-            let operation = cluster.submit_until_accepted(tenant, "/candidates/bulk", &format!("bulk-{part}"), &body).await;
+            let operation =
+                cluster.submit_until_accepted(tenant, "/candidates/bulk", &format!("bulk-{part}"), &body).await;
             AcceptedBulk { tenant, connection, operation, rows }
         });
     }
@@ -172,8 +174,7 @@ async fn send_everything(cluster: &Arc<FailingCluster>, size: StormSize) -> (Vec
     (bulks, singles)
 }
 
-/// Lets the machines misbehave, one thing after the other, until everything was sent or there were enough outages; then all
-/// are in order.
+/// Causes one outage after another until everything was sent or there were enough; then restores everything.
 async fn cause_outages(cluster: Arc<FailingCluster>, size: StormSize, stop: Arc<AtomicBool>) {
     let mut random = Random(size.seed + 7);
     for step in 0..size.outages {
@@ -188,7 +189,8 @@ async fn cause_outages(cluster: Arc<FailingCluster>, size: StormSize, stop: Arc<
                 1 => relay.silence(),
                 kind => {
                     let moment = if kind == 2 { Moment::ReplyLost } else { Moment::ReplyDelivered };
-                    // Any transaction: what keeps an intent, what keeps an answer, what accepts an operation.
+                    // Any transaction: one that stores an intent, one that stores a response, one that accepts an
+                    // operation.
                     let after = random.below(6);
                     let seen = std::sync::atomic::AtomicU64::new(0);
                     let cuts = relay.cuts();
@@ -206,7 +208,7 @@ async fn cause_outages(cluster: Arc<FailingCluster>, size: StormSize, stop: Arc<
             cluster.set_disk(Disk::Working);
         }
         cluster.restart_ended().await;
-        // Time to get on between two outages.
+        // Time to make progress between two outages.
         tokio::time::sleep(Duration::from_millis(1_000 + random.below(2_000))).await;
     }
     cluster.step_clocks(SignedDuration::ZERO);
@@ -216,19 +218,12 @@ async fn cause_outages(cluster: Arc<FailingCluster>, size: StormSize, stop: Arc<
     cluster.restart_ended().await;
 }
 
-fn person(connection: &str, id: &str) -> Value {
-    json!({
-        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
-}
-
-/// One write, repeated under its key for as long as its caller wanted.
+/// A write, retried under its key for as long as its caller wanted.
 #[derive(Debug, Clone)]
 pub(super) struct SingleWrite {
     pub(super) tenant: &'static str,
     connection: &'static str,
-    /// What the vendor's log names it by.
+    /// How the vendor's log names it.
     subject: String,
     pub(super) path: String,
     pub(super) body: Value,
@@ -236,29 +231,32 @@ pub(super) struct SingleWrite {
     outcomes: Vec<Outcome>,
     /// Requests sent so far.
     pub(super) requests: u32,
-    /// Where its state will appear, once that was said.
+    /// The path of its resource, once reported.
     pub(super) resource: Option<String>,
-    /// What is known in the end.
+    /// The final outcome.
     end: Outcome,
 }
 
 impl SingleWrite {
-    /// Takes over what an answer says of the write.
+    /// Records what a response reports about the write.
     pub(super) fn record_response(&mut self, response: &ApiResponse) -> Outcome {
         let outcome = Outcome::of(response);
         if outcome == Outcome::Unknown {
-            let location = if response.status == 202 { response.header("location") } else { response.body["resource"].as_str() };
+            let location =
+                if response.status == 202 { response.header("location") } else { response.body["resource"].as_str() };
             self.resource = location.map(str::to_owned).or_else(|| self.resource.take());
         }
-        // A retry that was rejected before its key was looked up speaks of itself, not of the write an earlier request began.
-        let retried = self.requests > 1 && response.text("/code") == "store_unavailable" && outcome == Outcome::NotApplied;
+        // A retry that is rejected before its key was looked up reports on itself, not on the write an earlier request
+        // began.
+        let retried =
+            self.requests > 1 && response.text("/code") == "store_unavailable" && outcome == Outcome::NotApplied;
         if !retried && !["idempotency_in_progress", "subject_unsettled"].contains(&response.text("/code")) {
             self.outcomes.push(outcome);
         }
         outcome
     }
 
-    /// The last word that was said of it.
+    /// Returns the last reported outcome.
     pub(super) fn last_outcome(&self) -> Option<Outcome> {
         self.outcomes.last().copied()
     }
@@ -279,7 +277,7 @@ impl SingleWrite {
     }
 }
 
-/// Who sends single writes.
+/// A caller of single writes.
 struct Caller {
     cluster: Arc<FailingCluster>,
     number: usize,
@@ -297,12 +295,12 @@ impl Caller {
                 let outcome = response.as_ref().map_or(Outcome::Unknown, |response| write.record_response(response));
                 let done = match outcome {
                     Outcome::Applied => true,
-                    // Some take it as it is, and nothing may come of it any more; the others try again.
+                    // Some accept it, and nothing may come of the write any more; the others retry.
                     Outcome::NotApplied => {
                         let stop = response.is_some_and(|response| response.body["retryable"] != true);
                         stop || (write.last_outcome() == Some(Outcome::NotApplied) && self.random.below(3) == 0)
                     }
-                    // Some ask no more, and it has to end by itself.
+                    // Some do not retry, and the write has to end by itself.
                     Outcome::Unknown => write.resource.is_some() && self.random.below(2) == 0,
                 };
                 if done {
@@ -345,13 +343,24 @@ impl Caller {
                 let body = json!({ "connection": connection, "candidate": { "email": email }, "assessment": test });
                 ("/assignments".to_owned(), format!("{known}/{test}"), body)
             }
-            _ => ("/candidates".to_owned(), id.clone(), person(connection, &id)),
+            _ => ("/candidates".to_owned(), id.clone(), person_at(connection, &id)),
         };
         let (outcomes, resource, end) = (Vec::new(), None, Outcome::Unknown);
-        SingleWrite { tenant, connection, subject, path, body, key: format!("key-{id}"), outcomes, requests: 0, resource, end }
+        SingleWrite {
+            tenant,
+            connection,
+            subject,
+            path,
+            body,
+            key: format!("key-{id}"),
+            outcomes,
+            requests: 0,
+            resource,
+            end,
+        }
     }
 
-    /// Whether nobody was booked or enrolled yet with this person.
+    /// Returns whether this person has neither a booking nor an enrolment yet.
     fn unused(&self, person: &str) -> bool {
         !self.writes.iter().any(|write| write.path != "/candidates" && write.subject.contains(person))
     }

@@ -1,17 +1,17 @@
-//! After a fault storm: the callers ask again for whatever nobody knows, and hold every word they were told.
+//! The end of a fault storm: the callers resolve what is unknown and check every reported outcome.
 
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
 
-use super::callers::{Bulk, Call, Caller, PROGRAM, record_response, order, post, registration};
-use super::ledger::{VendorEffects, Ports, Outcome};
+use super::callers::{Bulk, Call, Caller, PROGRAM, order, post, record_response, registration};
+use super::ledger::{Outcome, Ports, VendorEffects};
 use crate::support::gateway::ApiResponse;
 
 impl Caller {
-    /// Asks for everything that is open until it is known; what only a person can settle is settled as the vendor's own log
-    /// says, and counted.
+    /// Retries everything that is unresolved until its outcome is known. What only a person can settle is settled
+    /// manually as the vendor's log says, and counted.
     pub async fn resolve_everything(&mut self, ports: Ports) -> usize {
         for bulk in std::mem::take(&mut self.bulks) {
             self.finish_bulk(&bulk).await;
@@ -61,7 +61,7 @@ impl Caller {
         by_hand
     }
 
-    /// Whether it took a person's word.
+    /// Returns whether a manual settlement was needed.
     async fn settle_cancellation(&mut self, index: usize, ports: Ports) -> bool {
         let path = self.bookings[index].path.clone().expect("a booking has a record");
         let began = Instant::now();
@@ -83,7 +83,7 @@ impl Caller {
         true
     }
 
-    /// Waits for the operation's end, has its unknown rows settled, and takes its last word over.
+    /// Waits for the operation's end, has its unknown rows reconciled, and records its last results.
     async fn finish_bulk(&mut self, bulk: &Bulk) {
         let began = Instant::now();
         loop {
@@ -100,7 +100,7 @@ impl Caller {
         }
         let path = format!("{}/items?limit=200", bulk.path);
         let items = self.request(Call { method: Method::GET, path: &path, body: None, key: None }).await;
-        // The last word: where it is a refusal, what was unknown before is known now.
+        // The last result replaces an unknown one: it may be a rejection.
         for row in &bulk.rows {
             let outcomes = self.outcomes(bulk.of_people, *row);
             if !outcomes.contains(&Outcome::Applied) {
@@ -118,7 +118,7 @@ impl Caller {
         response
     }
 
-    /// Holds every word against what happened, and each record against it; what is wrong.
+    /// Compares every reported outcome, and each record, with what happened; returns the contradictions.
     pub async fn violations(&mut self, effects: &VendorEffects) -> Vec<String> {
         let mut wrong = Vec::new();
         for person in &self.people {
@@ -153,7 +153,7 @@ impl Caller {
     }
 }
 
-/// Only a hang comes this far. The pause spares the machine; nothing depends on it.
+/// Pauses, and fails after the time only a hang takes. The pause saves CPU; nothing depends on it.
 async fn pause(began: Instant) {
     assert!(began.elapsed() < Duration::from_mins(2), "it is never known");
     tokio::time::sleep(Duration::from_millis(100)).await;

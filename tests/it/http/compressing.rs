@@ -1,4 +1,4 @@
-//! Answers that are compressed, and requests that must not be.
+//! Compressed responses, and requests that must not be compressed.
 
 use std::io::Read as _;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{TestServer, api_parts, send, serve_api};
 
-/// Headers and bytes as they came.
+/// Fetches the headers and the raw bytes.
 async fn fetch(server: &TestServer, method: Method, path: &str, encoding: &str) -> (u16, http::HeaderMap, Vec<u8>) {
     let request = server.request(method, path).header("accept-encoding", encoding);
     let response = request.send().await.expect("an answer");

@@ -1,5 +1,5 @@
-//! The public face on its own, over a gateway without connections: everything a request can get wrong before a vendor is
-//! thought of.
+//! The HTTP API on its own, over a gateway without connections: everything a request can get wrong before a vendor is
+//! involved.
 
 mod compressing;
 mod openapi_served;
@@ -39,14 +39,14 @@ impl SecureRandom for SystemEnvironment {
     }
 }
 
-/// The keys of the two clients: one may do everything, the other may read candidates and ask twice.
+/// The keys of the two clients: one has all scopes, the other may read candidates, twice.
 const ALL: &str = "key-of-all";
 const FEW: &str = "key-of-few";
 
 /// Longer than any test.
 const RETENTION: Retention = Retention { operations: Duration::from_hours(1), keys: Duration::from_hours(1) };
 
-/// A face with small limits.
+/// Returns an API with small limits.
 pub async fn api_parts() -> ApiParts {
     let environment = System { clock: Arc::new(SystemEnvironment), entropy: Arc::new(SystemEnvironment) };
     let keyring = Keyring::new(&Keyring::generate(&environment), &[]).expect("a keyring");
@@ -60,7 +60,8 @@ pub async fn api_parts() -> ApiParts {
         default_connection: None,
         rate_limit: RateLimit { requests_per_second: if burst > 10 { burst } else { 1 }, burst },
     };
-    let gateway = Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone(), RETENTION);
+    let gateway =
+        Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone(), RETENTION);
     let gateway = gateway.await.expect("a gateway");
     let clients = [client("all", ALL, Scope::ALL, 100_000), client("few", FEW, &[Scope::CandidatesRead], 2)];
     ApiParts {
@@ -86,10 +87,10 @@ pub async fn api_parts() -> ApiParts {
     }
 }
 
-/// How long connections are kept here.
+/// How long idle connections stay open.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// A face that listens; it stops when dropped.
+/// A listening API; it stops when dropped.
 pub struct TestServer {
     pub address: SocketAddr,
     pub shutdown: ShutdownHandle,
@@ -109,7 +110,7 @@ pub async fn serve_router(router: axum::Router) -> TestServer {
     serve_with(router, ListenerOptions { connections: 100, keep_alive: KEEP_ALIVE, busy: None, tls: None }).await
 }
 
-/// A router that listens, with so much room.
+/// Serves a router with these listener options.
 pub async fn serve_with(router: axum::Router, options: ListenerOptions) -> TestServer {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -118,7 +119,7 @@ pub async fn serve_with(router: axum::Router, options: ListenerOptions) -> TestS
     TestServer { address, shutdown }
 }
 
-/// An answer with its body as JSON (or as text, where it is none).
+/// A response with its body as JSON (or as text, if it is none).
 #[derive(Debug)]
 pub struct ApiResponse {
     pub status: u16,
@@ -137,7 +138,7 @@ impl ApiResponse {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// Status and code of a problem, whose other members must agree.
+    /// Returns status and code of a problem, and checks its other fields.
     pub fn problem(&self) -> (u16, &str) {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         assert_eq!(self.body["status"], self.status);
@@ -147,7 +148,7 @@ impl ApiResponse {
         (self.status, self.body["code"].as_str().expect("a code"))
     }
 
-    /// Pointer and code of every member at fault.
+    /// Returns pointer and code of every invalid field.
     pub fn errors(&self) -> Vec<(&str, &str)> {
         let text = |error: &'_ Value, field: &str| error[field].as_str().map(str::len).is_some();
         let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the gateway says about itself, and that it can be read wherever it is mounted.
+//! The self-description of the API, wherever it is mounted.
 
 use reqwest::Method;
 use serde_json::{Value, json};

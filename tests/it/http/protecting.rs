@@ -1,4 +1,4 @@
-//! Who may ask, and how much.
+//! Authentication, authorization and limits.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use examgate::config::Auth;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{FEW, api_parts, serve_router, send, serve_api};
+use super::{FEW, api_parts, send, serve_api, serve_router};
 
 #[tokio::test]
 async fn a_request_without_a_valid_key_is_unauthenticated() {

@@ -1,4 +1,4 @@
-//! What a request can get wrong, and that each wrong is told as the problem it is.
+//! Invalid requests, and that each is reported as the right problem.
 
 use bytes::Bytes;
 use http_body::Frame;

@@ -1,4 +1,4 @@
-//! The accept loop: what a connection can do wrong, and how the gateway stops.
+//! The accept loop: bad connections, and shutdown.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{api_parts, send, serve_api};
 
-/// Everything the gateway answers to these bytes, until it closes.
+/// Sends these bytes and reads until the gateway closes.
 async fn send_raw(address: std::net::SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut response = Vec::new();
-    // A reset after the answer is as good as a close.
+    // A reset after the response is as good as a close.
     let _ = stream.read_to_end(&mut response).await;
     String::from_utf8_lossy(&response).into_owned()
 }
@@ -64,7 +64,7 @@ async fn shutdown_refuses_new_connections_and_completes() {
     let options = ListenerOptions { connections: 100, keep_alive: super::KEEP_ALIVE, busy: None, tls: None };
     let router = examgate::http::router(&api_parts().await);
     let serving = tokio::spawn(examgate::http::serve(listener, router, options, shutdown.clone()));
-    // An idle kept-alive connection must not hold the stop up.
+    // An idle kept-alive connection must not delay the shutdown.
     let client = crate::support::gateway::http();
     let response = send(client.request(Method::GET, format!("http://{address}/livez"))).await;
     assert_eq!(response.status, 200);

@@ -82,7 +82,9 @@ async fn reset_restores_the_seed_but_reuses_no_id() {
             .clone()
     };
     let before = register().await;
-    bench.configure(address, json!({ "faults": [{ "name": "bom" }], "switches": { "clock_offset_seconds": 5000 } })).await;
+    bench
+        .configure(address, json!({ "faults": [{ "name": "bom" }], "switches": { "clock_offset_seconds": 5000 } }))
+        .await;
     assert_eq!(bench.send(bench.client.post(format!("http://{address}/_reset"))).await.status, Some(200));
     let after = bench.effects(address, "").await;
     assert_eq!(

@@ -18,7 +18,7 @@ async fn examtesting_validates_in_the_documented_order() {
     let bench = Bench::start().await;
     bench.examtesting("add", &student("jo")).await;
     bench.set_switch(bench.sandbox.examtesting(), "student_limit", 1).await;
-    // Every call has all later faults as well.
+    // Every call also has all the later errors.
     let mut form = vec![
         ("Institutionid", "0"),
         ("Apikey", "x"),

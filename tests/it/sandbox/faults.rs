@@ -1,6 +1,6 @@
 use super::*;
 
-/// A call that succeeds, and leaves one effect, when nothing misbehaves.
+/// Makes a call that succeeds, with one effect, if no fault is injected.
 async fn register(bench: &Bench) -> SimulatorResponse {
     bench.startexam("/v2/employees-participants", &registration(&["1", "2"], false)).await
 }
@@ -103,7 +103,10 @@ async fn error_responses_have_the_configured_content() {
     let bench = bench_with_employees().await;
     let address = bench.sandbox.startexam();
     bench
-        .inject_fault(address, json!({ "name": "rate_limited", "retryAfter": 7, "format": "vendor", "message": "slow down" }))
+        .inject_fault(
+            address,
+            json!({ "name": "rate_limited", "retryAfter": 7, "format": "vendor", "message": "slow down" }),
+        )
         .await;
     let response = register(&bench).await;
     assert_eq!((response.status, response.retry_after.as_str()), (Some(429), "7"));
@@ -118,7 +121,9 @@ async fn error_responses_have_the_configured_content() {
         let response = register(&bench).await;
         assert_eq!((response.status, response.location.as_str()), (Some(status), "/v1/employees"));
     }
-    bench.inject_fault(address, json!({ "name": "status", "body": "short and stout", "contentType": "text/teapot" })).await;
+    bench
+        .inject_fault(address, json!({ "name": "status", "body": "short and stout", "contentType": "text/teapot" }))
+        .await;
     let response = register(&bench).await;
     assert_eq!(
         (response.status, response.content_type.as_str(), response.text().as_str()),
@@ -151,7 +156,10 @@ async fn a_fault_affects_the_named_operation_after_a_number_of_calls() {
     let bench = bench_with_employees().await;
     let address = bench.sandbox.startexam();
     bench
-        .inject_fault(address, json!({ "name": "forbidden", "operation": "employees_participants", "after": 1, "times": 1 }))
+        .inject_fault(
+            address,
+            json!({ "name": "forbidden", "operation": "employees_participants", "after": 1, "times": 1 }),
+        )
         .await;
     assert_eq!(bench.startexam("/v1/employees", &employees(&["1"])).await.status, Some(200));
     let statuses = [register(&bench).await.status, register(&bench).await.status, register(&bench).await.status];
@@ -191,7 +199,7 @@ async fn bulk_responses_are_corrupted_as_configured() {
     assert!(shuffled[0]["data"]["studentId"].as_i64() > shuffled[1]["data"]["studentId"].as_i64());
 }
 
-/// One call per vendor on which a fault must show, prepared so that it would succeed.
+/// Makes the call on which a vendor's fault must show, prepared so that it would succeed.
 async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> SimulatorResponse {
     let name = format!("person{round}");
     match (vendor, fault) {
@@ -221,7 +229,7 @@ async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> Simula
     }
 }
 
-/// The answer without what differs from call to call.
+/// Returns the response without what differs from call to call.
 fn shape(response: &SimulatorResponse) -> SimulatorResponse {
     let ids = regex::Regex::new(r#"[0-9a-f]{8}-[0-9a-f-]{27}|StudentId=[1-9]\d*|"laravelToken":"[^"]*"|:[01]\b"#)
         .expect("a pattern");
@@ -260,7 +268,11 @@ async fn every_known_fault_is_visible_on_the_wire() {
         let only_timing = ["delay_before_effect", "delay_after_effect", "cold_start", "drip"].contains(&fault);
         let only_ids = ["duplicated_ids", "bulk_shuffled"].contains(&fault);
         if !only_ids {
-            assert_eq!(shape(&response) == shape(&usual), only_timing, "{vendor} {fault}: {response:?} against {usual:?}");
+            assert_eq!(
+                shape(&response) == shape(&usual),
+                only_timing,
+                "{vendor} {fault}: {response:?} against {usual:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The simulators, spoken to in raw HTTP as any client would.
+//! The simulators, called with raw HTTP as any client would.
 
 #![expect(clippy::expect_used, reason = "a helper that cannot go on fails the test that called it")]
 #![expect(clippy::disallowed_methods, reason = "the tests are their own main and read the clock for the simulators")]
@@ -23,13 +23,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// Three simulators on free ports and a client that follows nothing and repeats nothing.
+/// Three simulators on free ports and a client that follows no redirects and retries nothing.
 pub struct Bench {
     pub sandbox: Sandbox,
     pub client: reqwest::Client,
 }
 
-/// An answer, or that there was none.
+/// A response, or that there was none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimulatorResponse {
     pub status: Option<u16>,
@@ -77,17 +77,17 @@ impl Bench {
         let header = |name: &str| {
             response.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
         };
-        let response = SimulatorResponse {
+        let head = SimulatorResponse {
             status: Some(response.status().as_u16()),
             content_type: header("content-type"),
             location: header("location"),
             retry_after: header("retry-after"),
             body: None,
         };
-        SimulatorResponse { body: response.bytes().await.ok().map(|bytes| bytes.to_vec()), ..response }
+        SimulatorResponse { body: response.bytes().await.ok().map(|bytes| bytes.to_vec()), ..head }
     }
 
-    /// Orders faults or switches and fails the test if they are refused.
+    /// Sets faults or switches, and fails the test if they are rejected.
     pub async fn configure(&self, address: SocketAddr, order: Value) {
         let response = self.send(self.client.post(format!("http://{address}/_faults")).json(&order)).await;
         assert_eq!(response.status, Some(200), "{}", response.text());
@@ -107,7 +107,7 @@ impl Bench {
         response.json()
     }
 
-    /// `change subject` of every effect, in order.
+    /// Returns `change subject` of every effect, in order.
     pub async fn changes(&self, address: SocketAddr) -> Vec<String> {
         let effects = self.effects(address, "?calls=false").await;
         let field = |effect: &Value, name: &str| effect[name].as_str().expect("text").to_owned();

@@ -25,7 +25,12 @@ async fn set_program(bench: &Bench, body: &Value) -> SimulatorResponse {
     bench.startexam("/v1/program", body).await
 }
 
-async fn change_employees(bench: &Bench, tests: Value, register: &[&str], unregister: &[&str]) -> Result<[i64; 3], Option<u16>> {
+async fn change_employees(
+    bench: &Bench,
+    tests: Value,
+    register: &[&str],
+    unregister: &[&str],
+) -> Result<[i64; 3], Option<u16>> {
     let scope = if tests.is_null() { "all" } else { "selected" };
     let body = json!({ "programExternalId": "mine", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": register, "unregisterEmployees": unregister });
     let response = bench.startexam("/v1/program/employees", &body).await;

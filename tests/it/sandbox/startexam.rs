@@ -10,7 +10,7 @@ async fn startexam_validates_in_the_documented_order() {
     let signed = |date: &str, length: usize| {
         format!("SharedKey 99:{}", startexam_signature(&format!("POST /v1/employees {date} {length}")))
     };
-    // Each call has every fault that later checks would find.
+    // Each call also has every error that later checks would find.
     let cases = [
         ("/v1/nowhere", None, None, "not json", 404, "No method"),
         ("/v1/employees", None, None, "not json", 403, "'Date' is missing"),
@@ -255,7 +255,8 @@ async fn program_counters_count_only_real_changes() {
     let changes = bench.changes(bench.sandbox.startexam()).await;
     let changes_made = ["created", "updated", "created", "repeated", "repeated", "unregistered", "repeated"];
     let people = ["1", "1", "2", "1", "2", "1", "1"];
-    let expected: Vec<_> = changes_made.iter().zip(people).map(|(change, id)| format!("{change} {program}/{id}")).collect();
+    let expected: Vec<_> =
+        changes_made.iter().zip(people).map(|(change, id)| format!("{change} {program}/{id}")).collect();
     assert_eq!(changes[2..], expected);
 }
 

@@ -108,7 +108,10 @@ async fn a_bad_row_fails_as_configured() {
     bench.set_switch(address, "bulk_errors", "item").await;
     let response = bench.thinkexam("bulkCandidateRegister", &body).await.json();
     assert_eq!(response["responseArray"][1], serde_json::from_str::<Value>(refusal).expect("JSON"));
-    assert_eq!(bench.changes(address).await, ["created a@example.com", "repeated a@example.com", "created c@example.com"]);
+    assert_eq!(
+        bench.changes(address).await,
+        ["created a@example.com", "repeated a@example.com", "created c@example.com"]
+    );
 }
 
 #[tokio::test]

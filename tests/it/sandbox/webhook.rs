@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A receiver on this machine: what came in, and the statuses it is to answer (200 once they are used up).
+/// A webhook receiver: the requests it got, and the statuses to respond with (200 once they are used up).
 struct Receiver {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
@@ -16,8 +16,11 @@ impl Receiver {
     async fn start(statuses: &[u16]) -> Self {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let receiver =
-            Receiver { address, requests: Arc::default(), statuses: Arc::new(Mutex::new(statuses.iter().copied().collect())) };
+        let receiver = Receiver {
+            address,
+            requests: Arc::default(),
+            statuses: Arc::new(Mutex::new(statuses.iter().copied().collect())),
+        };
         let (requests, statuses) = (receiver.requests.clone(), receiver.statuses.clone());
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
@@ -27,7 +30,7 @@ impl Receiver {
                 let reply = format!(
                     "HTTP/1.1 {status} x\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 );
-                // Status 0 stands for no answer at all.
+                // Status 0 stands for no response at all.
                 if status != 0 {
                     socket.write_all(reply.as_bytes()).await.expect("written");
                 }
@@ -36,7 +39,7 @@ impl Receiver {
         receiver
     }
 
-    /// Head and body of every request so far, the head in the case it was sent.
+    /// Returns head and body of every request so far, the head in its original case.
     fn requests(&self) -> Vec<(String, Value)> {
         self.requests.lock().expect("no panic").clone()
     }
@@ -61,7 +64,7 @@ async fn deliver(bench: &Bench, order: &Value) -> SimulatorResponse {
     bench.send(bench.client.post(format!("http://{}/_webhooks", bench.sandbox.thinkexam())).json(order)).await
 }
 
-/// Jo and Al have test 2415.
+/// Returns a bench where Jo and Al are assigned test 2415.
 async fn bench_with_assignments() -> Bench {
     let bench = Bench::start().await;
     for email in ["jo@example.com", "al@example.com"] {
@@ -142,14 +145,19 @@ async fn deliveries_can_be_repeated_reversed_and_sent_with_a_wrong_key() {
 #[tokio::test]
 async fn deliveries_without_a_200_response_are_retried_until_given_up() {
     let bench = bench_with_assignments().await;
-    // A redirect is one more refusal, and no answer at all another.
+    // A redirect counts as an error, and so does no response at all.
     let receiver = Receiver::start(&[500, 302, 200, 0, 204]).await;
     let mut stubborn = result("jo@example.com");
     stubborn["attempts"] = json!(2);
-    let order = json!({ "url": format!("http://{}/", receiver.address), "results": [result("al@example.com"), stubborn] });
+    let order =
+        json!({ "url": format!("http://{}/", receiver.address), "results": [result("al@example.com"), stubborn] });
     let deliveries = deliver(&bench, &order).await.json()["deliveries"].clone();
-    let deliveries: Vec<_> =
-        deliveries.as_array().expect("a list").iter().map(|one| (one["attempt"].clone(), one["status"].clone())).collect();
+    let deliveries: Vec<_> = deliveries
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (one["attempt"].clone(), one["status"].clone()))
+        .collect();
     let expected = [(1, json!(500)), (2, json!(302)), (3, json!(200)), (1, Value::Null), (2, json!(204))];
     assert_eq!(deliveries, expected.map(|(attempt, status)| (json!(attempt), status)));
     let effects = bench.effects(bench.sandbox.thinkexam(), "?calls=false").await["effects"].clone();

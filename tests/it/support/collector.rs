@@ -1,4 +1,4 @@
-//! A collector of traces that keeps what it is sent.
+//! A trace collector that records what it receives.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::vendor::{Stub, build_response};
 
-/// The collector. Everything has arrived once the gateway has ended in order.
+/// The collector. Everything has arrived once the gateway has stopped gracefully.
 pub struct Collector(pub Stub);
 
 /// A span, its ids in hexadecimal.
@@ -37,18 +37,18 @@ impl Collector {
         Self(Stub::start(|_| build_response(200, "application/x-protobuf", "")).await)
     }
 
-    /// The environment of a gateway that sends its traces here.
+    /// Returns the environment of a gateway that sends its traces here.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         vec![("OTEL_EXPORTER_OTLP_ENDPOINT", self.0.url())]
     }
 
-    /// The attributes of whoever sent them.
+    /// Returns the attributes of the sender.
     pub fn resource(&self) -> BTreeMap<String, String> {
         let parts = self.requests().into_iter().flat_map(|request| request.resource_spans);
         parts.filter_map(|part| part.resource).flat_map(|resource| attributes(resource.attributes)).collect()
     }
 
-    /// Every span so far.
+    /// Returns every span so far.
     pub fn spans(&self) -> Vec<Span> {
         let parts = self.requests().into_iter().flat_map(|request| request.resource_spans);
         let spans = parts.flat_map(|part| part.scope_spans).flat_map(|scope| {
@@ -72,7 +72,7 @@ impl Collector {
             .collect()
     }
 
-    /// The one span of this name.
+    /// Returns the only span of this name.
     pub fn span(&self, name: &str) -> Span {
         let mut found = self.spans().into_iter().filter(|span| span.name == name);
         let (first, second) = (found.next(), found.next());

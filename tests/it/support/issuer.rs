@@ -1,4 +1,4 @@
-//! An identity provider: keys of every kind, the JWK Set it publishes, and tokens put together by hand (RFC 7515 §3.1).
+//! An identity provider: keys of every type, the JWK Set it publishes, and tokens built by hand (RFC 7515 §3.1).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use aws_lc_rs::{hmac, rsa};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
-/// What tokens are made for.
+/// Issuer and audience of the tokens.
 pub const ISSUER: &str = "https://id.example.com/";
 pub const AUDIENCE: &str = "examgate";
 
@@ -35,7 +35,7 @@ impl Key {
         Self::Ed25519(Ed25519KeyPair::generate().expect("a key"))
     }
 
-    /// The algorithm's name (RFC 7518 §3.1, RFC 8037 §3.1).
+    /// Returns the algorithm's name (RFC 7518 §3.1, RFC 8037 §3.1).
     pub fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "RS256",
@@ -44,7 +44,7 @@ impl Key {
         }
     }
 
-    /// The public key as a JWK of this name.
+    /// Returns the public key as a JWK with this key id.
     pub fn jwk(&self, id: &str) -> Value {
         match self {
             Self::Rsa(pair) => {
@@ -63,7 +63,7 @@ impl Key {
         }
     }
 
-    /// A token with this header, signed by this key, whatever the header says.
+    /// Signs a token with this header by this key, whatever the header says.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = signing_input(header, claims);
         let signature = match self {
@@ -78,25 +78,25 @@ impl Key {
         format!("{message}.{}", base64url(&signature))
     }
 
-    /// A token as the provider makes it.
+    /// Returns a token as the provider issues it.
     pub fn token(&self, id: &str, claims: &Value) -> String {
         self.sign(&json!({ "typ": "at+jwt", "alg": self.algorithm(), "kid": id }), claims)
     }
 }
 
-/// A token signed with a shared secret, as an attacker makes it of what is public.
+/// Signs a token with a shared secret, as an attacker would with public data.
 pub fn sign_with_secret(header: &Value, claims: &Value, secret: &[u8]) -> String {
     let message = signing_input(header, claims);
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
     format!("{message}.{}", base64url(tag.as_ref()))
 }
 
-/// The claims of a token that is in order: for this client, with these scopes, for five minutes.
+/// Returns the claims of a valid token: for this client, with these scopes, for five minutes.
 pub fn claims(client: &str, scope: &str) -> Value {
     json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "service", "client_id": client, "scope": scope, "iat": now(), "exp": now() + 300 })
 }
 
-/// The JWK Set of these keys.
+/// Returns the JWK Set of these keys.
 pub fn jwk_set(keys: &[Value]) -> Value {
     json!({ "keys": keys })
 }

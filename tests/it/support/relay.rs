@@ -1,8 +1,8 @@
-//! A wire between a gateway and its PostgreSQL server that a test can cut, hold up, or cut at the commit of a transaction
-//! it chooses.
+//! A link between a gateway and its PostgreSQL server that a test can cut or delay, or cut at the commit of a chosen
+//! transaction.
 //!
-//! It reads as much of the protocol as it takes to see what a transaction writes and when its COMMIT passes
-//! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>). There must be no TLS on it.
+//! It parses as much of the protocol as it needs to see a transaction's statements and its COMMIT
+//! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>). It does not support TLS.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,26 +15,26 @@ use tokio::sync::watch;
 
 use super::gateway::TIMEOUT;
 
-/// Requests for encryption, which come before the start-up message.
+/// Requests for encryption, which precede the start-up message.
 const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
 
-/// How the wire is.
+/// The state of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Everything passes.
     Up,
-    /// Every connection is cut, and new ones are cut at once.
+    /// Every connection is closed, new ones immediately.
     Down,
-    /// Connections stay, and nothing passes.
+    /// Connections stay open, and nothing passes.
     Silent,
 }
 
-/// The moment at which a chosen transaction's wire is cut, and all others with it.
+/// The moment at which the link is cut, for all connections, when a chosen transaction commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// The server has committed; its answer is lost.
+    /// The server has committed; its reply is lost.
     ReplyLost,
-    /// The server has committed and the gateway knows; nothing passes any more.
+    /// The server has committed and the gateway knows it; nothing passes any more.
     ReplyDelivered,
 }
 
@@ -57,7 +57,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to the server of this address.
+    /// Starts a relay to the server at this address.
     pub async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (user, rest) = url.split_once('@').expect("an address with a user");
@@ -84,17 +84,17 @@ impl Relay {
         Self { url, control }
     }
 
-    /// The address to use instead of the server's.
+    /// Returns the address to use instead of the server's.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Cuts every connection, and those that come, until the wire is mended.
+    /// Closes every connection, and new ones, until the link is restored.
     pub fn cut(&self) {
         self.control.state.send_replace(State::Down);
     }
 
-    /// Keeps every connection and lets nothing pass until the wire is mended.
+    /// Keeps every connection open and lets nothing pass until the link is restored.
     pub fn silence(&self) {
         self.control.state.send_replace(State::Silent);
     }
@@ -104,29 +104,29 @@ impl Relay {
         self.control.state.send_replace(State::Up);
     }
 
-    /// Holds up every message of a gateway for so long.
+    /// Delays every message of a gateway.
     pub fn delay(&self, delay: Duration) {
         self.control.delay.send_replace(delay);
     }
 
-    /// Cuts the wire, until it is mended, at the next commit of a transaction whose statements (their text, one after the
-    /// other) are chosen.
+    /// Cuts the link, until it is restored, at the next commit of a transaction whose statements (their texts,
+    /// concatenated) are chosen.
     pub fn cut_at_commit(&self, moment: Moment, chosen: impl Fn(&str) -> bool + Send + 'static) {
         let commit_cut = CommitCut { moment, chosen: Box::new(chosen) };
         *self.control.commit_cut.lock().expect("no test panicked here") = Some(commit_cut);
     }
 
-    /// How many chosen commits the wire was cut at so far.
+    /// Returns at how many chosen commits the link was cut so far.
     pub fn cuts(&self) -> usize {
         *self.control.cut_count.borrow()
     }
 
-    /// Waits until the wire was cut at so many chosen commits.
+    /// Waits until the link was cut at this many chosen commits.
     pub async fn wait_for_cuts(&self, times: usize) {
         assert!(self.is_cut_within(times, TIMEOUT).await, "no such transaction is committed");
     }
 
-    /// Whether, within this time, the wire was cut at so many chosen commits; if not, it will not be.
+    /// Returns whether the link was cut at this many chosen commits within this time; if not, the cut is cancelled.
     pub async fn is_cut_within(&self, times: usize, patience: Duration) -> bool {
         let mut cut_count = self.control.cut_count.subscribe();
         let waiting = cut_count.wait_for(|seen| *seen >= times);
@@ -144,11 +144,11 @@ struct Link {
     server: TcpStream,
     control: Arc<Control>,
     state: watch::Receiver<State>,
-    /// Whether the start-up message has passed; those before have no type.
+    /// Whether the start-up message has passed; messages before it have no type.
     started: bool,
-    /// Prepared statements by their names.
+    /// Prepared statements by name.
     statements: HashMap<Bytes, String>,
-    /// What the transaction under way has asked for.
+    /// The statements of the current transaction.
     transaction: String,
 }
 
@@ -200,10 +200,10 @@ impl Link {
         }
     }
 
-    /// Lets the server commit, and cuts all connections.
+    /// Lets the server commit, and closes all connections.
     async fn cut(mut self, moment: Moment) -> std::io::Result<()> {
         let mut reply = BytesMut::new();
-        // "Ready for query", and no transaction any more.
+        // "Ready for query", outside a transaction.
         while !reply.ends_with(b"Z\0\0\0\x05I") {
             if self.server.read_buf(&mut reply).await? == 0 {
                 break;
@@ -217,7 +217,7 @@ impl Link {
         Ok(())
     }
 
-    /// The next whole message.
+    /// Returns the next complete message.
     fn next_message(&mut self, bytes: &mut BytesMut) -> Option<Bytes> {
         let head = usize::from(self.started);
         let length = bytes.get(head..head + 4)?;
@@ -233,7 +233,7 @@ impl Link {
         Some(message)
     }
 
-    /// Follows what a transaction asks for; the moment to cut at, if this is a chosen COMMIT.
+    /// Tracks a transaction's statements; returns the moment to cut at if this is a chosen COMMIT.
     fn observe(&mut self, message: &Bytes) -> Option<Moment> {
         let body = message.slice(5.min(message.len())..);
         let mut texts = body.split(|byte| *byte == 0).map(|text| body.slice_ref(text));

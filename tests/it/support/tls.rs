@@ -1,4 +1,4 @@
-//! An authority of the tests' own, and somebody who speaks TLS in front of somebody who does not.
+//! A private certificate authority, and a TLS proxy.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-/// Signs certificates for this machine.
+/// A certificate authority for this machine.
 pub struct Authority {
     /// Its own certificate.
     pub pem: String,
@@ -41,7 +41,7 @@ impl Authority {
         SignedCertificate { certificate, key: key.serialize_pem() }
     }
 
-    /// A client that trusts nobody else.
+    /// Returns a client that trusts only this authority.
     pub fn client(&self) -> reqwest::ClientBuilder {
         let certificate = reqwest::Certificate::from_pem(self.pem.as_bytes()).expect("a certificate");
         reqwest::Client::builder()
@@ -51,7 +51,7 @@ impl Authority {
             .tls_certs_only([certificate])
     }
 
-    /// The same without HTTP, of these versions.
+    /// Returns a TLS connector without HTTP, for these versions.
     pub fn connector(&self, versions: &[&'static SupportedProtocolVersion]) -> tokio_rustls::TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM")).expect("a root");
@@ -62,7 +62,7 @@ impl Authority {
 }
 
 impl SignedCertificate {
-    /// Writes both into this folder, each whole at any moment.
+    /// Writes both into this folder, each atomically.
     pub fn write(&self, folder: &Path) {
         for (name, text) in [("tls.crt", &self.certificate), ("tls.key", &self.key)] {
             let temporary = folder.join(format!("{name}.new"));
@@ -71,12 +71,12 @@ impl SignedCertificate {
         }
     }
 
-    /// The certificate as it goes over the wire.
+    /// Returns the certificate in DER.
     pub fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM")
     }
 
-    /// What a server that shows it is made of.
+    /// Returns a server configuration with this certificate.
     pub fn server(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -87,7 +87,7 @@ impl SignedCertificate {
     }
 }
 
-/// Speaks TLS with this certificate and hands on what is said to this address.
+/// Starts a proxy that terminates TLS with this certificate and forwards to this address.
 pub async fn start_tls_proxy(address: SocketAddr, signed: &SignedCertificate) -> SocketAddr {
     let acceptor = TlsAcceptor::from(signed.server());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
@@ -96,7 +96,7 @@ pub async fn start_tls_proxy(address: SocketAddr, signed: &SignedCertificate) ->
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // Whoever does not trust the certificate goes away here.
+                // A client that does not trust the certificate disconnects here.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let mut upstream = TcpStream::connect(address).await.expect("somebody listens");
                 tokio::io::copy_bidirectional(&mut stream, &mut upstream).await.ok();

@@ -1,4 +1,4 @@
-//! Looking at what a simulator was asked and did, and waiting for what happens in the background.
+//! Reads a simulator's calls and effects, and waits for what happens in the background.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,24 +8,24 @@ use serde_json::Value;
 
 use super::gateway::{ApiResponse, Gateway, read_effects};
 
-/// Only a hang comes this far.
+/// Only a hang takes longer.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
+/// Returns the bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
 pub async fn bodies(port: SocketAddr, operation: &str) -> Vec<Value> {
     let log = read_effects(port).await;
     let calls = log["calls"].as_array().expect("a list of calls").iter();
     calls.filter(|call| call["operation"] == operation).map(|call| body_of(&call["body"])).collect()
 }
 
-/// How many calls there were so far, whatever they asked for; requests for a signature do not count.
+/// Returns the number of calls so far; requests for a signature do not count.
 pub async fn call_count(port: SocketAddr) -> usize {
     let log = read_effects(port).await;
     let calls = log["calls"].as_array().expect("a list of calls").iter();
     calls.filter(|call| call["operation"] != "signature").count()
 }
 
-/// The subjects of the effects of one kind so far, in order.
+/// Returns the subjects of the effects of one kind so far, in order.
 pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<String> {
     let log = read_effects(port).await;
     let effects = log["effects"].as_array().expect("a list of effects").iter();
@@ -35,7 +35,7 @@ pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<Str
         .collect()
 }
 
-/// Waits until something was created that is about this, as the operation's effects name it.
+/// Waits until something about this subject was created, as the operation's effects name it.
 pub async fn wait_for_effect(port: SocketAddr, operation: &str, about: &str) {
     let started = tokio::time::Instant::now();
     while !changes(port, operation, "created").await.iter().any(|subject| subject.contains(about)) {
@@ -49,7 +49,7 @@ pub async fn wait_for_state(gateway: &Gateway, path: &str, state: &str) -> ApiRe
     wait_until(gateway, path, |response| response.text("/state") == state).await
 }
 
-/// Reads the resource until it is as wanted. The pause only spares the machine: nothing depends on it.
+/// Reads the resource until the condition holds. The pause only saves CPU; nothing depends on it.
 pub async fn wait_until(gateway: &Gateway, path: &str, wanted: impl Fn(&ApiResponse) -> bool) -> ApiResponse {
     let started = tokio::time::Instant::now();
     loop {
@@ -62,7 +62,16 @@ pub async fn wait_until(gateway: &Gateway, path: &str, wanted: impl Fn(&ApiRespo
     }
 }
 
-/// The warnings' codes, each with its pointer.
+/// Waits until the condition holds.
+pub async fn wait_until_true(what: &str, condition: impl Fn() -> bool) {
+    let started = tokio::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < TIMEOUT, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Returns the warnings' codes, each with its pointer.
 pub fn warnings(response: &ApiResponse) -> Vec<(String, String)> {
     let text = |warning: &Value, name: &str| warning[name].as_str().unwrap_or_default().to_owned();
     let warnings = response.body["warnings"].as_array().into_iter().flatten();
