@@ -53,7 +53,7 @@ async fn respond_async_returns_202_however_fast_the_vendor_is() {
         wait_for_state(&gateway, &location(&accepted), "completed").await;
     }
     let wrong = send_async(&gateway, Method::POST, "/candidates", Some(&json!({ "externalId": "" }))).await;
-    assert_eq!(wrong.status, 422, "a fault found before acceptance is answered as ever");
+    assert_eq!(wrong.status, 422, "an error found before acceptance is returned as usual");
 }
 
 #[tokio::test]

@@ -238,8 +238,8 @@ async fn every_route_isolates_tenants_and_connections() {
             } else if harmless {
                 for (who, response) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
                     let text = response.body.to_string();
-                    assert!(!own.ids().iter().any(|id| text.contains(id)), "{what} tells {who}: {text}");
-                    assert!(!text.contains("ada@example.com"), "{what} tells {who}: {text}");
+                    assert!(!own.ids().iter().any(|id| text.contains(id)), "{what} reveals it to {who}: {text}");
+                    assert!(!text.contains("ada@example.com"), "{what} reveals it to {who}: {text}");
                 }
             }
         }

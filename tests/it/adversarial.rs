@@ -32,7 +32,7 @@ fn candidate_with(pointer: &str, value: &str) -> Value {
         "name": { "givenName": "a", "familyName": "a", "formatted": "a" }, "group": "a", "birthDate": "1990-01-01",
         "gender": "a", "photo": "a", "phoneNumbers": [{ "type": "work", "value": "1" }], "custom": { "a": "a" },
         "address": { "streetAddress": "a", "locality": "a", "region": "a", "postalCode": "a", "country": "a" } });
-    *body.pointer_mut(pointer).expect("a member") = json!(value);
+    *body.pointer_mut(pointer).expect("a field") = json!(value);
     body
 }
 
@@ -419,7 +419,7 @@ async fn http_2_with_prior_knowledge_works() {
     for path in ["/vendors", "/livez"] {
         let request = http::Request::get(format!("http://{}{path}", gateway.address)).header("x-api-key", key("lms"));
         let response =
-            sender.send_request(request.body(Empty::<Bytes>::new()).expect("a request")).await.expect("an answer");
+            sender.send_request(request.body(Empty::<Bytes>::new()).expect("a request")).await.expect("a response");
         assert_eq!((response.status(), response.version()), (http::StatusCode::OK, http::Version::HTTP_2), "{path}");
         assert!(!response.into_body().collect().await.expect("a body").to_bytes().is_empty());
     }

@@ -87,7 +87,7 @@ fn every_room_is_one_of_the_strata() {
     let known: BTreeSet<&str> = STRATA.into_iter().chain(["sandbox", "fuzz", "main", "lib"]).collect();
     let unknown: BTreeSet<String> =
         rooms().into_iter().map(|(room, ..)| room).filter(|room| !known.contains(&**room)).collect();
-    assert!(unknown.is_empty(), "rooms nobody has placed: {unknown:?}");
+    assert!(unknown.is_empty(), "rooms without a stratum: {unknown:?}");
     let present: BTreeSet<String> = rooms().into_iter().map(|(room, ..)| room).collect();
     let missing: Vec<_> = STRATA.iter().filter(|room| !present.contains(**room)).collect();
     assert!(missing.is_empty(), "rooms without a source file: {missing:?}");

@@ -114,7 +114,7 @@ async fn an_existing_booking_is_reused_duplicated_or_rejected_as_requested() {
     assert_ne!((other.text("/id"), other.text("/launch/url")), (first.text("/id"), first.text("/launch/url")));
     let differing = with(body.clone(), "validUntil", json!("2040-01-01T00:00:00Z"));
     let found = gateway.post("/assignments", &differing).await;
-    assert_eq!((found.status, found.text("/id")), (200, other.text("/id")), "the newest is the one answered");
+    assert_eq!((found.status, found.text("/id")), (200, other.text("/id")), "the newest is returned");
     assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/validUntil".to_owned())]);
     // Another centre is another booking; the vendor does not know this centre.
     let elsewhere = gateway.post("/assignments", &with(body, "center", json!("elsewhere"))).await;
@@ -212,11 +212,14 @@ async fn thinkexam_receives_the_requested_mail_and_password_flags() {
     }
     let plain = gateway.post("/assignments", &order_for(&json!({ "externalId": "t1" }), "2415")).await;
     assert_eq!(plain.status, 201, "{plain:?}");
-    let mut loud = order_for(&json!({ "email": "T2@Example.com" }), "2415");
-    loud["notify"] = json!("vendor_email");
-    loud["passwordless"] = json!(true);
-    let loud = gateway.post("/assignments", &loud).await;
-    assert_eq!((loud.status, loud.text("/notify"), &loud.body["passwordless"]), (201, "vendor_email", &json!(true)));
+    let mut notifying = order_for(&json!({ "email": "T2@Example.com" }), "2415");
+    notifying["notify"] = json!("vendor_email");
+    notifying["passwordless"] = json!(true);
+    let notifying = gateway.post("/assignments", &notifying).await;
+    assert_eq!(
+        (notifying.status, notifying.text("/notify"), &notifying.body["passwordless"]),
+        (201, "vendor_email", &json!(true))
+    );
     assert_eq!(
         bodies(sandbox.thinkexam(), "assignTest").await,
         [
@@ -227,7 +230,7 @@ async fn thinkexam_receives_the_requested_mail_and_password_flags() {
     assert_eq!(changes(sandbox.thinkexam(), "assignTest", "mail_sent").await, ["t2@example.com/2415"]);
     // A person the gateway never registered is booked by the vendor's own key, in any case.
     let again = gateway.post("/assignments", &order_for(&json!({ "email": "T2@EXAMPLE.COM" }), "2415")).await;
-    assert_eq!((again.status, again.text("/id")), (200, loud.text("/id")));
+    assert_eq!((again.status, again.text("/id")), (200, notifying.text("/id")));
 }
 
 #[tokio::test]
@@ -304,9 +307,9 @@ async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
     let (sandbox, gateway) = start_with_catalogue("").await;
     let lost = json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] });
     set_faults(sandbox.startexam(), lost.clone()).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
-    let resource = unclear.text("/resource").to_owned();
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+    let resource = unknown.text("/resource").to_owned();
     let id = resource.trim_start_matches("/candidates/");
     let booked = gateway.post("/assignments", &order_for(&json!({ "id": id }), TEST)).await;
     assert_eq!(booked.status, 201, "{booked:?}");
@@ -321,8 +324,8 @@ async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
     ] }),
     )
     .await;
-    let unclear = gateway.post("/candidates", &person("e2")).await;
-    let id = unclear.text("/resource").trim_start_matches("/candidates/").to_owned();
+    let unknown = gateway.post("/candidates", &person("e2")).await;
+    let id = unknown.text("/resource").trim_start_matches("/candidates/").to_owned();
     let refused = gateway.post("/assignments", &order_for(&json!({ "id": id }), TEST)).await;
     assert_eq!(refused.problem(), (409, "subject_unsettled", "not_applied"));
     assert_eq!(refused.body["retryable"], true);

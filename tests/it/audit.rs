@@ -190,9 +190,9 @@ async fn an_unknown_write_gets_a_second_entry_once_it_is_reconciled() {
     let (sandbox, gateway) = start().await;
     let lost = json!({ "name": "reset_after_effect", "times": 1 });
     set_faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
-    let resource = unclear.text("/resource").to_owned();
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+    let resource = unknown.text("/resource").to_owned();
     wait_for_state(&gateway, &resource, "registered").await;
     let entries = read_record(&gateway).await;
     let wanted = ["answered candidates.create 504 unknown vendor_timeout", "settled candidates.create - applied -"];
@@ -207,9 +207,9 @@ async fn a_manual_settlement_is_recorded_under_the_client_that_made_it() {
     // The grace period keeps the reconciler away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (502, "vendor_internal_error", "unknown"));
-    let path = format!("{}/settle", unclear.text("/resource"));
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (502, "vendor_internal_error", "unknown"));
+    let path = format!("{}/settle", unknown.text("/resource"));
     assert_eq!(gateway.post(&path, &json!({ "outcome": "not_applied" })).await.status, 200);
     let entries = read_record(&gateway).await;
     let settled = "answered candidates.settle 200 not_applied -";
@@ -294,7 +294,7 @@ async fn a_caller_that_disconnects_is_recorded_with_the_eventual_outcome() {
         key("lms"),
         body.len()
     );
-    caller.write_all(head.as_bytes()).await.expect("it is taken");
+    caller.write_all(head.as_bytes()).await.expect("the bytes are sent");
     // The caller disconnects once the write has begun.
     wait_until(&gateway, "/candidates?externalId=e1", |response| response.body["items"][0].is_object()).await;
     drop(caller);
@@ -389,7 +389,7 @@ async fn a_long_record_is_read_in_pages_and_exported_whole() {
         }
     }
     assert_eq!(read, entries, "the same lines, in the same order");
-    verify_chain(&read).expect("no member is left out");
+    verify_chain(&read).expect("no field is left out");
     assert_eq!(parse_lines(&export(&gateway, "lms", "/audit?after=1098").await), entries[1098..]);
     assert_eq!(export(&gateway, "lms", "/audit?after=1100").await, "");
     let past = "/audit?after=9223372036854775808";
@@ -473,14 +473,14 @@ async fn the_store_refuses_to_alter_entries_and_reveals_tampering() {
     let gateway = tamper(gateway, swapped).await;
     assert_eq!(gateway.get("/audit").await.problem().1, "store_unavailable");
     let rest = parse_lines(&export(&gateway, "lms", "/audit?after=3").await);
-    assert_eq!(rest[0]["seq"], 5, "what comes after can be read still");
+    assert_eq!(rest[0]["seq"], 5, "later entries can still be read");
 }
 
 #[tokio::test]
 async fn during_a_store_outage_responses_are_sent_and_entries_written_later() {
     let (_sandbox, gateway) = start().await;
     let mut file = Connection::open(gateway.folder.path().join("store.db")).expect("the store's file");
-    let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("nobody is writing");
+    let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("there is no writer");
     let refused = gateway.post("/candidates", &json!({})).await;
     assert_eq!(refused.problem().1, "connection_required", "{refused:?}");
     assert_eq!(read_record(&gateway).await, Vec::<Value>::new());
@@ -528,7 +528,7 @@ async fn replicas_write_one_shared_chain() {
         let body = if number % 3 == 0 { json!({}) } else { person(&format!("e{number}")) };
         async move { gateway.post("/candidates", &body).await.status }
     });
-    let statuses = tokio::time::timeout(Duration::from_mins(1), join_all(writes)).await.expect("they are answered");
+    let statuses = tokio::time::timeout(Duration::from_mins(1), join_all(writes)).await.expect("all requests end");
     let entries = read_record(&one).await;
     assert_eq!(entries, read_record(&other).await);
     assert_eq!(entries.len(), 60);

@@ -171,7 +171,7 @@ async fn a_rejected_call_is_split_until_only_the_bad_row_fails() {
     // 16 rows, then halves: two calls per level.
     assert_eq!(calls.len(), 9, "{calls:?}");
     let accepted: Vec<&String> = calls.iter().filter(|call| !call.contains(&"e5".to_owned())).flatten().collect();
-    assert_eq!(accepted.len(), 15, "nobody is sent twice with success");
+    assert_eq!(accepted.len(), 15, "no one is registered twice");
     // The rejected person can be registered once the vendor accepts them.
     stub.respond_with(|_| json_response(200, &json!({})));
     assert_eq!(gateway.post("/candidates", &person("e5")).await.status, 201);

@@ -41,7 +41,7 @@ async fn a_malformed_line_fails_alone() {
     assert!(response.text("/results/1/problem/detail").starts_with("Line 3: "), "{response:?}");
     assert_eq!(response.text("/results/0/itemId"), "a");
     assert_eq!(response.text("/results/3/problem/errors/0/pointer"), "/odd");
-    assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 1, "the rows in order went out together");
+    assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 1, "the valid rows were sent together");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["1", "3"]);
 }
 
@@ -114,7 +114,7 @@ async fn an_error_in_the_bulk_as_a_whole_sends_nothing() {
     let elsewhere = send_bulk(&gateway, "/candidates/bulk?connection=nowhere", NDJSON, "{}\n").await;
     assert_eq!(elsewhere.problem(), (404, "connection_not_found", "not_applied"));
     assert_eq!(call_count(sandbox.startexam()).await, 0);
-    assert_eq!(gateway.get("/operations").await.body["items"], json!([]), "nothing of it is kept");
+    assert_eq!(gateway.get("/operations").await.body["items"], json!([]), "nothing is stored");
 }
 
 #[tokio::test]

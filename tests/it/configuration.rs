@@ -78,7 +78,7 @@ fn not_found_server() -> SocketAddr {
                 // A reachability check sends nothing.
                 if stream.read(&mut request).is_ok_and(|read| read > 0) {
                     let response = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                    stream.write_all(response).expect("an answer goes out");
+                    stream.write_all(response).expect("the response is sent");
                 }
             }
         });

@@ -36,7 +36,7 @@ async fn send_and_read(stream: &mut TcpStream, request: &[u8]) -> String {
     let mut response = Vec::new();
     let mut piece = [0; 4096];
     loop {
-        let length = stream.read(&mut piece).await.expect("an answer");
+        let length = stream.read(&mut piece).await.expect("a response");
         response.extend_from_slice(&piece[..length]);
         let text = String::from_utf8_lossy(&response);
         let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
@@ -62,7 +62,7 @@ async fn read_until_closed(stream: &mut TcpStream) -> String {
 async fn drip_until_closed(mut stream: TcpStream, byte: u8) {
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < TIMEOUT, "it may drip for ever");
+        assert!(began.elapsed() < TIMEOUT, "the gateway never closed a slow connection");
         let mut response = [0; 64];
         let read = tokio::time::timeout(Duration::from_millis(500), stream.read(&mut response));
         match read.await {
@@ -121,7 +121,7 @@ async fn an_idle_connection_is_closed_after_its_timeout_and_not_before() {
     let (mut sender, connection) = http_2(server.address, 65_535).await;
     let driving = tokio::spawn(connection);
     let request = http::Request::get(format!("http://{}/livez", server.address)).body(Empty::<bytes::Bytes>::new());
-    let response = sender.send_request(request.unwrap()).await.expect("an answer");
+    let response = sender.send_request(request.unwrap()).await.expect("a response");
     response.into_body().collect().await.expect("a body");
     let ended = tokio::time::timeout(TIMEOUT, driving).await.expect("it is closed").unwrap();
     assert!(ended.is_ok(), "as the protocol wants: {ended:?}");
@@ -190,7 +190,7 @@ async fn a_connection_over_the_limit_is_rejected_until_there_is_room() {
     }
     // The response is sent without waiting for a request.
     let refusal = read_until_closed(&mut connect(server.address).await).await;
-    let (head, body) = refusal.split_once("\r\n\r\n").expect("a whole answer");
+    let (head, body) = refusal.split_once("\r\n\r\n").expect("a complete response");
     assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
     for header in ["Content-Type: application/problem+json", "Retry-After: 1", "Connection: close"] {
         assert!(head.contains(header), "{head}");
@@ -210,7 +210,7 @@ async fn a_connection_over_the_limit_is_rejected_until_there_is_room() {
     // Now they are idle, and one of them is evicted.
     let began = Instant::now();
     while !send_and_read(&mut connect(server.address).await, LIVEZ).await.starts_with("HTTP/1.1 200") {
-        assert!(began.elapsed() < TIMEOUT, "nobody makes room");
+        assert!(began.elapsed() < TIMEOUT, "no connection is evicted");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -291,16 +291,16 @@ async fn run_callers(gateway: &Gateway, round: &str, each: usize) -> Times {
                     json!({ "externalId": format!("{round}-{caller}-{number}"), "name": { "givenName": "Ada" } });
                 let began = Instant::now();
                 let request = client.post(format!("http://{address}/candidates")).bearer_auth(key("lms"));
-                let response = request.json(&person).send().await.expect("an answer");
+                let response = request.json(&person).send().await.expect("a response");
                 times.push(began.elapsed());
                 assert_eq!(response.status(), 201);
                 let candidate: Value = response.json().await.expect("a candidate");
                 let path = format!("http://{address}/candidates/{}", candidate["id"].as_str().expect("an id"));
                 let began = Instant::now();
-                let response = client.get(path).bearer_auth(key("lms")).send().await.expect("an answer");
+                let response = client.get(path).bearer_auth(key("lms")).send().await.expect("a response");
                 times.push(began.elapsed());
                 assert_eq!(response.status(), 200);
-                response.bytes().await.expect("a whole answer");
+                response.bytes().await.expect("a complete response");
             }
             times
         });
@@ -366,7 +366,7 @@ async fn ten_thousand_idle_and_five_hundred_slow_connections_block_no_caller() {
         crowded.at(500),
         crowded.at(990)
     );
-    assert!(open >= many, "they are there");
+    assert!(open >= many, "all connections are open");
     assert!(with_all.saturating_sub(memory) < GROWTH_KIB, "{memory} KiB grew to {with_all} KiB");
     stop.store(true, Ordering::Relaxed);
     slowly.join_all().await;

@@ -44,7 +44,7 @@ async fn curl(line: &str) -> (u16, Value) {
         let (name, value) = header[1].split_once(": ").expect("a header");
         request = request.header(name, value);
     }
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let status = response.status().as_u16();
     (status, serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON"))
 }

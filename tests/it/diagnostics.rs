@@ -43,7 +43,7 @@ async fn a_healthy_vendor_is_reported_as_healthy_without_side_effects() {
         assert_eq!(read_effects(port).await["effects"], json!([]), "{connection}");
     }
     let seen = gateway.get("/connections/startexam-main").await;
-    assert_eq!(seen.body["clockAheadSeconds"], 0, "learned from the answers' Date: {}", seen.body);
+    assert_eq!(seen.body["clockAheadSeconds"], 0, "learned from the responses' Date: {}", seen.body);
 }
 
 #[tokio::test]

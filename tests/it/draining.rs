@@ -44,7 +44,7 @@ async fn wait_until_closed(gateway: &Gateway) {
 async fn wait_for_vendor_call(port: std::net::SocketAddr) {
     let began = Instant::now();
     while crate::support::watch::call_count(port).await == 0 {
-        assert!(began.elapsed() < TIMEOUT, "the vendor was never asked");
+        assert!(began.elapsed() < TIMEOUT, "the vendor was never called");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -86,12 +86,12 @@ async fn a_draining_gateway_is_not_ready_but_still_serves() {
     gateway.terminate().await;
     wait_until_draining(&gateway).await;
     let readiness = crate::support::gateway::http().get(format!("http://{operators}/readyz")).send().await;
-    assert_eq!(readiness.unwrap().status(), 503, "operators are told too");
+    assert_eq!(readiness.unwrap().status(), 503, "operators are told, too");
     let meanwhile = gateway.post("/candidates", &person("e3")).await;
     assert_eq!((meanwhile.status, meanwhile.header("connection")), (201, Some("close")));
-    let response = in_flight.await.unwrap().expect("an answer");
+    let response = in_flight.await.unwrap().expect("a response");
     assert_eq!(response.status(), 201);
-    response.into_body().collect().await.expect("a whole answer");
+    response.into_body().collect().await.expect("a complete response");
     let ended = tokio::time::timeout(TIMEOUT, driving).await.expect("HTTP/2 says goodbye").unwrap();
     assert!(ended.is_ok(), "{ended:?}");
     assert_eq!(gateway.post("/candidates", &person("e4")).await.status, 201, "and others are served still");
@@ -263,7 +263,7 @@ async fn a_booking_in_flight_is_finished() {
     let booking = tokio::spawn(booking.send());
     let began = Instant::now();
     while crate::support::watch::call_count(port).await < 2 {
-        assert!(began.elapsed() < TIMEOUT, "the vendor was never asked");
+        assert!(began.elapsed() < TIMEOUT, "the vendor was never called");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     gateway.terminate().await;

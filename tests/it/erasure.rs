@@ -125,6 +125,6 @@ async fn an_unknown_write_of_an_erased_person_is_reconciled_and_then_anonymous()
     assert_anonymous(&gateway.get(unknown.text("/resource")).await, "while it is open");
     let settled = gateway.post_with_key("/assignments", "order", &order).await;
     assert_eq!((settled.status, settled.text("/state")), (201, "assigned"), "{settled:?}");
-    assert_anonymous(&settled, "the answer under its key");
+    assert_anonymous(&settled, "the response under its key");
     assert_anonymous(&gateway.get(unknown.text("/resource")).await, "afterwards");
 }

@@ -107,7 +107,7 @@ async fn the_calls_of_a_bulk_are_in_its_exchange_and_its_rows_link_there() {
     let seen = read_exchange(&gateway, &failed.expect("a failed row")["problem"]).await;
     assert_eq!((&seen["route"], &seen["operation"]), (&json!("/candidates/bulk"), &done.body["operation"]));
     let calls = seen["calls"].as_array().expect("calls");
-    assert!(calls.iter().any(|call| call["status"] == 400), "the one that went wrong is kept: {calls:?}");
+    assert!(calls.iter().any(|call| call["status"] == 400), "the failed one is kept: {calls:?}");
     assert_eq!(calls.len() as u64 + seen["callsLeftOut"].as_u64().expect("a number"), 40);
     let id = done.text("/operation");
     let found = gateway.get(&format!("/exchanges?operation={id}")).await;

@@ -189,7 +189,7 @@ async fn an_expired_booking_is_marked_or_made_again() {
             assert_eq!((again.status, made.len()), (201, 2), "{again:?}");
             assert_ne!(again.text("/launch/url"), first.text("/launch/url"));
             let third = gateway.post("/assignments", &order(None)).await;
-            assert_eq!((third.status, third.text("/id")), (200, again.text("/id")), "the live one is answered");
+            assert_eq!((third.status, third.text("/id")), (200, again.text("/id")), "the valid one is returned");
             assert_eq!(pointers_of(&warnings(&third), "window_over").len(), 0, "{third:?}");
         } else {
             assert_eq!((again.status, again.text("/id"), made.len()), (200, first.text("/id"), 1), "{again:?}");

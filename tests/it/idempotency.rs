@@ -77,8 +77,8 @@ async fn a_manual_settlement_is_replayed_too() {
     let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    let path = format!("{}/settle", unclear.text("/resource"));
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    let path = format!("{}/settle", unknown.text("/resource"));
     let settlement = json!({ "outcome": "applied" });
     let settled = send_with_key(&gateway, Method::POST, &path, "s", Some(&settlement)).await;
     assert_eq!((settled.status, settled.text("/state")), (200, "registered"), "{settled:?}");
@@ -146,8 +146,8 @@ async fn an_unknown_write_is_reconciled_by_its_retry() {
     let (sandbox, gateway) = start_startexam("").await;
     let lost = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
     set_faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
-    let unclear = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+    let unknown = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
     let settled = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
     assert_eq!((settled.text("/state"), settled.text("/outcome")), ("registered", "applied"), "{settled:?}");
     let again = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;

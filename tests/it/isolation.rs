@@ -76,7 +76,7 @@ async fn a_vendor_that_never_responds_does_not_delay_another_vendors_callers() {
             assert_eq!(response.problem(), (503, "connection_saturated", "not_applied"), "{response:?}");
             assert!(response.header("retry-after").is_some(), "{response:?}");
         }
-        wait_until_true("the vendor is asked", || endless.call_count.load(Ordering::Relaxed) == 4).await;
+        wait_until_true("the vendor is called", || endless.call_count.load(Ordering::Relaxed) == 4).await;
 
         for response in send_posts(&gateway, "startexam-main", 100).join_all().await {
             assert_eq!(response.status, 201, "{response:?}");

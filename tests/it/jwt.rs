@@ -187,9 +187,9 @@ async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
     let provider = Stub::start(|_| json_response(503, &json!({}))).await;
     let gateway = Gateway::start_with("", &configuration(&format!("{}/jwks.json", provider.url()))).await;
     let good = claims("lms", &all_scopes());
-    let unclear = get_with_token(&gateway, &first.token("one", &good), "/vendors").await;
-    assert_eq!(unclear.problem(), (503, "issuer_unavailable", "not_applied"));
-    assert!(unclear.header("retry-after").is_some(), "{unclear:?}");
+    let unknown = get_with_token(&gateway, &first.token("one", &good), "/vendors").await;
+    assert_eq!(unknown.problem(), (503, "issuer_unavailable", "not_applied"));
+    assert!(unknown.header("retry-after").is_some(), "{unknown:?}");
     assert_eq!(
         gateway.anonymous(Method::GET, "/readyz").send().await.status,
         200,
@@ -198,7 +198,7 @@ async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
 
     let published = jwk_set(&[first.jwk("one")]);
     provider.respond_with(move |_| json_response(200, &published));
-    let mut response = unclear;
+    let mut response = unknown;
     for _ in 0..600 {
         response = get_with_token(&gateway, &first.token("one", &good), "/vendors").await;
         if response.status != 503 {

@@ -46,7 +46,7 @@ impl Load {
         let person = person_at(self.connection, &format!("e{number}"));
         let request = self.http.post(format!("http://{}/candidates", self.address)).bearer_auth(key("lms"));
         let began = Instant::now();
-        let response = request.json(&person).send().await.expect("the gateway answers");
+        let response = request.json(&person).send().await.expect("the gateway responds");
         let (status, retry_after) = (response.status().as_u16(), response.headers().contains_key("retry-after"));
         let body: Value = response.json().await.expect("JSON");
         let code = body["code"].as_str().unwrap_or_default().to_owned();
@@ -157,7 +157,7 @@ async fn a_healthy_vendor_serves_all_callers_while_another_one_fails() {
                 assert!(samples.iter().all(|sample| sample.status == 201), "{failure:?}");
                 p99[arm].push(quantile(&samples.iter().collect::<Vec<_>>(), 990));
                 let sent: usize = pressing.join_all().await.into_iter().sum();
-                assert!(callers == 0 || sent > 0, "nobody pressed");
+                assert!(callers == 0 || sent > 0, "no other load");
             }
         }
         println!("{failure:?}: p99 alone, beside a vendor that is well, beside a broken one: {p99:?}");
@@ -203,7 +203,7 @@ async fn load_beyond_a_vendors_limits_is_rejected_and_the_rest_is_served() {
     let (accepted, refused): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| sample.status == 201);
     for sample in &refused {
         assert_eq!((sample.status, sample.code.as_str()), (503, "connection_saturated"));
-        assert!(sample.retry_after, "told when to come back");
+        assert!(sample.retry_after, "there is a Retry-After");
     }
     assert!(!refused.is_empty() && accepted.len() > 100, "{} accepted, {} refused", accepted.len(), refused.len());
     assert_eq!(stub.seen().len() - before, accepted.len(), "what was refused was not sent");

@@ -4,7 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
+    reason = "a test that cannot continue fails; the tests use the process's own clock and environment"
 )]
 
 mod accepted;

@@ -151,7 +151,7 @@ async fn an_event_stream_reports_progress_until_the_operation_ends() {
     assert_eq!((stream.status, stream.header("content-type")), (200, Some("text/event-stream")), "{stream:?}");
     let (states, last) = events(stream.body.as_str().expect("text"));
     assert!(states.len() >= 3, "{states:?}");
-    assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "nothing is told twice: {states:?}");
+    assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "no state is reported twice: {states:?}");
     let applied: Vec<u64> = states.iter().map(|event| event["progress"]["applied"].as_u64().unwrap()).collect();
     assert!(applied.is_sorted() && applied.last() == Some(&8), "{applied:?}");
     assert!(states[..states.len() - 1].iter().all(|event| event["state"] != "completed"));
@@ -193,7 +193,7 @@ async fn a_cancelled_operation_skips_its_remaining_rows_and_a_retry_sends_only_t
     let completed = wait_for_state(&gateway, &path, "completed").await;
     assert_eq!((progress(&completed, "applied"), progress(&completed, "skipped")), (12, 0));
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 12);
-    assert_eq!(call_count(sandbox.startexam()).await, 12, "nobody was sent twice");
+    assert_eq!(call_count(sandbox.startexam()).await, 12, "no one was sent twice");
     let nothing = gateway.post(&format!("{path}/retry"), &json!({})).await;
     assert_eq!((nothing.status, nothing.text("/state")), (202, "completed"));
     assert_eq!(call_count(sandbox.startexam()).await, 12);

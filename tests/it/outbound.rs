@@ -182,9 +182,9 @@ async fn never_more_calls_than_the_rate_leave_within_a_second() {
     // A call may arrive long after it was sent, never before. When the m-th response was sent, at most m calls and
     // those at the vendor had been sent; in the second after it at most RATE more are. The first calls were all sent
     // after the beginning.
-    for (answers, sent) in log.responses.iter().enumerate() {
-        let Some(beyond) = log.arrivals.get(answers + 1 + AT_ONCE + RATE) else { break };
-        assert!(*beyond - *sent >= Duration::from_secs(1), "after answer {answers}: {:?}", *beyond - *sent);
+    for (count, sent) in log.responses.iter().enumerate() {
+        let Some(beyond) = log.arrivals.get(count + 1 + AT_ONCE + RATE) else { break };
+        assert!(*beyond - *sent >= Duration::from_secs(1), "after response {count}: {:?}", *beyond - *sent);
     }
     for seconds in 1..=2_u32 {
         let beyond = log.arrivals[RATE * seconds as usize];
@@ -270,14 +270,14 @@ async fn a_vendors_retry_after_is_kept_by_every_call_of_the_connection() {
     for status in [429, 503] {
         let refused: Arc<Mutex<Option<Instant>>> = Arc::default();
         let next: Arc<Mutex<Option<Instant>>> = Arc::default();
-        let (told, seen) = (Arc::clone(&refused), Arc::clone(&next));
+        let (refused_at, seen) = (Arc::clone(&refused), Arc::clone(&next));
         let stub = Stub::start(move |_| {
-            let mut told = told.lock().expect("no test panicked here");
-            if told.is_some() {
+            let mut refused_at = refused_at.lock().expect("no test panicked here");
+            if refused_at.is_some() {
                 seen.lock().expect("no test panicked here").get_or_insert_with(Instant::now);
                 return json_response(200, &json!({}));
             }
-            *told = Some(Instant::now());
+            *refused_at = Some(Instant::now());
             let mut response = build_response(status, "text/plain", "");
             response.headers_mut().insert("retry-after", "1".parse().expect("a number"));
             response
@@ -317,8 +317,8 @@ async fn what_never_left_is_repeated_for_a_fifth_of_the_calls_and_no_more() {
     assert!(calls <= f64::from(CALLS) && attempts <= calls + repeated, "{calls} calls, {attempts} attempts");
     // A fifth of the calls, and the minimum of one per second, of which ten seconds' worth may be used in a burst.
     let allowed = f64::from(CALLS) * 0.2 + 10.0 + began.elapsed().as_secs_f64();
-    assert!(repeated > 0.0 && repeated <= allowed, "{repeated} repeats, {allowed} allowed");
-    assert!(stopped > 0.0, "nothing was stopped: {repeated} repeats of {calls} calls");
+    assert!(repeated > 0.0 && repeated <= allowed, "{repeated} retries, {allowed} allowed");
+    assert!(stopped > 0.0, "no retry was denied: {repeated} retries of {calls} calls");
 }
 
 #[tokio::test]
@@ -340,7 +340,7 @@ async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
         if vendor.first_ids().len() > 2 {
             break;
         }
-        assert!(began.elapsed() < TIMEOUT, "nobody probes");
+        assert!(began.elapsed() < TIMEOUT, "no call probes the vendor");
         let gateway = Arc::clone(&gateway);
         callers.spawn(async move { gateway.post("/candidates", &person(&format!("p{number}"))).await });
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -61,7 +61,7 @@ fn vendors(sandbox: &Sandbox) -> [Vendor; 3] {
 /// Returns every fault a vendor knows, for the operation's next call only and with short delays.
 async fn all_faults(port: SocketAddr, operation: &str) -> Vec<Value> {
     let known: Value =
-        http().get(format!("http://{port}/_faults")).send().await.expect("an answer").json().await.expect("JSON");
+        http().get(format!("http://{port}/_faults")).send().await.expect("a response").json().await.expect("JSON");
     let mut faults = Vec::new();
     for fault in known["known"].as_array().expect("a list of faults") {
         let name = fault["name"].as_str().expect("a name");
@@ -170,5 +170,5 @@ async fn post_until_accepted(gateway: &Gateway, path: &str, body: &Value) -> Api
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    panic!("{path} {body} is never answered");
+    panic!("{path} {body} is never accepted");
 }

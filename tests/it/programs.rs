@@ -260,7 +260,7 @@ async fn a_failure_in_the_middle_reports_which_part_was_applied() {
             ])
         );
         assert_ne!(response.text("/outcome"), "not_applied", "a part was applied");
-        assert_eq!(stub.seen().len(), 2, "nothing is sent after the fault");
+        assert_eq!(stub.seen().len(), 2, "nothing is sent after the failure");
         // The same request again is harmless and completes it.
         let again = gateway.post(&employees_path(PROGRAM), &many_employees()).await;
         assert_eq!(again.status, 200, "{again:?}");
@@ -286,9 +286,9 @@ async fn a_late_retry_never_undoes_a_later_change() {
         let (sandbox, gateway) = start().await;
         let port = sandbox.startexam();
         set_faults(port, json!({ "faults": [{ "name": lost, "operation": "program_employees", "times": 1 }] })).await;
-        let unclear = gateway.post(&employees_path(PROGRAM), &enrolment(&["e1"], &[])).await;
-        assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
-        let operation = unclear.text("/resource").to_owned();
+        let unknown = gateway.post(&employees_path(PROGRAM), &enrolment(&["e1"], &[])).await;
+        assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+        let operation = unknown.text("/resource").to_owned();
         let later = gateway.post(&employees_path(PROGRAM), &enrolment(&[], &["e1"])).await;
         assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(0)), "{lost}: {later:?}");
         // The first one was reconciled before the second was sent, and nothing is left to send.
@@ -310,8 +310,8 @@ async fn writes_to_a_program_named_in_two_ways_are_serialised() {
         let port = sandbox.startexam();
         let lost = json!({ "name": "reset_before_effect", "operation": "program_employees", "times": 1 });
         set_faults(port, json!({ "faults": [lost] })).await;
-        let unclear = gateway.post(&employees_path(first), &enrolment(&["e1"], &[])).await;
-        assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+        let unknown = gateway.post(&employees_path(first), &enrolment(&["e1"], &[])).await;
+        assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
         let later = gateway.post(&employees_path(then), &enrolment(&[], &["e1"])).await;
         assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(0)), "{later:?}");
         let sent = bodies(port, "program_employees").await;
@@ -345,10 +345,10 @@ fn one_registration() -> Value {
 #[tokio::test]
 async fn a_lost_call_blocks_only_its_own_employees_until_it_is_settled_manually() {
     let (stub, gateway) = start_failing_stub().await;
-    let unclear = gateway.post(&employees_path(PROGRAM), &enrolment(&["ghost"], &[])).await;
-    assert_eq!(unclear.problem(), (502, "vendor_internal_error", "unknown"));
-    let operation = unclear.text("/resource").to_owned();
-    assert_eq!(gateway.post(&employees_path(PROGRAM), &enrolment(&["e1"], &[])).await.status, 200, "others go on");
+    let unknown = gateway.post(&employees_path(PROGRAM), &enrolment(&["ghost"], &[])).await;
+    assert_eq!(unknown.problem(), (502, "vendor_internal_error", "unknown"));
+    let operation = unknown.text("/resource").to_owned();
+    assert_eq!(gateway.post(&employees_path(PROGRAM), &enrolment(&["e1"], &[])).await.status, 200, "others proceed");
 
     let held = gateway.post(&employees_path("ext:other"), &enrolment(&["e2"], &["ghost"])).await;
     assert_eq!(held.problem(), (409, "subject_unsettled", "not_applied"), "{held:?}");
@@ -367,7 +367,7 @@ async fn a_lost_call_blocks_only_its_own_employees_until_it_is_settled_manually(
     assert_eq!(
         gateway.post(&employees_path(PROGRAM), &enrolment(&["e2"], &["ghost"])).await.status,
         200,
-        "the next goes on"
+        "the next one proceeds"
     );
     assert_eq!(stub.seen().len(), before + 1, "and nothing of the first is sent again");
 }
@@ -421,12 +421,12 @@ async fn the_next_request_proceeds_if_reconciliation_proves_nothing_was_done() {
     let port = sandbox.startexam();
     let lost = json!({ "name": "reset_before_effect", "operation": "program_employees", "times": 1 });
     set_faults(port, json!({ "faults": [lost] })).await;
-    let unclear = gateway.post(&employees_path(PROGRAM), &enrolment(&["e1", "nobody"], &[])).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+    let unknown = gateway.post(&employees_path(PROGRAM), &enrolment(&["e1", "nobody"], &[])).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
     // The vendor's 404 about `nobody` proves it.
     let later = gateway.post(&employees_path(PROGRAM), &enrolment(&["e1"], &[])).await;
     assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(1)), "{later:?}");
-    let items = gateway.get(&format!("{}/items", unclear.text("/resource"))).await;
+    let items = gateway.get(&format!("{}/items", unknown.text("/resource"))).await;
     assert_eq!(items.text("/items/0/outcome"), "not_applied", "{items:?}");
 }
 

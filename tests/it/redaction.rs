@@ -148,7 +148,7 @@ async fn send_over_http_2(gateway: &Gateway) {
     let address = format!("http://{}/candidates?externalId=id-{PERSONAL}-0", gateway.address);
     for (name, value) in [("x-api-key", key("lms")), ("authorization", "Bearer egk_KeyMark-wrong".to_owned())] {
         let request = http::Request::get(&address).header(name, value).body(Empty::<Bytes>::new()).expect("a request");
-        let response = sender.send_request(request).await.expect("an answer");
+        let response = sender.send_request(request).await.expect("a response");
         assert!([200, 401, 422].contains(&response.status().as_u16()), "{response:?}");
     }
     driving.abort();
@@ -193,7 +193,7 @@ async fn start_verbose(connections: &str) -> (Gateway, Collector) {
 /// Returns everything operators can see at run time: metrics, exchanges and the audit record.
 async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
     let admin = gateway.admin_address().await;
-    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
+    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("a response");
     let mut shown = vec![("/metrics", metrics.text().await.expect("text"))];
     let (mut path, mut calls) = ("/exchanges?limit=200".to_owned(), 0);
     loop {
@@ -244,7 +244,7 @@ fn search_responses(responses: &[ApiResponse], secrets: &[&str]) {
         assert!(message.chars().count() <= 300 && !message.chars().any(char::is_control), "{message:?}");
     }
     for response in responses {
-        assert_absent("an answer", &response.body.to_string(), &[secrets, &[PASSWORD]].concat());
+        assert_absent("a response", &response.body.to_string(), &[secrets, &[PASSWORD]].concat());
     }
 }
 
@@ -284,7 +284,7 @@ async fn search((mut gateway, collector): (Gateway, Collector), responses: &[Api
         .output()
         .await
         .expect("the program runs");
-    for (what, bytes) in [("check's answer", check.stdout), ("check's log", check.stderr)] {
+    for (what, bytes) in [("check's output", check.stdout), ("check's log", check.stderr)] {
         assert_absent(what, &String::from_utf8_lossy(&bytes), &private);
     }
 }
@@ -302,13 +302,13 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     let mut responses = send_everything(&gateway, 0).await;
     let created = responses.iter().filter(|response| response.status == 201).count();
     assert!(created >= 7, "{created} of {responses:?}");
-    assert!(responses.iter().any(|response| !response.text("/initialPassword").is_empty()), "a password was made up");
+    assert!(responses.iter().any(|response| !response.text("/initialPassword").is_empty()), "a password was generated");
     let links: Vec<String> = responses
         .iter()
         .map(|response| response.text("/launch/url").to_owned())
         .filter(|url| !url.is_empty())
         .collect();
-    assert!(!links.is_empty(), "a launch link was answered");
+    assert!(!links.is_empty(), "a launch link was returned");
     let ports = [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()];
     for (number, fault) in
         ["reset_after_effect", "control_characters", "garbage", "truncated_body"].into_iter().enumerate()
@@ -334,7 +334,7 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     ];
     // The links are returned to the caller that booked, and are nowhere else.
     let log = gateway.take_log();
-    assert!(log.contains("DEBUG"), "the process said all it can say");
+    assert!(log.contains("DEBUG"), "the log is verbose");
     assert_absent("the log", &log, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
     for (name, text) in store_files(gateway.folder.path()) {
         assert_absent(&name, &text, &participants);
@@ -405,7 +405,7 @@ async fn vendors_that_quote_the_request_reveal_nothing() {
         let (gateway, collector) = start_verbose(&connections_with_secrets(&stub.url(), encoding, params_in)).await;
         let responses = send_everything(&gateway, 0).await;
         let quoted = responses.iter().filter(|response| !response.text("/vendor/message").is_empty()).count();
-        assert!(quoted >= 3, "the vendors' words are kept: {responses:?}");
+        assert!(quoted >= 3, "the vendors' messages are kept: {responses:?}");
         let masked = responses.iter().filter(|response| response.text("/vendor/message").contains("***")).count();
         assert!(masked >= 3, "what was quoted had secrets in it: {responses:?}");
         let secrets = [SECRET, ISSUED, PASSWORD_IN_BASE64];
@@ -484,7 +484,7 @@ async fn operators_see_no_personal_data_however_a_vendor_encodes_it() {
                 number += 1;
                 let before = stub.seen().len();
                 let response = gateway.post("/candidates", &person_for_vendor(connection, number)).await;
-                assert!(stub.seen().len() > before, "the vendor was asked: {response:?}");
+                assert!(stub.seen().len() > before, "the vendor was called: {response:?}");
                 responses.push(response);
             }
         }
@@ -521,7 +521,7 @@ async fn a_stolen_postgresql_database_reveals_no_personal_data() {
     assert!(created.len() >= 5, "{responses:?}");
     let generated: Vec<&str> =
         responses.iter().map(|response| response.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
-    assert!(!generated.is_empty(), "a password was made up");
+    assert!(!generated.is_empty(), "a password was generated");
     let rows = dump_database(&schema).await;
     assert!(created.iter().any(|id| rows.contains(id)), "there is something to search: {rows}");
     let client_key = key("lms");
@@ -530,7 +530,7 @@ async fn a_stolen_postgresql_database_reveals_no_personal_data() {
     for private in [known.as_slice(), &secrets, &generated].concat() {
         // A binary column is returned in hexadecimal digits.
         for form in [private.to_owned(), HEXLOWER.encode(private.as_bytes())] {
-            assert!(!rows.contains(&form), "the database tells {private}");
+            assert!(!rows.contains(&form), "the database reveals {private}");
         }
     }
 }
@@ -539,8 +539,7 @@ async fn a_stolen_postgresql_database_reveals_no_personal_data() {
 async fn core_dumps_are_disabled_and_no_argument_contains_a_secret() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
-    let about =
-        |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", gateway.id())).expect("the kernel tells");
+    let about = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", gateway.id())).expect("a proc file");
     let limits = about("limits");
     let core: Vec<&str> = limits
         .lines()

@@ -241,8 +241,8 @@ async fn a_running_bulk_continues_with_the_new_secret() {
     let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(applied_count(&ended), 120, "{ended:?}");
     let seen = stub.seen();
-    assert_eq!(seen.len(), 120, "nobody is sent twice");
-    assert!(seen.iter().any(|seen| password_of(seen) == "old"), "it was under way");
+    assert_eq!(seen.len(), 120, "no one is sent twice");
+    assert!(seen.iter().any(|seen| password_of(seen) == "old"), "the bulk was running");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -266,7 +266,7 @@ async fn a_rejected_call_is_split_and_retried_with_the_new_settings() {
     wait_until(&gateway, &operation, |_| !stub.seen().is_empty()).await;
     configure(&gateway, &of(NEW), &default_client());
     reload(&mut gateway).await;
-    release.send(()).expect("somebody waits");
+    release.send(()).expect("a call is waiting");
     let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(applied_count(&ended), 100, "{ended:?}");
     let with = |profile: &str| stub.seen().iter().filter(|seen| seen.json()["profileId"] == profile).count();
@@ -415,7 +415,7 @@ async fn an_invalid_configuration_is_rejected_whole_and_service_continues() {
         assert!(log.contains(expected) && !log.contains(PLANTED_SECRET), "{expected}\n{log}");
         assert_eq!(gateway.post("/candidates", &person(&format!("b{number}"))).await.status, 201);
         let newcomer = gateway.request_as(&key("hr"), Method::GET, "/connections").send().await;
-        assert_eq!(newcomer.status, 401, "nothing of it is taken up");
+        assert_eq!(newcomer.status, 401, "nothing of it is applied");
     }
     // A secret that is not text, an empty one, and a missing file.
     replace_file(gateway.folder.path(), "examgate.toml", &fine);
@@ -425,7 +425,7 @@ async fn an_invalid_configuration_is_rejected_whole_and_service_continues() {
     assert!(reload_until(&mut gateway, REFUSED).await.contains("is empty"));
     std::fs::remove_file(gateway.folder.path().join("examgate.toml")).expect("the file can be removed");
     assert!(reload_until(&mut gateway, REFUSED).await.contains("examgate.toml: cannot be read"));
-    assert!(!gateway.folder.path().join("other.key").exists(), "no key is made");
+    assert!(!gateway.folder.path().join("other.key").exists(), "no key is generated");
     assert_eq!(gateway.post("/candidates", &person("c")).await.status, 201);
 
     replace_file(gateway.folder.path(), "pass", "one");
@@ -593,9 +593,9 @@ async fn an_unknown_write_is_not_reconciled_at_another_account() {
     // A complete response below 500, so that no grace period delays the reconciliation.
     let lost = json!({ "faults": [{ "name": "redirect", "operation": "employees" }] });
     set_faults(first.startexam(), lost).await;
-    let unclear = gateway.post("/candidates", &person("a")).await;
-    assert_eq!(unclear.problem(), (502, "vendor_bad_response", "unknown"), "{unclear:?}");
-    let resource = unclear.text("/resource").to_owned();
+    let unknown = gateway.post("/candidates", &person("a")).await;
+    assert_eq!(unknown.problem(), (502, "vendor_bad_response", "unknown"), "{unknown:?}");
+    let resource = unknown.text("/resource").to_owned();
 
     // Another address, then another account at the same address.
     configure(&gateway, &connection(&second), &default_client());
@@ -669,7 +669,7 @@ async fn a_sighup_during_shutdown_does_no_harm() {
     configure(&gateway, "", &default_client());
     gateway.signal("HUP").await;
     gateway.signal("HUP").await;
-    let response = waiting.await.expect("no panic").expect("an answer");
+    let response = waiting.await.expect("no panic").expect("a response");
     assert_eq!(response.status().as_u16(), 201);
     assert_eq!(gateway.wait_for_exit().await, Some(0));
 }
@@ -678,7 +678,7 @@ async fn a_sighup_during_shutdown_does_no_harm() {
 async fn wait_for_calls(sandbox: &Sandbox, calls: usize) {
     let started = Instant::now();
     while crate::support::watch::call_count(sandbox.examtesting()).await < calls {
-        assert!(started.elapsed() < TIMEOUT, "{calls} calls never came");
+        assert!(started.elapsed() < TIMEOUT, "{calls} calls never arrived");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -147,7 +147,7 @@ async fn a_database_crash_during_a_bulk_loses_nothing() {
     created.sort();
     created.dedup();
     assert_eq!(created.len(), 600);
-    assert_eq!(changes(port, "employees", "created").await.len(), 600, "nobody twice");
+    assert_eq!(changes(port, "employees", "created").await.len(), 600, "no one twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +171,7 @@ async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
     };
     wait_until(&gateway, &calls, one(|call| call["status"] == 429)).await;
     // This lock blocks every heartbeat.
-    let mut connection = PgConnection::connect(&url).await.expect("the server answers");
+    let mut connection = PgConnection::connect(&url).await.expect("the server responds");
     sqlx::raw_sql("BEGIN; LOCK TABLE instances IN ACCESS EXCLUSIVE MODE")
         .execute(&mut connection)
         .await
@@ -181,7 +181,7 @@ async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
     let operation = format!("/operations/{}", accepted.text("/id"));
     let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(ended.body["progress"]["applied"], 12, "{ended:?}");
-    assert_eq!(changes(port, "employees", "created").await.len(), 12, "nobody twice");
+    assert_eq!(changes(port, "employees", "created").await.len(), 12, "no one twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

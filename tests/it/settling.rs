@@ -79,7 +79,7 @@ async fn a_generated_password_is_returned_when_a_lost_registration_is_reconciled
             assert_eq!(settled.text("/initialPassword"), first["password"]);
             break;
         }
-        assert!(number < 20, "nobody is ever told the password");
+        assert!(number < 20, "the password is never returned");
     }
 }
 

@@ -34,7 +34,7 @@ async fn start_idle_upload(address: SocketAddr, who: &str) -> TcpStream {
          Content-Type: application/x-ndjson\r\nContent-Length: 200000000\r\n\r\n",
         key(who)
     );
-    stream.write_all(head.as_bytes()).await.expect("it is taken");
+    stream.write_all(head.as_bytes()).await.expect("the bytes are sent");
     stream
 }
 
@@ -86,7 +86,7 @@ async fn a_store_outage_fails_fast_and_the_store_is_used_again_afterwards() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(100), all).await.expect("nobody waits for a store that is away");
+    tokio::time::timeout(Duration::from_secs(100), all).await.expect("no request waits for a store that is down");
     // Routes that do not need the store are served.
     assert_eq!(gateway.get("/vendors").await.status, 200);
     relay.restore();

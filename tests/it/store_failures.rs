@@ -78,7 +78,7 @@ async fn a_commit_whose_reply_is_briefly_lost_is_reported_correctly() {
     let sent = setup.send(Method::POST, "/candidates", None, person("emp-a"));
     setup.relay.wait_for_cuts(1).await;
     setup.relay.restore();
-    let response = sent.await.expect("an answer");
+    let response = sent.await.expect("a response");
     assert_eq!((response.status, response.text("/outcome")), (201, "applied"), "{response:?}");
     assert_eq!(bodies(setup.sandbox.startexam(), "employees").await.len(), 1);
 }
@@ -91,13 +91,13 @@ async fn a_slow_and_briefly_silent_database_link_changes_no_response() {
     let sent = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a"));
     tokio::time::sleep(Duration::from_millis(200)).await;
     setup.relay.restore();
-    let response = sent.await.expect("an answer");
+    let response = sent.await.expect("a response");
     assert_eq!((response.status, response.text("/outcome")), (201, "applied"), "{response:?}");
     assert_eq!(setup.relay.cuts(), 0);
     // A cut between two requests goes unnoticed.
     setup.relay.cut();
     setup.relay.restore();
-    let again = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("an answer");
+    let again = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("a response");
     assert_eq!((again.status, &again.body), (201, &response.body), "{again:?}");
 }
 
@@ -106,14 +106,14 @@ async fn a_retry_during_a_store_outage_does_not_deny_an_unknown_write() {
     let setup = Setup::new().await;
     let port = setup.sandbox.startexam();
     set_faults(port, json!({ "faults": [{ "name": "reset_after_effect" }] })).await;
-    let first = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("an answer");
+    let first = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("a response");
     let resource = unknown_resource(&first);
     setup.relay.cut();
-    let retry = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("an answer");
+    let retry = setup.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("a response");
     assert_eq!(retry.problem(), (503, "store_unavailable", "unknown"), "{retry:?}");
     assert_eq!(unknown_resource(&retry), resource);
     // For a key this process does not know, the response is only about this request: it sent nothing.
-    let fresh = setup.send(Method::POST, "/candidates", Some("l"), person("emp-b")).await.expect("an answer");
+    let fresh = setup.send(Method::POST, "/candidates", Some("l"), person("emp-b")).await.expect("a response");
     assert_eq!(fresh.problem(), (503, "store_unavailable", "not_applied"), "{fresh:?}");
     setup.relay.restore();
     set_faults(port, json!({ "faults": [] })).await;
@@ -178,7 +178,7 @@ async fn a_disk_that_fills_during_the_vendor_call_leaves_an_unknown_write_that_r
     };
     wait_for_effect(port, "employees", "emp-a").await;
     machine.set_disk(Disk::Full);
-    let response = registering.await.expect("an answer");
+    let response = registering.await.expect("a response");
     let resource = unknown_resource(&response);
     machine.set_disk(Disk::Working);
     let settled = wait_until(&gateway, &resource, |read| read.text("/state") == "registered").await;
@@ -206,15 +206,15 @@ async fn an_accepted_write_is_never_reported_as_not_applied_during_a_store_outag
     wait_for_effect(port, "employees_participants", "emp-a").await;
     wait_for_effect(port, "program_employees", "emp-b").await;
     setup.relay.cut();
-    let (booked, enrolled) = (booked.await.expect("an answer"), enrolled.await.expect("an answer"));
+    let (booked, enrolled) = (booked.await.expect("a response"), enrolled.await.expect("a response"));
     setup.relay.restore();
     for response in [&booked, &enrolled] {
         let operation = unknown_resource(response);
-        let ended = wait_until(&setup.gateway, &operation, |operation| operation.text("/state") == "completed").await;
+        let ended = wait_until(&setup.gateway, &operation, |state| state.text("/state") == "completed").await;
         assert_eq!(ended.body["progress"]["applied"], 1, "{ended:?}");
     }
     // The key still belongs to the write it began.
-    let again = setup.send(Method::POST, &employees, Some("enrol-1"), enrolment).await.expect("an answer");
+    let again = setup.send(Method::POST, &employees, Some("enrol-1"), enrolment).await.expect("a response");
     assert_eq!((again.status, again.text("/outcome")), (200, "applied"), "{again:?}");
     assert_eq!(bodies(port, "program_employees").await.len(), 1, "sent again");
     assert_eq!(changes(port, "employees_participants", "created").await.len(), 1, "booked twice");
@@ -252,7 +252,7 @@ async fn check_in_doubt_commit(what: &str, method: Method, path: &str, body: Val
     let sent = setup.send(method, path, None, body);
     setup.relay.wait_for_cuts(1).await;
     // The store is down until the caller has its response: longer than anything waits for the reply.
-    let response = sent.await.expect("an answer");
+    let response = sent.await.expect("a response");
     let resource = unknown_resource(&response);
     setup.relay.restore();
     let port = setup.sandbox.startexam();
@@ -294,10 +294,10 @@ async fn no_row_is_stranded_when_a_read_fails_after_its_claim() {
     setup.relay.cut_at_commit(Moment::ReplyDelivered, writes_an_intent);
     let sent = setup.send(Method::POST, "/candidates/bulk", None, bulk_body(&people));
     setup.relay.wait_for_cuts(1).await;
-    let response = sent.await.expect("an answer");
+    let response = sent.await.expect("a response");
     setup.relay.restore();
     let operation = unknown_resource(&response);
-    let ended = wait_until(&setup.gateway, &operation, |operation| operation.text("/state") == "completed").await;
+    let ended = wait_until(&setup.gateway, &operation, |state| state.text("/state") == "completed").await;
     assert_eq!(ended.body["progress"]["applied"], 6, "{ended:?}");
     assert_eq!(changes(setup.sandbox.startexam(), "employees", "created").await.len(), 6);
 }

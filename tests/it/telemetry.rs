@@ -103,7 +103,11 @@ async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
     assert!(spans.iter().any(|span| span.name.starts_with("store ")), "{spans:?}");
 
     let call = &vendor.seen()[0];
-    assert_eq!(header(call, "traceparent"), format!("00-{TRACE}-{}-01", attempt.id), "the vendor is told the attempt");
+    assert_eq!(
+        header(call, "traceparent"),
+        format!("00-{TRACE}-{}-01", attempt.id),
+        "the vendor receives the attempt's span"
+    );
     assert_eq!(header(call, "tracestate"), "rojo=00f067aa0ba902b7");
     assert_eq!(access_lines(&log)[0]["trace_id"], TRACE);
     let resource = collector.resource();
@@ -329,7 +333,7 @@ async fn each_request_is_one_log_line_whatever_its_outcome() {
         assert_eq!((response.status, response.text("/code")), (status, code), "{response:?}");
         wanted.push(json!({ "request_id": id, "method": method, "route": route, "status": status, "code": code }));
     }
-    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
+    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("a response");
     let metrics = metrics.text().await.expect("text");
     let (_, log) = gateway.finish().await;
 
@@ -375,7 +379,7 @@ async fn a_caller_that_disconnects_is_logged_too() {
         key("lms"),
         body.len()
     );
-    caller.write_all((head + &body).as_bytes()).await.expect("it is taken");
+    caller.write_all((head + &body).as_bytes()).await.expect("the bytes are sent");
     // The vendor is called, so the request is being served.
     let _asked = silent.accept().await.expect("the gateway calls");
     drop(caller);

@@ -64,7 +64,7 @@ fn assert_conflict(response: &ApiResponse, what: &str) {
     assert_eq!(response.problem(), (409, "candidate_conflict", "not_applied"), "{what}: {response:?}");
     let text = response.body.to_string();
     for word in ["resource", "launch", "participant", "cand_", "asg_"] {
-        assert!(!text.contains(word), "{what} tells {word}: {text}");
+        assert!(!text.contains(word), "{what} reveals {word}: {text}");
     }
 }
 

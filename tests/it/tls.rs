@@ -101,10 +101,10 @@ async fn callers_are_served_over_tls_with_http_2_and_with_http_1() {
     let older = authority.client().http1_only().build().expect("a client");
     for (client, version, id) in [(newer, Version::HTTP_2, "a"), (older, Version::HTTP_11, "b")] {
         let request = client.post(url(&gateway, "/candidates")).bearer_auth(key("lms")).json(&person(id));
-        let response = request.send().await.expect("an answer");
+        let response = request.send().await.expect("a response");
         assert_eq!((response.status().as_u16(), response.version()), (201, version));
         let location = response.headers()["location"].to_str().expect("text").to_owned();
-        let read = client.get(url(&gateway, &location)).bearer_auth(key("lms")).send().await.expect("an answer");
+        let read = client.get(url(&gateway, &location)).bearer_auth(key("lms")).send().await.expect("a response");
         let candidate: Value = read.json().await.expect("a candidate");
         assert_eq!((&candidate["externalId"], &candidate["outcome"]), (&json!(id), &json!("applied")));
     }
@@ -124,9 +124,9 @@ async fn tls_1_2_and_later_are_accepted_and_earlier_versions_rejected() {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
         stream.write_all(&greeting(minor)).await.expect("the greeting goes out");
         let mut response = [0; 7];
-        stream.read_exact(&mut response).await.expect("an answer");
+        stream.read_exact(&mut response).await.expect("a response");
         if minor == 3 {
-            assert_eq!(response[0], 22, "nothing but the version was at fault: {response:?}");
+            assert_eq!(response[0], 22, "only the version was wrong: {response:?}");
         } else {
             // A fatal alert, `protocol_version` (RFC 8446, 6).
             assert_eq!((response[0], &response[5..]), (21, &[2, 70][..]), "3.{minor}: {response:?}");
@@ -156,7 +156,7 @@ async fn plain_http_on_the_tls_port_gets_no_api_response() {
     assert!(!String::from_utf8_lossy(&response).contains("HTTP"), "{response:?}");
     wait_for_metric(operators, "examgate_tls_handshakes_failed_total 1").await;
     // The admin listener is plain HTTP anyway.
-    let livez = http().get(format!("http://{operators}/livez")).send().await.expect("an answer");
+    let livez = http().get(format!("http://{operators}/livez")).send().await.expect("a response");
     assert_eq!(livez.status(), 200);
 }
 
@@ -175,7 +175,7 @@ async fn a_caller_that_does_not_finish_the_handshake_is_dropped() {
         stream.write_all(&[22, 3, 1, 16, 0, 1, 0, 15, 252]).await.expect("it goes out");
         let began = Instant::now();
         while stream.write_all(&[3]).await.is_ok() {
-            assert!(began.elapsed() < TIMEOUT, "it may drip for ever");
+            assert!(began.elapsed() < TIMEOUT, "the gateway never closed a slow connection");
             let mut response = [0; 64];
             let read = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut response)).await;
             if matches!(read, Ok(Ok(0) | Err(_))) {

@@ -151,7 +151,7 @@ async fn thinkexam_receives_its_published_requests() {
     assert_eq!((response.status, &response.body["summary"]["applied"]), (207, &json!(2)), "{response:?}");
     assert_eq!(response.body["results"][0]["resource"]["vendorRef"]["id"], "85638919");
     assert_eq!(response.body["results"][1]["resource"]["vendorRef"]["enrollmentNumber"], "E-2");
-    assert!(!response.body.to_string().contains("tok+"), "the sign-in token is nobody's business: {response:?}");
+    assert!(!response.body.to_string().contains("tok+"), "the sign-in token stays private: {response:?}");
 
     let order = json!({ "candidate": { "email": "ada@example.com" }, "assessment": "12345", "notify": "vendor_email" });
     let booked = gateway.post("/assignments", &order).await;

@@ -167,7 +167,7 @@ async fn get_until_success(slots: &[GatewaySlot], method: Method, path: &str) ->
             }
             assert!(response.status >= 500, "{path}: {response:?}");
         }
-        assert!(began.elapsed() < TIMEOUT, "{path}: no answer");
+        assert!(began.elapsed() < TIMEOUT, "{path}: no response");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -242,6 +242,6 @@ fn connections(sandbox: &Sandbox) -> String {
 
 /// Pauses, and fails after the time only a hang takes. The pause saves CPU; nothing depends on it.
 async fn pause(began: Instant, what: &str) {
-    assert!(began.elapsed() < TIMEOUT, "{what} never comes to its end");
+    assert!(began.elapsed() < TIMEOUT, "{what} never ends");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }

@@ -115,7 +115,7 @@ fn outage() -> Value {
 }
 
 async fn read_faults(port: SocketAddr) -> Value {
-    let response = http().get(format!("http://{port}/_faults")).send().await.expect("the sandbox answers");
+    let response = http().get(format!("http://{port}/_faults")).send().await.expect("the sandbox responds");
     response.json().await.expect("JSON")
 }
 

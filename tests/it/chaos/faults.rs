@@ -50,7 +50,7 @@ async fn every_reported_outcome_is_true_under_all_vendor_faults() {
     run_storm(length, seed).await;
 }
 
-#[expect(clippy::print_stdout, reason = "the figures of a long storm are read by whoever ran it")]
+#[expect(clippy::print_stdout, reason = "the figures of a long storm are for the person who ran it")]
 async fn run_storm(length: impl FnOnce() -> StormLength, seed: u64) {
     let sandbox = sandbox().await;
     let ports = ports(&sandbox);
@@ -86,8 +86,12 @@ async fn run_storm(length: impl FnOnce() -> StormLength, seed: u64) {
     let wrong = violations(callers, ports).await;
 
     let fault_counts = schedule.counts().await;
-    let _ =
-        writeln!(report, "{} kinds of faults struck {} calls", fault_counts.len(), fault_counts.values().sum::<u64>());
+    let _ = writeln!(
+        report,
+        "{} kinds of faults affected {} calls",
+        fault_counts.len(),
+        fault_counts.values().sum::<u64>()
+    );
     let _ = writeln!(report, "memory: idle {idle} KiB, at most {peak} KiB");
     let _ = writeln!(report, "recovered: {recoveries:?} after the faults ended");
     let _ = writeln!(
@@ -102,7 +106,7 @@ async fn run_storm(length: impl FnOnce() -> StormLength, seed: u64) {
     let log = gateway.take_log();
     assert!(!log.contains("panicked"), "{}", log.lines().find(|line| line.contains("panicked")).unwrap_or(""));
     assert!(peak.saturating_sub(idle) < GROWTH_KIB, "{report}");
-    assert!(fault_counts.len() > 30, "too few faults struck for a storm: {fault_counts:?}");
+    assert!(fault_counts.len() > 30, "too few kinds of faults for a storm: {fault_counts:?}");
     assert!(wrong.is_empty(), "{report}\n{}", wrong[..wrong.len().min(20)].join("\n"));
 }
 
@@ -191,7 +195,7 @@ fn response_report(callers: &[Caller], took: Duration) -> String {
     let bookings: usize = callers.iter().map(|caller| caller.bookings.len()).sum();
     let replays: usize = callers.iter().map(|caller| caller.replays).sum();
     let mut text = format!(
-        "{all} answers in {:.1} s: {people} people, {bookings} bookings, {replays} answers replayed\n",
+        "{all} responses in {:.1} s: {people} people, {bookings} bookings, {replays} responses replayed\n",
         took.as_secs_f64()
     );
     for ((status, code), count) in response_counts {

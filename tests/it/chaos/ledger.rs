@@ -175,10 +175,10 @@ fn contradictions(outcomes: &[Outcome], done: usize) -> Vec<String> {
         wrong.push(format!("done {done} times"));
     }
     if outcomes.contains(&Outcome::Applied) && done == 0 {
-        wrong.push(format!("told applied and never done: {outcomes:?}"));
+        wrong.push(format!("reported applied and never done: {outcomes:?}"));
     }
     if outcomes.iter().all(|outcome| *outcome == Outcome::NotApplied) && done > 0 {
-        wrong.push(format!("told not_applied and done: {outcomes:?}"));
+        wrong.push(format!("reported not_applied and done: {outcomes:?}"));
     }
     wrong
 }
@@ -189,7 +189,7 @@ impl VendorEffects {
         let mut effects = Self::default();
         for (connection, port) in ports {
             let url = format!("http://{port}/_effects?calls=false");
-            let log: Value = http().get(url).send().await.expect("the sandbox answers").json().await.expect("JSON");
+            let log: Value = http().get(url).send().await.expect("the sandbox responds").json().await.expect("JSON");
             assert_eq!(log["effectsDropped"], 0, "the log is too short for this storm");
             for effect in log["effects"].as_array().expect("a list") {
                 let text = |name: &str| effect[name].as_str().unwrap_or_default();
@@ -223,7 +223,7 @@ pub async fn wait_for_open_calls(ports: Ports) {
     for (_, port) in ports {
         loop {
             let url = format!("http://{port}/_effects?state=false");
-            let log: Value = http().get(url).send().await.expect("the sandbox answers").json().await.expect("JSON");
+            let log: Value = http().get(url).send().await.expect("the sandbox responds").json().await.expect("JSON");
             if log["calls"].as_array().expect("calls").iter().all(|call| call["finished"] == true) {
                 break;
             }

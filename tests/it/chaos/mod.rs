@@ -67,7 +67,7 @@ async fn two_replicas_killed_in_turn_lose_nothing_and_do_nothing_twice() {
 }
 
 /// Registers people at all three vendors and then books those of two of them, killing the gateways meanwhile.
-#[expect(clippy::print_stdout, reason = "the result of a long storm is read by whoever ran it")]
+#[expect(clippy::print_stdout, reason = "the result of a long storm is for the person who ran it")]
 async fn run_storm(sandbox: Sandbox, mut cluster: Cluster, size: StormSize) {
     let began = Instant::now();
     let mut random = Random(size.seed);

@@ -76,10 +76,10 @@ pub fn compare(bulk: &Bulk, results: &[Value], effects: &Effects) -> Counts {
         }
     }
     let all: usize = effects.created.values().sum();
-    assert_eq!(all, known, "{:?}: the vendor has more than was asked for", bulk.kind);
+    assert_eq!(all, known, "{:?}: the vendor has more than was requested", bulk.kind);
     assert!(
         wrong.is_empty(),
-        "{:?}: {} rows are not as told:\n{}",
+        "{:?}: {} rows are not as reported:\n{}",
         bulk.kind,
         wrong.len(),
         wrong[..wrong.len().min(10)].join("\n")
@@ -109,7 +109,7 @@ fn subject_of_effect(kind: Kind, effect: &Value) -> String {
 
 async fn read_effect_log(port: SocketAddr) -> Vec<Value> {
     let url = format!("http://{port}/_effects?calls=false&state=false");
-    let response = http().get(url).send().await.expect("the sandbox answers");
+    let response = http().get(url).send().await.expect("the sandbox responds");
     let log: Value = response.json().await.expect("JSON");
     assert_eq!(log["effectsDropped"], 0, "the log is too short for this storm");
     log["effects"].as_array().expect("a list").clone()

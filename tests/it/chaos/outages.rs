@@ -74,7 +74,7 @@ async fn every_reported_outcome_is_true_while_the_disk_keeps_failing() {
     run_storm(sandbox, cluster, StormSize::from_env()).await;
 }
 
-#[expect(clippy::print_stdout, reason = "the figures of a long storm are read by whoever ran it")]
+#[expect(clippy::print_stdout, reason = "the figures of a long storm are for the person who ran it")]
 async fn run_storm(sandbox: Sandbox, cluster: FailingCluster, size: StormSize) {
     let (began, ports) = (Instant::now(), ports(&sandbox));
     for (_, port) in ports {
@@ -268,10 +268,10 @@ impl SingleWrite {
             wrong.push(format!("known as {:?} and done {done} times", self.end));
         }
         if self.outcomes.contains(&Outcome::Applied) && done == 0 {
-            wrong.push("told applied and never done".to_owned());
+            wrong.push("reported applied and never done".to_owned());
         }
         if self.last_outcome() == Some(Outcome::NotApplied) && done > 0 {
-            wrong.push("told not_applied at last, and done".to_owned());
+            wrong.push("finally reported not_applied, and done".to_owned());
         }
         wrong.into_iter().map(|why| format!("{} {}: {why}: {self:?}", self.connection, self.subject)).collect()
     }

@@ -11,7 +11,7 @@ use super::{TestServer, api_parts, send, serve_api};
 /// Fetches the headers and the raw bytes.
 async fn fetch(server: &TestServer, method: Method, path: &str, encoding: &str) -> (u16, http::HeaderMap, Vec<u8>) {
     let request = server.request(method, path).header("accept-encoding", encoding);
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     (status, headers, response.bytes().await.expect("a body").to_vec())
 }
@@ -32,7 +32,10 @@ async fn a_long_response_is_compressed_for_callers_that_accept_it() {
         assert!(text(&headers, "vary").contains("accept-encoding"), "a cache has to know: {path}");
         assert!(packed.len() < plain.len() / 2, "{path}: {} of {}", packed.len(), plain.len());
         let stated = text(&headers, "content-length");
-        assert!(stated.is_empty() || stated == packed.len().to_string(), "the length is that of what comes: {path}");
+        assert!(
+            stated.is_empty() || stated == packed.len().to_string(),
+            "the length is that of the compressed body: {path}"
+        );
         let mut unpacked = Vec::new();
         GzDecoder::new(packed.as_slice()).read_to_end(&mut unpacked).expect("gzip");
         assert_eq!(unpacked, plain, "{path}");

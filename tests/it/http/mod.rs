@@ -130,7 +130,7 @@ pub struct ApiResponse {
 impl ApiResponse {
     async fn of(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a whole answer");
+        let text = response.text().await.expect("a complete response");
         Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
@@ -176,5 +176,5 @@ impl TestServer {
 }
 
 pub async fn send(request: reqwest::RequestBuilder) -> ApiResponse {
-    ApiResponse::of(request.send().await.expect("an answer")).await
+    ApiResponse::of(request.send().await.expect("a response")).await
 }

@@ -81,7 +81,7 @@ async fn without_authentication_all_callers_are_one_client_with_all_scopes() {
     let server = serve_api(&api_parts).await;
     assert_eq!(send(server.anonymous(Method::GET, "/connections")).await.status, 200);
     let response = send(server.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "x" }))).await;
-    assert_eq!(response.problem().0, 422, "there is no connection, but everything before was in order");
+    assert_eq!(response.problem().0, 422, "only the connection is missing");
 }
 
 #[tokio::test]

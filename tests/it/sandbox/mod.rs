@@ -1,6 +1,6 @@
 //! The simulators, called with raw HTTP as any client would.
 
-#![expect(clippy::expect_used, reason = "a helper that cannot go on fails the test that called it")]
+#![expect(clippy::expect_used, reason = "a helper that cannot continue fails the test that called it")]
 #![expect(clippy::disallowed_methods, reason = "the tests are their own main and read the clock for the simulators")]
 
 mod control;

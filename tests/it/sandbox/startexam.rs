@@ -183,7 +183,7 @@ async fn several_tests_respond_as_configured() {
         let response = bench.startexam("/v2/employees-participants", &body).await.json();
         orders.push(response["participantIds"].as_array().expect("ids").clone());
     }
-    let [employees, tests, per_employee] = &orders[..] else { panic!("three answers") };
+    let [employees, tests, per_employee] = &orders[..] else { panic!("three responses") };
     assert_eq!(
         [&employees[0], &employees[2], &employees[1], &employees[3]],
         [&tests[0], &tests[1], &tests[2], &tests[3]]

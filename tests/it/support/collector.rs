@@ -76,7 +76,7 @@ impl Collector {
     pub fn span(&self, name: &str) -> Span {
         let mut found = self.spans().into_iter().filter(|span| span.name == name);
         let (first, second) = (found.next(), found.next());
-        assert!(second.is_none(), "{name} is there twice: {first:?} {second:?}");
+        assert!(second.is_none(), "two spans {name}: {first:?} {second:?}");
         first.unwrap_or_else(|| panic!("no span {name}: {:?}", self.spans()))
     }
 

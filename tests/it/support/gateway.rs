@@ -83,7 +83,7 @@ impl Request {
     }
 
     pub async fn send(self) -> ApiResponse {
-        self.try_send().await.expect("the gateway answers")
+        self.try_send().await.expect("the gateway responds")
     }
 
     /// Sends the request; `None` if the gateway went away before the response was complete.
@@ -158,7 +158,7 @@ impl Gateway {
     /// Returns the process's memory in KiB (`VmRSS` now, `VmHWM` the peak).
     pub fn memory_kib(&self, what: &str) -> u64 {
         let id = self.process.id().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the kernel tells");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a proc file");
         let line = status.lines().find(|line| line.starts_with(what)).expect("a line");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
@@ -199,7 +199,7 @@ impl Gateway {
 
     /// Returns how many files the process has open, sockets included.
     pub fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the kernel tells").count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("a proc file").count()
     }
 
     /// Sends the process a signal, by name.
@@ -253,7 +253,7 @@ impl Gateway {
     /// Stops the process gracefully; returns its folder and everything it logged since the log was last taken.
     pub async fn finish(mut self) -> (TempDir, String) {
         self.terminate().await;
-        assert_eq!(self.wait_for_exit().await, Some(0), "it ends in order");
+        assert_eq!(self.wait_for_exit().await, Some(0), "it stops gracefully");
         let mut text = self.startup_log;
         while let Some(line) = self.lines.recv().await {
             let _ = writeln!(text, "{line}");
@@ -349,13 +349,13 @@ pub async fn sandbox() -> Sandbox {
 /// Sets the faults of one sandbox port.
 pub async fn set_faults(port: SocketAddr, faults: Value) {
     let response =
-        http().post(format!("http://{port}/_faults")).json(&faults).send().await.expect("the sandbox answers");
+        http().post(format!("http://{port}/_faults")).json(&faults).send().await.expect("the sandbox responds");
     assert!(response.status().is_success(), "{}", response.text().await.unwrap_or_default());
 }
 
 /// Returns what happened at one sandbox port: its effects, calls and state.
 pub async fn read_effects(port: SocketAddr) -> Value {
-    let response = http().get(format!("http://{port}/_effects")).send().await.expect("the sandbox answers");
+    let response = http().get(format!("http://{port}/_effects")).send().await.expect("the sandbox responds");
     response.json().await.expect("JSON")
 }
 

@@ -38,7 +38,7 @@ impl Machine {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("control");
         std::fs::write(&path, [0; 16]).expect("the file can be written");
-        let control = File::options().write(true).open(&path).expect("the file is there");
+        let control = File::options().write(true).open(&path).expect("the file exists");
         let environment = vec![
             ("LD_PRELOAD".to_owned(), library().display().to_string()),
             ("MACHINE_CONTROL".to_owned(), path.display().to_string()),

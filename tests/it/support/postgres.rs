@@ -61,9 +61,9 @@ impl Server {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("randomness");
         let name = format!("s{:016x}", u64::from_be_bytes(bytes));
-        let mut connection = PgConnection::connect(&self.url).await.expect("the server answers");
+        let mut connection = PgConnection::connect(&self.url).await.expect("the server responds");
         let make = AssertSqlSafe(format!("CREATE SCHEMA {name}"));
-        sqlx::raw_sql(make).execute(&mut connection).await.expect("a schema can be made");
+        sqlx::raw_sql(make).execute(&mut connection).await.expect("a schema can be created");
         format!("{}?options=-csearch_path%3D{name}", self.url)
     }
 }

@@ -98,7 +98,7 @@ pub async fn start_tls_proxy(address: SocketAddr, signed: &SignedCertificate) ->
             tokio::spawn(async move {
                 // A client that does not trust the certificate disconnects here.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                let mut upstream = TcpStream::connect(address).await.expect("somebody listens");
+                let mut upstream = TcpStream::connect(address).await.expect("a listener");
                 tokio::io::copy_bidirectional(&mut stream, &mut upstream).await.ok();
             });
         }

@@ -39,7 +39,7 @@ pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<Str
 pub async fn wait_for_effect(port: SocketAddr, operation: &str, about: &str) {
     let started = tokio::time::Instant::now();
     while !changes(port, operation, "created").await.iter().any(|subject| subject.contains(about)) {
-        assert!(started.elapsed() < TIMEOUT, "{operation} never made {about}");
+        assert!(started.elapsed() < TIMEOUT, "{operation} never created {about}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -57,7 +57,7 @@ pub async fn wait_until(gateway: &Gateway, path: &str, wanted: impl Fn(&ApiRespo
         if wanted(&response) {
             return response;
         }
-        assert!(started.elapsed() < TIMEOUT, "{path} never became as wanted: {response:?}");
+        assert!(started.elapsed() < TIMEOUT, "{path} never met the condition: {response:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
