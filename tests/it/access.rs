@@ -1,22 +1,15 @@
-//! Who may do what: every documented route with every kind of credential, and nobody sees what belongs to another.
+//! Authorization: every documented route with every kind of credential; no client sees another tenant's records.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, client_with, key, startexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::connections::{client, client_with, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, key};
+use crate::support::vendor::Stub;
 
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
 
-async fn agreeable() -> Stub {
-    Stub::start(|seen| {
-        let ids = json!({ "participantIds": ["1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d01"] });
-        json_answer(200, &if seen.uri.path().contains("participants") { ids } else { json!({}) })
-    })
-    .await
-}
-
-/// One documented operation.
+/// A documented route.
 struct Route {
     method: Method,
     path: String,
@@ -57,8 +50,8 @@ async fn routes(gateway: &Gateway) -> Vec<Route> {
 }
 
 #[tokio::test]
-async fn every_route_asks_for_credentials_and_its_scope() {
-    let stub = agreeable().await;
+async fn every_route_requires_credentials_and_its_scope() {
+    let stub = Stub::accepting_startexam().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
         client_with("auditor", "", "[\"*\"]", "[\"audit:read\"]"),
@@ -73,9 +66,9 @@ async fn every_route_asks_for_credentials_and_its_scope() {
             assert_eq!(ask().send().await.status, 200, "{what} is public");
             continue;
         };
-        let refused = |answer: &Answer| {
-            assert_eq!(answer.problem(), (401, "unauthenticated", "not_applied"), "{what}");
-            assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{what}");
+        let refused = |response: &ApiResponse| {
+            assert_eq!(response.problem(), (401, "unauthenticated", "not_applied"), "{what}");
+            assert!(response.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{what}");
         };
         refused(&ask().send().await);
         refused(&ask().header("authorization", "Bearer egk_wrong").send().await);
@@ -88,13 +81,13 @@ async fn every_route_asks_for_credentials_and_its_scope() {
         let poor = ask().header("x-api-key", &key(poor)).send().await;
         assert_eq!(poor.problem(), (403, "insufficient_scope", "not_applied"), "{what}");
         assert!(poor.text("/detail").contains(&scope), "{what}: {poor:?} does not name {scope}");
-        for answer in
+        for response in
             [ask().header("x-api-key", &key("lms")).send().await, gateway.request(method.clone(), &path).send().await]
         {
-            assert!(![401, 403].contains(&answer.status), "{what}: {answer:?}");
+            assert!(![401, 403].contains(&response.status), "{what}: {response:?}");
         }
     }
-    // Checking a connection is the one thing that needs no body and no object.
+    // Checking a connection is the only write that needs neither body nor record.
     assert!(
         stub.seen().iter().all(|seen| [Method::GET, Method::HEAD].contains(&seen.method)),
         "nothing was written: {:?}",
@@ -102,16 +95,16 @@ async fn every_route_asks_for_credentials_and_its_scope() {
     );
 }
 
-/// What there is of the first tenant at its connection.
-struct Belongings {
+/// The records of the first tenant at its connection.
+struct TenantRecords {
     candidate: String,
     assignment: String,
     operation: String,
     exchange: String,
 }
 
-impl Belongings {
-    async fn made(gateway: &Gateway) -> Self {
+impl TenantRecords {
+    async fn create(gateway: &Gateway) -> Self {
         let person = json!({ "connection": "startexam-main", "externalId": "a", "email": "ada@example.com" });
         let candidate = gateway.post("/candidates", &person).await.text("/id").to_owned();
         let order = json!({ "candidate": { "id": candidate }, "assessment": TEST });
@@ -129,8 +122,8 @@ impl Belongings {
         [&self.candidate, &self.assignment, &self.operation, &self.exchange]
     }
 
-    /// The object a documented path is about; `None` where it is about none of a tenant's.
-    fn object(&self, template: &str) -> Option<&str> {
+    /// Returns the record a documented path addresses; `None` if it addresses none of a tenant's records.
+    fn object_of(&self, template: &str) -> Option<&str> {
         let first = template.split('/').nth(1).unwrap_or_default();
         template.contains("{id}").then_some(())?;
         match first {
@@ -144,7 +137,7 @@ impl Belongings {
     }
 }
 
-/// A body the route takes, at this connection.
+/// Returns a body the route accepts, at this connection.
 fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
     let body = match (method.as_str(), template) {
         ("POST", "/candidates" | "/candidates/search") => json!({ "connection": connection, "externalId": "a" }),
@@ -170,17 +163,17 @@ fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
     Some(body)
 }
 
-/// Every documented route × { another tenant's object, a connection that is not the client's }; credentials and scopes are
-/// walked through in `every_route_asks_for_credentials_and_its_scope`. A route this knows nothing of fails it.
+/// Tests every documented route with another tenant's record and with a connection the client may not use. Credentials
+/// and scopes are tested in `every_route_requires_credentials_and_its_scope`. A route this test does not know fails it.
 #[tokio::test]
-async fn every_route_keeps_tenants_and_connections_apart() {
-    let stub = agreeable().await;
+async fn every_route_isolates_tenants_and_connections() {
+    let stub = Stub::accepting_startexam().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "", "[\"*\"]")
         + &client("stranger", "", "[\"*\"]")
         + &client("narrow", "lms", "[\"startexam-two\"]");
     let gateway = Gateway::start_with(&(startexam(&stub.url(), "") + &second), &clients).await;
-    let own = Belongings::made(&gateway).await;
+    let own = TenantRecords::create(&gateway).await;
     let before = stub.seen().len();
     let document = gateway.anonymous(Method::GET, "/openapi.json").send().await.body;
     let mut seen = std::collections::BTreeSet::new();
@@ -193,7 +186,7 @@ async fn every_route_keeps_tenants_and_connections_apart() {
             let what = format!("{method} {template}");
             let ask = async |who: &str, connection: &str| {
                 let path = template
-                    .replace("{id}", own.object(template).unwrap_or("918ae938-8ea5-4298-b5ac-f8ffd873ceb6"))
+                    .replace("{id}", own.object_of(template).unwrap_or("918ae938-8ea5-4298-b5ac-f8ffd873ceb6"))
                     .replace("{name}", connection)
                     .replace("{vendor}", "startexam");
                 let names_connection = operation["parameters"].as_array().into_iter().flatten();
@@ -212,36 +205,41 @@ async fn every_route_keeps_tenants_and_connections_apart() {
                 }
             };
             let forbids = operation["responses"]["403"].to_string().contains("connection_forbidden");
-            // Who may not use the connection does not see what is there; the connection itself is known to exist.
+            // A client that may not use the connection does not see its records; the existence of the connection is no
+            // secret.
             let narrow = ask("narrow", "startexam-main").await;
-            let told = if own.object(template).is_some() {
+            let expected = if own.object_of(template).is_some() {
                 "hidden"
             } else if forbids {
                 "forbidden"
             } else {
                 "open"
             };
-            match told {
+            match expected {
                 "hidden" => assert_eq!(narrow.problem(), (404, "not_found", "not_applied"), "{what}"),
                 "forbidden" => assert_eq!(narrow.problem(), (403, "connection_forbidden", "not_applied"), "{what}"),
                 _ => assert_eq!(narrow.status, 200, "{what}: {narrow:?}"),
             }
-            seen.insert(told);
-            // Another tenant's objects do not exist, and nothing tells of them.
+            seen.insert(expected);
+            // Another tenant's records do not exist, and nothing reveals them.
             let harmless = matches!(method, Method::GET) || template.ends_with("/search");
-            if own.object(template).is_some() {
+            if own.object_of(template).is_some() {
                 let stranger = ask("stranger", "startexam-main").await;
                 assert_eq!(stranger.problem(), (404, "not_found", "not_applied"), "{what}");
             } else if template == "/audit" {
-                // The tenant's whole record, or the chain could not be followed: what a stranger tried is in its own.
-                let lines = ask("stranger", "startexam-main").await.body["items"].clone();
-                let lines = lines.as_array().expect("lines");
-                assert!(!lines.is_empty() && lines.iter().all(|line| line["client"] == "stranger"), "{lines:?}");
+                // The tenant's whole record, or its chain could not be verified. What the stranger tried is in the
+                // stranger's record.
+                let entries = ask("stranger", "startexam-main").await.body["items"].clone();
+                let entries = entries.as_array().expect("lines");
+                assert!(
+                    !entries.is_empty() && entries.iter().all(|entry| entry["client"] == "stranger"),
+                    "{entries:?}"
+                );
             } else if harmless {
-                for (who, answer) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
-                    let text = answer.body.to_string();
-                    assert!(!own.ids().iter().any(|id| text.contains(id)), "{what} tells {who}: {text}");
-                    assert!(!text.contains("ada@example.com"), "{what} tells {who}: {text}");
+                for (who, response) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
+                    let text = response.body.to_string();
+                    assert!(!own.ids().iter().any(|id| text.contains(id)), "{what} reveals it to {who}: {text}");
+                    assert!(!text.contains("ada@example.com"), "{what} reveals it to {who}: {text}");
                 }
             }
         }
@@ -253,8 +251,8 @@ async fn every_route_keeps_tenants_and_connections_apart() {
 }
 
 #[tokio::test]
-async fn public_routes_need_no_credentials_and_do_not_mind_wrong_ones() {
-    let stub = agreeable().await;
+async fn public_routes_need_no_credentials_and_ignore_wrong_ones() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/internal"] {
         assert_eq!(gateway.anonymous(Method::GET, path).send().await.status, 200, "{path}");
@@ -263,8 +261,8 @@ async fn public_routes_need_no_credentials_and_do_not_mind_wrong_ones() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_does_not_exist() {
-    let stub = agreeable().await;
+async fn records_out_of_a_clients_reach_do_not_exist() {
+    let stub = Stub::accepting_startexam().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "shared", "[\"*\"]")
         + &client("sister", "shared", "[\"*\"]")
@@ -289,9 +287,9 @@ async fn what_belongs_to_another_does_not_exist() {
                 (Method::DELETE, path.clone(), json!({})),
                 (Method::POST, format!("{path}/settle"), json!({ "outcome": "not_applied" })),
             ] {
-                let answer = ask(method.clone(), &path, body).await;
-                assert_eq!(answer.problem(), (404, "not_found", "not_applied"), "{other} {method} {path}");
-                assert!(!answer.body.to_string().contains("ada@"), "{answer:?}");
+                let response = ask(method.clone(), &path, body).await;
+                assert_eq!(response.problem(), (404, "not_found", "not_applied"), "{other} {method} {path}");
+                assert!(!response.body.to_string().contains("ada@"), "{response:?}");
             }
         }
         let patched = ask(Method::PATCH, &paths[0], json!({ "email": "eve@example.com" })).await;
@@ -326,32 +324,32 @@ async fn what_belongs_to_another_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_used_up_rate_is_told_and_is_nobody_elses() {
-    let stub = agreeable().await;
+async fn an_exceeded_rate_limit_is_reported_and_affects_no_other_client() {
+    let stub = Stub::accepting_startexam().await;
     let slow = client("slow", "", "[\"*\"]")
         .replace("requests_per_second = 100000, burst = 100000", "requests_per_second = 1, burst = 3");
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &(client("lms", "", "[\"*\"]") + &slow)).await;
-    let asked = (0..30).map(|_| gateway.request_as(&key("slow"), Method::GET, "/vendors").send());
-    let answers = futures_util::future::join_all(asked).await;
-    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 200).collect();
+    let requests = (0..30).map(|_| gateway.request_as(&key("slow"), Method::GET, "/vendors").send());
+    let responses = futures_util::future::join_all(requests).await;
+    let refused: Vec<&ApiResponse> = responses.iter().filter(|response| response.status != 200).collect();
     assert!(!refused.is_empty() && refused.len() < 30, "{} of 30", refused.len());
-    for answer in refused {
-        assert_eq!(answer.problem(), (429, "rate_limited", "not_applied"));
-        assert_eq!(answer.body["retryable"], true);
-        let wait: u64 = answer.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
+    for response in refused {
+        assert_eq!(response.problem(), (429, "rate_limited", "not_applied"));
+        assert_eq!(response.body["retryable"], true);
+        let wait: u64 = response.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
         assert!((1..=30).contains(&wait), "{wait}");
     }
     assert_eq!(gateway.get("/vendors").await.status, 200);
 }
 
 #[tokio::test]
-async fn without_authentication_nobody_is_asked() {
-    let stub = agreeable().await;
+async fn without_authentication_no_route_requires_credentials() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), "[auth]\nmode = \"none\"\n").await;
     for route in routes(&gateway).await {
-        let answer = gateway.anonymous(route.method.clone(), &route.path).send().await;
-        assert!(![401, 403].contains(&answer.status), "{} {}: {answer:?}", route.method, route.path);
+        let response = gateway.anonymous(route.method.clone(), &route.path).send().await;
+        assert!(![401, 403].contains(&response.status), "{} {}: {response:?}", route.method, route.path);
     }
-    let answer = gateway.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "a" })).send().await;
-    assert_eq!(answer.status, 201, "{answer:?}");
+    let response = gateway.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "a" })).send().await;
+    assert_eq!(response.status, 201, "{response:?}");
 }

@@ -1,4 +1,4 @@
-//! The rooms name only rooms to their left (docs/ARCHITECTURE.md), so there are no circles and a reader can take them one
+//! Each room names only rooms to its left (docs/ARCHITECTURE.md), so there are no cycles and the rooms can be read one
 //! after the other.
 
 use std::collections::BTreeSet;
@@ -16,22 +16,22 @@ const FORBIDDEN: [(&str, &[&str]); 4] = [
     ("http", &["reqwest", "rusqlite", "sqlx", "crate::vendors", "crate::transport", "crate::store"]),
 ];
 
-fn sources(below: &Path, found: &mut Vec<PathBuf>) {
+fn find_sources(below: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(below).expect("a folder of the sources") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            sources(&path, found);
+            find_sources(&path, found);
         } else if path.extension().is_some_and(|end| end == "rs") {
             found.push(path);
         }
     }
 }
 
-/// Every source file with the room it lives in and its lines of code.
+/// Returns every source file with its room and its code without comments.
 fn rooms() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&root, &mut files);
+    find_sources(&root, &mut files);
     files
         .into_iter()
         .map(|path| {
@@ -47,11 +47,11 @@ fn without_comments(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
 }
 
-/// The rooms named by `crate::room` or `use crate::{room, …}`.
-fn named(code: &str) -> BTreeSet<String> {
+/// Returns the rooms named by `crate::room` or `use crate::{room, …}`.
+fn named_rooms(code: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
-        // `pub(in crate::room)` and macros' `$crate::` name rooms all the same.
+        // `pub(in crate::room)` and a macro's `$crate::` name rooms, too.
         let rest = &code[at + "crate::".len()..];
         let names = rest.strip_prefix('{').map_or(rest, |inside| inside.split('}').next().unwrap_or(""));
         let first_only = !rest.starts_with('{');
@@ -70,9 +70,9 @@ fn named(code: &str) -> BTreeSet<String> {
 fn a_room_names_only_rooms_to_its_left() {
     let mut wrong = Vec::new();
     for (room, path, code) in rooms() {
-        let Some(place) = STRATA.iter().position(|known| *known == room) else { continue };
-        for name in named(&code) {
-            let allowed = STRATA.iter().position(|known| *known == name).is_none_or(|other| other <= place)
+        let Some(position) = STRATA.iter().position(|known| *known == room) else { continue };
+        for name in named_rooms(&code) {
+            let allowed = STRATA.iter().position(|known| *known == name).is_none_or(|other| other <= position)
                 && (name != "sandbox" || room == "commands");
             if !allowed {
                 wrong.push(format!("{} names {name}", path.display()));
@@ -87,14 +87,14 @@ fn every_room_is_one_of_the_strata() {
     let known: BTreeSet<&str> = STRATA.into_iter().chain(["sandbox", "fuzz", "main", "lib"]).collect();
     let unknown: BTreeSet<String> =
         rooms().into_iter().map(|(room, ..)| room).filter(|room| !known.contains(&**room)).collect();
-    assert!(unknown.is_empty(), "rooms nobody has placed: {unknown:?}");
+    assert!(unknown.is_empty(), "rooms without a stratum: {unknown:?}");
     let present: BTreeSet<String> = rooms().into_iter().map(|(room, ..)| room).collect();
     let missing: Vec<_> = STRATA.iter().filter(|room| !present.contains(**room)).collect();
     assert!(missing.is_empty(), "rooms without a source file: {missing:?}");
 }
 
 #[test]
-fn rooms_keep_away_from_libraries_that_are_not_their_business() {
+fn rooms_do_not_use_forbidden_libraries() {
     let mut wrong = Vec::new();
     for (room, path, code) in rooms() {
         for (_, libraries) in FORBIDDEN.iter().filter(|(name, _)| *name == room) {
@@ -118,7 +118,7 @@ fn rooms_keep_away_from_libraries_that_are_not_their_business() {
 fn the_sandbox_shares_nothing_with_the_rest() {
     for (room, path, code) in rooms() {
         if room == "sandbox" {
-            let others: Vec<String> = named(&code).into_iter().filter(|name| name != "sandbox").collect();
+            let others: Vec<String> = named_rooms(&code).into_iter().filter(|name| name != "sandbox").collect();
             assert!(others.is_empty(), "{} names {others:?}", path.display());
         }
     }

@@ -1,34 +1,20 @@
-//! Assignments, one at a time: what is booked at the vendor, how often, and what the caller is told.
+//! Single assignments: what is booked at the vendor, how often, and what the caller is told.
 
 use examgate::sandbox::{Sandbox, accounts};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
-use crate::support::watch::{bodies, calls, changes, until, warnings};
+use crate::support::connections::{client, examtesting, start_thinkexam, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
+use crate::support::people::{order_for, person, with};
+use crate::support::watch::{bodies, call_count, changes, wait_until, warnings};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const OTHER_TEST: &str = accounts::startexam::TESTS[1].0;
 
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
-
-fn order(candidate: &Value, assessment: &str) -> Value {
-    json!({ "candidate": candidate, "assessment": assessment })
-}
-
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
 fn startexam_with_catalogue(sandbox: &Sandbox, more: &str) -> String {
-    // Upper case in the configuration: the vendor's GUIDs are one whatever their case.
+    // Upper case in the configuration: GUIDs are compared without case.
     let catalogue = format!(
         "[assessments.rust-101]\nname = \"Rust 101\"\nconnection = \"startexam-main\"\nref = \"{}\"\n",
         TEST.to_uppercase()
@@ -36,28 +22,22 @@ fn startexam_with_catalogue(sandbox: &Sandbox, more: &str) -> String {
     startexam(&format!("http://{}", sandbox.startexam()), more) + &catalogue
 }
 
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
+async fn start_with_catalogue(more: &str) -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam_with_catalogue(&sandbox, more)).await;
     (sandbox, gateway)
 }
 
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
-    (sandbox, gateway)
-}
-
-fn time(answer: &Answer, pointer: &str) -> Timestamp {
-    answer.text(pointer).parse().unwrap_or_else(|_| panic!("no time at {pointer}: {answer:?}"))
+fn parse_time(response: &ApiResponse, pointer: &str) -> Timestamp {
+    response.text(pointer).parse().unwrap_or_else(|_| panic!("no time at {pointer}: {response:?}"))
 }
 
 #[tokio::test]
-async fn a_booking_is_the_same_however_candidate_and_assessment_are_named() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn a_booking_is_the_same_whichever_way_candidate_and_assessment_are_named() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let ada = gateway.post("/candidates", &person("e1")).await;
     let id = json!({ "id": ada.text("/id") });
-    let created = gateway.post("/assignments", &with(order(&id, "rust-101"), "reference", json!("order-7"))).await;
+    let created = gateway.post("/assignments", &with(order_for(&id, "rust-101"), "reference", json!("order-7"))).await;
     assert_eq!(created.status, 201, "{created:?}");
     assert!(created.text("/id").starts_with("asg_"));
     let path = format!("/assignments/{}", created.text("/id"));
@@ -67,7 +47,7 @@ async fn a_booking_is_the_same_however_candidate_and_assessment_are_named() {
     assert_eq!(gateway.get(&path).await.body, created.body);
     for candidate in [id, json!({ "externalId": "e1" }), json!({ "email": "E1@example.com" })] {
         for assessment in ["rust-101", TEST, &TEST.to_uppercase()] {
-            let again = gateway.post("/assignments", &order(&candidate, assessment)).await;
+            let again = gateway.post("/assignments", &order_for(&candidate, assessment)).await;
             assert_eq!((again.status, again.text("/id")), (200, created.text("/id")), "{candidate} {assessment}");
         }
     }
@@ -78,26 +58,26 @@ async fn a_booking_is_the_same_however_candidate_and_assessment_are_named() {
 }
 
 #[tokio::test]
-async fn a_booking_is_open_for_thirty_days_unless_the_order_says_otherwise() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn a_booking_is_valid_for_thirty_days_unless_the_request_says_otherwise() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     for id in ["e1", "e2", "e3"] {
         assert_eq!(gateway.post("/candidates", &person(id)).await.status, 201);
     }
     let before = Timestamp::now() - SignedDuration::from_secs(1);
-    let answer = gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), TEST)).await;
-    let (from, until) = (time(&answer, "/validFrom"), time(&answer, "/validUntil"));
-    assert!(before <= from && from <= Timestamp::now(), "{answer:?}");
+    let response = gateway.post("/assignments", &order_for(&json!({ "externalId": "e1" }), TEST)).await;
+    let (from, until) = (parse_time(&response, "/validFrom"), parse_time(&response, "/validUntil"));
+    assert!(before <= from && from <= Timestamp::now(), "{response:?}");
     assert_eq!(until.duration_since(from), SignedDuration::from_hours(720));
-    assert_eq!(answer.text("/launch/expiresAt"), answer.text("/validUntil"));
-    let id = answer.text("/vendorRef/id");
-    assert_eq!(answer.text("/launch/url"), format!("https://go.startexam.com/mycenter#participant/{id}"));
+    assert_eq!(response.text("/launch/expiresAt"), response.text("/validUntil"));
+    let id = response.text("/vendorRef/id");
+    assert_eq!(response.text("/launch/url"), format!("https://go.startexam.com/mycenter#participant/{id}"));
 
-    let mut dated = order(&json!({ "externalId": "e2" }), TEST);
+    let mut dated = order_for(&json!({ "externalId": "e2" }), TEST);
     dated["validFrom"] = json!("2030-01-02T03:04:05+02:00");
     dated["validUntil"] = json!("2030-02-01T00:00:00Z");
     dated["proctoring"] = json!({ "enabled": false });
-    let answer = gateway.post("/assignments", &dated).await;
-    assert_eq!((answer.status, answer.text("/validFrom")), (201, "2030-01-02T01:04:05Z"), "{answer:?}");
+    let response = gateway.post("/assignments", &dated).await;
+    assert_eq!((response.status, response.text("/validFrom")), (201, "2030-01-02T01:04:05Z"), "{response:?}");
     let sent = bodies(sandbox.startexam(), "employees_participants").await;
     assert_eq!(
         (&sent[1]["validFrom"], &sent[1]["validTill"]),
@@ -105,38 +85,38 @@ async fn a_booking_is_open_for_thirty_days_unless_the_order_says_otherwise() {
     );
 
     let candidate = json!({ "externalId": "e3" });
-    let mut backwards = order(&candidate, TEST);
+    let mut backwards = order_for(&candidate, TEST);
     backwards["validFrom"] = json!("2030-02-01T00:00:00Z");
     backwards["validUntil"] = json!("2030-02-01T00:00:00Z");
     let refused = gateway.post("/assignments", &backwards).await;
     assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"));
     assert_eq!(refused.text("/errors/0/pointer"), "/validUntil");
-    let past = with(order(&candidate, TEST), "validUntil", json!("2020-01-01T00:00:00Z"));
+    let past = with(order_for(&candidate, TEST), "validUntil", json!("2020-01-01T00:00:00Z"));
     assert_eq!(gateway.post("/assignments", &past).await.problem(), (422, "validation_failed", "not_applied"));
     assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), 2);
 }
 
 #[tokio::test]
-async fn an_existing_booking_is_reused_doubled_or_refused_as_asked() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn an_existing_booking_is_reused_duplicated_or_rejected_as_requested() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let body = order(&json!({ "externalId": "e1" }), TEST);
-    // The first "fail" has nothing to fail on.
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
+    // There is nothing the first "fail" could fail on.
     let first = gateway.post("/assignments", &with(body.clone(), "ifExists", json!("fail"))).await;
     assert_eq!(first.status, 201, "{first:?}");
     let refused = gateway.post("/assignments", &with(body.clone(), "ifExists", json!("fail"))).await;
     assert_eq!(refused.problem(), (409, "assignment_already_exists", "not_applied"));
     let request = gateway.request(Method::POST, "/assignments").header("prefer", "wait=0");
-    let hasty = request.json(&with(body.clone(), "ifExists", json!("fail"))).send().await;
-    assert_eq!(hasty.problem(), (409, "assignment_already_exists", "not_applied"));
+    let early = request.json(&with(body.clone(), "ifExists", json!("fail"))).send().await;
+    assert_eq!(early.problem(), (409, "assignment_already_exists", "not_applied"));
     let other = gateway.post("/assignments", &with(body.clone(), "ifExists", json!("create_new"))).await;
     assert_eq!(other.status, 201, "{other:?}");
     assert_ne!((other.text("/id"), other.text("/launch/url")), (first.text("/id"), first.text("/launch/url")));
     let differing = with(body.clone(), "validUntil", json!("2040-01-01T00:00:00Z"));
     let found = gateway.post("/assignments", &differing).await;
-    assert_eq!((found.status, found.text("/id")), (200, other.text("/id")), "the newest is the one answered");
+    assert_eq!((found.status, found.text("/id")), (200, other.text("/id")), "the newest is returned");
     assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/validUntil".to_owned())]);
-    // Another centre is another booking; the vendor has no such centre.
+    // Another centre is another booking; the vendor does not know this centre.
     let elsewhere = gateway.post("/assignments", &with(body, "center", json!("elsewhere"))).await;
     assert_eq!(elsewhere.problem(), (422, "invalid_reference", "not_applied"));
     let sent = bodies(sandbox.startexam(), "employees_participants").await;
@@ -147,7 +127,7 @@ async fn an_existing_booking_is_reused_doubled_or_refused_as_asked() {
 }
 
 #[tokio::test]
-async fn what_a_vendor_cannot_do_is_refused_with_a_pointer_and_nothing_is_sent() {
+async fn unsupported_capabilities_are_rejected_with_a_pointer_before_sending() {
     let sandbox = sandbox().await;
     let (start, think) = (sandbox.startexam(), sandbox.thinkexam());
     let connections = startexam(&format!("http://{start}"), "")
@@ -169,55 +149,55 @@ async fn what_a_vendor_cannot_do_is_refused_with_a_pointer_and_nothing_is_sent()
         } else {
             json!({ "email": "a@example.com" })
         };
-        let body = with(with(order(&key, assessment), "connection", json!(connection)), name, value);
+        let body = with(with(order_for(&key, assessment), "connection", json!(connection)), name, value);
         let refused = gateway.post("/assignments", &body).await;
         assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"), "{body}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer, "{refused:?}");
     }
-    let body = with(order(&json!({ "externalId": "e1" }), "any"), "connection", json!("examtesting-main"));
+    let body = with(order_for(&json!({ "externalId": "e1" }), "any"), "connection", json!("examtesting-main"));
     assert_eq!(gateway.post("/assignments", &body).await.problem(), (422, "capability_unsupported", "not_applied"));
     for port in [start, think, sandbox.examtesting()] {
-        assert_eq!(calls(port).await, 0);
+        assert_eq!(call_count(port).await, 0);
     }
 }
 
 #[tokio::test]
-async fn references_that_lead_nowhere_are_refused() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn unknown_references_are_rejected() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let unknown = format!("cand_{}", "0".repeat(32));
     for (body, pointer) in [
-        (order(&json!({ "id": unknown }), TEST), "/candidate/id"),
-        (order(&json!({ "email": "nobody@example.com" }), TEST), "/candidate/email"),
-        (order(&json!({ "externalId": "e1" }), "not-a-guid"), "/assessment"),
+        (order_for(&json!({ "id": unknown }), TEST), "/candidate/id"),
+        (order_for(&json!({ "email": "nobody@example.com" }), TEST), "/candidate/email"),
+        (order_for(&json!({ "externalId": "e1" }), "not-a-guid"), "/assessment"),
     ] {
         let refused = gateway.post("/assignments", &body).await;
         assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"), "{body}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer);
     }
-    assert_eq!(calls(sandbox.startexam()).await, 0);
-    // The vendor's own key is passed on; here the vendor does not know it either.
-    let refused = gateway.post("/assignments", &order(&json!({ "externalId": "nobody" }), TEST)).await;
+    assert_eq!(call_count(sandbox.startexam()).await, 0);
+    // The vendor's own key is passed on; this vendor does not know it either.
+    let refused = gateway.post("/assignments", &order_for(&json!({ "externalId": "nobody" }), TEST)).await;
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
-    assert_eq!(calls(sandbox.startexam()).await, 1);
+    assert_eq!(call_count(sandbox.startexam()).await, 1);
     for candidate in [json!({}), json!({ "externalId": "a", "email": "a@example.com" }), json!("e1")] {
-        let refused = gateway.post("/assignments", &order(&candidate, TEST)).await;
+        let refused = gateway.post("/assignments", &order_for(&candidate, TEST)).await;
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{candidate}");
     }
-    let long = with(order(&json!({ "externalId": "e1" }), TEST), "reference", json!("r".repeat(201)));
+    let long = with(order_for(&json!({ "externalId": "e1" }), TEST), "reference", json!("r".repeat(201)));
     assert_eq!(gateway.post("/assignments", &long).await.problem(), (422, "validation_failed", "not_applied"));
 
-    let (sandbox, gateway) = think_exam("").await;
-    let refused = gateway.post("/assignments", &order(&json!({ "externalId": "nobody" }), "2415")).await;
+    let (sandbox, gateway) = start_thinkexam("").await;
+    let refused = gateway.post("/assignments", &order_for(&json!({ "externalId": "nobody" }), "2415")).await;
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
-    assert_eq!(calls(sandbox.thinkexam()).await, 0);
+    assert_eq!(call_count(sandbox.thinkexam()).await, 0);
 }
 
 #[tokio::test]
-async fn a_refused_booking_can_be_made_right_after() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn a_rejected_booking_can_be_made_immediately_afterwards() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let body = order(&json!({ "externalId": "e1" }), TEST);
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
     let refused = gateway.post("/assignments", &body).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
     assert_eq!(gateway.get("/assignments?state=failed").await.body["items"].as_array().unwrap().len(), 1);
@@ -225,18 +205,21 @@ async fn a_refused_booking_can_be_made_right_after() {
 }
 
 #[tokio::test]
-async fn thinkexam_is_told_about_mail_and_passwords_as_asked() {
-    let (sandbox, gateway) = think_exam("").await;
+async fn thinkexam_receives_the_requested_mail_and_password_flags() {
+    let (sandbox, gateway) = start_thinkexam("").await;
     for id in ["t1", "t2"] {
         assert_eq!(gateway.post("/candidates", &person(id)).await.status, 201);
     }
-    let plain = gateway.post("/assignments", &order(&json!({ "externalId": "t1" }), "2415")).await;
+    let plain = gateway.post("/assignments", &order_for(&json!({ "externalId": "t1" }), "2415")).await;
     assert_eq!(plain.status, 201, "{plain:?}");
-    let mut loud = order(&json!({ "email": "T2@Example.com" }), "2415");
-    loud["notify"] = json!("vendor_email");
-    loud["passwordless"] = json!(true);
-    let loud = gateway.post("/assignments", &loud).await;
-    assert_eq!((loud.status, loud.text("/notify"), &loud.body["passwordless"]), (201, "vendor_email", &json!(true)));
+    let mut notifying = order_for(&json!({ "email": "T2@Example.com" }), "2415");
+    notifying["notify"] = json!("vendor_email");
+    notifying["passwordless"] = json!(true);
+    let notifying = gateway.post("/assignments", &notifying).await;
+    assert_eq!(
+        (notifying.status, notifying.text("/notify"), &notifying.body["passwordless"]),
+        (201, "vendor_email", &json!(true))
+    );
     assert_eq!(
         bodies(sandbox.thinkexam(), "assignTest").await,
         [
@@ -245,16 +228,16 @@ async fn thinkexam_is_told_about_mail_and_passwords_as_asked() {
         ]
     );
     assert_eq!(changes(sandbox.thinkexam(), "assignTest", "mail_sent").await, ["t2@example.com/2415"]);
-    // Somebody the gateway never registered is booked by the vendor's own key, whatever its case.
-    let again = gateway.post("/assignments", &order(&json!({ "email": "T2@EXAMPLE.COM" }), "2415")).await;
-    assert_eq!((again.status, again.text("/id")), (200, loud.text("/id")));
+    // A person the gateway never registered is booked by the vendor's own key, in any case.
+    let again = gateway.post("/assignments", &order_for(&json!({ "email": "T2@EXAMPLE.COM" }), "2415")).await;
+    assert_eq!((again.status, again.text("/id")), (200, notifying.text("/id")));
 }
 
 #[tokio::test]
-async fn a_thinkexam_booking_is_cancelled_once_and_can_be_made_anew() {
-    let (sandbox, gateway) = think_exam("").await;
+async fn a_thinkexam_booking_is_cancelled_once_and_can_be_made_again() {
+    let (sandbox, gateway) = start_thinkexam("").await;
     assert_eq!(gateway.post("/candidates", &person("t1")).await.status, 201);
-    let body = order(&json!({ "externalId": "t1" }), "2415");
+    let body = order_for(&json!({ "externalId": "t1" }), "2415");
     let booked = gateway.post("/assignments", &body).await;
     let path = format!("/assignments/{}", booked.text("/id"));
     for _ in 0..2 {
@@ -275,9 +258,9 @@ async fn a_thinkexam_booking_is_cancelled_once_and_can_be_made_anew() {
 
 #[tokio::test]
 async fn a_startexam_booking_cannot_be_cancelled() {
-    let (_sandbox, gateway) = start_exam("").await;
+    let (_sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let booked = gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), TEST)).await;
+    let booked = gateway.post("/assignments", &order_for(&json!({ "externalId": "e1" }), TEST)).await;
     let path = format!("/assignments/{}", booked.text("/id"));
     assert_eq!(gateway.delete(&path).await.problem(), (422, "capability_unsupported", "not_applied"));
     assert_eq!(gateway.get(&path).await.text("/state"), "assigned");
@@ -286,11 +269,11 @@ async fn a_startexam_booking_cannot_be_cancelled() {
 }
 
 #[tokio::test]
-async fn a_person_booked_before_is_assigned_whatever_the_vendor_answers_for_them() {
+async fn a_previously_booked_person_is_assigned_whatever_the_vendor_responds() {
     for vendor in ["repeated", "left_out", "null"] {
         let sandbox = sandbox().await;
         let port = sandbox.startexam();
-        faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
+        set_faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
         let outside = Gateway::start(&startexam_with_catalogue(&sandbox, "")).await;
         for setting in ["unknown", vendor] {
             let more = format!("existing_registration = \"{setting}\"");
@@ -299,11 +282,11 @@ async fn a_person_booked_before_is_assigned_whatever_the_vendor_answers_for_them
             for id in [&old, &new] {
                 assert_eq!(outside.post("/candidates", &person(id)).await.status, 201);
             }
-            let booked = outside.post("/assignments", &order(&json!({ "externalId": old }), TEST)).await;
+            let booked = outside.post("/assignments", &order_for(&json!({ "externalId": old }), TEST)).await;
             assert_eq!(booked.status, 201, "{booked:?}");
             let what = format!("vendor {vendor}, setting {setting}");
 
-            let again = gateway.post("/assignments", &order(&json!({ "externalId": old }), TEST)).await;
+            let again = gateway.post("/assignments", &order_for(&json!({ "externalId": old }), TEST)).await;
             assert_eq!((again.text("/state"), again.text("/outcome")), ("assigned", "applied"), "{what}: {again:?}");
             if vendor == "repeated" {
                 assert_eq!(again.text("/launch/url"), booked.text("/launch/url"), "{what}");
@@ -311,7 +294,7 @@ async fn a_person_booked_before_is_assigned_whatever_the_vendor_answers_for_them
                 assert_eq!((again.status, again.body.get("launch")), (200, None), "{what}: {again:?}");
                 assert_eq!(warnings(&again), [("launch_unknown".to_owned(), String::new())], "{what}");
             }
-            let fresh = gateway.post("/assignments", &order(&json!({ "externalId": new }), TEST)).await;
+            let fresh = gateway.post("/assignments", &order_for(&json!({ "externalId": new }), TEST)).await;
             assert_eq!(fresh.status, 201, "{what}: {fresh:?}");
             assert!(fresh.text("/launch/url").starts_with("https://"), "{what}: {fresh:?}");
         }
@@ -320,58 +303,58 @@ async fn a_person_booked_before_is_assigned_whatever_the_vendor_answers_for_them
 }
 
 #[tokio::test]
-async fn booking_somebody_whose_registration_is_unsettled_settles_that_first() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let lost = json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] });
-    faults(sandbox.startexam(), lost.clone()).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
-    let resource = unclear.text("/resource").to_owned();
+    set_faults(sandbox.startexam(), lost.clone()).await;
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+    let resource = unknown.text("/resource").to_owned();
     let id = resource.trim_start_matches("/candidates/");
-    let booked = gateway.post("/assignments", &order(&json!({ "id": id }), TEST)).await;
+    let booked = gateway.post("/assignments", &order_for(&json!({ "id": id }), TEST)).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     assert_eq!(gateway.get(&resource).await.text("/state"), "registered");
     assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 2);
 
-    // While it cannot be settled, nothing is booked.
-    faults(
+    // Nothing is booked until the registration can be reconciled.
+    set_faults(
         sandbox.startexam(),
         json!({ "faults": [
         { "name": "reset_before_effect", "operation": "employees", "times": null },
     ] }),
     )
     .await;
-    let unclear = gateway.post("/candidates", &person("e2")).await;
-    let id = unclear.text("/resource").trim_start_matches("/candidates/").to_owned();
-    let refused = gateway.post("/assignments", &order(&json!({ "id": id }), TEST)).await;
+    let unknown = gateway.post("/candidates", &person("e2")).await;
+    let id = unknown.text("/resource").trim_start_matches("/candidates/").to_owned();
+    let refused = gateway.post("/assignments", &order_for(&json!({ "id": id }), TEST)).await;
     assert_eq!(refused.problem(), (409, "subject_unsettled", "not_applied"));
     assert_eq!(refused.body["retryable"], true);
     assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), 1);
 }
 
 #[tokio::test]
-async fn equal_orders_at_once_book_once() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn identical_concurrent_bookings_book_once() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
-    let body = order(&json!({ "externalId": "e1" }), TEST);
-    let answers = futures_util::future::join_all((0..32).map(|_| gateway.post("/assignments", &body))).await;
-    assert!(answers.iter().all(|answer| answer.body == answers[0].body), "{answers:?}");
-    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
+    let responses = futures_util::future::join_all((0..32).map(|_| gateway.post("/assignments", &body))).await;
+    assert!(responses.iter().all(|response| response.body == responses[0].body), "{responses:?}");
+    assert_eq!(responses.iter().filter(|response| response.status == 201).count(), 1);
     assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_booking_nobody_waits_for_is_made_all_the_same() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn a_booking_with_respond_async_completes_in_the_background() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 300 }] })).await;
-    let body = order(&json!({ "externalId": "e1" }), TEST);
-    let answer =
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 300 }] })).await;
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
+    let response =
         gateway.request(Method::POST, "/assignments").header("prefer", "respond-async").json(&body).send().await;
-    assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
-    let path = answer.header("location").expect("a location").to_owned();
-    let ended = until(&gateway, &path, |answer| answer.text("/state") != "pending").await;
+    assert_eq!((response.status, response.text("/state")), (202, "pending"), "{response:?}");
+    let path = response.header("location").expect("a location").to_owned();
+    let ended = wait_until(&gateway, &path, |response| response.text("/state") != "pending").await;
     assert_eq!(ended.text("/state"), "assigned");
     assert!(ended.text("/launch/url").starts_with("https://"));
 }
@@ -382,7 +365,7 @@ async fn tenants_do_not_see_each_others_bookings() {
     let clients = client("lms", "one", "[\"*\"]") + &client("rival", "two", "[\"*\"]");
     let gateway = Gateway::start_with(&startexam_with_catalogue(&sandbox, ""), &clients).await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    let body = order(&json!({ "externalId": "e1" }), TEST);
+    let body = order_for(&json!({ "externalId": "e1" }), TEST);
     let booked = gateway.post("/assignments", &body).await;
     assert_eq!(booked.status, 201);
     let path = format!("/assignments/{}", booked.text("/id"));
@@ -397,25 +380,25 @@ async fn tenants_do_not_see_each_others_bookings() {
 }
 
 #[tokio::test]
-async fn assignments_are_listed_newest_first_by_filter_and_in_parts() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn assignments_are_listed_newest_first_with_filters_and_pages() {
+    let (sandbox, gateway) = start_with_catalogue("").await;
     let mut ids = Vec::new();
     let mut candidates = Vec::new();
     for person_id in ["e1", "e2"] {
         let candidate = gateway.post("/candidates", &person(person_id)).await;
         candidates.push(candidate.text("/id").to_owned());
         for test in ["rust-101", OTHER_TEST] {
-            let booked = gateway.post("/assignments", &order(&json!({ "externalId": person_id }), test)).await;
+            let booked = gateway.post("/assignments", &order_for(&json!({ "externalId": person_id }), test)).await;
             ids.push(booked.text("/id").to_owned());
         }
     }
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
     let failed =
-        gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), accounts::startexam::TESTS[2].0)).await;
+        gateway.post("/assignments", &order_for(&json!({ "externalId": "e1" }), accounts::startexam::TESTS[2].0)).await;
     assert_eq!(failed.status, 422);
-    let listed = |answer: &Answer| -> Vec<String> {
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let items = answer.body["items"].as_array().unwrap().iter();
+    let listed = |response: &ApiResponse| -> Vec<String> {
+        assert_eq!(response.status, 200, "{response:?}");
+        let items = response.body["items"].as_array().unwrap().iter();
         items.map(|item| item["id"].as_str().unwrap().to_owned()).collect()
     };
     let newest_first: Vec<String> = ids.iter().rev().cloned().collect();
@@ -451,7 +434,7 @@ async fn assignments_are_listed_newest_first_by_filter_and_in_parts() {
 }
 
 #[tokio::test]
-async fn an_assessment_is_found_however_its_id_is_spelt() {
+async fn assignments_are_found_by_assessment_id_in_any_case() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
     assert_eq!(gateway.post("/candidates", &json!({ "externalId": "e1" })).await.status, 201);

@@ -1,6 +1,6 @@
-//! `/audit`: who asked for what about whom, with which outcome; a chain that shows what is missing.
+//! `/audit`: who requested what for whom, with which outcome, in a chain that reveals missing entries.
 //!
-//! The chain is verified here by nothing but what the documentation says of it.
+//! The chain is verified only by what the documentation says about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,16 +14,15 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::gateway::{
-    Answer, Gateway, client, client_with, faults, key, sandbox, sandbox_connections, startexam,
-};
+use crate::support::connections::{client, client_with, sandbox_connections, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
 use crate::support::postgres::Server;
-use crate::support::vendor::{Stub, answer_of};
-use crate::support::watch::{until, until_state};
+use crate::support::vendor::{Stub, build_response};
+use crate::support::watch::{wait_for_state, wait_until};
 
-/// In every piece of personal data planted here.
+/// Contained in every piece of personal data sent here.
 const PERSONAL: &str = "pdmark";
-const LINES: &str = "application/x-ndjson";
+const NDJSON: &str = "application/x-ndjson";
 
 fn person(id: &str) -> Value {
     json!({
@@ -32,75 +31,76 @@ fn person(id: &str) -> Value {
     })
 }
 
-/// The record as it is exported.
-async fn exported(gateway: &Gateway, client: &str, path: &str) -> String {
-    let answer = gateway.request_as(&key(client), Method::GET, path).header("accept", LINES).send().await;
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some(LINES)), "{answer:?}");
-    match answer.body {
+/// Exports the record.
+async fn export(gateway: &Gateway, client: &str, path: &str) -> String {
+    let response = gateway.request_as(&key(client), Method::GET, path).header("accept", NDJSON).send().await;
+    assert_eq!((response.status, response.header("content-type")), (200, Some(NDJSON)), "{response:?}");
+    match response.body {
         Value::String(text) => text,
-        // A single line is a document too.
+        // A single entry is a JSON document, too.
         document => format!("{document}\n"),
     }
 }
 
-fn parsed(export: &str) -> Vec<Value> {
-    export.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+fn parse_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
-/// What `docs/OPERATIONS.md` says: each line's hash is SHA-256 over the line without it, as compact JSON with sorted members;
-/// each names the one before, and they are numbered without a gap. The hash of the last one.
-fn verified(lines: &[Value]) -> Result<String, String> {
+/// Verifies what `docs/OPERATIONS.md` says: each entry's hash is the SHA-256 of the entry without it, as compact JSON
+/// with sorted fields; each names its predecessor's hash, and they are numbered without gaps. Returns the last hash.
+fn verify_chain(entries: &[Value]) -> Result<String, String> {
     let mut previous = "0".repeat(64);
-    for (at, line) in lines.iter().enumerate() {
-        let mut members: BTreeMap<String, Value> = serde_json::from_value(line.clone()).map_err(|e| e.to_string())?;
-        let hash = members.remove("hash").ok_or("no hash")?;
-        if members["previous"] != *previous || members["seq"] != at + 1 {
-            return Err(format!("line {} does not follow line {at}", members["seq"]));
+    for (at, entry) in entries.iter().enumerate() {
+        let mut fields: BTreeMap<String, Value> = serde_json::from_value(entry.clone()).map_err(|e| e.to_string())?;
+        let hash = fields.remove("hash").ok_or("no hash")?;
+        if fields["previous"] != *previous || fields["seq"] != at + 1 {
+            return Err(format!("line {} does not follow line {at}", fields["seq"]));
         }
-        let canonical = serde_json::to_string(&members).map_err(|error| error.to_string())?;
+        let canonical = serde_json::to_string(&fields).map_err(|error| error.to_string())?;
         previous = HEXLOWER.encode(&Sha256::digest(canonical.as_bytes()));
         if hash != *previous {
-            return Err(format!("line {} was altered", members["seq"]));
+            return Err(format!("line {} was altered", fields["seq"]));
         }
     }
     Ok(previous)
 }
 
-/// The tenant's whole record, with its chain verified.
-async fn record(gateway: &Gateway) -> Vec<Value> {
-    let lines = parsed(&exported(gateway, "lms", "/audit").await);
-    verified(&lines).expect("an unbroken chain");
-    lines
+/// Reads the tenant's whole record and verifies its chain.
+async fn read_record(gateway: &Gateway) -> Vec<Value> {
+    let entries = parse_lines(&export(gateway, "lms", "/audit").await);
+    verify_chain(&entries).expect("an unbroken chain");
+    entries
 }
 
-/// The record once it has a line like this.
-async fn record_with(gateway: &Gateway, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-    until(gateway, "/audit?limit=200", |answer| answer.body["items"].as_array().unwrap().iter().any(&wanted)).await;
-    record(gateway).await
+/// Waits for such an entry and returns the record.
+async fn wait_for_entry(gateway: &Gateway, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+    wait_until(gateway, "/audit?limit=200", |response| response.body["items"].as_array().unwrap().iter().any(&wanted))
+        .await;
+    read_record(gateway).await
 }
 
-/// Event, action, status, outcome and code of a line, for short comparisons.
-fn told(line: &Value) -> String {
-    let word = |name: &str| match &line[name] {
+/// Returns event, action, status, outcome and code of an entry, for short comparisons.
+fn summary(entry: &Value) -> String {
+    let field = |name: &str| match &entry[name] {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
-    ["event", "action", "status", "outcome", "code"].map(word).join(" ")
+    ["event", "action", "status", "outcome", "code"].map(field).join(" ")
 }
 
-fn all_told(lines: &[Value]) -> Vec<String> {
-    lines.iter().map(told).collect()
+fn summaries(entries: &[Value]) -> Vec<String> {
+    entries.iter().map(summary).collect()
 }
 
-async fn started() -> (Sandbox, Gateway) {
+async fn start() -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     (sandbox, gateway)
 }
 
 #[tokio::test]
-async fn every_write_has_a_line_with_who_what_and_the_outcome() {
+async fn every_write_has_an_entry_with_client_action_and_outcome() {
     let sandbox = sandbox().await;
     let clients = [client("lms", "acme", "[\"*\"]"), client("hr", "acme", "[\"*\"]")].concat();
     let gateway = Gateway::start_with(&sandbox_connections(&sandbox, ""), &clients).await;
@@ -117,12 +117,12 @@ async fn every_write_has_a_line_with_who_what_and_the_outcome() {
     assert_eq!(gateway.delete(&assignment).await.problem().1, "capability_unsupported");
     assert_eq!(gateway.post("/connections/startexam-main/check", &json!({})).await.status, 200);
     assert_eq!(gateway.delete(&candidate).await.status, 204);
-    // Reads have none.
+    // Reads have no entry.
     assert_eq!(gateway.post("/candidates/search", &json!({ "externalId": "e1" })).await.status, 200);
 
-    let lines = record(&gateway).await;
+    let entries = read_record(&gateway).await;
     assert_eq!(
-        all_told(&lines),
+        summaries(&entries),
         [
             "answered candidates.create 201 applied -",
             "answered candidates.create 200 applied -",
@@ -133,18 +133,18 @@ async fn every_write_has_a_line_with_who_what_and_the_outcome() {
             "answered candidates.delete 204 applied -",
         ]
     );
-    let objects: Vec<&str> = lines.iter().map(|line| line["object"].as_str().expect("an object")).collect();
+    let objects: Vec<&str> = entries.iter().map(|entry| entry["object"].as_str().expect("an object")).collect();
     let check = "/connections/startexam-main";
     assert_eq!(objects, [&candidate, &candidate, &candidate, &assignment, &assignment, check, &candidate]);
-    assert!(lines.iter().all(|line| line["tenant"] == "acme" && line["exchange"].as_str().is_some()));
-    let clients: Vec<&Value> = lines.iter().map(|line| &line["client"]).collect();
+    assert!(entries.iter().all(|entry| entry["tenant"] == "acme" && entry["exchange"].as_str().is_some()));
+    let clients: Vec<&Value> = entries.iter().map(|entry| &entry["client"]).collect();
     assert_eq!(clients, ["lms", "lms", "lms", "hr", "lms", "lms", "lms"]);
-    assert!(lines.iter().all(|line| line["connection"] == "startexam-main"), "{lines:#?}");
-    assert_eq!((&lines[0]["requestId"], &lines[0]["replayed"]), (&json!("r-1"), &json!(false)));
+    assert!(entries.iter().all(|entry| entry["connection"] == "startexam-main"), "{entries:#?}");
+    assert_eq!((&entries[0]["requestId"], &entries[0]["replayed"]), (&json!("r-1"), &json!(false)));
 }
 
 #[tokio::test]
-async fn who_tried_what_in_vain_is_recorded_and_nothing_of_what_they_sent() {
+async fn failed_attempts_are_recorded_without_the_data_that_was_sent() {
     let sandbox = sandbox().await;
     let clients = client("lms", "", "[\"*\"]")
         + &client_with("reader", "lms", "[\"*\"]", "[\"candidates:read\", \"audit:read\"]");
@@ -153,7 +153,7 @@ async fn who_tried_what_in_vain_is_recorded_and_nothing_of_what_they_sent() {
     assert_eq!(gateway.post("/candidates", &strange).await.problem().1, "validation_failed");
     let forbidden = gateway.request_as(&key("reader"), Method::POST, "/candidates").json(&person("e2")).send().await;
     assert_eq!(forbidden.problem().1, "insufficient_scope");
-    // A caller may put anything where an id belongs.
+    // A caller may send anything in place of an id.
     for path in [format!("/candidates/{PERSONAL}@example.com"), format!("/candidates/cand_{}", "0".repeat(32))] {
         assert_eq!(gateway.delete(&path).await.problem().1, "not_found");
     }
@@ -167,9 +167,9 @@ async fn who_tried_what_in_vain_is_recorded_and_nothing_of_what_they_sent() {
     let text = gateway.request(Method::POST, "/candidates").body("text/plain", PERSONAL).send().await;
     assert_eq!(text.problem().1, "unsupported_media_type");
 
-    let lines = record(&gateway).await;
+    let entries = read_record(&gateway).await;
     assert_eq!(
-        all_told(&lines),
+        summaries(&entries),
         [
             "answered candidates.create 422 not_applied validation_failed",
             "answered candidates.create 403 not_applied insufficient_scope",
@@ -180,81 +180,82 @@ async fn who_tried_what_in_vain_is_recorded_and_nothing_of_what_they_sent() {
             "answered candidates.create 415 not_applied unsupported_media_type",
         ]
     );
-    assert_eq!(lines[1]["client"], "reader");
-    assert_eq!(lines[3]["object"], format!("/candidates/cand_{}", "0".repeat(32)));
-    assert!(!json!(lines).to_string().contains(PERSONAL), "{lines:#?}");
+    assert_eq!(entries[1]["client"], "reader");
+    assert_eq!(entries[3]["object"], format!("/candidates/cand_{}", "0".repeat(32)));
+    assert!(!json!(entries).to_string().contains(PERSONAL), "{entries:#?}");
 }
 
 #[tokio::test]
-async fn a_write_that_was_unknown_has_a_second_line_when_it_is_known() {
-    let (sandbox, gateway) = started().await;
+async fn an_unknown_write_gets_a_second_entry_once_it_is_reconciled() {
+    let (sandbox, gateway) = start().await;
     let lost = json!({ "name": "reset_after_effect", "times": 1 });
-    faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
-    let resource = unclear.text("/resource").to_owned();
-    until_state(&gateway, &resource, "registered").await;
-    let lines = record(&gateway).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+    let resource = unknown.text("/resource").to_owned();
+    wait_for_state(&gateway, &resource, "registered").await;
+    let entries = read_record(&gateway).await;
     let wanted = ["answered candidates.create 504 unknown vendor_timeout", "settled candidates.create - applied -"];
-    assert_eq!(all_told(&lines), wanted);
-    assert!(lines.iter().all(|line| line["object"] == *resource && line["connection"] == "startexam-main"));
-    assert_eq!((&lines[0]["client"], &lines[1]["client"]), (&json!("lms"), &Value::Null));
+    assert_eq!(summaries(&entries), wanted);
+    assert!(entries.iter().all(|entry| entry["object"] == *resource && entry["connection"] == "startexam-main"));
+    assert_eq!((&entries[0]["client"], &entries[1]["client"]), (&json!("lms"), &Value::Null));
 }
 
 #[tokio::test]
-async fn a_hands_word_is_the_line_of_whoever_gave_it() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
-    // The grace keeps the runner away.
+async fn a_manual_settlement_is_recorded_under_the_client_that_made_it() {
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
+    // The grace period keeps the reconciler away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (502, "vendor_internal_error", "unknown"));
-    let path = format!("{}/settle", unclear.text("/resource"));
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (502, "vendor_internal_error", "unknown"));
+    let path = format!("{}/settle", unknown.text("/resource"));
     assert_eq!(gateway.post(&path, &json!({ "outcome": "not_applied" })).await.status, 200);
-    let lines = record(&gateway).await;
+    let entries = read_record(&gateway).await;
     let settled = "answered candidates.settle 200 not_applied -";
-    assert_eq!(all_told(&lines), ["answered candidates.create 502 unknown vendor_internal_error", settled]);
-    assert_eq!(lines[1]["client"], "lms");
+    assert_eq!(summaries(&entries), ["answered candidates.create 502 unknown vendor_internal_error", settled]);
+    assert_eq!(entries[1]["client"], "lms");
 }
 
 #[tokio::test]
-async fn an_answer_that_is_repeated_under_its_key_is_said_to_be_one() {
-    let (_sandbox, gateway) = started().await;
+async fn a_replayed_response_is_marked_as_replayed() {
+    let (_sandbox, gateway) = start().await;
     for _ in 0..2 {
         let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", "k1");
         assert_eq!(request.json(&person("e1")).send().await.status, 201);
     }
-    let lines = record(&gateway).await;
-    let replayed: Vec<&Value> = lines.iter().map(|line| &line["replayed"]).collect();
+    let entries = read_record(&gateway).await;
+    let replayed: Vec<&Value> = entries.iter().map(|entry| &entry["replayed"]).collect();
     assert_eq!(replayed, [&json!(false), &json!(true)]);
-    assert_eq!((&lines[1]["outcome"], &lines[1]["object"]), (&json!("applied"), &lines[0]["object"]));
+    assert_eq!((&entries[1]["outcome"], &entries[1]["object"]), (&json!("applied"), &entries[0]["object"]));
 }
 
 #[tokio::test]
-async fn what_was_only_accepted_has_a_second_line_when_it_ends() {
-    let (sandbox, gateway) = started().await;
-    // Long enough for the line about the answer to come first.
+async fn an_accepted_write_gets_a_second_entry_when_it_ends() {
+    let (sandbox, gateway) = start().await;
+    // Long enough for the response's entry to be written first.
     let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 500 }] });
-    faults(sandbox.startexam(), delay).await;
+    set_faults(sandbox.startexam(), delay).await;
     let request = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async");
     assert_eq!(request.json(&person("e1")).send().await.status, 202);
-    let lines = record_with(&gateway, |line| line["event"] == "ended").await;
-    assert_eq!(all_told(&lines), ["answered candidates.create 202 - -", "ended candidates.create - applied -"]);
-    assert_eq!((&lines[0]["object"], &lines[0]["exchange"]), (&lines[1]["object"], &lines[1]["exchange"]));
-    assert_eq!(lines[1]["client"], "lms");
+    let entries = wait_for_entry(&gateway, |entry| entry["event"] == "ended").await;
+    assert_eq!(summaries(&entries), ["answered candidates.create 202 - -", "ended candidates.create - applied -"]);
+    assert_eq!((&entries[0]["object"], &entries[0]["exchange"]), (&entries[1]["object"], &entries[1]["exchange"]));
+    assert_eq!(entries[1]["client"], "lms");
 }
 
-/// Whether the line stands with the outcome or with the answer, it is there once and says what the caller was told.
+/// The entry may be written with the outcome or with the response; either way there is exactly one, and it says what
+/// the caller was told.
 #[tokio::test]
-async fn each_of_many_answers_is_what_its_one_line_says() {
-    let (_sandbox, gateway) = started().await;
-    let asked = (0..48).map(|number| {
+async fn each_of_many_responses_matches_its_one_entry() {
+    let (_sandbox, gateway) = start().await;
+    let requests = (0..48).map(|number| {
         let (gateway, id) = (&gateway, format!("r-{number}"));
         async move {
             let request = gateway.request(Method::POST, "/candidates").header("x-request-id", &id);
             let request = match number % 4 {
                 0 => request.header("prefer", "wait=0"),
-                // Two of them are about one person, so that only one is new.
+                // Some requests are about one person, so only one of them is new.
                 1 => request.header("idempotency-key", &id).json(&person("shared")),
                 2 => request.header("idempotency-key", &id),
                 _ => request,
@@ -263,27 +264,28 @@ async fn each_of_many_answers_is_what_its_one_line_says() {
             (id, request.send().await.status)
         }
     });
-    let answered: BTreeMap<String, u16> = join_all(asked).await.into_iter().collect();
+    let answered: BTreeMap<String, u16> = join_all(requests).await.into_iter().collect();
     let late = answered.values().filter(|status| **status == 202).count();
     assert!(late > 0 && answered.values().filter(|status| **status == 201).count() > 24, "{answered:?}");
-    let ends = |lines: &[Value]| lines.iter().filter(|line| line["event"] == "ended").count();
-    until(&gateway, "/audit?limit=200", |answer| ends(answer.body["items"].as_array().unwrap()) == late).await;
-    let lines = record(&gateway).await;
-    let told = lines.iter().filter(|line| line["event"] == "answered");
-    let told: Vec<(String, u64)> =
-        told.map(|line| (line["requestId"].as_str().unwrap().to_owned(), line["status"].as_u64().unwrap())).collect();
-    assert_eq!((told.len(), lines.len()), (answered.len(), answered.len() + late));
+    let ends = |entries: &[Value]| entries.iter().filter(|entry| entry["event"] == "ended").count();
+    wait_until(&gateway, "/audit?limit=200", |response| ends(response.body["items"].as_array().unwrap()) == late).await;
+    let entries = read_record(&gateway).await;
+    let recorded = entries.iter().filter(|entry| entry["event"] == "answered");
+    let recorded: Vec<(String, u64)> = recorded
+        .map(|entry| (entry["requestId"].as_str().unwrap().to_owned(), entry["status"].as_u64().unwrap()))
+        .collect();
+    assert_eq!((recorded.len(), entries.len()), (answered.len(), answered.len() + late));
     assert_eq!(
-        told.into_iter().collect::<BTreeMap<_, _>>(),
+        recorded.into_iter().collect::<BTreeMap<_, _>>(),
         answered.into_iter().map(|(id, s)| (id, s.into())).collect()
     );
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_is_recorded_and_so_is_what_came_of_it() {
-    let (sandbox, gateway) = started().await;
+async fn a_caller_that_disconnects_is_recorded_with_the_eventual_outcome() {
+    let (sandbox, gateway) = start().await;
     let slow = json!({ "name": "delay_after_effect", "delayMs": 500, "times": 1 });
-    faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
     let body = person("e1").to_string();
     let mut caller = tokio::net::TcpStream::connect(gateway.address).await.expect("it listens");
     let head = format!(
@@ -292,59 +294,59 @@ async fn a_caller_who_hangs_up_is_recorded_and_so_is_what_came_of_it() {
         key("lms"),
         body.len()
     );
-    caller.write_all(head.as_bytes()).await.expect("it is taken");
-    // Gone once the write is on its way.
-    until(&gateway, "/candidates?externalId=e1", |answer| answer.body["items"][0].is_object()).await;
+    caller.write_all(head.as_bytes()).await.expect("the bytes are sent");
+    // The caller disconnects once the write has begun.
+    wait_until(&gateway, "/candidates?externalId=e1", |response| response.body["items"][0].is_object()).await;
     drop(caller);
-    let lines = record_with(&gateway, |line| line["event"] == "ended").await;
-    assert_eq!(all_told(&lines), ["caller_gone candidates.create - - -", "ended candidates.create - applied -"]);
+    let entries = wait_for_entry(&gateway, |entry| entry["event"] == "ended").await;
+    assert_eq!(summaries(&entries), ["caller_gone candidates.create - - -", "ended candidates.create - applied -"]);
 }
 
 #[tokio::test]
-async fn a_bulk_has_a_line_for_its_request_and_one_with_its_counts_at_its_end() {
-    let (_sandbox, gateway) = started().await;
+async fn a_bulk_has_one_entry_for_its_request_and_one_with_its_final_counts() {
+    let (_sandbox, gateway) = start().await;
     let mut items: Vec<Value> = (0..3).map(|number| person(&format!("e{number}"))).collect();
     items[1] = json!({ "externalId": "" });
     let bulk = json!({ "connection": "startexam-main", "items": items });
-    let answer = gateway.post("/candidates/bulk", &bulk).await;
-    assert_eq!(answer.status, 207, "{answer:?}");
-    let lines = record(&gateway).await;
-    assert_eq!(all_told(&lines), ["ended candidates.bulk - - -", "answered candidates.bulk 207 - -"]);
+    let response = gateway.post("/candidates/bulk", &bulk).await;
+    assert_eq!(response.status, 207, "{response:?}");
+    let entries = read_record(&gateway).await;
+    assert_eq!(summaries(&entries), ["ended candidates.bulk - - -", "answered candidates.bulk 207 - -"]);
     let counts = json!({ "applied": 2, "notApplied": 1, "skipped": 0, "total": 3, "unknown": 0 });
-    assert_eq!(lines[0]["counts"], counts);
-    assert_eq!(lines[0]["object"], lines[1]["object"]);
-    let operation = lines[0]["object"].as_str().expect("an operation").to_owned();
+    assert_eq!(entries[0]["counts"], counts);
+    assert_eq!(entries[0]["object"], entries[1]["object"]);
+    let operation = entries[0]["object"].as_str().expect("an operation").to_owned();
     assert_eq!(gateway.post(&format!("{operation}/cancel"), &json!({})).await.status, 202);
     assert_eq!(gateway.post(&format!("{operation}/retry"), &json!({})).await.status, 202);
-    let lines = record(&gateway).await;
+    let entries = read_record(&gateway).await;
     let later = ["answered operations.cancel 202 - -", "answered operations.retry 202 - -"];
-    assert_eq!(all_told(&lines[2..]), later);
-    assert!(lines.iter().all(|line| line["object"] == *operation));
-    assert!(!json!(lines).to_string().contains(PERSONAL));
+    assert_eq!(summaries(&entries[2..]), later);
+    assert!(entries.iter().all(|entry| entry["object"] == *operation));
+    assert!(!json!(entries).to_string().contains(PERSONAL));
 }
 
 #[tokio::test]
-async fn an_enrolment_names_the_program_and_nobody_in_it() {
-    let (_sandbox, gateway) = started().await;
+async fn an_enrolment_entry_names_the_program_but_no_employee() {
+    let (_sandbox, gateway) = start().await;
     let person = person(&format!("emp-{PERSONAL}"));
     assert_eq!(gateway.post("/candidates", &person).await.status, 201);
     let enrol = json!({ "connection": "startexam-main", "scope": "all", "register": [format!("emp-{PERSONAL}")] });
     let path = format!("/programs/{}", accounts::startexam::PROGRAM_ID);
-    let answer = gateway.post(&format!("{path}/employees"), &enrol).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    // What a program's id may be is the vendor's affair; what is no id is not recorded.
+    let response = gateway.post(&format!("{path}/employees"), &enrol).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    // The vendor defines what a program's id may be; anything else is not recorded.
     let odd = gateway.post(&format!("/programs/ext:{PERSONAL}@example.com/employees"), &enrol).await;
     assert_eq!(odd.problem().0, 422, "{odd:?}");
-    let lines = record(&gateway).await;
+    let entries = read_record(&gateway).await;
     let wanted = ["ended programs.employees - - -", "answered programs.employees 200 applied -"];
-    assert_eq!(all_told(&lines[1..3]), wanted);
-    assert_eq!((lines.len(), &lines[4]["status"]), (5, &json!(422)));
-    assert_eq!(lines[2]["object"], *path);
-    assert!(!json!(lines).to_string().contains(PERSONAL));
+    assert_eq!(summaries(&entries[1..3]), wanted);
+    assert_eq!((entries.len(), &entries[4]["status"]), (5, &json!(422)));
+    assert_eq!(entries[2]["object"], *path);
+    assert!(!json!(entries).to_string().contains(PERSONAL));
 }
 
 #[tokio::test]
-async fn the_record_is_the_tenants_own_and_needs_its_scope() {
+async fn the_audit_record_is_per_tenant_and_needs_its_scope() {
     let sandbox = sandbox().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
@@ -354,42 +356,42 @@ async fn the_record_is_the_tenants_own_and_needs_its_scope() {
     .concat();
     let gateway = Gateway::start_with(&sandbox_connections(&sandbox, ""), &clients).await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-    assert_eq!(exported(&gateway, "other", "/audit").await, "");
+    assert_eq!(export(&gateway, "other", "/audit").await, "");
     let theirs = gateway.request_as(&key("other"), Method::POST, "/candidates").json(&person("e2")).send().await;
     assert_eq!(theirs.status, 201);
-    // Each has a chain of its own, which can be verified without the other's lines.
+    // Each tenant has its own chain, which can be verified without the other's entries.
     for name in ["lms", "other"] {
-        let lines = parsed(&exported(&gateway, name, "/audit").await);
-        assert_eq!((lines.len(), &lines[0]["client"]), (1, &json!(name)));
-        verified(&lines).expect("an unbroken chain");
+        let entries = parse_lines(&export(&gateway, name, "/audit").await);
+        assert_eq!((entries.len(), &entries[0]["client"]), (1, &json!(name)));
+        verify_chain(&entries).expect("an unbroken chain");
     }
     let blind = gateway.request_as(&key("blind"), Method::GET, "/audit").send().await;
     assert_eq!(blind.problem().1, "insufficient_scope");
 }
 
 #[tokio::test]
-async fn a_long_record_is_read_in_parts_and_exported_whole() {
+async fn a_long_record_is_read_in_pages_and_exported_whole() {
     const COUNT: usize = 1_100;
-    let (_sandbox, gateway) = started().await;
+    let (_sandbox, gateway) = start().await;
     let strange = json!({ "strange": 1 });
     for _ in 0..COUNT / 100 {
         join_all((0..100).map(|_| gateway.post("/candidates", &strange))).await;
     }
-    let lines = record(&gateway).await;
-    assert_eq!(lines.len(), COUNT);
+    let entries = read_record(&gateway).await;
+    assert_eq!(entries.len(), COUNT);
     let (mut read, mut path) = (Vec::new(), "/audit?limit=200".to_owned());
     loop {
-        let part: Answer = gateway.get(&path).await;
+        let part: ApiResponse = gateway.get(&path).await;
         read.extend(part.body["items"].as_array().expect("items").clone());
         match part.body["nextCursor"].as_str() {
             Some(cursor) => path = format!("/audit?limit=200&cursor={cursor}"),
             None => break,
         }
     }
-    assert_eq!(read, lines, "the same lines, in the same order");
-    verified(&read).expect("no member is left out");
-    assert_eq!(parsed(&exported(&gateway, "lms", "/audit?after=1098").await), lines[1098..]);
-    assert_eq!(exported(&gateway, "lms", "/audit?after=1100").await, "");
+    assert_eq!(read, entries, "the same lines, in the same order");
+    verify_chain(&read).expect("no field is left out");
+    assert_eq!(parse_lines(&export(&gateway, "lms", "/audit?after=1098").await), entries[1098..]);
+    assert_eq!(export(&gateway, "lms", "/audit?after=1100").await, "");
     let past = "/audit?after=9223372036854775808";
     for (path, pointer) in
         [("/audit?after=x", "?after"), (past, "?after"), ("/audit?limit=0", "?limit"), ("/audit?cursor=x", "?cursor")]
@@ -397,38 +399,38 @@ async fn a_long_record_is_read_in_parts_and_exported_whole() {
         let refused = gateway.get(path).await;
         assert_eq!((refused.problem().1, refused.text("/errors/0/pointer")), ("validation_failed", pointer));
     }
-    let both = gateway.request(Method::GET, "/audit?limit=5").header("accept", LINES).send().await;
+    let both = gateway.request(Method::GET, "/audit?limit=5").header("accept", NDJSON).send().await;
     assert_eq!(both.problem().1, "validation_failed");
     let table = gateway.request(Method::GET, "/audit").header("accept", "text/csv").send().await;
     assert_eq!(table.problem().1, "not_acceptable");
 }
 
 #[tokio::test]
-async fn a_line_that_is_missing_or_altered_shows_in_the_export() {
-    let (_sandbox, gateway) = started().await;
+async fn a_missing_or_altered_entry_is_detected_in_the_export() {
+    let (_sandbox, gateway) = start().await;
     for _ in 0..4 {
         gateway.post("/candidates", &json!({})).await;
     }
-    let lines = record(&gateway).await;
+    let entries = read_record(&gateway).await;
     let altered = |change: &dyn Fn(&mut Vec<Value>)| {
-        let mut lines = lines.clone();
-        change(&mut lines);
-        verified(&lines)
+        let mut entries = entries.clone();
+        change(&mut entries);
+        verify_chain(&entries)
     };
-    for at in 0..lines.len() - 1 {
-        assert!(altered(&|lines| drop(lines.remove(at))).is_err());
-        assert!(altered(&|lines| lines.swap(at, at + 1)).is_err());
+    for at in 0..entries.len() - 1 {
+        assert!(altered(&|entries| drop(entries.remove(at))).is_err());
+        assert!(altered(&|entries| entries.swap(at, at + 1)).is_err());
     }
-    for name in lines[1].as_object().expect("an object").keys() {
-        assert!(altered(&|lines| lines[1][name] = json!("x")).is_err(), "{name}");
+    for name in entries[1].as_object().expect("an object").keys() {
+        assert!(altered(&|entries| entries[1][name] = json!("x")).is_err(), "{name}");
     }
-    // The end cut off shows only to whoever has the last hash of before.
-    let last = verified(&lines).expect("whole");
-    assert_ne!(altered(&|lines| drop(lines.pop())).expect("nothing before it is touched"), last);
+    // A truncated end is visible only with the last hash from before.
+    let last = verify_chain(&entries).expect("whole");
+    assert_ne!(altered(&|entries| drop(entries.pop())).expect("nothing before it is touched"), last);
 }
 
-/// Does this to the store's file while nobody serves from it.
-async fn tampered(gateway: Gateway, statements: &str) -> Gateway {
+/// Runs these statements on the store's file while no gateway uses it.
+async fn tamper(gateway: Gateway, statements: &str) -> Gateway {
     let folder = gateway.kill().await;
     let file = Connection::open(folder.path().join("store.db")).expect("the store's file");
     file.execute_batch(statements).expect("it can be done");
@@ -437,8 +439,8 @@ async fn tampered(gateway: Gateway, statements: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn the_store_refuses_to_alter_a_line_and_shows_that_it_was_made_to() {
-    let (_sandbox, gateway) = started().await;
+async fn the_store_refuses_to_alter_entries_and_reveals_tampering() {
+    let (_sandbox, gateway) = start().await;
     for _ in 0..4 {
         gateway.post("/candidates", &json!({})).await;
     }
@@ -456,49 +458,49 @@ async fn the_store_refuses_to_alter_a_line_and_shows_that_it_was_made_to() {
     drop(file);
     let gateway = Gateway::start_in(folder).await;
 
-    // Whoever writes to the file can drop the triggers, yet not make lines.
-    let gateway = tampered(gateway, "DROP TRIGGER audit_lines_stay; DELETE FROM audit WHERE seq = 2").await;
-    let lines = parsed(&exported(&gateway, "lms", "/audit").await);
-    assert_eq!((lines.len(), verified(&lines)), (3, Err("line 3 does not follow line 1".to_owned())));
-    // The end cut off shows as soon as there is a next line.
-    let gateway = tampered(gateway, "DELETE FROM audit WHERE seq = 4").await;
+    // An attacker with write access to the file can drop the triggers, but cannot forge entries.
+    let gateway = tamper(gateway, "DROP TRIGGER audit_lines_stay; DELETE FROM audit WHERE seq = 2").await;
+    let entries = parse_lines(&export(&gateway, "lms", "/audit").await);
+    assert_eq!((entries.len(), verify_chain(&entries)), (3, Err("line 3 does not follow line 1".to_owned())));
+    // A truncated end is visible as soon as another entry follows.
+    let gateway = tamper(gateway, "DELETE FROM audit WHERE seq = 4").await;
     gateway.post("/candidates", &json!({})).await;
-    let after = parsed(&exported(&gateway, "lms", "/audit?after=2").await);
-    assert_eq!(after.iter().map(|line| line["seq"].as_u64()).collect::<Vec<_>>(), [Some(3), Some(5)]);
+    let after = parse_lines(&export(&gateway, "lms", "/audit?after=2").await);
+    assert_eq!(after.iter().map(|entry| entry["seq"].as_u64()).collect::<Vec<_>>(), [Some(3), Some(5)]);
     assert_ne!(after[1]["previous"], after[0]["hash"]);
     let swapped = "DROP TRIGGER audit_lines_stand;
         UPDATE audit SET sealed = (SELECT sealed FROM audit WHERE seq = 1) WHERE seq = 3";
-    let gateway = tampered(gateway, swapped).await;
+    let gateway = tamper(gateway, swapped).await;
     assert_eq!(gateway.get("/audit").await.problem().1, "store_unavailable");
-    let rest = parsed(&exported(&gateway, "lms", "/audit?after=3").await);
-    assert_eq!(rest[0]["seq"], 5, "what comes after can be read still");
+    let rest = parse_lines(&export(&gateway, "lms", "/audit?after=3").await);
+    assert_eq!(rest[0]["seq"], 5, "later entries can still be read");
 }
 
 #[tokio::test]
-async fn while_the_store_is_away_answers_are_given_and_their_lines_written_later() {
-    let (_sandbox, gateway) = started().await;
+async fn during_a_store_outage_responses_are_sent_and_entries_written_later() {
+    let (_sandbox, gateway) = start().await;
     let mut file = Connection::open(gateway.folder.path().join("store.db")).expect("the store's file");
-    let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("nobody is writing");
+    let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("there is no writer");
     let refused = gateway.post("/candidates", &json!({})).await;
     assert_eq!(refused.problem().1, "connection_required", "{refused:?}");
-    assert_eq!(record(&gateway).await, Vec::<Value>::new());
+    assert_eq!(read_record(&gateway).await, Vec::<Value>::new());
     drop(held);
-    let lines = record_with(&gateway, |line| line["requestId"] == refused.text("/requestId")).await;
-    assert_eq!(all_told(&lines), ["answered candidates.create 422 not_applied connection_required"]);
+    let entries = wait_for_entry(&gateway, |entry| entry["requestId"] == refused.text("/requestId")).await;
+    assert_eq!(summaries(&entries), ["answered candidates.create 422 not_applied connection_required"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_was_answered_before_a_kill_has_its_line() {
-    let (_sandbox, gateway) = started().await;
+async fn every_response_sent_before_a_kill_has_its_entry() {
+    let (_sandbox, gateway) = start().await;
     let write = |number: usize| {
         let request = gateway.request(Method::POST, "/candidates").header("x-request-id", &format!("r-{number}"));
         request.json(&person(&format!("e{number}"))).try_send()
     };
     let writes: Vec<_> = (0..60).map(write).collect();
     let mut answered = BTreeSet::new();
-    let request_id = |answer: Option<Answer>| Some(answer?.header("x-request-id")?.to_owned());
+    let request_id = |response: Option<ApiResponse>| Some(response?.header("x-request-id")?.to_owned());
     let mut running: Vec<_> = writes.into_iter().map(tokio::spawn).collect();
-    // In the middle of it.
+    // In the middle of the run.
     for write in running.drain(..20) {
         answered.extend(request_id(write.await.expect("no panic")));
     }
@@ -507,16 +509,16 @@ async fn whatever_was_answered_before_a_kill_has_its_line() {
         answered.extend(request_id(write.await.expect("no panic")));
     }
     let gateway = Gateway::start_in(folder).await;
-    let lines = record(&gateway).await;
-    let recorded: BTreeSet<&str> = lines.iter().filter_map(|line| line["requestId"].as_str()).collect();
+    let entries = read_record(&gateway).await;
+    let recorded: BTreeSet<&str> = entries.iter().filter_map(|entry| entry["requestId"].as_str()).collect();
     assert!(answered.len() >= 20);
-    for answer in answered {
-        assert!(recorded.contains(&*answer), "{answer}");
+    for response in answered {
+        assert!(recorded.contains(&*response), "{response}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_write_one_chain_between_them() {
+async fn replicas_write_one_shared_chain() {
     let sandbox = sandbox().await;
     let url = Server::shared().schema().await;
     let connections = sandbox_connections(&sandbox, "");
@@ -526,14 +528,14 @@ async fn replicas_write_one_chain_between_them() {
         let body = if number % 3 == 0 { json!({}) } else { person(&format!("e{number}")) };
         async move { gateway.post("/candidates", &body).await.status }
     });
-    let answers = tokio::time::timeout(Duration::from_mins(1), join_all(writes)).await.expect("they are answered");
-    let lines = record(&one).await;
-    assert_eq!(lines, record(&other).await);
-    assert_eq!(lines.len(), 60);
+    let statuses = tokio::time::timeout(Duration::from_mins(1), join_all(writes)).await.expect("all requests end");
+    let entries = read_record(&one).await;
+    assert_eq!(entries, read_record(&other).await);
+    assert_eq!(entries.len(), 60);
     for status in [201, 422] {
-        let told = lines.iter().filter(|line| line["status"] == status).count();
-        assert_eq!(told, answers.iter().filter(|answer| **answer == status).count(), "{status}");
+        let recorded = entries.iter().filter(|entry| entry["status"] == status).count();
+        assert_eq!(recorded, statuses.iter().filter(|response| **response == status).count(), "{status}");
     }
-    let ids: BTreeSet<&str> = lines.iter().filter_map(|line| line["requestId"].as_str()).collect();
+    let ids: BTreeSet<&str> = entries.iter().filter_map(|entry| entry["requestId"].as_str()).collect();
     assert_eq!(ids.len(), 60, "each once");
 }

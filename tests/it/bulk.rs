@@ -1,63 +1,40 @@
-//! Bulk: every row stands for itself, in as few vendor calls as are safe.
+//! Bulks: every row has its own outcome, in as few vendor calls as are safe.
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    Answer, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
+use crate::support::connections::{
+    examtesting, sandbox_connections, start_startexam, start_thinkexam, startexam, thinkexam,
 };
-use crate::support::vendor::{Seen, Stub, json as json_answer};
-use crate::support::watch::{bodies, calls, changes};
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, set_faults};
+use crate::support::people::{order, people, person, with};
+use crate::support::vendor::{SeenRequest, Stub, json_response};
+use crate::support::watch::{bodies, call_count, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
+async fn register_bulk(gateway: &Gateway, items: &[Value]) -> ApiResponse {
+    let response = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
+    assert_eq!(response.status, 207, "{response:?}");
+    response
 }
 
-fn people(count: usize) -> Vec<Value> {
-    (0..count).map(|number| person(&format!("e{number}"))).collect()
+async fn book_bulk(gateway: &Gateway, items: &[Value]) -> ApiResponse {
+    let response = gateway.post("/assignments/bulk", &json!({ "items": items })).await;
+    assert_eq!(response.status, 207, "{response:?}");
+    response
 }
 
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
-fn order(id: &str) -> Value {
-    json!({ "candidate": { "externalId": id }, "assessment": TEST })
-}
-
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn register(gateway: &Gateway, items: &[Value]) -> Answer {
-    let answer = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
-    assert_eq!(answer.status, 207, "{answer:?}");
-    answer
-}
-
-async fn book(gateway: &Gateway, items: &[Value]) -> Answer {
-    let answer = gateway.post("/assignments/bulk", &json!({ "items": items })).await;
-    assert_eq!(answer.status, 207, "{answer:?}");
-    answer
-}
-
-/// Status, outcome and problem code of every row; checks the frame on the way.
-fn rows(answer: &Answer) -> Vec<(u64, String, String)> {
-    let results = answer.body["results"].as_array().expect("results");
-    let summary = |name: &str| answer.body["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {answer:?}"));
+/// Returns status, outcome and problem code of every row, and checks the summary.
+fn rows(response: &ApiResponse) -> Vec<(u64, String, String)> {
+    let results = response.body["results"].as_array().expect("results");
+    let summary =
+        |name: &str| response.body["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {response:?}"));
     let parts = ["applied", "notApplied", "unknown", "skipped"].map(summary);
     assert_eq!(summary("total"), results.len() as u64);
-    assert_eq!(parts.iter().sum::<u64>(), summary("total"), "{:?}", answer.body["summary"]);
+    assert_eq!(parts.iter().sum::<u64>(), summary("total"), "{:?}", response.body["summary"]);
     let text = |row: &Value, pointer: &str| row.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
-    let mut told = [0, 0, 0, 0];
+    let mut counts = [0, 0, 0, 0];
     let mut all = Vec::new();
     for (index, row) in results.iter().enumerate() {
         assert_eq!(row["index"], index, "input order");
@@ -71,17 +48,17 @@ fn rows(answer: &Answer) -> Vec<(u64, String, String)> {
                 "{row}"
             );
         }
-        let place = match (code.as_str(), outcome.as_str()) {
+        let position = match (code.as_str(), outcome.as_str()) {
             ("skipped", "not_applied") => 3,
             (_, "applied") => 0,
             (_, "not_applied") => 1,
             (_, "unknown") => 2,
             other => panic!("{other:?}"),
         };
-        told[place] += 1;
+        counts[position] += 1;
         all.push((status, outcome, code));
     }
-    assert_eq!(told, parts);
+    assert_eq!(counts, parts);
     all
 }
 
@@ -93,7 +70,7 @@ fn created() -> (u64, String, String) {
     row(201, "applied", "")
 }
 
-fn employees(seen: &Seen) -> Vec<String> {
+fn employee_ids(seen: &SeenRequest) -> Vec<String> {
     let body = seen.json();
     let rows = body["employees"].as_array().expect("employees").iter();
     rows.map(|employee| employee["id"].as_str().expect("an id").to_owned()).collect()
@@ -110,7 +87,7 @@ async fn every_row_has_its_own_result_in_input_order() {
     ] {
         let known = with(person("known"), "connection", json!(connection));
         assert_eq!(gateway.post("/candidates", &known).await.status, 201);
-        let before = calls(port).await;
+        let before = call_count(port).await;
         let items = json!([
             with(person("a"), "itemId", json!("first")),
             with(person("b"), "odd", json!(1)),
@@ -121,30 +98,30 @@ async fn every_row_has_its_own_result_in_input_order() {
             person("d"),
         ]);
         let body = json!({ "connection": connection, "items": items });
-        let answer = gateway.post("/candidates/bulk", &body).await;
-        assert_eq!(answer.status, 207, "{answer:?}");
+        let response = gateway.post("/candidates/bulk", &body).await;
+        assert_eq!(response.status, 207, "{response:?}");
         let invalid = row(422, "not_applied", "validation_failed");
         let duplicate = row(422, "not_applied", "duplicate_item");
         assert_eq!(
-            rows(&answer),
+            rows(&response),
             [created(), invalid.clone(), row(200, "applied", ""), invalid.clone(), duplicate, invalid, created()],
             "{connection}"
         );
-        assert!(answer.text("/operation").starts_with("op_"));
-        assert_eq!((answer.text("/results/0/itemId"), answer.text("/results/4/itemId")), ("first", "again"));
-        assert_eq!(answer.body["results"][1].get("itemId"), None);
-        assert_eq!(answer.text("/results/1/problem/errors/0/pointer"), "/odd");
-        let id = answer.text("/results/6/resource/id");
+        assert!(response.text("/operation").starts_with("op_"));
+        assert_eq!((response.text("/results/0/itemId"), response.text("/results/4/itemId")), ("first", "again"));
+        assert_eq!(response.body["results"][1].get("itemId"), None);
+        assert_eq!(response.text("/results/1/problem/errors/0/pointer"), "/odd");
+        let id = response.text("/results/6/resource/id");
         let read = gateway.get(&format!("/candidates/{id}")).await;
         assert_eq!((read.status, read.text("/externalId")), (200, "d"));
         let expected = if connection == "examtesting-main" { 2 } else { 1 };
-        assert_eq!(calls(port).await - before, expected, "{connection}");
+        assert_eq!(call_count(port).await - before, expected, "{connection}");
     }
 }
 
 #[tokio::test]
-async fn an_envelope_at_fault_sends_nothing() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn an_invalid_envelope_sends_nothing() {
+    let (sandbox, gateway) = start_startexam("").await;
     for body in [
         json!({ "items": [] }),
         json!({}),
@@ -160,83 +137,83 @@ async fn an_envelope_at_fault_sends_nothing() {
     }
     let elsewhere = gateway.post("/candidates/bulk", &json!({ "connection": "nowhere", "items": people(1) })).await;
     assert_eq!(elsewhere.problem(), (404, "connection_not_found", "not_applied"));
-    assert_eq!(calls(sandbox.startexam()).await, 0);
+    assert_eq!(call_count(sandbox.startexam()).await, 0);
 }
 
 #[tokio::test]
-async fn five_hundred_registrations_go_in_one_call() {
-    let (sandbox, gateway) = start_exam("").await;
-    let answer = register(&gateway, &people(500)).await;
-    assert_eq!(rows(&answer), vec![created(); 500]);
+async fn five_hundred_registrations_share_one_call() {
+    let (sandbox, gateway) = start_startexam("").await;
+    let response = register_bulk(&gateway, &people(500)).await;
+    assert_eq!(rows(&response), vec![created(); 500]);
     assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 1);
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 500);
     // All of them are known now.
-    let again = register(&gateway, &people(500)).await;
+    let again = register_bulk(&gateway, &people(500)).await;
     assert_eq!(rows(&again), vec![row(200, "applied", ""); 500]);
-    assert_eq!(calls(sandbox.startexam()).await, 1);
+    assert_eq!(call_count(sandbox.startexam()).await, 1);
 }
 
 #[tokio::test]
-async fn a_call_refused_whole_is_split_until_only_the_bad_row_fails() {
+async fn a_rejected_call_is_split_until_only_the_bad_row_fails() {
     let stub = Stub::start(|seen| {
-        if employees(seen).contains(&"e5".to_owned()) {
-            return json_answer(400, &json!({ "message": "employee e5 is no good" }));
+        if employee_ids(seen).contains(&"e5".to_owned()) {
+            return json_response(400, &json!({ "message": "employee e5 is no good" }));
         }
-        json_answer(200, &json!({}))
+        json_response(200, &json!({}))
     })
     .await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
-    let answer = register(&gateway, &people(16)).await;
+    let response = register_bulk(&gateway, &people(16)).await;
     let mut expected = vec![created(); 16];
     expected[5] = row(422, "not_applied", "vendor_rejected_request");
-    assert_eq!(rows(&answer), expected);
-    let calls: Vec<Vec<String>> = stub.seen().iter().map(employees).collect();
-    // 16, then halves: two calls a level.
+    assert_eq!(rows(&response), expected);
+    let calls: Vec<Vec<String>> = stub.seen().iter().map(employee_ids).collect();
+    // 16 rows, then halves: two calls per level.
     assert_eq!(calls.len(), 9, "{calls:?}");
     let accepted: Vec<&String> = calls.iter().filter(|call| !call.contains(&"e5".to_owned())).flatten().collect();
-    assert_eq!(accepted.len(), 15, "nobody is sent twice with success");
-    // The refused person can be registered once the vendor has changed its mind.
-    stub.answer_with(|_| json_answer(200, &json!({})));
+    assert_eq!(accepted.len(), 15, "no one is registered twice");
+    // The rejected person can be registered once the vendor accepts them.
+    stub.respond_with(|_| json_response(200, &json!({})));
     assert_eq!(gateway.post("/candidates", &person("e5")).await.status, 201);
 }
 
 #[tokio::test]
-async fn a_call_that_failed_for_no_rows_fault_is_not_split() {
+async fn a_call_that_failed_for_another_reason_is_not_split() {
     for (status, code, outcome, http) in [
         (401, "connection_credentials_invalid", "not_applied", 424),
         (429, "vendor_rate_limited", "not_applied", 503),
         (500, "vendor_internal_error", "unknown", 502),
     ] {
-        let stub = Stub::start(move |_| json_answer(status, &json!({ "message": "no" }))).await;
+        let stub = Stub::start(move |_| json_response(status, &json!({ "message": "no" }))).await;
         let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
-        let answer = register(&gateway, &people(8)).await;
-        assert_eq!(rows(&answer), vec![row(http, outcome, code); 8]);
-        // What is so at the moment only is tried again, whole and as often as the operator allows.
+        let response = register_bulk(&gateway, &people(8)).await;
+        assert_eq!(rows(&response), vec![row(http, outcome, code); 8]);
+        // A temporary failure is retried as a whole, as often as the operator allows.
         assert_eq!(stub.seen().len(), if status == 429 { 2 } else { 1 }, "{status}");
         if outcome == "unknown" {
-            let resource = answer.text("/results/3/problem/resource");
+            let resource = response.text("/results/3/problem/resource");
             assert_eq!(gateway.get(resource).await.text("/state"), "unknown");
-            let other = answer.text("/results/4/problem/resource");
+            let other = response.text("/results/4/problem/resource");
             assert_ne!(resource, other, "every row points to its own record");
         }
     }
 }
 
 #[tokio::test]
-async fn a_thinkexam_batch_survives_its_bad_row_however_the_vendor_refuses_it() {
+async fn a_thinkexam_batch_survives_a_bad_row_however_the_vendor_rejects_it() {
     for manner in ["top_level", "item", "top_level_after_earlier_rows"] {
         let sandbox = sandbox().await;
         let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
-        faults(sandbox.thinkexam(), json!({ "switches": { "bulk_errors": manner } })).await;
+        set_faults(sandbox.thinkexam(), json!({ "switches": { "bulk_errors": manner } })).await;
         let mut items = people(7);
         items[3]["group"] = json!("No such course");
         let mut without_id = person("none");
         without_id.as_object_mut().unwrap().remove("externalId");
         items.push(without_id);
-        let answer = register(&gateway, &items).await;
+        let response = register_bulk(&gateway, &items).await;
         let mut expected = vec![created(); 8];
         expected[3] = row(422, "not_applied", "invalid_reference");
-        assert_eq!(rows(&answer), expected, "{manner}");
+        assert_eq!(rows(&response), expected, "{manner}");
         assert_eq!(changes(sandbox.thinkexam(), "bulkCandidateRegister", "created").await.len(), 7, "{manner}");
         let sent = bodies(sandbox.thinkexam(), "bulkCandidateRegister").await;
         let alone = sent.iter().filter(|rows| rows.to_string().contains("none@example.com"));
@@ -245,73 +222,77 @@ async fn a_thinkexam_batch_survives_its_bad_row_however_the_vendor_refuses_it() 
 }
 
 #[tokio::test]
-async fn duplicates_are_refused_by_every_identity_and_the_first_row_counts() {
+async fn duplicates_are_rejected_by_every_identity_and_the_first_row_counts() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let named = |email: &str| json!({ "name": { "formatted": "Ada" }, "email": email });
     let items = json!([named("a@example.com"), named("A@Example.com"), named("b@example.com")]);
-    let answer = gateway.post("/candidates/bulk", &json!({ "connection": "thinkexam-main", "items": items })).await;
+    let response = gateway.post("/candidates/bulk", &json!({ "connection": "thinkexam-main", "items": items })).await;
     let duplicate = row(422, "not_applied", "duplicate_item");
-    assert_eq!(rows(&answer), [created(), duplicate.clone(), created()]);
+    assert_eq!(rows(&response), [created(), duplicate.clone(), created()]);
     let user = |name: &str, id: &str| json!({ "externalId": id, "userName": name, "email": "x@example.com" });
-    // A row that fails for another reason is no earlier one.
+    // A row that fails for another reason does not count as an earlier duplicate.
     let items = json!([with(user("u", "1"), "group", json!("<")), user("u", "2"), user("U", "3"), user("v", "2")]);
-    let answer = gateway.post("/candidates/bulk", &json!({ "connection": "examtesting-main", "items": items })).await;
-    assert_eq!(rows(&answer), [row(422, "not_applied", "validation_failed"), created(), duplicate.clone(), duplicate]);
+    let response = gateway.post("/candidates/bulk", &json!({ "connection": "examtesting-main", "items": items })).await;
+    assert_eq!(
+        rows(&response),
+        [row(422, "not_applied", "validation_failed"), created(), duplicate.clone(), duplicate]
+    );
 }
 
 #[tokio::test]
-async fn a_bulk_stops_after_as_many_failures_as_it_was_told() {
+async fn a_bulk_stops_after_the_given_number_of_failures() {
     let sandbox = sandbox().await;
     let more = "max_in_flight = 1";
     let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
-    faults(
+    set_faults(
         sandbox.examtesting(),
         json!({ "faults": [{ "name": "vendor_error", "code": "1005", "after": 1, "times": 2 }] }),
     )
     .await;
     let body = json!({ "failOnErrors": 2, "items": people(6) });
-    let answer = gateway.post("/candidates/bulk", &body).await;
+    let response = gateway.post("/candidates/bulk", &body).await;
     let refused = row(422, "not_applied", "group_not_found");
-    let told = rows(&answer);
-    assert_eq!(told[..3], [created(), refused.clone(), refused]);
-    assert!(told[3..].iter().all(|(_, outcome, code)| outcome == "not_applied" && code == "skipped"), "{told:?}");
-    assert_eq!(calls(sandbox.examtesting()).await, 3);
-    // What was skipped left nothing behind and can be sent again.
+    let results = rows(&response);
+    assert_eq!(results[..3], [created(), refused.clone(), refused]);
+    assert!(results[3..].iter().all(|(_, outcome, code)| outcome == "not_applied" && code == "skipped"), "{results:?}");
+    assert_eq!(call_count(sandbox.examtesting()).await, 3);
+    // Skipped rows left nothing behind and can be sent again.
     assert_eq!(gateway.get("/candidates?externalId=e5").await.body["items"], json!([]));
-    let again = register(&gateway, &people(6)).await;
+    let again = register_bulk(&gateway, &people(6)).await;
     assert_eq!(rows(&again)[0], row(200, "applied", ""));
     assert_eq!(rows(&again)[1..], vec![created(); 5]);
 }
 
 #[tokio::test]
 async fn rows_that_fail_before_anything_is_sent_count_as_failures() {
-    let (sandbox, gateway) = start_exam("").await;
+    let (sandbox, gateway) = start_startexam("").await;
     let mut items = people(4);
     items[1]["odd"] = json!(1);
-    let answer = gateway.post("/candidates/bulk", &json!({ "failOnErrors": 1, "items": items })).await;
-    let skipped = |index: usize| rows(&answer)[index].2 == "skipped";
-    assert_eq!(rows(&answer)[1], row(422, "not_applied", "validation_failed"));
-    assert!(skipped(0) && skipped(2) && skipped(3), "{answer:?}");
-    assert_eq!(calls(sandbox.startexam()).await, 0);
-    let orders: Vec<Value> = (0..3).map(|n| order(&format!("e{n}"))).chain([json!({ "assessment": TEST })]).collect();
-    let answer = gateway.post("/assignments/bulk", &json!({ "failOnErrors": 1, "items": orders })).await;
-    assert!(rows(&answer)[..3].iter().all(|row| row.2 == "skipped"), "{answer:?}");
-    assert_eq!(calls(sandbox.startexam()).await, 0);
+    let response = gateway.post("/candidates/bulk", &json!({ "failOnErrors": 1, "items": items })).await;
+    let skipped = |index: usize| rows(&response)[index].2 == "skipped";
+    assert_eq!(rows(&response)[1], row(422, "not_applied", "validation_failed"));
+    assert!(skipped(0) && skipped(2) && skipped(3), "{response:?}");
+    assert_eq!(call_count(sandbox.startexam()).await, 0);
+    let orders: Vec<Value> =
+        (0..3).map(|n| order(&format!("e{n}"), TEST)).chain([json!({ "assessment": TEST })]).collect();
+    let response = gateway.post("/assignments/bulk", &json!({ "failOnErrors": 1, "items": orders })).await;
+    assert!(rows(&response)[..3].iter().all(|row| row.2 == "skipped"), "{response:?}");
+    assert_eq!(call_count(sandbox.startexam()).await, 0);
 }
 
 #[tokio::test]
-async fn bookings_share_calls_only_where_the_answer_can_be_told_apart() {
+async fn bookings_share_calls_only_if_the_response_can_be_matched_to_rows() {
     for (setting, expected) in [("unknown", 12), ("left_out", 12), ("repeated", 1), ("null", 1)] {
-        let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
-        register(&gateway, &people(12)).await;
-        let orders: Vec<Value> = (0..12).map(|number| order(&format!("e{number}"))).collect();
-        let answer = book(&gateway, &orders).await;
-        assert_eq!(rows(&answer), vec![created(); 12], "{setting}");
+        let (sandbox, gateway) = start_startexam(&format!("existing_registration = \"{setting}\"")).await;
+        register_bulk(&gateway, &people(12)).await;
+        let orders: Vec<Value> = (0..12).map(|number| order(&format!("e{number}"), TEST)).collect();
+        let response = book_bulk(&gateway, &orders).await;
+        assert_eq!(rows(&response), vec![created(); 12], "{setting}");
         let sent = bodies(sandbox.startexam(), "employees_participants").await;
         assert_eq!(sent.len(), expected, "{setting}");
-        // Everybody has a link of their own, and it is theirs.
-        let state = crate::support::gateway::effects(sandbox.startexam()).await;
+        // Every person has their own link.
+        let state = crate::support::gateway::read_effects(sandbox.startexam()).await;
         let made = state["effects"]
             .as_array()
             .unwrap()
@@ -319,38 +300,38 @@ async fn bookings_share_calls_only_where_the_answer_can_be_told_apart() {
             .filter(|effect| effect["operation"] == "employees_participants");
         for effect in made {
             let number: usize = effect["employee"].as_str().unwrap()[1..].parse().unwrap();
-            let row = &answer.body["results"][number]["resource"];
+            let row = &response.body["results"][number]["resource"];
             assert_eq!(row["vendorRef"]["id"], effect["participantId"], "{setting}");
         }
-        let again = book(&gateway, &orders).await;
+        let again = book_bulk(&gateway, &orders).await;
         assert_eq!(rows(&again), vec![row(200, "applied", ""); 12], "{setting}");
         assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), expected);
     }
 }
 
 #[tokio::test]
-async fn people_booked_before_never_cost_the_new_ones_their_links() {
+async fn previously_booked_people_never_cost_new_ones_their_links() {
     for vendor in ["repeated", "left_out", "null"] {
         for setting in ["unknown", vendor] {
-            let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
+            let (sandbox, gateway) = start_startexam(&format!("existing_registration = \"{setting}\"")).await;
             let port = sandbox.startexam();
-            faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
-            register(&gateway, &people(6)).await;
+            set_faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
+            register_bulk(&gateway, &people(6)).await;
             let outside = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
             for id in ["e1", "e4"] {
-                assert_eq!(outside.post("/assignments", &order(id)).await.status, 201);
+                assert_eq!(outside.post("/assignments", &order(id, TEST)).await.status, 201);
             }
-            let orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"))).collect();
-            let answer = book(&gateway, &orders).await;
+            let orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"), TEST)).collect();
+            let response = book_bulk(&gateway, &orders).await;
             let what = format!("vendor {vendor}, setting {setting}");
-            for (number, (_, outcome, _)) in rows(&answer).iter().enumerate() {
-                let row = &answer.body["results"][number]["resource"];
+            for (number, (_, outcome, _)) in rows(&response).iter().enumerate() {
+                let row = &response.body["results"][number]["resource"];
                 assert_eq!((outcome.as_str(), &row["state"]), ("applied", &json!("assigned")), "{what}");
                 let old = [1, 4].contains(&number);
                 assert_eq!(row["launch"].is_object(), !old || vendor == "repeated", "{what}: {row}");
-                let told =
+                let has_warning =
                     row["warnings"].as_array().unwrap().iter().any(|warning| warning["code"] == "launch_unknown");
-                assert_eq!(told, old && vendor != "repeated", "{what}: {row}");
+                assert_eq!(has_warning, old && vendor != "repeated", "{what}: {row}");
             }
             assert_eq!(changes(port, "employees_participants", "created").await.len(), 6, "{what}");
         }
@@ -358,106 +339,101 @@ async fn people_booked_before_never_cost_the_new_ones_their_links() {
 }
 
 #[tokio::test]
-async fn one_bad_booking_never_fails_its_neighbours() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"null\"").await;
-    register(&gateway, &people(6)).await;
-    let mut orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"))).collect();
-    orders[2] = order("nobody");
+async fn one_bad_booking_never_fails_the_others() {
+    let (sandbox, gateway) = start_startexam("existing_registration = \"null\"").await;
+    register_bulk(&gateway, &people(6)).await;
+    let mut orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"), TEST)).collect();
+    orders[2] = order("nobody", TEST);
     orders[4]["notify"] = json!("vendor_email");
-    orders.push(order("e0"));
-    let answer = book(&gateway, &orders).await;
+    orders.push(order("e0", TEST));
+    let response = book_bulk(&gateway, &orders).await;
     let mut expected = vec![created(); 7];
     expected[2] = row(422, "not_applied", "invalid_reference");
     expected[4] = row(422, "not_applied", "capability_unsupported");
     expected[6] = row(422, "not_applied", "duplicate_item");
-    assert_eq!(rows(&answer), expected);
+    assert_eq!(rows(&response), expected);
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 4);
-    // The vendor's refusal of the whole call was no booking for anybody.
+    // The rejected call booked nobody.
     assert_eq!(gateway.get("/assignments?state=assigned").await.body["items"].as_array().unwrap().len(), 4);
 }
 
 #[tokio::test]
-async fn thinkexam_bookings_go_one_by_one() {
+async fn thinkexam_bookings_are_sent_one_by_one() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
-    register(&gateway, &people(10)).await;
+    register_bulk(&gateway, &people(10)).await;
     let order = |n: usize| json!({ "candidate": { "email": format!("E{n}@example.com") }, "assessment": "2415" });
     let mut orders: Vec<Value> = (0..10).map(order).collect();
     orders.push(with(order(3), "candidate", json!({ "externalId": "e3" })));
-    let answer = book(&gateway, &orders).await;
+    let response = book_bulk(&gateway, &orders).await;
     let mut expected = vec![created(); 11];
     expected[10] = row(422, "not_applied", "duplicate_item");
-    assert_eq!(rows(&answer), expected);
+    assert_eq!(rows(&response), expected);
     assert_eq!(changes(sandbox.thinkexam(), "assignTest", "created").await.len(), 10);
 }
 
 #[tokio::test]
-async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_settles_them() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_reconciles_them() {
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
     let port = sandbox.startexam();
-    faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] })).await;
-    let answer = register(&gateway, &people(5)).await;
-    assert_eq!(rows(&answer), vec![row(504, "unknown", "vendor_timeout"); 5]);
-    let again = register(&gateway, &people(5)).await;
+    set_faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] }))
+        .await;
+    let response = register_bulk(&gateway, &people(5)).await;
+    assert_eq!(rows(&response), vec![row(504, "unknown", "vendor_timeout"); 5]);
+    let again = register_bulk(&gateway, &people(5)).await;
     assert_eq!(rows(&again), vec![row(200, "applied", ""); 5]);
     assert_eq!(changes(port, "employees", "created").await.len(), 5);
 
-    faults(
+    set_faults(
         port,
         json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees_participants", "times": 1 }] }),
     )
     .await;
-    let orders: Vec<Value> = (0..5).map(|number| order(&format!("e{number}"))).collect();
-    assert_eq!(rows(&book(&gateway, &orders).await), vec![row(504, "unknown", "vendor_timeout"); 5]);
-    let again = book(&gateway, &orders).await;
+    let orders: Vec<Value> = (0..5).map(|number| order(&format!("e{number}"), TEST)).collect();
+    assert_eq!(rows(&book_bulk(&gateway, &orders).await), vec![row(504, "unknown", "vendor_timeout"); 5]);
+    let again = book_bulk(&gateway, &orders).await;
     assert!(rows(&again).iter().all(|(status, outcome, _)| *status == 200 && outcome == "applied"), "{again:?}");
     assert_eq!(changes(port, "employees_participants", "created").await.len(), 5);
     assert_eq!(bodies(port, "employees_participants").await.len(), 6, "settled one by one");
 }
 
 #[tokio::test]
-async fn a_bulk_that_meets_itself_books_everybody_once() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 50 }] })).await;
+async fn overlapping_bulks_book_everybody_once() {
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 50 }] })).await;
     let registered = futures_util::future::join_all((0..4).map(|_| {
         let gateway = &gateway;
-        async move { register(gateway, &people(20)).await }
+        async move { register_bulk(gateway, &people(20)).await }
     }))
     .await;
-    assert!(registered.iter().all(|answer| rows(answer).iter().all(|row| row.1 == "applied")), "{registered:?}");
+    assert!(registered.iter().all(|response| rows(response).iter().all(|row| row.1 == "applied")), "{registered:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 20);
     assert_eq!(changes(sandbox.startexam(), "employees", "repeated").await.len(), 0);
-    let forward: Vec<Value> = (0..20).map(|number| order(&format!("e{number}"))).collect();
+    let forward: Vec<Value> = (0..20).map(|number| order(&format!("e{number}"), TEST)).collect();
     let backward: Vec<Value> = forward.iter().rev().cloned().collect();
-    let (one, two) = tokio::join!(book(&gateway, &forward), book(&gateway, &backward));
+    let (one, two) = tokio::join!(book_bulk(&gateway, &forward), book_bulk(&gateway, &backward));
     assert!(rows(&one).iter().chain(&rows(&two)).all(|row| row.1 == "applied"));
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 20);
 }
 
-fn pictured(id: &str, size: usize) -> Value {
+fn person_with_photo(id: &str, size: usize) -> Value {
     with(person(id), "photo", json!("A".repeat(size)))
 }
 
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
-    (sandbox, gateway)
-}
-
-/// Rows and bytes of every call of an operation.
-async fn sizes(port: std::net::SocketAddr, operation: &str) -> Vec<(usize, usize)> {
+/// Returns the number of rows and bytes of every call of an operation.
+async fn call_sizes(port: std::net::SocketAddr, operation: &str) -> Vec<(usize, usize)> {
     let sent = bodies(port, operation).await;
     sent.iter().map(|body| (body.as_array().map_or(0, Vec::len), body.to_string().len())).collect()
 }
 
 #[tokio::test]
-async fn calls_are_cut_by_bytes_and_a_larger_row_goes_alone() {
-    let (sandbox, gateway) = think_exam("max_request_bytes = \"32KiB\"").await;
-    let mut items: Vec<Value> = (0..6).map(|number| pictured(&format!("e{number}"), 10_000)).collect();
-    items.insert(2, pictured("large", 40_000));
-    let answer = register(&gateway, &items).await;
-    assert!(rows(&answer).iter().all(|row| *row == created()), "{answer:?}");
-    let mut sizes = sizes(sandbox.thinkexam(), "bulkCandidateRegister").await;
+async fn calls_are_limited_in_bytes_and_a_larger_row_is_sent_alone() {
+    let (sandbox, gateway) = start_thinkexam("max_request_bytes = \"32KiB\"").await;
+    let mut items: Vec<Value> = (0..6).map(|number| person_with_photo(&format!("e{number}"), 10_000)).collect();
+    items.insert(2, person_with_photo("large", 40_000));
+    let response = register_bulk(&gateway, &items).await;
+    assert!(rows(&response).iter().all(|row| *row == created()), "{response:?}");
+    let mut sizes = call_sizes(sandbox.thinkexam(), "bulkCandidateRegister").await;
     sizes.sort_unstable();
     assert_eq!(sizes.iter().map(|(rows, _)| *rows).collect::<Vec<_>>(), [1, 3, 3], "{sizes:?}");
     assert!(sizes.iter().all(|(rows, bytes)| *rows == 1 || *bytes <= 32 << 10), "{sizes:?}");
@@ -465,28 +441,28 @@ async fn calls_are_cut_by_bytes_and_a_larger_row_goes_alone() {
 
 #[tokio::test]
 async fn a_call_that_is_too_large_for_the_vendor_is_split() {
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let port = sandbox.thinkexam();
-    faults(port, json!({ "switches": { "body_limit_bytes": 25_000 } })).await;
-    let mut items: Vec<Value> = (0..6).map(|number| pictured(&format!("e{number}"), 10_000)).collect();
-    items.insert(2, pictured("large", 30_000));
-    let answer = register(&gateway, &items).await;
+    set_faults(port, json!({ "switches": { "body_limit_bytes": 25_000 } })).await;
+    let mut items: Vec<Value> = (0..6).map(|number| person_with_photo(&format!("e{number}"), 10_000)).collect();
+    items.insert(2, person_with_photo("large", 30_000));
+    let response = register_bulk(&gateway, &items).await;
     let mut expected = vec![created(); 7];
     expected[2] = row(422, "not_applied", "vendor_rejected_request");
-    assert_eq!(rows(&answer), expected, "{answer:?}");
-    assert_eq!(answer.body["results"][2]["problem"]["vendor"]["httpStatus"], 413, "{answer:?}");
+    assert_eq!(rows(&response), expected, "{response:?}");
+    assert_eq!(response.body["results"][2]["problem"]["vendor"]["httpStatus"], 413, "{response:?}");
     assert_eq!(changes(port, "bulkCandidateRegister", "created").await.len(), 6);
 
-    let (sandbox, gateway) = start_exam("").await;
-    faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 800 } })).await;
-    let answer = register(&gateway, &people(9)).await;
-    assert!(rows(&answer).iter().all(|row| *row == created()), "{answer:?}");
+    let (sandbox, gateway) = start_startexam("").await;
+    set_faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 800 } })).await;
+    let response = register_bulk(&gateway, &people(9)).await;
+    assert!(rows(&response).iter().all(|row| *row == created()), "{response:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 9);
-    faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 300 } })).await;
+    set_faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 300 } })).await;
     let orders: Vec<Value> =
-        (0..9).map(|number| with(order(&format!("e{number}")), "ifExists", json!("create_new"))).collect();
-    let answer = book(&gateway, &orders).await;
-    assert!(rows(&answer).iter().all(|row| *row == created()), "{answer:?}");
+        (0..9).map(|number| with(order(&format!("e{number}"), TEST), "ifExists", json!("create_new"))).collect();
+    let response = book_bulk(&gateway, &orders).await;
+    assert!(rows(&response).iter().all(|row| *row == created()), "{response:?}");
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 9);
 }
 
@@ -498,58 +474,58 @@ async fn a_row_without_an_id_leaves_the_others_applied() {
     };
     let body = json!({ "responseArray": [item(1, "e0"), item(0, "e1"), item(3, "e2")], "result": "Success" });
     let stub = Stub::start(move |seen| match seen.uri.path() {
-        "/sim/signature" => json_answer(200, &json!({ "ak": "the-ak", "sgn": "the-sgn", "ts": "1795348800" })),
-        _ => json_answer(200, &body),
+        "/sim/signature" => json_response(200, &json!({ "ak": "the-ak", "sgn": "the-sgn", "ts": "1795348800" })),
+        _ => json_response(200, &body),
     })
     .await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
-    let answer = register(&gateway, &people(3)).await;
-    assert_eq!(rows(&answer), [created(), row(502, "unknown", "vendor_bad_response"), created()], "{answer:?}");
+    let response = register_bulk(&gateway, &people(3)).await;
+    assert_eq!(rows(&response), [created(), row(502, "unknown", "vendor_bad_response"), created()], "{response:?}");
 }
 
 #[tokio::test]
-async fn a_vendor_without_seats_is_not_asked_row_by_row() {
+async fn a_vendor_without_seats_is_not_called_for_every_row() {
     let sandbox = sandbox().await;
     let port = sandbox.examtesting();
     let gateway = Gateway::start(&examtesting(&format!("http://{port}"), "max_in_flight = 1")).await;
     let full = json!({ "name": "vendor_error", "code": "1008" });
-    faults(port, json!({ "faults": [full] })).await;
-    let answer = register(&gateway, &people(60)).await;
-    assert_eq!((answer.status, &answer.body["summary"]["notApplied"]), (207, &json!(60)), "{answer:?}");
-    for row in answer.body["results"].as_array().expect("results") {
+    set_faults(port, json!({ "faults": [full] })).await;
+    let response = register_bulk(&gateway, &people(60)).await;
+    assert_eq!((response.status, &response.body["summary"]["notApplied"]), (207, &json!(60)), "{response:?}");
+    for row in response.body["results"].as_array().expect("results") {
         assert_eq!(row["problem"]["code"], "vendor_seat_limit_reached", "{row}");
     }
-    let made = calls(port).await;
+    let made = call_count(port).await;
     assert!(made < 5, "{made} calls");
     let single = gateway.post("/candidates", &person("single")).await;
     assert_eq!(single.problem(), (409, "vendor_seat_limit_reached", "not_applied"));
     assert!(single.header("retry-after").is_some(), "{single:?}");
-    assert_eq!(calls(port).await, made, "nothing was sent");
+    assert_eq!(call_count(port).await, made, "nothing was sent");
     let seen = gateway.get("/connections/examtesting-main").await;
     assert_eq!(seen.text("/status"), "degraded", "{seen:?}");
     assert!(seen.text("/detail").contains("pause"), "{seen:?}");
 
-    faults(port, json!({ "faults": [] })).await;
+    set_faults(port, json!({ "faults": [] })).await;
     let checked = gateway.post("/connections/examtesting-main/check", &json!({})).await;
     assert_eq!(checked.status, 200, "{checked:?}");
     assert_eq!(gateway.post("/candidates", &person("single")).await.status, 201);
 }
 
-/// The moment at this pointer.
-fn moment(body: &Value, pointer: &str) -> jiff::Timestamp {
+/// Returns the time at this pointer.
+fn parse_time(body: &Value, pointer: &str) -> jiff::Timestamp {
     body.pointer(pointer).and_then(Value::as_str).and_then(|text| text.parse().ok()).expect("a moment")
 }
 
 #[tokio::test]
-async fn a_row_that_is_sent_again_is_booked_from_then_on_and_shares_its_call() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
-    let orders: Vec<Value> = (0..3).map(|number| order(&format!("e{number}"))).collect();
+async fn a_retried_row_is_booked_from_the_retry_on_and_shares_its_call() {
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
+    let orders: Vec<Value> = (0..3).map(|number| order(&format!("e{number}"), TEST)).collect();
     let first = gateway.post("/assignments/bulk", &json!({ "items": orders })).await;
     assert_eq!((first.status, &first.body["summary"]["notApplied"]), (207, &json!(3)), "{first:?}");
-    assert_eq!(register(&gateway, &people(3)).await.body["summary"]["applied"], 3);
+    assert_eq!(register_bulk(&gateway, &people(3)).await.body["summary"]["applied"], 3);
     let path = format!("/operations/{}", first.text("/operation"));
-    let accepted = moment(&gateway.get(&path).await.body, "/createdAt");
-    // Validity is told in whole seconds.
+    let accepted = parse_time(&gateway.get(&path).await.body, "/createdAt");
+    // Validity has whole seconds.
     let retried = loop {
         let now = jiff::Timestamp::now();
         if now.as_second() > accepted.as_second() {
@@ -559,9 +535,9 @@ async fn a_row_that_is_sent_again_is_booked_from_then_on_and_shares_its_call() {
     };
     let before = bodies(sandbox.startexam(), "employees_participants").await.len();
     assert_eq!(gateway.post(&format!("{path}/retry"), &json!({})).await.status, 202);
-    crate::support::watch::until_state(&gateway, &path, "completed").await;
+    crate::support::watch::wait_for_state(&gateway, &path, "completed").await;
     let rows = gateway.get(&format!("{path}/items")).await;
-    let from: Vec<_> = (0..3).map(|row| moment(&rows.body, &format!("/items/{row}/resource/validFrom"))).collect();
+    let from: Vec<_> = (0..3).map(|row| parse_time(&rows.body, &format!("/items/{row}/resource/validFrom"))).collect();
     assert!(from[0].as_second() >= retried.as_second(), "{rows:?}");
     assert!(from.iter().all(|moment| *moment == from[0]), "{from:?}");
     assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len() - before, 1, "one call");

@@ -1,32 +1,22 @@
-//! Candidates, one at a time: what reaches the vendor, what the caller is told, and who is taken for whom.
+//! Single candidates: what reaches the vendor, what the caller is told, and how a candidate is recognised.
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    Gateway, client, examtesting, faults, key, sandbox, sandbox_connections, startexam, thinkexam,
+use crate::support::connections::{
+    client, sandbox_connections, start_examtesting, start_startexam, start_thinkexam, startexam, thinkexam,
 };
-use crate::support::vendor::{Stub, json as json_answer};
-use crate::support::watch::{bodies, calls, changes, until, until_state, warnings};
+use crate::support::gateway::{Gateway, key, sandbox, set_faults};
+use crate::support::people::{person, with};
+use crate::support::vendor::{Stub, json_response};
+use crate::support::watch::{bodies, call_count, changes, wait_for_state, wait_until, warnings};
 
 const ALL_FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\", \
     formatted = \"Full Name\", phone_mobile = \"Mobile\", phone_work = \"Phone\", street = \"Street\", locality = \"City\", \
     region = \"Region\", postal_code = \"Postal Code\", country = \"Country\" }";
 
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
-
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
-fn everything() -> Value {
+fn full_person() -> Value {
     json!({
         "externalId": "e-1", "userName": "ada", "password": "s3cretWord1",
         "name": { "givenName": "Ada", "familyName": "King", "formatted": "Ada King" },
@@ -36,48 +26,30 @@ fn everything() -> Value {
     })
 }
 
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
-    (sandbox, gateway)
-}
-
 #[tokio::test]
-async fn times_are_told_in_whole_milliseconds() {
-    let (_sandbox, gateway) = start_exam("").await;
+async fn timestamps_have_whole_milliseconds() {
+    let (_sandbox, gateway) = start_startexam("").await;
     let created = gateway.post("/candidates", &person("e1")).await;
     let booking = json!({ "candidate": { "externalId": "e1" }, "assessment": accounts::startexam::TESTS[0].0 });
     let booked = gateway.post("/assignments", &booking).await;
     let connection = gateway.post("/connections/startexam-main/check", &json!({})).await;
-    for (answer, pointer) in [
+    for (response, pointer) in [
         (&created, "/meta/created"),
         (&created, "/meta/lastModified"),
         (&booked, "/meta/created"),
         (&booked, "/meta/lastModified"),
         (&connection, "/since"),
     ] {
-        let text = answer.text(pointer);
+        let text = response.text(pointer);
         let form: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!(form, "0000-00-00T00:00:00.000Z", "{pointer} {text}");
     }
 }
 
 #[tokio::test]
-async fn startexam_gets_every_member_it_has_a_field_for() {
-    let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
-    let body = with(everything(), "custom", json!({ "Department": "R&D" }));
+async fn startexam_receives_every_field_it_supports() {
+    let (sandbox, gateway) = start_startexam(ALL_FIELDS).await;
+    let body = with(full_person(), "custom", json!({ "Department": "R&D" }));
     let created = gateway.post("/candidates", &body).await;
     assert_eq!(created.status, 201, "{created:?}");
     let sent = bodies(sandbox.startexam(), "employees").await;
@@ -110,9 +82,9 @@ async fn startexam_gets_every_member_it_has_a_field_for() {
 }
 
 #[tokio::test]
-async fn thinkexam_gets_every_member_it_has_a_field_for() {
-    let (sandbox, gateway) = think_exam("").await;
-    let mut body = everything();
+async fn thinkexam_receives_every_field_it_supports() {
+    let (sandbox, gateway) = start_thinkexam("").await;
+    let mut body = full_person();
     body["group"] = json!("CE104");
     body["birthDate"] = json!("1815-12-10");
     body["gender"] = json!("Female");
@@ -150,9 +122,9 @@ async fn thinkexam_gets_every_member_it_has_a_field_for() {
 }
 
 #[tokio::test]
-async fn examtesting_gets_every_member_it_has_a_field_for() {
-    let (sandbox, gateway) = exam_testing("").await;
-    let mut body = everything();
+async fn examtesting_receives_every_field_it_supports() {
+    let (sandbox, gateway) = start_examtesting("").await;
+    let mut body = full_person();
     body["group"] = json!("Group B");
     body["active"] = json!(false);
     body["birthDate"] = json!("1815-12-10");
@@ -175,7 +147,7 @@ async fn examtesting_gets_every_member_it_has_a_field_for() {
 }
 
 #[tokio::test]
-async fn a_candidate_is_created_once_read_back_and_answered_again() {
+async fn a_candidate_is_created_once_read_back_and_returned_again() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port) in [
@@ -197,13 +169,13 @@ async fn a_candidate_is_created_once_read_back_and_answered_again() {
         assert_eq!((read.status, &read.body), (200, &without_password));
         let again = gateway.post("/candidates", &body).await;
         assert_eq!((again.status, &again.body), (200, &without_password));
-        assert_eq!(calls(port).await, 1);
+        assert_eq!(call_count(port).await, 1);
     }
 }
 
 #[tokio::test]
-async fn an_existing_candidate_is_reused_refused_or_updated_as_asked() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn an_existing_candidate_is_reused_rejected_or_updated_as_requested() {
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     let first = gateway.post("/candidates", &person("e1")).await;
     let other = with(person("e1"), "email", json!("new@example.com"));
@@ -213,11 +185,11 @@ async fn an_existing_candidate_is_reused_refused_or_updated_as_asked() {
     assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/email".to_owned())]);
     let refused = gateway.post("/candidates", &with(other.clone(), "ifExists", json!("fail"))).await;
     assert_eq!(refused.problem(), (409, "candidate_already_exists", "not_applied"));
-    // Whoever does not wait is refused as well: what is there is not what was asked for.
+    // An asynchronous caller gets the conflict immediately, too: the existing record is not what it asked for.
     let body = with(other.clone(), "ifExists", json!("fail"));
-    let hasty = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async").json(&body).send().await;
-    assert_eq!(hasty.problem(), (409, "candidate_already_exists", "not_applied"));
-    assert_eq!(calls(port).await, 1);
+    let early = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async").json(&body).send().await;
+    assert_eq!(early.problem(), (409, "candidate_already_exists", "not_applied"));
+    assert_eq!(call_count(port).await, 1);
 
     let updated = gateway.post("/candidates", &with(other, "ifExists", json!("update"))).await;
     assert_eq!(
@@ -228,12 +200,12 @@ async fn an_existing_candidate_is_reused_refused_or_updated_as_asked() {
     // Nothing differs any more, so nothing is sent.
     let same = with(with(person("e1"), "email", json!("new@example.com")), "ifExists", json!("update"));
     assert_eq!(gateway.post("/candidates", &same).await.status, 200);
-    assert_eq!(calls(port).await, 2);
+    assert_eq!(call_count(port).await, 2);
 }
 
 #[tokio::test]
-async fn an_update_never_carries_a_password() {
-    let (sandbox, gateway) = think_exam("").await;
+async fn an_update_never_sends_a_password() {
+    let (sandbox, gateway) = start_thinkexam("").await;
     let first = with(with(person("t1"), "password", json!("firstWord1")), "group", json!("CE104"));
     assert_eq!(gateway.post("/candidates", &first).await.status, 201);
     let mut again = with(with(first, "password", json!("otherWord2")), "group", json!("Safety Basics"));
@@ -244,7 +216,7 @@ async fn an_update_never_carries_a_password() {
     assert_eq!((sent.len(), &sent[0][0]["password"]), (2, &json!("firstWord1")));
     assert_eq!(sent[1][0].get("password"), None);
 
-    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    let (sandbox, gateway) = start_examtesting("update_enabled = true").await;
     assert_eq!(gateway.post("/candidates", &with(person("x1"), "password", json!("firstWord1"))).await.status, 201);
     let mut again = with(with(person("x1"), "password", json!("otherWord2")), "email", json!("new@example.com"));
     again["ifExists"] = json!("update");
@@ -265,7 +237,7 @@ async fn any_identity_finds_the_same_candidate() {
     assert_eq!(gateway.post("/candidates", &examtesting("b", "ub")).await.status, 201);
     let torn = gateway.post("/candidates", &examtesting("a", "ub")).await;
     assert_eq!(torn.problem(), (409, "candidate_conflict", "not_applied"));
-    assert_eq!(calls(sandbox.examtesting()).await, 2);
+    assert_eq!(call_count(sandbox.examtesting()).await, 2);
 
     let thinkexam = |id: Option<&str>, email: &str| {
         let mut body = json!({ "connection": "thinkexam-main", "name": { "formatted": "Ada" }, "email": email });
@@ -280,7 +252,7 @@ async fn any_identity_finds_the_same_candidate() {
     assert_eq!((folded.status, folded.text("/id")), (200, c.text("/id")));
     let other = gateway.post("/candidates", &thinkexam(Some("d"), "ada@example.com")).await;
     assert_eq!(other.problem(), (409, "candidate_conflict", "not_applied"));
-    assert_eq!(calls(sandbox.thinkexam()).await, 1);
+    assert_eq!(call_count(sandbox.thinkexam()).await, 1);
     // The same person at another connection is another candidate.
     let mut elsewhere = person("c");
     elsewhere["connection"] = json!("startexam-main");
@@ -288,7 +260,7 @@ async fn any_identity_finds_the_same_candidate() {
 }
 
 #[tokio::test]
-async fn another_tenants_candidate_is_never_shown_nor_taken() {
+async fn another_tenants_candidate_is_neither_shown_nor_taken_over() {
     let sandbox = sandbox().await;
     let clients =
         client("lms", "one", "[\"*\"]") + &client("colleague", "one", "[\"*\"]") + &client("rival", "two", "[\"*\"]");
@@ -313,13 +285,13 @@ async fn another_tenants_candidate_is_never_shown_nor_taken() {
     assert_eq!(rival(Method::GET, "/candidates?externalId=p1").send().await.body["items"], json!([]));
     let search = rival(Method::POST, "/candidates/search").json(&json!({ "email": "p1@example.com" })).send().await;
     assert_eq!(search.body["items"], json!([]));
-    assert_eq!(calls(sandbox.thinkexam()).await, 1);
+    assert_eq!(call_count(sandbox.thinkexam()).await, 1);
     let colleague = gateway.request_as(&key("colleague"), Method::GET, &path).send().await;
     assert_eq!(colleague.status, 200);
 }
 
 #[tokio::test]
-async fn equal_posts_at_once_cause_one_vendor_call_and_equal_answers() {
+async fn identical_concurrent_posts_make_one_vendor_call_and_equal_responses() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port) in [
@@ -327,24 +299,27 @@ async fn equal_posts_at_once_cause_one_vendor_call_and_equal_answers() {
         ("thinkexam-main", sandbox.thinkexam()),
         ("examtesting-main", sandbox.examtesting()),
     ] {
-        faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
+        set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
         let body = with(person("p1"), "connection", json!(connection));
-        let answers = futures_util::future::join_all((0..32).map(|_| gateway.post("/candidates", &body))).await;
-        assert_eq!(calls(port).await, 1, "{connection}");
-        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        let responses = futures_util::future::join_all((0..32).map(|_| gateway.post("/candidates", &body))).await;
+        assert_eq!(call_count(port).await, 1, "{connection}");
+        let mut statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
         statuses.sort_unstable();
         assert_eq!((statuses[31], &statuses[..31]), (201, &[200; 31][..]), "{connection}");
-        let bare = |body: &Value| {
+        let without_password = |body: &Value| {
             let mut body = body.clone();
             body.as_object_mut().unwrap().remove("initialPassword");
             body
         };
-        assert!(answers.iter().all(|answer| bare(&answer.body) == bare(&answers[0].body)), "{connection}");
+        assert!(
+            responses.iter().all(|response| without_password(&response.body) == without_password(&responses[0].body)),
+            "{connection}"
+        );
     }
 }
 
 #[tokio::test]
-async fn different_posts_at_once_all_succeed() {
+async fn different_concurrent_posts_all_succeed() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let bodies = (0..32).flat_map(|number| {
@@ -355,27 +330,27 @@ async fn different_posts_at_once_all_succeed() {
         let gateway = &gateway;
         async move { gateway.post("/candidates", &body).await }
     });
-    for answer in futures_util::future::join_all(posts).await {
-        assert_eq!(answer.status, 201, "{answer:?}");
+    for response in futures_util::future::join_all(posts).await {
+        assert_eq!(response.status, 201, "{response:?}");
     }
     for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
-        assert_eq!(calls(port).await, 32);
+        assert_eq!(call_count(port).await, 32);
     }
 }
 
 #[tokio::test]
-async fn made_up_passwords_and_user_names_are_the_ones_sent_and_told_once() {
-    let (sandbox, gateway) = exam_testing("").await;
+async fn generated_passwords_and_user_names_are_the_ones_sent_and_returned_once() {
+    let (sandbox, gateway) = start_examtesting("").await;
     let created = gateway.post("/candidates", &person("p1")).await;
     let nameless = gateway.post("/candidates", &json!({ "email": "x@example.com" })).await;
     let sent = bodies(sandbox.examtesting(), "add").await;
-    for (answer, sent, head) in [(&created, &sent[0], "p1"), (&nameless, &sent[1], "c")] {
-        assert_eq!(answer.status, 201, "{answer:?}");
-        let id = answer.text("/id");
-        assert_eq!(answer.text("/userName"), format!("{head}-{}", &id[id.len() - 8..]));
-        assert_eq!(answer.text("/userName"), sent["username"]);
-        assert!(answer.text("/initialPassword").len() >= 12);
-        assert_eq!(answer.text("/initialPassword"), sent["password"]);
+    for (response, sent, head) in [(&created, &sent[0], "p1"), (&nameless, &sent[1], "c")] {
+        assert_eq!(response.status, 201, "{response:?}");
+        let id = response.text("/id");
+        assert_eq!(response.text("/userName"), format!("{head}-{}", &id[id.len() - 8..]));
+        assert_eq!(response.text("/userName"), sent["username"]);
+        assert!(response.text("/initialPassword").len() >= 12);
+        assert_eq!(response.text("/initialPassword"), sent["password"]);
     }
     assert_ne!(created.text("/initialPassword"), nameless.text("/initialPassword"));
     let again = gateway.post("/candidates", &person("p1")).await;
@@ -385,9 +360,9 @@ async fn made_up_passwords_and_user_names_are_the_ones_sent_and_told_once() {
 }
 
 #[tokio::test]
-async fn startexam_candidates_are_patched_members_removed_included() {
-    let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
-    let body = with(everything(), "custom", json!({ "Department": "R&D", "Position": "Analyst" }));
+async fn startexam_candidates_are_patched_including_removed_fields() {
+    let (sandbox, gateway) = start_startexam(ALL_FIELDS).await;
+    let body = with(full_person(), "custom", json!({ "Department": "R&D", "Position": "Analyst" }));
     let created = gateway.post("/candidates", &body).await;
     let path = format!("/candidates/{}", created.text("/id"));
     let change =
@@ -412,7 +387,7 @@ async fn startexam_candidates_are_patched_members_removed_included() {
     let ignored = gateway.patch(&path, &json!({ "group": "A" })).await;
     assert_eq!(ignored.status, 200, "{ignored:?}");
     assert!(warnings(&ignored).contains(&("field_ignored".to_owned(), "/group".to_owned())), "{ignored:?}");
-    let before = calls(sandbox.startexam()).await;
+    let before = call_count(sandbox.startexam()).await;
     for (change, pointer) in [
         (json!({ "externalId": "other" }), "/externalId"),
         (json!({ "odd": 1 }), "/odd"),
@@ -422,12 +397,12 @@ async fn startexam_candidates_are_patched_members_removed_included() {
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{change}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer);
     }
-    assert_eq!(calls(sandbox.startexam()).await, before);
+    assert_eq!(call_count(sandbox.startexam()).await, before);
 }
 
 #[tokio::test]
-async fn thinkexam_candidates_change_their_group_and_nothing_else() {
-    let (sandbox, gateway) = think_exam("").await;
+async fn thinkexam_candidates_can_change_only_their_group() {
+    let (sandbox, gateway) = start_thinkexam("").await;
     let created = gateway.post("/candidates", &with(person("t1"), "group", json!("CE104"))).await;
     let path = format!("/candidates/{}", created.text("/id"));
     let patched = gateway.patch(&path, &json!({ "group": "Safety Basics" })).await;
@@ -443,20 +418,20 @@ async fn thinkexam_candidates_change_their_group_and_nothing_else() {
         assert_eq!(refused.text("/errors/0/pointer"), pointer, "{change}");
     }
     assert_eq!(gateway.get(&path).await.body, patched.body);
-    assert_eq!(calls(sandbox.thinkexam()).await, 2);
+    assert_eq!(call_count(sandbox.thinkexam()).await, 2);
 }
 
 #[tokio::test]
-async fn examtesting_candidates_are_patched_only_where_that_is_switched_on() {
-    let (sandbox, gateway) = exam_testing("").await;
+async fn examtesting_candidates_are_patched_only_if_updates_are_enabled() {
+    let (sandbox, gateway) = start_examtesting("").await;
     let created = gateway.post("/candidates", &person("x1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
     let refused = gateway.patch(&path, &json!({ "email": "new@example.com" })).await;
     assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"));
-    assert_eq!(calls(sandbox.examtesting()).await, 1);
+    assert_eq!(call_count(sandbox.examtesting()).await, 1);
 
-    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
-    let created = gateway.post("/candidates", &everything()).await;
+    let (sandbox, gateway) = start_examtesting("update_enabled = true").await;
+    let created = gateway.post("/candidates", &full_person()).await;
     let path = format!("/candidates/{}", created.text("/id"));
     let change = json!({ "userName": "countess", "address": { "streetAddress": null }, "phoneNumbers": null });
     let patched = gateway.patch(&path, &change).await;
@@ -465,21 +440,21 @@ async fn examtesting_candidates_are_patched_only_where_that_is_switched_on() {
     assert_eq!(sent["stusID"], created.text("/vendorRef/id"));
     assert_eq!((&sent["street"], &sent["mobile"], &sent["phone"]), (&json!(""), &json!(""), &json!("")));
     assert_eq!((&sent["username"], &sent["city"]), (&json!("countess"), &json!("Ockham")));
-    // The new name is hers, the old one is free again.
+    // The new name is hers, the old one is available again.
     let by_name = json!({ "userName": "COUNTESS" });
     assert_eq!(gateway.post("/candidates/search", &by_name).await.text("/items/0/id"), created.text("/id"));
     assert_eq!(gateway.post("/candidates/search", &json!({ "userName": "ada" })).await.body["items"], json!([]));
-    // Nobody takes another's name.
+    // No candidate takes another one's name.
     let other = gateway.post("/candidates", &with(person("x2"), "userName", json!("bob"))).await;
     assert_eq!(other.status, 201, "{other:?}");
-    let before = calls(sandbox.examtesting()).await;
+    let before = call_count(sandbox.examtesting()).await;
     let taken = gateway.patch(&format!("/candidates/{}", other.text("/id")), &json!({ "userName": "Countess" })).await;
     assert_eq!(taken.problem(), (409, "candidate_conflict", "not_applied"));
-    assert_eq!(calls(sandbox.examtesting()).await, before);
+    assert_eq!(call_count(sandbox.examtesting()).await, before);
 }
 
 #[tokio::test]
-async fn deleting_hides_where_the_vendor_can_and_always_forgets() {
+async fn deletion_hides_the_person_if_the_vendor_can_and_always_removes_the_record() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, more) in [
@@ -490,13 +465,13 @@ async fn deleting_hides_where_the_vendor_can_and_always_forgets() {
         let body = with(person("p1"), "connection", json!(connection));
         let created = gateway.post("/candidates", &body).await;
         let path = format!("/candidates/{}", created.text("/id"));
-        let before = calls(port).await;
+        let before = call_count(port).await;
         let deleted = gateway.delete(&path).await;
-        assert_eq!((deleted.status, calls(port).await), (204, before + more), "{connection}");
+        assert_eq!((deleted.status, call_count(port).await), (204, before + more), "{connection}");
         assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
         assert_eq!(gateway.delete(&path).await.problem(), (404, "not_found", "not_applied"));
         assert_eq!(gateway.get("/candidates?externalId=p1").await.body["items"], json!([]), "{connection}");
-        // The identities are free again.
+        // The identities are available again.
         let again = gateway.post("/candidates", &body).await;
         assert_eq!(again.status, 201, "{again:?}");
         assert_ne!(again.text("/id"), created.text("/id"));
@@ -512,12 +487,12 @@ async fn candidates_are_found_by_every_identity() {
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let mut ids = Vec::new();
     for connection in ["startexam-main", "thinkexam-main", "examtesting-main"] {
-        let answer = gateway.post("/candidates", &with(person("p1"), "connection", json!(connection))).await;
-        ids.push(answer.text("/id").to_owned());
+        let response = gateway.post("/candidates", &with(person("p1"), "connection", json!(connection))).await;
+        ids.push(response.text("/id").to_owned());
     }
-    let found = |answer: crate::support::gateway::Answer| {
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let items = answer.body["items"].as_array().unwrap().iter();
+    let found = |response: crate::support::gateway::ApiResponse| {
+        assert_eq!(response.status, 200, "{response:?}");
+        let items = response.body["items"].as_array().unwrap().iter();
         let mut ids: Vec<String> = items.map(|item| item["id"].as_str().unwrap().to_owned()).collect();
         ids.sort();
         ids
@@ -536,54 +511,54 @@ async fn candidates_are_found_by_every_identity() {
 }
 
 #[tokio::test]
-async fn strict_handling_refuses_members_without_a_place() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn strict_handling_rejects_unsupported_fields() {
+    let (sandbox, gateway) = start_startexam("").await;
     let body = with(person("e1"), "group", json!("A"));
     let request = gateway.request(Method::POST, "/candidates").header("prefer", "handling=strict");
     let strict = request.json(&body).send().await;
     assert_eq!((strict.problem().0, strict.problem().2), (422, "not_applied"));
     assert_eq!(strict.text("/errors/0/pointer"), "/group");
-    assert_eq!(calls(sandbox.startexam()).await, 0);
+    assert_eq!(call_count(sandbox.startexam()).await, 0);
     let lenient = gateway.post("/candidates", &body).await;
     assert_eq!((lenient.status, lenient.text("/group")), (201, "A"));
     assert_eq!(warnings(&lenient), [("field_ignored".to_owned(), "/group".to_owned())]);
 }
 
 #[tokio::test]
-async fn a_decisive_member_without_a_place_is_refused() {
-    let (sandbox, gateway) = think_exam("").await;
+async fn an_unsupported_field_that_cannot_be_ignored_is_rejected() {
+    let (sandbox, gateway) = start_thinkexam("").await;
     let refused = gateway.post("/candidates", &with(person("t1"), "active", json!(false))).await;
     assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"));
     assert_eq!(refused.text("/errors/0/pointer"), "/active");
-    assert_eq!(calls(sandbox.thinkexam()).await, 0);
+    assert_eq!(call_count(sandbox.thinkexam()).await, 0);
 }
 
 #[tokio::test]
-async fn whoever_does_not_wait_gets_the_pending_record_and_later_its_end() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn an_asynchronous_caller_gets_the_pending_record_and_later_its_outcome() {
+    let (sandbox, gateway) = start_startexam("").await;
     let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 400 }] });
-    faults(sandbox.startexam(), delay).await;
+    set_faults(sandbox.startexam(), delay).await;
     for (number, preference) in ["respond-async", "wait=0"].into_iter().enumerate() {
         let body = person(&format!("e{number}"));
         let request = gateway.request(Method::POST, "/candidates").header("prefer", preference);
-        let answer = request.json(&body).send().await;
-        assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
-        let path = format!("/candidates/{}", answer.text("/id"));
-        assert_eq!(answer.header("location"), Some(path.as_str()));
-        let ended = until_state(&gateway, &path, "registered").await;
+        let response = request.json(&body).send().await;
+        assert_eq!((response.status, response.text("/state")), (202, "pending"), "{response:?}");
+        let path = format!("/candidates/{}", response.text("/id"));
+        assert_eq!(response.header("location"), Some(path.as_str()));
+        let ended = wait_for_state(&gateway, &path, "registered").await;
         assert_eq!(ended.text("/outcome"), "applied");
     }
-    // A deletion goes on as well, and ends in nothing.
+    // A deletion continues in the background, too, and leaves no record.
     let found = gateway.get("/candidates?externalId=e0").await;
     let path = format!("/candidates/{}", found.text("/items/0/id"));
-    let answer = gateway.request(Method::DELETE, &path).header("prefer", "wait=0").send().await;
-    assert_eq!(answer.status, 202, "{answer:?}");
-    until(&gateway, &path, |answer| answer.status == 404).await;
-    assert_eq!(calls(sandbox.startexam()).await, 3);
+    let response = gateway.request(Method::DELETE, &path).header("prefer", "wait=0").send().await;
+    assert_eq!(response.status, 202, "{response:?}");
+    wait_until(&gateway, &path, |response| response.status == 404).await;
+    assert_eq!(call_count(sandbox.startexam()).await, 3);
 }
 
 #[tokio::test]
-async fn a_refused_person_can_be_registered_right_after() {
+async fn a_rejected_person_can_be_registered_immediately_afterwards() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, fault, status) in [
@@ -591,7 +566,7 @@ async fn a_refused_person_can_be_registered_right_after() {
         ("thinkexam-main", sandbox.thinkexam(), json!({ "name": "vendor_error", "code": "3084", "times": 1 }), 422),
         ("examtesting-main", sandbox.examtesting(), json!({ "name": "vendor_error", "code": "1005", "times": 1 }), 422),
     ] {
-        faults(port, json!({ "faults": [fault] })).await;
+        set_faults(port, json!({ "faults": [fault] })).await;
         let body = with(person("p1"), "connection", json!(connection));
         let refused = gateway.post("/candidates", &body).await;
         assert_eq!((refused.status, refused.problem().2), (status, "not_applied"), "{refused:?}");
@@ -601,12 +576,12 @@ async fn a_refused_person_can_be_registered_right_after() {
 }
 
 #[tokio::test]
-async fn a_refused_update_leaves_the_candidate_as_it_was() {
-    let stub = Stub::start(|_| json_answer(200, &json!({}))).await;
+async fn a_rejected_update_leaves_the_candidate_unchanged() {
+    let stub = Stub::start(|_| json_response(200, &json!({}))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let created = gateway.post("/candidates", &person("e1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
-    stub.answer_with(|_| json_answer(400, &json!({ "message": "no" })));
+    stub.respond_with(|_| json_response(400, &json!({ "message": "no" })));
     let refused = gateway.patch(&path, &json!({ "email": "new@example.com" })).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
     let read = gateway.get(&path).await;
@@ -618,15 +593,15 @@ async fn a_refused_update_leaves_the_candidate_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_refused_candidate_is_not_found_by_an_identity_it_gave_up() {
-    let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
+async fn a_rejected_candidate_is_not_found_by_its_released_identity() {
+    let stub = Stub::start(|_| json_response(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let person = json!({ "externalId": "e1", "email": "ada@example.com" });
     let refused = gateway.post("/candidates", &person).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
     let found = gateway.get("/candidates?externalId=e1").await;
     assert_eq!(found.body["items"], json!([]));
-    stub.answer_with(|_| json_answer(200, &json!({})));
+    stub.respond_with(|_| json_response(200, &json!({})));
     let registered = gateway.post("/candidates", &person).await;
     assert_eq!(registered.status, 201);
     let found = gateway.get("/candidates?externalId=e1").await;

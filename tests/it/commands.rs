@@ -1,4 +1,4 @@
-//! The command line: help, exit codes, what each command prints.
+//! The command line: help, exit codes and output.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Output, Stdio};
@@ -19,12 +19,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// Killed at the end of the test, however that comes.
+/// A process that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already, in the usual case.
+        // It has usually exited already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
@@ -55,7 +55,7 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
-fn a_wrong_command_line_is_exit_code_2() {
+fn an_invalid_command_line_exits_with_code_2() {
     for arguments in [&[][..], &["srve"], &["serve", "--port", "1"], &["key"], &["sandbox", "--host", "nowhere"]] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -65,7 +65,7 @@ fn a_wrong_command_line_is_exit_code_2() {
 }
 
 #[test]
-fn key_new_prints_a_fresh_key_and_its_hash() {
+fn key_new_prints_a_new_key_and_its_hash() {
     let (one, other) = (text(&run(&["key", "new"]).stdout), text(&run(&["key", "new"]).stdout));
     assert_ne!(one, other);
     let mut lines = one.lines();
@@ -88,7 +88,7 @@ fn openapi_needs_neither_configuration_nor_store() {
 }
 
 #[test]
-fn the_sandbox_shows_addresses_and_accounts_and_stops_on_a_signal() {
+fn the_sandbox_prints_addresses_and_accounts_and_stops_on_a_signal() {
     let mut sandbox = start(&mut examgate(&["sandbox", "--port-base", "0"]));
     let mut lines = BufReader::new(sandbox.0.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     let mut shown = String::new();
@@ -105,7 +105,7 @@ fn the_sandbox_shows_addresses_and_accounts_and_stops_on_a_signal() {
 }
 
 #[test]
-fn a_port_in_use_is_exit_code_1() {
+fn a_port_in_use_exits_with_code_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let output = run(&["sandbox", "--port-base", &port]);

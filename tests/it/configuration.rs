@@ -1,4 +1,4 @@
-//! What the program says about a configuration.
+//! What the program reports about a configuration.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,17 +12,17 @@ use tempfile::TempDir;
 use crate::support::postgres::Server;
 
 const EVERY_KEY: &str = include_str!("../fixtures/every-key.toml");
-/// What must never come out.
-const PLANTED: &str = "hushhushdonttellthis";
+/// A secret that must never be printed.
+const PLANTED_SECRET: &str = "hushhushdonttellthis";
 const HASH: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 
-fn folder(text: &str) -> TempDir {
+fn config_folder(text: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
     folder
 }
 
-/// `examgate check` in this folder, with nothing in its environment but these variables.
+/// Runs `examgate check` in this folder, with only these variables in its environment.
 fn check(folder: &Path, variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_examgate"))
         .arg("check")
@@ -34,7 +34,7 @@ fn check(folder: &Path, variables: &[(&str, &str)]) -> Output {
         .expect("the program runs")
 }
 
-/// Has `examgate serve` start in this folder, and ends it in order.
+/// Starts `examgate serve` in this folder and stops it gracefully.
 fn serve(folder: &Path, variables: &[(&str, &str)]) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
         .arg("serve")
@@ -54,7 +54,7 @@ fn serve(folder: &Path, variables: &[(&str, &str)]) {
     assert!(stopped.success() && process.wait().expect("it ends").success());
 }
 
-/// The names of what is in this folder.
+/// Returns the names of the files in this folder.
 fn files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> =
@@ -67,18 +67,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// Somebody who answers every question with 404, as a vendor's server may at its root.
-fn somebody() -> SocketAddr {
+/// Starts a server that answers every request with 404, as a vendor may at its root.
+fn not_found_server() -> SocketAddr {
     static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let mut question = [0; 1024];
-                // Whoever only looks whether somebody listens says nothing.
-                if stream.read(&mut question).is_ok_and(|read| read > 0) {
-                    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                    stream.write_all(answer).expect("an answer goes out");
+                let mut request = [0; 1024];
+                // A reachability check sends nothing.
+                if stream.read(&mut request).is_ok_and(|read| read > 0) {
+                    let response = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    stream.write_all(response).expect("the response is sent");
                 }
             }
         });
@@ -90,26 +90,26 @@ fn somebody() -> SocketAddr {
 fn minimal() -> String {
     format!(
         "[auth.clients.lms]\nkey_sha256 = [\"{HASH}\"]\nscopes = [\"candidates:write\"]\n\
-         [connections.main]\nvendor = \"examtesting\"\nbase_url = \"http://{}\"\ninstitution_id = \"1\"\napi_key = \"env:KEY\"\napi_pass = \"plain:{PLANTED}\"\n",
-        somebody()
+         [connections.main]\nvendor = \"examtesting\"\nbase_url = \"http://{}\"\ninstitution_id = \"1\"\napi_key = \"env:KEY\"\napi_pass = \"plain:{PLANTED_SECRET}\"\n",
+        not_found_server()
     )
 }
 
 #[test]
-fn every_key_of_the_documentation_is_accepted() {
-    let folder = folder(EVERY_KEY);
+fn every_documented_key_is_accepted() {
+    let folder = config_folder(EVERY_KEY);
     let output = check(folder.path(), &[]);
     assert_eq!(output.status.code(), Some(2));
     let lines = text(&output.stderr);
-    // The five secrets the example keeps in the environment are all that is missing.
+    // Only the five secrets that the example reads from the environment are missing.
     assert_eq!(lines.lines().count(), 5, "{lines}");
     assert!(lines.lines().all(|line| line.starts_with("examgate.toml:") && line.ends_with(" is not set")), "{lines}");
 }
 
 #[test]
-fn all_faults_come_at_once_with_key_and_line() {
-    let folder = folder(&(minimal() + "timeout = 5\nbase_ulr = \"x\"\n[store]\nretention = \"soon\"\n"));
-    let output = check(folder.path(), &[("EXAMGATE__SERVER__LISTEN", PLANTED)]);
+fn all_errors_are_reported_together_with_key_and_line() {
+    let folder = config_folder(&(minimal() + "timeout = 5\nbase_ulr = \"x\"\n[store]\nretention = \"soon\"\n"));
+    let output = check(folder.path(), &[("EXAMGATE__SERVER__LISTEN", PLANTED_SECRET)]);
     assert_eq!(output.status.code(), Some(2));
     let lines = text(&output.stderr);
     for expected in [
@@ -121,47 +121,47 @@ fn all_faults_come_at_once_with_key_and_line() {
     ] {
         assert!(lines.lines().any(|line| line.starts_with(expected)), "{expected}\n{lines}");
     }
-    assert!(!lines.contains(PLANTED), "{lines}");
+    assert!(!lines.contains(PLANTED_SECRET), "{lines}");
 }
 
 #[test]
-fn a_configuration_in_order_is_checked_to_the_end() {
-    let folder = folder(&minimal());
-    let output = check(folder.path(), &[("KEY", PLANTED)]);
-    let (lines, faults) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{lines}{faults}");
+fn a_valid_configuration_is_checked_to_the_end() {
+    let folder = config_folder(&minimal());
+    let output = check(folder.path(), &[("KEY", PLANTED_SECRET)]);
+    let (lines, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{lines}{stderr}");
     assert!(
         lines.contains("configuration: ok")
             && lines.contains("store: ok")
             && lines.contains("connection main: unchecked: ")
             && lines.contains("  reachability: ok: ")
     );
-    assert!(!lines.contains(PLANTED) && !faults.contains(PLANTED), "{lines}{faults}");
+    assert!(!lines.contains(PLANTED_SECRET) && !stderr.contains(PLANTED_SECRET), "{lines}{stderr}");
     assert_eq!(files(folder.path()), ["examgate.toml"]);
     let changes = "store: ok: examgate.db: serve would create the database and create its key in examgate.key\n";
     assert!(lines.contains(changes), "{lines}");
 }
 
 #[test]
-fn a_check_changes_no_file_of_a_store() {
-    let folder = folder(&minimal());
+fn check_changes_no_store_file() {
+    let folder = config_folder(&minimal());
     serve(folder.path(), &[("KEY", "aaaa")]);
     let database = folder.path().join("examgate.db");
-    let checked = |variables: &[(&str, &str)]| {
+    let run_check = |variables: &[(&str, &str)]| {
         let before = (fs::read(&database).expect("a database"), files(folder.path()));
         let output = check(folder.path(), &[&[("KEY", "aaaa")], variables].concat());
         assert!((fs::read(&database).expect("a database"), files(folder.path())) == before, "it is as it was");
         (output.status.code(), text(&output.stdout))
     };
-    let (code, told) = checked(&[]);
-    assert!(code == Some(0) && told.contains("store: ok: examgate.db\n"), "{told}");
+    let (code, output_text) = run_check(&[]);
+    assert!(code == Some(0) && output_text.contains("store: ok: examgate.db\n"), "{output_text}");
 
-    let (code, told) = checked(&[
+    let (code, output_text) = run_check(&[
         ("EXAMGATE__STORE__ENCRYPTION_KEY", "plain:CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk="),
         ("EXAMGATE__STORE__DECRYPTION_KEYS", "[\"file:examgate.key\"]"),
     ]);
     let change = "store: ok: examgate.db: serve would register a new encryption key\n";
-    assert!(code == Some(0) && told.contains(change), "{told}");
+    assert!(code == Some(0) && output_text.contains(change), "{output_text}");
 
     let latest: i64 = {
         let connection = rusqlite::Connection::open(&database).expect("a database");
@@ -169,14 +169,14 @@ fn a_check_changes_no_file_of_a_store() {
         connection.pragma_update(None, "user_version", 4).expect("an older version");
         latest
     };
-    let (code, told) = checked(&[]);
+    let (code, output_text) = run_check(&[]);
     let change = format!("store: ok: examgate.db: serve would migrate the schema 4 → {latest}\n");
-    assert!(code == Some(0) && told.contains(&change), "{told}");
+    assert!(code == Some(0) && output_text.contains(&change), "{output_text}");
 }
 
 #[test]
-fn a_store_that_cannot_be_made_is_a_fault() {
-    let folder = folder(&minimal());
+fn a_store_that_cannot_be_created_is_an_error() {
+    let folder = config_folder(&minimal());
     for (url, key) in [("sqlite:missing/a.db", "file:a.key"), ("sqlite:a.db", "file:missing/a.key")] {
         let store = [("EXAMGATE__STORE__URL", url), ("EXAMGATE__STORE__ENCRYPTION_KEY", key)];
         let output = check(folder.path(), &[&[("KEY", "aaaa")], &store[..]].concat());
@@ -188,9 +188,9 @@ fn a_store_that_cannot_be_made_is_a_fault() {
 
 #[cfg(unix)]
 #[test]
-fn the_key_that_is_made_is_the_owner_s_alone_and_not_made_twice() {
+fn the_generated_key_is_readable_only_by_its_owner_and_never_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = folder(&minimal());
+    let folder = config_folder(&minimal());
     serve(folder.path(), &[("KEY", "aaaa")]);
     let key = folder.path().join("examgate.key");
     assert_eq!(fs::metadata(&key).expect("a key").permissions().mode() & 0o777, 0o600);
@@ -202,8 +202,8 @@ fn the_key_that_is_made_is_the_owner_s_alone_and_not_made_twice() {
 }
 
 #[test]
-fn the_wrong_key_is_a_fault_of_the_store() {
-    let folder = folder(&minimal());
+fn a_wrong_key_is_reported_as_a_store_error() {
+    let folder = config_folder(&minimal());
     serve(folder.path(), &[("KEY", "aaaa")]);
     fs::write(folder.path().join("examgate.key"), data_encoding::BASE64.encode(&[9; 32])).expect("another key");
     let output = check(folder.path(), &[("KEY", "aaaa")]);
@@ -212,8 +212,8 @@ fn the_wrong_key_is_a_fault_of_the_store() {
 }
 
 #[test]
-fn the_environment_comes_on_top() {
-    let folder = folder(&minimal());
+fn environment_variables_override_the_file() {
+    let folder = config_folder(&minimal());
     let store = folder.path().join("elsewhere.db");
     let url = format!("sqlite:{}", store.display());
     let variables = [
@@ -227,40 +227,45 @@ fn the_environment_comes_on_top() {
 }
 
 #[test]
-fn the_file_is_found_by_option_variable_or_place() {
+fn the_file_is_found_by_option_variable_or_working_directory() {
     let nowhere = tempfile::tempdir().expect("a temporary folder");
     let output = check(nowhere.path(), &[]);
     assert_eq!(output.status.code(), Some(2));
-    let told = text(&output.stderr);
+    let output_text = text(&output.stderr);
     assert!(
-        told.starts_with("examgate.toml: cannot be read: ") && told.contains("--config FILE or EXAMGATE_CONFIG"),
-        "{told}"
+        output_text.starts_with("examgate.toml: cannot be read: ")
+            && output_text.contains("--config FILE or EXAMGATE_CONFIG"),
+        "{output_text}"
     );
 
-    let elsewhere = folder("[server]\nlisten = \"x\"\n");
+    let elsewhere = config_folder("[server]\nlisten = \"x\"\n");
     let file = elsewhere.path().join("examgate.toml").display().to_string();
     let output = check(nowhere.path(), &[("EXAMGATE_CONFIG", &file)]);
     assert!(text(&output.stderr).starts_with(&format!("{file}:2: server.listen: ")), "{output:?}");
 }
 
 #[tokio::test]
-async fn check_looks_at_postgresql_and_tells_neither_user_nor_password() {
-    let url = Server::shared().schema().await.replace("examgate@", &format!("examgate:{PLANTED}@"));
-    let folder = folder(&(minimal() + "[store]\nurl = \"env:STORE\"\nencryption_key = \"env:SEAL\"\n"));
+async fn check_reads_postgresql_and_shows_neither_user_nor_password() {
+    let url = Server::shared().schema().await.replace("examgate@", &format!("examgate:{PLANTED_SECRET}@"));
+    let folder = config_folder(&(minimal() + "[store]\nurl = \"env:STORE\"\nencryption_key = \"env:SEAL\"\n"));
     let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    let checked = |url: &str| {
+    let run_check = |url: &str| {
         let output = check(folder.path(), &[("KEY", "k"), ("SEAL", key), ("STORE", url)]);
         (output.status.code(), text(&output.stdout) + &text(&output.stderr))
     };
-    let (_, said) = checked(&url);
+    let (_, output_text) = run_check(&url);
     assert!(
-        said.contains("store: ok: postgres://127.0.0.1:") && said.contains("/postgres: serve would create the schema"),
-        "{said}"
+        output_text.contains("store: ok: postgres://127.0.0.1:")
+            && output_text.contains("/postgres: serve would create the schema"),
+        "{output_text}"
     );
-    assert!(!said.contains(PLANTED) && !said.contains("examgate@"), "{said}");
+    assert!(!output_text.contains(PLANTED_SECRET) && !output_text.contains("examgate@"), "{output_text}");
 
-    let (code, said) = checked(&url.replace("/postgres?", "/missing?"));
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("store: fault: postgres://127.0.0.1:") && said.contains("does not exist"), "{said}");
-    assert!(!said.contains(PLANTED), "{said}");
+    let (code, output_text) = run_check(&url.replace("/postgres?", "/missing?"));
+    assert_eq!(code, Some(1), "{output_text}");
+    assert!(
+        output_text.contains("store: fault: postgres://127.0.0.1:") && output_text.contains("does not exist"),
+        "{output_text}"
+    );
+    assert!(!output_text.contains(PLANTED_SECRET), "{output_text}");
 }

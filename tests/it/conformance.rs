@@ -1,5 +1,5 @@
-//! Every vendor × operation: what a vendor declares it can do, the whole journey does at its simulator; what it does not
-//! declare is `capability_unsupported`, and nothing reaches the vendor.
+//! Every vendor × write kind: what a vendor declares works at its simulator; what it does not declare is
+//! `capability_unsupported`, and nothing reaches the vendor.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,46 +9,48 @@ use examgate::sandbox::{Sandbox, accounts};
 use examgate::service::Gateway as Dispatch;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, effects, sandbox, sandbox_connections};
+use crate::support::connections::sandbox_connections;
+use crate::support::gateway::{ApiResponse, Gateway, read_effects, sandbox};
+use crate::support::people::{person, with};
 
-/// What a journey needs to know of a vendor, apart from what it declares.
-struct Traveller {
+/// What the tests need to know about a vendor besides its declarations.
+struct VendorFixture {
     connection: &'static str,
     port: fn(&Sandbox) -> SocketAddr,
     candidate: fn(usize) -> Value,
     assessment: &'static str,
-    /// A change the vendor can make, and the member that shows it.
+    /// A change the vendor supports, and the field that shows it.
     change: (&'static str, &'static str),
 }
 
-fn travellers() -> BTreeMap<&'static str, Traveller> {
+fn vendor_fixtures() -> BTreeMap<&'static str, VendorFixture> {
     BTreeMap::from([
         (
             "startexam",
-            Traveller {
+            VendorFixture {
                 connection: "startexam-main",
                 port: Sandbox::startexam,
-                candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
+                candidate: |n| person(&format!("c{n}")),
                 assessment: accounts::startexam::TESTS[0].0,
                 change: ("email", "new@example.com"),
             },
         ),
         (
             "thinkexam",
-            Traveller {
+            VendorFixture {
                 connection: "thinkexam-main",
                 port: Sandbox::thinkexam,
-                candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
+                candidate: |n| person(&format!("c{n}")),
                 assessment: accounts::thinkexam::TESTS[0].0,
                 change: ("group", accounts::thinkexam::COURSES[1]),
             },
         ),
         (
             "examtesting",
-            Traveller {
+            VendorFixture {
                 connection: "examtesting-main",
                 port: Sandbox::examtesting,
-                candidate: |n| json!({ "externalId": format!("c{n}"), "name": { "givenName": "Ada", "familyName": "King" }, "email": format!("c{n}@example.com") }),
+                candidate: |n| person(&format!("c{n}")),
                 assessment: "any",
                 change: ("email", "new@example.com"),
             },
@@ -56,12 +58,7 @@ fn travellers() -> BTreeMap<&'static str, Traveller> {
     ])
 }
 
-fn with_connection(mut body: Value, connection: &str) -> Value {
-    body["connection"] = json!(connection);
-    body
-}
-
-/// Starts everything; updates at ExamTesting are switched on, since the vendor names them.
+/// Starts a sandbox and a gateway. Updates at ExamTesting are enabled, since the vendor declares them.
 async fn start() -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let connections = sandbox_connections(&sandbox, "")
@@ -70,15 +67,15 @@ async fn start() -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn calls(sandbox: &Sandbox, traveller: &Traveller) -> usize {
-    effects((traveller.port)(sandbox)).await["calls"].as_array().map_or(0, Vec::len)
+async fn call_count(sandbox: &Sandbox, fixture: &VendorFixture) -> usize {
+    read_effects((fixture.port)(sandbox)).await["calls"].as_array().map_or(0, Vec::len)
 }
 
-async fn attempt(gateway: &Gateway, traveller: &Traveller, operation: WriteKind, candidate: &str) -> Answer {
-    let Traveller { connection, assessment, change, .. } = traveller;
+async fn attempt(gateway: &Gateway, fixture: &VendorFixture, operation: WriteKind, candidate: &str) -> ApiResponse {
+    let VendorFixture { connection, assessment, change, .. } = fixture;
     match operation {
         WriteKind::CandidatesCreate => {
-            gateway.post("/candidates", &with_connection((traveller.candidate)(2), connection)).await
+            gateway.post("/candidates", &with((fixture.candidate)(2), "connection", json!(connection))).await
         }
         WriteKind::CandidatesUpdate => {
             gateway.patch(&format!("/candidates/{candidate}"), &json!({ change.0: change.1 })).await
@@ -113,34 +110,37 @@ fn expected_success(operation: WriteKind) -> u16 {
 #[tokio::test]
 async fn declared_operations_work_and_others_never_reach_the_vendor() {
     let (sandbox, gateway) = start().await;
-    let travellers = travellers();
+    let vendor_fixtures = vendor_fixtures();
     for descriptor in Dispatch::descriptors() {
         let VendorDescriptor { kind, .. } = descriptor;
-        let traveller = travellers.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
-        let first = gateway.post("/candidates", &with_connection((traveller.candidate)(1), traveller.connection)).await;
+        let fixture =
+            vendor_fixtures.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
+        let first =
+            gateway.post("/candidates", &with((fixture.candidate)(1), "connection", json!(fixture.connection))).await;
         assert_eq!(first.status, 201, "{kind}: {first:?}");
-        // Deleting comes last: the others need the candidate. Cancelling books first, which by then is a reuse.
+        // Deletion comes last: the others need the candidate. Cancellation books first, which by then reuses the
+        // booking.
         let mut operations = WriteKind::ALL.to_vec();
         operations.sort_by_key(|operation| *operation == WriteKind::CandidatesDelete);
         for operation in operations {
-            let before = calls(&sandbox, traveller).await;
-            let answer = attempt(&gateway, traveller, operation, first.text("/id")).await;
-            let after = calls(&sandbox, traveller).await;
-            let what = format!("{kind} {}: {answer:?}", operation.as_str());
+            let before = call_count(&sandbox, fixture).await;
+            let response = attempt(&gateway, fixture, operation, first.text("/id")).await;
+            let after = call_count(&sandbox, fixture).await;
+            let what = format!("{kind} {}: {response:?}", operation.as_str());
             let declared = descriptor.capability(operation);
             assert_eq!(declared.kind, operation, "{kind} declares its capabilities out of order");
             if declared.supported {
-                assert_eq!(answer.status, expected_success(operation), "{what}");
+                assert_eq!(response.status, expected_success(operation), "{what}");
                 assert!(after > before, "{what}: nothing reached the vendor");
             } else if operation == WriteKind::CandidatesDelete {
-                // The local record goes all the same; only the vendor is left alone.
-                assert_eq!((answer.status, after), (204, before), "{what}");
+                // The local record is deleted anyway; only the vendor is not called.
+                assert_eq!((response.status, after), (204, before), "{what}");
             } else if operation == WriteKind::AssignmentsCancel
                 && !descriptor.capability(WriteKind::AssignmentsCreate).supported
             {
                 assert_eq!(after, before, "{what}");
             } else {
-                assert_eq!(answer.problem(), (422, "capability_unsupported", "not_applied"), "{what}");
+                assert_eq!(response.problem(), (422, "capability_unsupported", "not_applied"), "{what}");
                 assert_eq!(after, before, "{what}: something reached the vendor");
             }
         }
@@ -148,7 +148,7 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
 }
 
 #[tokio::test]
-async fn every_vendor_describes_itself_as_it_behaves() {
+async fn every_vendor_description_names_every_write_kind() {
     let (_sandbox, gateway) = start().await;
     let listed = gateway.get("/vendors").await;
     assert_eq!(listed.status, 200);
@@ -164,10 +164,10 @@ async fn every_vendor_describes_itself_as_it_behaves() {
 }
 
 #[tokio::test]
-async fn what_the_vendor_needs_is_told_together_with_what_is_malformed() {
+async fn vendor_requirements_are_reported_together_with_malformed_fields() {
     let (_sandbox, gateway) = start().await;
-    let pointers = |answer: &Answer| {
-        let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();
+    let pointers = |response: &ApiResponse| {
+        let errors = response.body["errors"].as_array().cloned().unwrap_or_default();
         let mut pointers: Vec<String> =
             errors.iter().filter_map(|error| Some(error["pointer"].as_str()?.to_owned())).collect();
         pointers.sort();
@@ -175,15 +175,15 @@ async fn what_the_vendor_needs_is_told_together_with_what_is_malformed() {
     };
     let person =
         json!({ "connection": "startexam-main", "email": "nobody", "name": { "givenName": 7 }, "nickname": "x" });
-    let answer = gateway.post("/candidates", &person).await;
-    assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"));
-    assert_eq!(pointers(&answer), ["/email", "/externalId", "/name/givenName", "/nickname"], "{answer:?}");
+    let response = gateway.post("/candidates", &person).await;
+    assert_eq!(response.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(pointers(&response), ["/email", "/externalId", "/name/givenName", "/nickname"], "{response:?}");
 
     let order = json!({
         "connection": "startexam-main", "candidate": { "externalId": "c1" }, "assessment": accounts::startexam::TESTS[0].0,
         "notify": "vendor_email", "passwordless": true, "validUntil": "tomorrow",
     });
-    let answer = gateway.post("/assignments", &order).await;
-    assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"));
-    assert_eq!(pointers(&answer), ["/notify", "/passwordless", "/validUntil"], "{answer:?}");
+    let response = gateway.post("/assignments", &order).await;
+    assert_eq!(response.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(pointers(&response), ["/notify", "/passwordless", "/validUntil"], "{response:?}");
 }

@@ -1,4 +1,4 @@
-//! The demonstration as a newcomer meets it: the program itself, started and read like any other.
+//! The demo as a new user sees it: the program itself, started and read like any other.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// The words of a line for the shell, as the shell would split it; nothing but single quotes is used.
+/// Splits a command line into words as the shell would; only single quotes are supported.
 fn shell_words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -31,7 +31,7 @@ fn shell_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Does what the curl line would do.
+/// Does what the curl command would do.
 async fn curl(line: &str) -> (u16, Value) {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let words = shell_words(line);
@@ -44,7 +44,7 @@ async fn curl(line: &str) -> (u16, Value) {
         let (name, value) = header[1].split_once(": ").expect("a header");
         request = request.header(name, value);
     }
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let status = response.status().as_u16();
     (status, serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON"))
 }
@@ -61,7 +61,7 @@ fn key(stdout: &str) -> &str {
 }
 
 #[test]
-fn the_demo_ends_with_every_outcome_as_expected() {
+fn the_demo_completes_with_every_outcome_as_expected() {
     let Output { status, stdout, stderr } = demo(&["--exit", "--port", "0"]).output().expect("the program runs");
     let (stdout, stderr) = (text(&stdout), text(&stderr));
     assert_eq!(status.code(), Some(0), "{stdout}\n{stderr}");
@@ -106,47 +106,47 @@ fn a_port_in_use_is_reported_with_an_alternative() {
     assert!(stderr.contains(&port) && stderr.contains("--port"), "{stderr}");
 }
 
-/// A demonstration left running, ended with the test.
-struct Left {
+/// A running demo, killed at the end of the test.
+struct RunningDemo {
     child: Child,
     stdout: String,
 }
 
-impl Left {
-    fn running() -> Self {
+impl RunningDemo {
+    fn start() -> Self {
         let mut child = demo(&["--port", "0"]).stdout(Stdio::piped()).spawn().expect("the program runs");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut left = Self { child, stdout: String::new() };
-        while !left.stdout.contains("Serving until") {
-            let read = lines.read_line(&mut left.stdout).expect("text");
-            assert!(read > 0, "ended too early:\n{}", left.stdout);
+        let mut demo = Self { child, stdout: String::new() };
+        while !demo.stdout.contains("Serving until") {
+            let read = lines.read_line(&mut demo.stdout).expect("text");
+            assert!(read > 0, "ended too early:\n{}", demo.stdout);
         }
-        left
+        demo
     }
 
-    fn terminated(mut self) -> Option<i32> {
+    fn terminate(mut self) -> Option<i32> {
         let kill = format!("kill -TERM {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
         self.child.wait().expect("an end").code()
     }
 }
 
-impl Drop for Left {
+impl Drop for RunningDemo {
     fn drop(&mut self) {
-        // Already over when the test went well.
+        // It has usually exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
 #[tokio::test]
-async fn the_printed_curl_lines_work_and_a_signal_ends_the_demo_well() {
-    let left = Left::running();
-    let lines = curl_lines(&left.stdout);
-    let [register, assign, list] = lines[..] else { panic!("{}", left.stdout) };
+async fn the_printed_curl_commands_work_and_a_signal_stops_the_demo_cleanly() {
+    let demo = RunningDemo::start();
+    let lines = curl_lines(&demo.stdout);
+    let [register, assign, list] = lines[..] else { panic!("{}", demo.stdout) };
     for status in [201, 200] {
-        let (answered, candidate) = curl(register).await;
-        assert_eq!((answered, candidate["state"].as_str()), (status, Some("registered")), "{candidate}");
+        let (returned, candidate) = curl(register).await;
+        assert_eq!((returned, candidate["state"].as_str()), (status, Some("registered")), "{candidate}");
     }
     let (status, assignment) = curl(assign).await;
     assert_eq!((status, assignment["state"].as_str()), (201, Some("assigned")), "{assignment}");
@@ -154,5 +154,5 @@ async fn the_printed_curl_lines_work_and_a_signal_ends_the_demo_well() {
     assert_eq!((status, page["items"].as_array().map(Vec::len)), (200, Some(3)), "{page}");
     let (status, problem) = curl(&register.replace("egk_", "egk_x")).await;
     assert_eq!((status, problem["code"].as_str()), (401, Some("unauthenticated")), "{problem}");
-    assert_eq!(left.terminated(), Some(0));
+    assert_eq!(demo.terminate(), Some(0));
 }

@@ -1,34 +1,35 @@
-//! The connection doctor: each thing that can be wrong with a connection is told apart, with what to do about it, and
-//! nothing happens at the vendor.
+//! The connection check: it distinguishes everything that can be wrong with a connection, gives advice, and has no side
+//! effects at the vendor.
 
 use std::process::Stdio;
 
 use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, client, effects, examtesting, faults, sandbox, sandbox_connections, startexam};
-use crate::support::vendor::{Stub, answer_of};
+use crate::support::connections::{client, examtesting, sandbox_connections, startexam};
+use crate::support::gateway::{Gateway, read_effects, sandbox, set_faults};
+use crate::support::vendor::{Stub, build_response};
 
-async fn checked(gateway: &Gateway, connection: &str) -> Value {
-    let answer = gateway.post(&format!("/connections/{connection}/check"), &json!({})).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    answer.body
+async fn check_connection(gateway: &Gateway, connection: &str) -> Value {
+    let response = gateway.post(&format!("/connections/{connection}/check"), &json!({})).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    response.body
 }
 
-/// The results of the steps, in order: address, reachability, tls, clock, credentials.
+/// Returns the results of the steps, in order: address, reachability, tls, clock, credentials.
 fn results(body: &Value) -> Vec<&str> {
-    let steps: Vec<&str> = told(body, "check");
+    let steps: Vec<&str> = check_fields(body, "check");
     assert_eq!(steps, ["address", "reachability", "tls", "clock", "credentials"]);
-    told(body, "result")
+    check_fields(body, "result")
 }
 
-fn told<'a>(body: &'a Value, member: &str) -> Vec<&'a str> {
+fn check_fields<'a>(body: &'a Value, field: &str) -> Vec<&'a str> {
     let checks = body["checks"].as_array().expect("a list of checks");
-    checks.iter().map(|check| check[member].as_str().unwrap_or_default()).collect()
+    checks.iter().map(|check| check[field].as_str().unwrap_or_default()).collect()
 }
 
 #[tokio::test]
-async fn every_vendor_in_order_is_said_to_be_so_and_nothing_happens_there() {
+async fn a_healthy_vendor_is_reported_as_healthy_without_side_effects() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, credentials, status) in [
@@ -36,17 +37,17 @@ async fn every_vendor_in_order_is_said_to_be_so_and_nothing_happens_there() {
         ("thinkexam-main", sandbox.thinkexam(), "ok", "ok"),
         ("examtesting-main", sandbox.examtesting(), "unchecked", "unchecked"),
     ] {
-        let found = checked(&gateway, connection).await;
+        let found = check_connection(&gateway, connection).await;
         assert_eq!(results(&found), ["ok", "ok", "unchecked", "ok", credentials], "{found}");
         assert_eq!((&found["status"], &found["circuit"]), (&json!(status), &json!("closed")));
-        assert_eq!(effects(port).await["effects"], json!([]), "{connection}");
+        assert_eq!(read_effects(port).await["effects"], json!([]), "{connection}");
     }
     let seen = gateway.get("/connections/startexam-main").await;
-    assert_eq!(seen.body["clockAheadSeconds"], 0, "learned from the answers' Date: {}", seen.body);
+    assert_eq!(seen.body["clockAheadSeconds"], 0, "learned from the responses' Date: {}", seen.body);
 }
 
 #[tokio::test]
-async fn a_vendor_that_is_not_there_is_told_from_one_that_does_not_answer() {
+async fn an_unreachable_vendor_is_distinguished_from_an_unresponsive_one() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let silent = format!("http://{}", silent.local_addr().expect("an address"));
     let nobody = startexam("http://127.0.0.1:1", "");
@@ -54,79 +55,79 @@ async fn a_vendor_that_is_not_there_is_told_from_one_that_does_not_answer() {
     let mute = startexam(&silent, "timeout = \"300ms\"").replace("startexam-main", "mute");
     let gateway = Gateway::start(&(nobody + &unknown + &mute)).await;
 
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found), ["ok", "fault", "unchecked", "unchecked", "unchecked"], "{found}");
     assert_eq!(found["status"], "degraded");
-    let found = checked(&gateway, "examtesting-main").await;
+    let found = check_connection(&gateway, "examtesting-main").await;
     assert_eq!(results(&found), ["fault", "unchecked", "unchecked", "unchecked", "unchecked"], "{found}");
-    assert!(told(&found, "advice")[0].contains("base_url"), "{found}");
-    let found = checked(&gateway, "mute").await;
+    assert!(check_fields(&found, "advice")[0].contains("base_url"), "{found}");
+    let found = check_connection(&gateway, "mute").await;
     assert_eq!(results(&found), ["ok", "ok", "unchecked", "unchecked", "unchecked"], "{found}");
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_in_the_vendors_words() {
+async fn wrong_credentials_are_reported_with_advice() {
     let sandbox = sandbox().await;
     let wrong = startexam(&format!("http://{}", sandbox.startexam()), "").replace(accounts::startexam::SECRET, "wrong");
     let gateway = Gateway::start(&wrong).await;
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found), ["ok", "ok", "unchecked", "ok", "fault"], "{found}");
     assert_eq!(found["status"], "credentials_invalid");
-    assert!(!told(&found, "advice")[4].is_empty());
+    assert!(!check_fields(&found, "advice")[4].is_empty());
 }
 
 #[tokio::test]
-async fn a_clock_that_is_too_far_off_is_measured() {
+async fn excessive_clock_skew_is_measured_and_reported() {
     let vendor = Stub::start(|_| {
-        let mut answer = answer_of(404, "text/plain", String::new());
+        let mut response = build_response(404, "text/plain", String::new());
         let late = std::time::SystemTime::now() + std::time::Duration::from_secs(1_000);
-        answer.headers_mut().insert("date", httpdate::fmt_http_date(late).parse().expect("a header value"));
-        answer
+        response.headers_mut().insert("date", httpdate::fmt_http_date(late).parse().expect("a header value"));
+        response
     })
     .await;
     let other = examtesting(&vendor.url(), "");
     let gateway = Gateway::start(&(startexam(&vendor.url(), "") + &other)).await;
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found)[3], "fault", "{found}");
-    let detail = told(&found, "detail")[3].to_owned();
+    let detail = check_fields(&found, "detail")[3].to_owned();
     assert!(detail.contains("behind") && (detail.contains("1000 s") || detail.contains("999 s")), "{detail}");
-    assert!(told(&found, "advice")[3].contains("NTP"));
-    // Its calls carry no time, so there it is no fault.
-    assert_eq!(results(&checked(&gateway, "examtesting-main").await)[3], "ok");
+    assert!(check_fields(&found, "advice")[3].contains("NTP"));
+    // Its calls carry no time, so the skew is no error there.
+    assert_eq!(results(&check_connection(&gateway, "examtesting-main").await)[3], "ok");
 }
 
 #[tokio::test]
-async fn an_open_circuit_does_not_keep_the_doctor_away() {
+async fn an_open_circuit_does_not_prevent_a_check() {
     let sandbox = sandbox().await;
     let more = "breaker = { failures = 1, cooldown = \"1h\" }";
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "server_error", "times": 1 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "server_error", "times": 1 }] })).await;
     let person = json!({ "externalId": "1", "email": "a@example.org", "name": { "givenName": "A" } });
     assert_eq!(gateway.post("/candidates", &person).await.problem().1, "vendor_internal_error");
-    let found = checked(&gateway, "startexam-main").await;
+    let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found)[..4], ["ok", "ok", "unchecked", "ok"], "the vendor is back: {found}");
     assert_eq!((&found["status"], &found["circuit"]), (&json!("circuit_open"), &json!("open")));
 }
 
 #[tokio::test]
-async fn tls_is_examined_where_there_is_some() {
-    // Plain text where TLS is spoken, as behind a wrong port.
-    let vendor = Stub::start(|_| answer_of(200, "text/plain", String::new())).await;
+async fn tls_is_checked_for_https_addresses() {
+    // Plain text instead of TLS, as behind a wrong port.
+    let vendor = Stub::start(|_| build_response(200, "text/plain", String::new())).await;
     let gateway = Gateway::start(&startexam(&format!("https://{}", vendor.address), "")).await;
-    let found = checked(&gateway, "startexam-main").await;
-    let (found_results, details) = (results(&found), told(&found, "detail"));
+    let found = check_connection(&gateway, "startexam-main").await;
+    let (found_results, details) = (results(&found), check_fields(&found, "detail"));
     assert_eq!(found_results[..2], ["ok", "ok"]);
     assert_ne!(found_results[2], "ok", "{details:?}");
     assert_eq!(found_results[4], "unchecked");
 }
 
 #[tokio::test]
-async fn the_command_tells_the_same_and_its_exit_code_says_so() {
+async fn the_check_command_reports_the_same_and_sets_its_exit_code() {
     let sandbox = sandbox().await;
     let folder = tempfile::tempdir().expect("a folder");
     let run = async |connections: &str| {
-        let place = folder.path().display();
-        let store = format!("[store]\nurl = \"sqlite:{place}/s.db\"\nencryption_key = \"file:{place}/s.key\"\n");
+        let path = folder.path().display();
+        let store = format!("[store]\nurl = \"sqlite:{path}/s.db\"\nencryption_key = \"file:{path}/s.key\"\n");
         std::fs::write(folder.path().join("examgate.toml"), store + &client("lms", "", "[\"*\"]") + connections)
             .expect("a configuration");
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_examgate"))

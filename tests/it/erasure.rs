@@ -1,11 +1,10 @@
-//! A person who is erased: no record, list or answer names them any more, and nobody who comes after them gets what was
-//! theirs.
+//! Erasure: no record, list or response names an erased person any more, and a new person gets nothing of theirs.
 
 use examgate::sandbox::{Sandbox, accounts};
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, faults, sandbox, sandbox_connections};
+use crate::support::connections::sandbox_connections;
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, set_faults};
 use crate::support::watch::bodies;
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -13,7 +12,7 @@ const TEST: &str = accounts::startexam::TESTS[0].0;
 async fn start() -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let switches = json!({ "existing_registration": "repeated", "hidden_employee": "accepted" });
-    faults(sandbox.startexam(), json!({ "switches": switches })).await;
+    set_faults(sandbox.startexam(), json!({ "switches": switches })).await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     (sandbox, gateway)
 }
@@ -25,30 +24,26 @@ fn person(connection: &str, id: &str) -> Value {
     })
 }
 
-async fn registered(gateway: &Gateway, connection: &str, id: &str) -> String {
-    let answer = gateway.post("/candidates", &person(connection, id)).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    format!("/candidates/{}", answer.text("/id"))
+async fn register(gateway: &Gateway, connection: &str, id: &str) -> String {
+    let response = gateway.post("/candidates", &person(connection, id)).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    format!("/candidates/{}", response.text("/id"))
 }
 
-async fn keyed(gateway: &Gateway, path: &str, key: &str, body: &Value) -> Answer {
-    gateway.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await
-}
-
-fn assert_nameless(answer: &Answer, what: &str) {
-    let text = answer.body.to_string();
+fn assert_anonymous(response: &ApiResponse, what: &str) {
+    let text = response.body.to_string();
     assert!(!text.contains("erased@") && !text.contains("emp-1"), "{what}: {text}");
 }
 
 #[tokio::test]
-async fn an_erased_person_is_in_no_assignment_and_no_answer() {
+async fn an_erased_person_is_in_no_assignment_and_no_response() {
     let (sandbox, gateway) = start().await;
-    let candidate = keyed(&gateway, "/candidates", "person", &person("thinkexam-main", "emp-1")).await;
+    let candidate = gateway.post_with_key("/candidates", "person", &person("thinkexam-main", "emp-1")).await;
     assert_eq!(candidate.status, 201, "{candidate:?}");
     let order = json!({
         "connection": "thinkexam-main", "candidate": { "email": "emp-1.erased@example.com" }, "assessment": "2415",
     });
-    let booked = keyed(&gateway, "/assignments", "order", &order).await;
+    let booked = gateway.post_with_key("/assignments", "order", &order).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     let mut item = order.clone();
     item.as_object_mut().unwrap().remove("connection");
@@ -62,25 +57,25 @@ async fn an_erased_person_is_in_no_assignment_and_no_answer() {
     let assignment = format!("/assignments/{}", booked.text("/id"));
     let items = format!("/operations/{}/items", bulk.text("/operation"));
     for read in [assignment.as_str(), "/assignments", "/assignments?state=assigned", &items] {
-        let answer = gateway.get(read).await;
-        assert_eq!(answer.status, 200, "{read}: {answer:?}");
-        assert_nameless(&answer, read);
+        let response = gateway.get(read).await;
+        assert_eq!(response.status, 200, "{read}: {response:?}");
+        assert_anonymous(&response, read);
     }
     let read = gateway.get(&assignment).await;
     assert_eq!((read.text("/state"), read.text("/candidate/id")), ("assigned", candidate.text("/id")), "{read:?}");
     for (route, key, body) in
         [("/candidates", "person", person("thinkexam-main", "emp-1")), ("/assignments", "order", order.clone())]
     {
-        let replayed = keyed(&gateway, route, key, &body).await;
+        let replayed = gateway.post_with_key(route, key, &body).await;
         assert_eq!((replayed.status, replayed.header("idempotent-replayed")), (201, Some("true")), "{replayed:?}");
-        assert_nameless(&replayed, route);
+        assert_anonymous(&replayed, route);
     }
 
-    // The vendor knows them by what is gone.
+    // The vendor knows them only by what was erased.
     let withdrawn = gateway.delete(&assignment).await;
     assert_eq!(withdrawn.problem(), (422, "capability_unsupported", "not_applied"), "{withdrawn:?}");
-    // Whoever is registered anew has a booking of their own.
-    let again = registered(&gateway, "thinkexam-main", "emp-1").await;
+    // A new registration gets its own booking.
+    let again = register(&gateway, "thinkexam-main", "emp-1").await;
     let anew = gateway.post("/assignments", &order).await;
     assert_eq!(anew.status, 201, "{anew:?}");
     assert_ne!(anew.text("/id"), booked.text("/id"));
@@ -90,45 +85,46 @@ async fn an_erased_person_is_in_no_assignment_and_no_answer() {
 }
 
 #[tokio::test]
-async fn a_booking_made_before_its_person_was_registered_is_theirs_and_goes_with_them() {
+async fn a_booking_made_before_its_person_was_registered_is_erased_with_them() {
     let (_sandbox, gateway) = start().await;
     // Known to the vendor, not to the gateway.
-    let first = registered(&gateway, "startexam-main", "emp-1").await;
+    let first = register(&gateway, "startexam-main", "emp-1").await;
     assert_eq!(gateway.delete(&first).await.status, 204);
     let order = json!({ "connection": "startexam-main", "candidate": { "externalId": "emp-1" }, "assessment": TEST });
     let booked = gateway.post("/assignments", &order).await;
     assert_eq!(booked.status, 201, "{booked:?}");
-    let candidate = registered(&gateway, "startexam-main", "emp-1").await;
+    let candidate = register(&gateway, "startexam-main", "emp-1").await;
     let list = format!("/assignments?candidate={}", candidate.trim_start_matches("/candidates/"));
     let theirs = gateway.get(&list).await;
     assert_eq!(theirs.text("/items/0/id"), booked.text("/id"), "{theirs:?}");
-    let other = registered(&gateway, "startexam-main", "emp-2").await;
+    let other = register(&gateway, "startexam-main", "emp-2").await;
     let others = gateway.get(&format!("/assignments?candidate={}", other.trim_start_matches("/candidates/"))).await;
     assert_eq!(others.body["items"], json!([]));
 
     assert_eq!(gateway.delete(&candidate).await.status, 204);
     let read = gateway.get(&format!("/assignments/{}", booked.text("/id"))).await;
     assert_eq!(read.status, 200, "{read:?}");
-    assert_nameless(&read, "the assignment");
+    assert_anonymous(&read, "the assignment");
     assert!(read.body.get("launch").is_none(), "{read:?}");
     assert_eq!(gateway.get(&list).await.body["items"], json!([]));
 }
 
 #[tokio::test]
-async fn what_was_unknown_when_its_person_was_erased_is_settled_and_then_nameless() {
+async fn an_unknown_write_of_an_erased_person_is_reconciled_and_then_anonymous() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
-    let candidate = registered(&gateway, "thinkexam-main", "emp-1").await;
-    faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "assignTest", "times": 1 }] })).await;
+    let candidate = register(&gateway, "thinkexam-main", "emp-1").await;
+    set_faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "assignTest", "times": 1 }] }))
+        .await;
     let order = json!({
         "connection": "thinkexam-main", "candidate": { "email": "emp-1.erased@example.com" }, "assessment": "2415",
     });
-    let unknown = keyed(&gateway, "/assignments", "order", &order).await;
+    let unknown = gateway.post_with_key("/assignments", "order", &order).await;
     assert_eq!(unknown.text("/outcome"), "unknown", "{unknown:?}");
     assert_eq!(gateway.delete(&candidate).await.status, 204);
-    assert_nameless(&gateway.get(unknown.text("/resource")).await, "while it is open");
-    let settled = keyed(&gateway, "/assignments", "order", &order).await;
+    assert_anonymous(&gateway.get(unknown.text("/resource")).await, "while it is open");
+    let settled = gateway.post_with_key("/assignments", "order", &order).await;
     assert_eq!((settled.status, settled.text("/state")), (201, "assigned"), "{settled:?}");
-    assert_nameless(&settled, "the answer under its key");
-    assert_nameless(&gateway.get(unknown.text("/resource")).await, "afterwards");
+    assert_anonymous(&settled, "the response under its key");
+    assert_anonymous(&gateway.get(unknown.text("/resource")).await, "afterwards");
 }

@@ -1,38 +1,37 @@
-//! `/exchanges`: whoever got a problem can look up what the vendor really said.
+//! `/exchanges`: a caller with a problem can look up what the vendor really responded.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    Gateway, client, client_with, faults, key, sandbox, sandbox_connections, startexam, thinkexam,
-};
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
-use crate::support::watch::until_state;
+use crate::support::connections::{client, client_with, sandbox_connections, startexam, thinkexam};
+use crate::support::gateway::{Gateway, key, sandbox, set_faults};
+use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::watch::wait_for_state;
 
 fn person(number: usize) -> Value {
     json!({ "connection": "startexam-main", "externalId": format!("emp-{number}"), "email": format!("p{number}@example.org"),
             "name": { "givenName": "Ada", "familyName": "Lovelace" } })
 }
 
-async fn exchange(gateway: &Gateway, problem: &Value) -> Value {
+async fn read_exchange(gateway: &Gateway, problem: &Value) -> Value {
     let instance = problem["instance"].as_str().expect("an instance");
-    let answer = gateway.get(instance).await;
-    assert_eq!(answer.status, 200, "{instance}: {}", answer.body);
-    answer.body
+    let response = gateway.get(instance).await;
+    assert_eq!(response.status, 200, "{instance}: {}", response.body);
+    response.body
 }
 
 #[tokio::test]
-async fn a_problem_points_to_what_the_vendor_said() {
-    let said = json!({ "message": "Ada Lovelace (p1@example.org, EMP-1) is blocked", "trace": "internal" });
-    let vendor = Stub::start(move |_| json_answer(400, &said)).await;
+async fn a_problem_links_to_the_vendor_exchange() {
+    let message = json!({ "message": "Ada Lovelace (p1@example.org, EMP-1) is blocked", "trace": "internal" });
+    let vendor = Stub::start(move |_| json_response(400, &message)).await;
     let gateway = Gateway::start(&startexam(&vendor.url(), "")).await;
     let refused = gateway.request(Method::POST, "/candidates").header("x-request-id", "from-lms").json(&person(1));
     let refused = refused.send().await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
-    let seen = exchange(&gateway, &refused.body).await;
-    let told = |pointer: &str| seen.pointer(pointer).cloned().unwrap_or_default();
+    let seen = read_exchange(&gateway, &refused.body).await;
+    let field = |pointer: &str| seen.pointer(pointer).cloned().unwrap_or_default();
     assert_eq!(
-        [told("/requestId"), told("/client"), told("/method"), told("/route"), told("/status"), told("/code")],
+        [field("/requestId"), field("/client"), field("/method"), field("/route"), field("/status"), field("/code")],
         [
             json!("from-lms"),
             json!("lms"),
@@ -43,16 +42,16 @@ async fn a_problem_points_to_what_the_vendor_said() {
         ]
     );
     assert_eq!(seen["calls"].as_array().map(Vec::len), Some(1));
-    assert_eq!(told("/calls/0/status"), 400);
-    assert_eq!(told("/calls/0/ended"), "answered");
-    assert_eq!(told("/calls/0/address"), format!("{}/v1/employees", vendor.url()));
-    assert_eq!(told("/calls/0/answer"), json!({ "message": "*** *** (***, ***) is blocked", "…": "1 not shown" }));
-    assert_eq!(told("/calls/0/request/employees/0"), json!({ "status": "active", "…": "2 not shown" }));
-    assert!(told("/vendorMs").as_u64() <= told("/durationMs").as_u64());
+    assert_eq!(field("/calls/0/status"), 400);
+    assert_eq!(field("/calls/0/ended"), "answered");
+    assert_eq!(field("/calls/0/address"), format!("{}/v1/employees", vendor.url()));
+    assert_eq!(field("/calls/0/answer"), json!({ "message": "*** *** (***, ***) is blocked", "…": "1 not shown" }));
+    assert_eq!(field("/calls/0/request/employees/0"), json!({ "status": "active", "…": "2 not shown" }));
+    assert!(field("/vendorMs").as_u64() <= field("/durationMs").as_u64());
 }
 
 #[tokio::test]
-async fn the_list_shows_the_latest_first_and_only_the_tenants_own() {
+async fn exchanges_are_listed_newest_first_and_only_for_the_tenant() {
     let sandbox = sandbox().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
@@ -86,7 +85,7 @@ async fn the_list_shows_the_latest_first_and_only_the_tenants_own() {
 }
 
 #[tokio::test]
-async fn whoever_has_not_said_who_they_are_crowds_nobody_out() {
+async fn unauthenticated_requests_displace_no_exchanges() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for _ in 0..20 {
@@ -97,23 +96,23 @@ async fn whoever_has_not_said_who_they_are_crowds_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_bulks_calls_stand_under_its_request_and_its_rows_point_there() {
+async fn the_calls_of_a_bulk_are_in_its_exchange_and_its_rows_link_there() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "batch_size = 1")).await;
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
     let items: Vec<Value> = (0..40).map(person).collect();
     let done = gateway.post("/candidates/bulk", &json!({ "connection": "startexam-main", "items": items })).await;
     assert_eq!(done.status, 207, "{}", done.body);
     let failed = done.body["results"].as_array().expect("rows").iter().find(|row| row["outcome"] == "not_applied");
-    let seen = exchange(&gateway, &failed.expect("a failed row")["problem"]).await;
+    let seen = read_exchange(&gateway, &failed.expect("a failed row")["problem"]).await;
     assert_eq!((&seen["route"], &seen["operation"]), (&json!("/candidates/bulk"), &done.body["operation"]));
     let calls = seen["calls"].as_array().expect("calls");
-    assert!(calls.iter().any(|call| call["status"] == 400), "the one that went wrong is kept: {calls:?}");
+    assert!(calls.iter().any(|call| call["status"] == 400), "the failed one is kept: {calls:?}");
     assert_eq!(calls.len() as u64 + seen["callsLeftOut"].as_u64().expect("a number"), 40);
     let id = done.text("/operation");
     let found = gateway.get(&format!("/exchanges?operation={id}")).await;
     assert_eq!(found.body["items"][0]["id"], seen["id"]);
-    // Read later, the row still points to where the vendor was asked.
+    // Read later, the row still links to the vendor call.
     let rows = gateway.get(&format!("/operations/{id}/items?outcome=not_applied")).await;
     assert_eq!(
         rows.body["items"][0]["problem"]["instance"],
@@ -122,15 +121,15 @@ async fn a_bulks_calls_stand_under_its_request_and_its_rows_point_there() {
 }
 
 #[tokio::test]
-async fn what_is_settled_in_the_background_is_seen_too() {
+async fn background_reconciliation_is_recorded_too() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "reset_after_effect", "times": 1 }] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "reset_after_effect", "times": 1 }] })).await;
     let lost = gateway.post("/candidates", &person(1)).await;
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
-    assert_eq!(exchange(&gateway, &lost.body).await["calls"][0]["ended"], "vendor_timeout");
+    assert_eq!(read_exchange(&gateway, &lost.body).await["calls"][0]["ended"], "vendor_timeout");
     let resource = lost.text("/resource").to_owned();
-    until_state(&gateway, &resource, "registered").await;
+    wait_for_state(&gateway, &resource, "registered").await;
     let all = gateway.get("/exchanges?connection=startexam-main").await;
     let settling = all.body["items"].as_array().expect("items").iter().find(|item| item["cause"] == "settling");
     let settling = settling.expect("an exchange of the background");
@@ -138,13 +137,13 @@ async fn what_is_settled_in_the_background_is_seen_too() {
 }
 
 #[tokio::test]
-async fn a_call_that_never_left_is_seen_with_its_reason() {
+async fn a_call_that_was_never_sent_is_recorded_with_the_reason() {
     let gateway =
         Gateway::start(&startexam("http://127.0.0.1:1", "breaker = { failures = 1, cooldown = \"1h\" }")).await;
     assert_eq!(gateway.post("/candidates", &person(1)).await.problem().1, "vendor_unreachable");
     let refused = gateway.post("/candidates", &person(2)).await;
     assert_eq!(refused.problem(), (503, "vendor_circuit_open", "not_applied"));
-    let seen = exchange(&gateway, &refused.body).await;
+    let seen = read_exchange(&gateway, &refused.body).await;
     assert_eq!(
         (&seen["calls"][0]["ended"], &seen["calls"][0]["status"]),
         (&json!("vendor_circuit_open"), &Value::Null)
@@ -152,10 +151,10 @@ async fn a_call_that_never_left_is_seen_with_its_reason() {
 }
 
 #[tokio::test]
-async fn neither_the_signature_nor_an_answer_in_another_form_shows_more_than_is_listed() {
+async fn signature_calls_and_unexpected_formats_reveal_only_listed_fields() {
     let vendor = Stub::start(|seen| match seen.uri.path() {
-        "/sim/signature" => json_answer(200, &json!({ "ak": "AkMark", "sgn": "SgMark", "ts": "1" })),
-        _ => answer_of(500, "text/html", "<html><title>Ada Lovelace</title>p1@example.org</html>".to_owned()),
+        "/sim/signature" => json_response(200, &json!({ "ak": "AkMark", "sgn": "SgMark", "ts": "1" })),
+        _ => build_response(500, "text/html", "<html><title>Ada Lovelace</title>p1@example.org</html>".to_owned()),
     })
     .await;
     let gateway = Gateway::start(&thinkexam(&vendor.url(), "")).await;
@@ -163,7 +162,7 @@ async fn neither_the_signature_nor_an_answer_in_another_form_shows_more_than_is_
     someone["connection"] = json!("thinkexam-main");
     let failed = gateway.post("/candidates", &someone).await;
     assert_eq!(failed.problem().1, "vendor_internal_error");
-    let seen = exchange(&gateway, &failed.body).await;
+    let seen = read_exchange(&gateway, &failed.body).await;
     assert_eq!(seen["calls"].as_array().map(Vec::len), Some(2), "the signature and the call");
     let text = seen.to_string();
     for mark in ["AkMark", "SgMark", "Ada", "Lovelace", "p1@", "emp-1"] {

@@ -1,14 +1,15 @@
-//! Requests about what the gateway has already: who is recognised, what is answered instead of being done again, and what
-//! the caller is told about the difference.
+//! Requests about existing records: how they are recognised, what is returned instead of being done again, and which
+//! differences the caller is warned about.
 
 use examgate::sandbox::{Sandbox, accounts};
 use examgate::vendors::DESCRIPTORS;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, TIMEOUT, effects, sandbox, sandbox_connections, startexam};
-use crate::support::watch::{calls, changes, warnings};
+use crate::support::connections::{sandbox_connections, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, read_effects, sandbox};
+use crate::support::watch::{call_count, changes, warnings};
 
-async fn gateway() -> (Sandbox, Gateway) {
+async fn start() -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     (sandbox, gateway)
@@ -33,8 +34,8 @@ fn person(connection: &str, id: &str, more: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn only_what_the_vendor_knows_people_by_identifies_anybody() {
-    let (_sandbox, gateway) = gateway().await;
+async fn only_identities_the_vendor_uses_identify_a_person() {
+    let (_sandbox, gateway) = start().await;
     for (connection, vendor) in
         [("startexam-main", "startexam"), ("thinkexam-main", "thinkexam"), ("examtesting-main", "examtesting")]
     {
@@ -51,7 +52,7 @@ async fn only_what_the_vendor_knows_people_by_identifies_anybody() {
 }
 
 #[test]
-fn a_vendor_knows_nobody_by_a_member_it_has_no_place_for() {
+fn no_vendor_identifies_people_by_a_field_it_ignores() {
     use examgate::domain::capability::WriteKind;
     for vendor in DESCRIPTORS {
         let ignored = vendor.capability(WriteKind::CandidatesCreate).ignored;
@@ -63,48 +64,48 @@ fn a_vendor_knows_nobody_by_a_member_it_has_no_place_for() {
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
-fn named(list: &[(String, String)], code: &str) -> Vec<String> {
+fn pointers_of(list: &[(String, String)], code: &str) -> Vec<String> {
     list.iter().filter(|(found, _)| found == code).map(|(_, pointer)| pointer.clone()).collect()
 }
 
 #[tokio::test]
-async fn a_password_for_a_known_person_is_said_to_be_ignored() {
-    let (sandbox, gateway) = gateway().await;
+async fn a_password_for_a_known_person_is_reported_as_ignored() {
+    let (sandbox, gateway) = start().await;
     for connection in ["startexam-main", "thinkexam-main", "examtesting-main"] {
         let first =
             gateway.post("/candidates", &person(connection, "e1", &json!({ "password": "first-s3cret" }))).await;
-        assert_eq!((first.status, named(&warnings(&first), "password_ignored").len()), (201, 0), "{first:?}");
+        assert_eq!((first.status, pointers_of(&warnings(&first), "password_ignored").len()), (201, 0), "{first:?}");
         for if_exists in ["reuse", "update"] {
             let more = json!({ "password": "other-s3cret", "ifExists": if_exists });
             let again = gateway.post("/candidates", &person(connection, "e1", &more)).await;
             assert_eq!(again.status, 200, "{again:?}");
             assert_eq!(
-                named(&warnings(&again), "password_ignored"),
+                pointers_of(&warnings(&again), "password_ignored"),
                 ["/password"],
                 "{connection} {if_exists} {again:?}"
             );
         }
         let without = gateway.post("/candidates", &person(connection, "e1", &json!({}))).await;
-        assert_eq!(named(&warnings(&without), "password_ignored").len(), 0, "{without:?}");
+        assert_eq!(pointers_of(&warnings(&without), "password_ignored").len(), 0, "{without:?}");
     }
-    let told = effects(sandbox.thinkexam()).await;
-    assert!(!told.to_string().contains("other-s3cret"));
+    let log = read_effects(sandbox.thinkexam()).await;
+    assert!(!log.to_string().contains("other-s3cret"));
     let rows = json!({ "connection": "startexam-main", "items": [{ "externalId": "e1", "password": "x" }] });
     let bulk = gateway.post("/candidates/bulk", &rows).await;
-    let told = bulk.body.pointer("/results/0/resource/warnings").and_then(Value::as_array).expect("warnings");
-    assert!(told.iter().any(|warning| warning["code"] == "password_ignored"), "{bulk:?}");
+    let log = bulk.body.pointer("/results/0/resource/warnings").and_then(Value::as_array).expect("warnings");
+    assert!(log.iter().any(|warning| warning["code"] == "password_ignored"), "{bulk:?}");
 }
 
 #[tokio::test]
-async fn an_update_that_changes_nothing_sends_nothing_and_says_so() {
-    let (sandbox, gateway) = gateway().await;
+async fn an_update_without_changes_sends_nothing_and_has_a_warning() {
+    let (sandbox, gateway) = start().await;
     let body = person("startexam-main", "e1", &json!({ "ifExists": "update" }));
     assert_eq!(gateway.post("/candidates", &body).await.status, 201);
-    let before = calls(sandbox.startexam()).await;
+    let before = call_count(sandbox.startexam()).await;
     let again = gateway.post("/candidates", &body).await;
     assert_eq!((again.status, again.text("/outcome")), (200, "applied"), "{again:?}");
     assert_eq!(warnings(&again), [("unchanged".to_owned(), String::new())]);
-    assert_eq!(calls(sandbox.startexam()).await, before);
+    assert_eq!(call_count(sandbox.startexam()).await, before);
     let changed = person("startexam-main", "e1", &json!({ "ifExists": "update", "email": "new@example.com" }));
     let changed = gateway.post("/candidates", &changed).await;
     assert_eq!((changed.status, warnings(&changed).len()), (200, 0), "{changed:?}");
@@ -112,8 +113,8 @@ async fn an_update_that_changes_nothing_sends_nothing_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_reused_booking_says_that_its_reference_differs() {
-    let (_sandbox, gateway) = gateway().await;
+async fn a_reused_booking_warns_that_its_reference_differs() {
+    let (_sandbox, gateway) = start().await;
     assert_eq!(gateway.post("/candidates", &person("startexam-main", "e1", &json!({}))).await.status, 201);
     let order = |reference: Value| {
         let mut order =
@@ -127,7 +128,7 @@ async fn a_reused_booking_says_that_its_reference_differs() {
     for (reference, differs) in [(json!("order-1"), 0), (json!("order-2"), 1), (Value::Null, 0)] {
         let again = gateway.post("/assignments", &order(reference)).await;
         assert_eq!((again.status, again.text("/reference")), (200, "order-1"), "{again:?}");
-        assert_eq!(named(&warnings(&again), "existing_differs"), vec!["/reference"; differs], "{again:?}");
+        assert_eq!(pointers_of(&warnings(&again), "existing_differs"), vec!["/reference"; differs], "{again:?}");
     }
 }
 
@@ -137,10 +138,10 @@ fn in_seconds(seconds: i64) -> String {
 }
 
 #[tokio::test]
-async fn a_window_that_is_over_is_refused_before_anything_is_sent() {
-    let (sandbox, gateway) = gateway().await;
+async fn a_past_validity_window_is_rejected_before_anything_is_sent() {
+    let (sandbox, gateway) = start().await;
     assert_eq!(gateway.post("/candidates", &person("startexam-main", "e1", &json!({}))).await.status, 201);
-    let before = calls(sandbox.startexam()).await;
+    let before = call_count(sandbox.startexam()).await;
     let order = json!({ "candidate": { "externalId": "e1" }, "assessment": TEST, "connection": "startexam-main",
                         "validFrom": "2020-01-01T00:00:00Z", "validUntil": "2020-02-01T00:00:00Z" });
     let refused = gateway.post("/assignments", &order).await;
@@ -148,14 +149,14 @@ async fn a_window_that_is_over_is_refused_before_anything_is_sent() {
     assert_eq!((refused.text("/errors/0/pointer"), refused.text("/errors/0/code")), ("/validUntil", "invalid_field"));
     let bulk = gateway.post("/assignments/bulk", &json!({ "items": [order] })).await;
     assert_eq!(bulk.text("/results/0/problem/errors/0/pointer"), "/validUntil", "{bulk:?}");
-    assert_eq!(calls(sandbox.startexam()).await, before);
+    assert_eq!(call_count(sandbox.startexam()).await, before);
     let mut begun = order;
     begun["validUntil"] = json!(in_seconds(3600));
     assert_eq!(gateway.post("/assignments", &begun).await.status, 201, "one that has begun is not over");
 }
 
 #[tokio::test]
-async fn a_booking_whose_window_is_over_is_marked_or_made_again() {
+async fn an_expired_booking_is_marked_or_made_again() {
     for rebook in [false, true] {
         let sandbox = sandbox().await;
         let more = format!("rebook_expired = {rebook}");
@@ -171,11 +172,12 @@ async fn a_booking_whose_window_is_over_is_marked_or_made_again() {
         };
         let first = gateway.post("/assignments", &order(Some(in_seconds(2)))).await;
         assert_eq!(first.status, 201, "{first:?}");
-        // The window is over when the gateway's own clock says so; asked again until then.
+        // The gateway's own clock decides when the window is over; repeat until then.
         let started = tokio::time::Instant::now();
         let again = loop {
             let again = gateway.post("/assignments", &order(None)).await;
-            let over = again.text("/id") != first.text("/id") || !named(&warnings(&again), "window_over").is_empty();
+            let over =
+                again.text("/id") != first.text("/id") || !pointers_of(&warnings(&again), "window_over").is_empty();
             if over {
                 break again;
             }
@@ -187,8 +189,8 @@ async fn a_booking_whose_window_is_over_is_marked_or_made_again() {
             assert_eq!((again.status, made.len()), (201, 2), "{again:?}");
             assert_ne!(again.text("/launch/url"), first.text("/launch/url"));
             let third = gateway.post("/assignments", &order(None)).await;
-            assert_eq!((third.status, third.text("/id")), (200, again.text("/id")), "the live one is answered");
-            assert_eq!(named(&warnings(&third), "window_over").len(), 0, "{third:?}");
+            assert_eq!((third.status, third.text("/id")), (200, again.text("/id")), "the valid one is returned");
+            assert_eq!(pointers_of(&warnings(&third), "window_over").len(), 0, "{third:?}");
         } else {
             assert_eq!((again.status, again.text("/id"), made.len()), (200, first.text("/id"), 1), "{again:?}");
         }
@@ -197,7 +199,7 @@ async fn a_booking_whose_window_is_over_is_marked_or_made_again() {
 
 #[tokio::test]
 async fn the_query_of_a_single_post_may_name_the_connection() {
-    let (sandbox, gateway) = gateway().await;
+    let (sandbox, gateway) = start().await;
     let mut body = person("startexam-main", "e1", &json!({}));
     body.as_object_mut().unwrap().remove("connection");
     assert_eq!(gateway.post("/candidates", &body).await.problem().1, "connection_required");
@@ -211,7 +213,7 @@ async fn the_query_of_a_single_post_may_name_the_connection() {
     let found = gateway.post("/candidates/search?connection=thinkexam-main", &json!({ "externalId": "e1" })).await;
     assert_eq!(found.body["items"], json!([]), "{found:?}");
 
-    let before = calls(sandbox.startexam()).await;
+    let before = call_count(sandbox.startexam()).await;
     body["connection"] = json!("startexam-main");
     for (path, pointer) in [
         ("/candidates?connection=thinkexam-main", "?connection"),
@@ -222,5 +224,5 @@ async fn the_query_of_a_single_post_may_name_the_connection() {
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{path}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer, "{refused:?}");
     }
-    assert_eq!(calls(sandbox.startexam()).await, before);
+    assert_eq!(call_count(sandbox.startexam()).await, before);
 }

@@ -1,5 +1,4 @@
-//! The command `import`, as the person with a spreadsheet meets it: the program itself against a gateway that answers
-//! whatever a test wants.
+//! The command `import` as a user with a spreadsheet sees it: the program itself against a scripted gateway.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -13,18 +12,18 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::support::vendor::{Seen, Stub, json as answer, json_with};
+use crate::support::vendor::{SeenRequest, Stub, json_response, json_response_with_headers};
 
 const KEY: &str = "egk_the-key-nobody-may-see";
 const PEOPLE: &str = "externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,bo@example.com\n\
                       emp-3,Cy,nobody\n";
 
 /// A folder with a spreadsheet.
-struct Desk {
+struct ImportFolder {
     folder: TempDir,
 }
 
-impl Desk {
+impl ImportFolder {
     fn with(content: impl AsRef<[u8]>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("people.csv"), content).expect("the file can be written");
@@ -49,7 +48,7 @@ impl Desk {
             .env("EXAMGATE_API_KEY", KEY)
             .env("EXAMGATE_URL", address)
             .env("RUST_LOG", "trace")
-            // Nobody listens there: whoever asked this proxy would get no answer.
+            // This proxy has no listener: a request through it would fail.
             .env("http_proxy", "http://127.0.0.1:9")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -58,85 +57,85 @@ impl Desk {
         command
     }
 
-    async fn import(&self, address: &str, more: &[&str]) -> Told {
-        let told = Told::of(&self.command(address, more).output().await.expect("the program runs"));
-        assert!(!told.out.contains(KEY) && !told.err.contains(KEY), "{told:?}");
-        told
+    async fn import(&self, address: &str, more: &[&str]) -> CommandOutput {
+        let output = CommandOutput::of(&self.command(address, more).output().await.expect("the program runs"));
+        assert!(!output.out.contains(KEY) && !output.err.contains(KEY), "{output:?}");
+        output
     }
 }
 
-/// A table whose cells are all in quotation marks; here they are divided by `|`.
+/// Quotes every cell of a table whose cells are separated by `|`.
 fn quoted(table: &str) -> String {
     table.lines().fold(String::new(), |text, line| text + "\"" + &line.replace('|', "\",\"") + "\"\n")
 }
 
-/// What the program said.
+/// Exit code and output of the program.
 #[derive(Debug)]
-struct Told {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Told {
+impl CommandOutput {
     fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
         Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
     }
 }
 
-/// A gateway that has done these rows as soon as it is asked, two a page.
-fn gateway(items: Vec<Value>) -> impl Fn(&Seen) -> Response + Send + Sync + 'static {
+/// Returns a gateway that has completed these rows immediately; two items per page.
+fn completed_gateway(items: Vec<Value>) -> impl Fn(&SeenRequest) -> Response + Send + Sync + 'static {
     move |seen| {
         assert_eq!(seen.headers["authorization"], format!("Bearer {KEY}"));
         let path = seen.uri.path();
         if seen.method == Method::POST && path.ends_with("/bulk") {
-            let place = [("location", "http://elsewhere.example/operations/op_7")];
-            return json_with(202, &place, &operation("queued", &[]));
+            let location = [("location", "http://elsewhere.example/operations/op_7")];
+            return json_response_with_headers(202, &location, &operation_body("queued", &[]));
         }
         match path {
-            "/operations/op_7" => answer(200, &operation("completed", &items)),
-            "/operations/op_7/items" => page(&items, seen.uri.query().unwrap_or_default()),
-            _ => answer(404, &problem(404, "not_found")),
+            "/operations/op_7" => json_response(200, &operation_body("completed", &items)),
+            "/operations/op_7/items" => item_page(&items, seen.uri.query().unwrap_or_default()),
+            _ => json_response(404, &problem_body(404, "not_found")),
         }
     }
 }
 
-fn operation(state: &str, items: &[Value]) -> Value {
+fn operation_body(state: &str, items: &[Value]) -> Value {
     let applied = items.iter().filter(|item| item["outcome"] == "applied").count();
     json!({ "id": "op_7", "kind": "candidates", "state": state, "createdAt": "2026-11-22T13:42:21.024Z",
             "progress": { "total": items.len(), "applied": applied, "notApplied": items.len() - applied,
                           "unknown": 0, "skipped": 0, "pending": 0 } })
 }
 
-fn page(items: &[Value], query: &str) -> Response {
+fn item_page(items: &[Value], query: &str) -> Response {
     let value = |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|it| it.1);
     assert_eq!(value("limit").as_deref(), Some("200"));
     let from = value("cursor").map_or(0, |cursor| cursor.strip_prefix("c&").expect("the cursor").parse().unwrap());
     let end = items.len().min(from + 2);
     let next = (end < items.len()).then(|| format!("c&{end}"));
-    answer(200, &json!({ "items": items[from..end], "nextCursor": next }))
+    json_response(200, &json!({ "items": items[from..end], "nextCursor": next }))
 }
 
-fn problem(status: u16, code: &str) -> Value {
+fn problem_body(status: u16, code: &str) -> Value {
     json!({ "type": format!("/problems/{code}"), "title": format!("Title of {code}"), "status": status, "code": code,
             "detail": format!("Detail of {code}"), "origin": "request", "outcome": "not_applied",
             "retryable": matches!(status, 429 | 503), "instance": "/exchanges/exc_1", "requestId": "r" })
 }
 
-fn applied(index: usize, resource: &Value) -> Value {
+fn applied_item(index: usize, resource: &Value) -> Value {
     json!({ "index": index, "status": 201, "outcome": "applied", "resource": resource })
 }
 
-fn all_applied(rows: usize) -> Vec<Value> {
-    (0..rows).map(|index| applied(index, &json!({ "id": format!("cand_{index}"), "warnings": [] }))).collect()
+fn applied_items(rows: usize) -> Vec<Value> {
+    (0..rows).map(|index| applied_item(index, &json!({ "id": format!("cand_{index}"), "warnings": [] }))).collect()
 }
 
-fn posts(stub: &Stub) -> Vec<Seen> {
+fn posts(stub: &Stub) -> Vec<SeenRequest> {
     stub.seen().into_iter().filter(|seen| seen.method == Method::POST).collect()
 }
 
-fn key(seen: &Seen) -> String {
+fn key(seen: &SeenRequest) -> String {
     seen.headers["idempotency-key"].to_str().expect("text").to_owned()
 }
 
@@ -147,13 +146,13 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn every_row_has_its_line_in_the_result() {
+async fn every_row_has_a_line_in_the_result_file() {
     let invalid = json!({
         "code": "validation_failed", "detail": "1 member is wrong",
         "errors": [{ "pointer": "/email", "code": "invalid_field", "detail": "is not an e-mail address" }] });
     let ignored = json!({ "code": "field_ignored", "pointer": "/group", "detail": "x" });
-    let stub = Stub::start(gateway(vec![
-        applied(
+    let stub = Stub::start(completed_gateway(vec![
+        applied_item(
             0,
             &json!({ "id": "cand_1", "externalId": "emp-1", "userName": "emp-1-x", "initialPassword": "pass,word1",
                            "warnings": [ignored] }),
@@ -163,19 +162,19 @@ async fn every_row_has_its_line_in_the_result() {
         json!({ "index": 2, "status": 422, "outcome": "not_applied", "problem": invalid }),
     ]))
     .await;
-    let desk = Desk::with(format!("\u{feff}{PEOPLE}"));
-    let told = desk.import(&stub.url(), &["--fail-on-errors", "5"]).await;
+    let folder = ImportFolder::with(format!("\u{feff}{PEOPLE}"));
+    let output = folder.import(&stub.url(), &["--fail-on-errors", "5"]).await;
 
-    assert_eq!(told.code, Some(1), "{told:?}");
-    assert!(told.err.ends_with("2 of 3 rows applied\n"), "{told:?}");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.err.ends_with("2 of 3 rows applied\n"), "{output:?}");
     for line in
         ["people.csv: 3 rows, op_7", "  applied           2", "  not applied       1", "result: people.result.csv"]
     {
-        assert!(told.out.lines().any(|told| told == line), "{line}: {told:?}");
+        assert!(output.out.lines().any(|output| output == line), "{line}: {output:?}");
     }
-    assert!(!format!("{told:?}").contains("pass,word1"), "{told:?}");
+    assert!(!format!("{output:?}").contains("pass,word1"), "{output:?}");
     assert_eq!(
-        desk.result(),
+        folder.result(),
         "\u{feff}".to_owned()
             + &quoted(
                 "row|itemId|outcome|status|id|externalId|userName|initialPassword|problem|detail|errors|warnings\n\
@@ -184,8 +183,8 @@ async fn every_row_has_its_line_in_the_result() {
                  3||not_applied|422|||||validation_failed|1 member is wrong|/email: is not an e-mail address|\n"
             )
     );
-    assert_eq!(mode(&desk.path("people.result.csv")), 0o600);
-    assert_eq!(std::fs::read_dir(desk.folder.path()).expect("a folder").count(), 2, "nothing else is left");
+    assert_eq!(mode(&folder.path("people.result.csv")), 0o600);
+    assert_eq!(std::fs::read_dir(folder.folder.path()).expect("a folder").count(), 2, "nothing else is left");
 
     let seen = stub.seen();
     assert_eq!(seen[0].uri, "/candidates/bulk?connection=startexam-main&failOnErrors=5");
@@ -197,24 +196,24 @@ async fn every_row_has_its_line_in_the_result() {
 }
 
 #[tokio::test]
-async fn bookings_have_their_launch_links() {
+async fn booking_results_include_launch_links() {
     let launch = json!({ "url": "https://go.example.com/#participant/1", "expiresAt": "2027-01-01T00:00:00Z" });
-    let items = vec![applied(0, &json!({ "id": "asg_1", "launch": launch, "warnings": [] }))];
+    let items = vec![applied_item(0, &json!({ "id": "asg_1", "launch": launch, "warnings": [] }))];
     let stub = Stub::start(move |seen| match seen.uri.path().strip_prefix("/exam-api") {
-        // Done before the answer, as a gateway does with few rows where it can.
-        Some("/assignments/bulk") => answer(207, &json!({ "operation": "op_7", "summary": {}, "results": [] })),
-        Some("/operations/op_7") => answer(200, &operation("completed", &items)),
-        Some("/operations/op_7/items") => page(&items, seen.uri.query().unwrap_or_default()),
-        _ => answer(404, &problem(404, "not_found")),
+        // Done before the response, as a gateway does with few rows if possible.
+        Some("/assignments/bulk") => json_response(207, &json!({ "operation": "op_7", "summary": {}, "results": [] })),
+        Some("/operations/op_7") => json_response(200, &operation_body("completed", &items)),
+        Some("/operations/op_7/items") => item_page(&items, seen.uri.query().unwrap_or_default()),
+        _ => json_response(404, &problem_body(404, "not_found")),
     })
     .await;
-    let desk = Desk::with("candidate.externalId,assessment\nemp-1,rust-101\n");
-    std::fs::write(desk.path("key.txt"), format!("{KEY}\n")).expect("the key can be written");
+    let folder = ImportFolder::with("candidate.externalId,assessment\nemp-1,rust-101\n");
+    std::fs::write(folder.path("key.txt"), format!("{KEY}\n")).expect("the key can be written");
     let address = format!("{}/exam-api/", stub.url());
     let more = ["--kind", "assignments", "--url", &address, "--key-file", "key.txt", "--output", "links.csv"];
-    let told = desk.import("http://127.0.0.1:9", &more).await;
-    assert_eq!(told.code, Some(0), "{told:?}");
-    let result = std::fs::read_to_string(desk.path("links.csv")).expect("a result");
+    let output = folder.import("http://127.0.0.1:9", &more).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let result = std::fs::read_to_string(folder.path("links.csv")).expect("a result");
     assert_eq!(
         result,
         quoted(
@@ -222,47 +221,47 @@ async fn bookings_have_their_launch_links() {
              1||applied|201|asg_1|https://go.example.com/#participant/1|2027-01-01T00:00:00Z||||\n"
         )
     );
-    assert!(!desk.path("people.result.csv").exists());
+    assert!(!folder.path("people.result.csv").exists());
 }
 
 #[tokio::test]
-async fn the_same_file_is_the_same_import_and_another_is_another() {
-    let stub = Stub::start(gateway(all_applied(3))).await;
-    let desk = Desk::with(PEOPLE);
+async fn the_same_file_is_the_same_import_and_a_changed_file_a_new_one() {
+    let stub = Stub::start(completed_gateway(applied_items(3))).await;
+    let folder = ImportFolder::with(PEOPLE);
     for _ in 0..2 {
-        let told = desk.import(&stub.url(), &[]).await;
-        assert_eq!(told.code, Some(0), "{told:?}");
+        let output = folder.import(&stub.url(), &[]).await;
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
-    std::fs::write(desk.path("people.csv"), PEOPLE.replace("nobody", "cy@example.com"))
+    std::fs::write(folder.path("people.csv"), PEOPLE.replace("nobody", "cy@example.com"))
         .expect("the file can be written");
-    assert_eq!(desk.import(&stub.url(), &[]).await.code, Some(0));
+    assert_eq!(folder.import(&stub.url(), &[]).await.code, Some(0));
     let keys: Vec<String> = posts(&stub).iter().map(key).collect();
     assert!(keys[0] == keys[1] && keys[1] != keys[2], "{keys:?}");
     assert!(keys[0].starts_with("import-"), "{keys:?}");
 }
 
 #[tokio::test]
-async fn an_unreachable_gateway_is_retried_under_the_same_key() {
-    let asked = AtomicUsize::new(0);
-    let healthy = gateway(all_applied(3));
-    let stub = Stub::start(move |seen| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => json_with(503, &[("retry-after", "0")], &problem(503, "draining")),
-        1 => json_with(429, &[("retry-after", "1")], &problem(429, "rate_limited")),
-        2 => json_with(409, &[("retry-after", "0")], &problem(409, "idempotency_in_progress")),
-        // Whatever stands before a gateway that is being restarted; also while the operation is looked at.
-        3 | 5 => json_with(502, &[("retry-after", "0")], &json!("Bad Gateway")),
+async fn an_unavailable_gateway_is_retried_with_the_same_key() {
+    let request_count = AtomicUsize::new(0);
+    let healthy = completed_gateway(applied_items(3));
+    let stub = Stub::start(move |seen| match request_count.fetch_add(1, Ordering::SeqCst) {
+        0 => json_response_with_headers(503, &[("retry-after", "0")], &problem_body(503, "draining")),
+        1 => json_response_with_headers(429, &[("retry-after", "1")], &problem_body(429, "rate_limited")),
+        2 => json_response_with_headers(409, &[("retry-after", "0")], &problem_body(409, "idempotency_in_progress")),
+        // A proxy in front of a gateway that is being restarted; also while the operation is polled.
+        3 | 5 => json_response_with_headers(502, &[("retry-after", "0")], &json!("Bad Gateway")),
         _ => healthy(seen),
     })
     .await;
-    let desk = Desk::with(PEOPLE);
-    let told = desk.import(&stub.url(), &[]).await;
-    assert_eq!(told.code, Some(0), "{told:?}");
-    for word in [
+    let folder = ImportFolder::with(PEOPLE);
+    let output = folder.import(&stub.url(), &[]).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    for message in [
         "503 draining: Title of draining\n  Detail of draining\nretrying in 0.5 s",
         "429 rate_limited",
         "retrying in 1.0 s",
     ] {
-        assert!(told.err.contains(word), "{word}: {told:?}");
+        assert!(output.err.contains(message), "{message}: {output:?}");
     }
     let posts = posts(&stub);
     assert_eq!(posts.len(), 5);
@@ -270,55 +269,57 @@ async fn an_unreachable_gateway_is_retried_under_the_same_key() {
 }
 
 #[tokio::test]
-async fn an_unreachable_gateway_is_given_up_after_the_patience() {
-    let desk = Desk::with(PEOPLE);
-    let told = desk.import("http://127.0.0.1:9", &["--patience", "1s"]).await;
-    assert_eq!(told.code, Some(1), "{told:?}");
-    assert!(told.err.contains("http://127.0.0.1:9/: no response: ") && told.err.contains("\nretrying in 0.5 s"));
-    assert!(told.err.contains("gave up after 1s (--patience); running the same command again is safe"));
+async fn an_unreachable_gateway_is_given_up_when_patience_runs_out() {
+    let folder = ImportFolder::with(PEOPLE);
+    let output = folder.import("http://127.0.0.1:9", &["--patience", "1s"]).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.err.contains("http://127.0.0.1:9/: no response: ") && output.err.contains("\nretrying in 0.5 s"));
+    assert!(output.err.contains("gave up after 1s (--patience); running the same command again is safe"));
 
-    let stub = Stub::start(|_| json_with(503, &[("retry-after", "3600")], &problem(503, "draining"))).await;
-    let told = desk.import(&stub.url(), &[]).await;
-    assert_eq!((told.code, stub.seen().len()), (Some(1), 1), "{told:?}");
-    assert!(told.err.contains("asks to wait 3600 seconds"), "{told:?}");
+    let stub =
+        Stub::start(|_| json_response_with_headers(503, &[("retry-after", "3600")], &problem_body(503, "draining")))
+            .await;
+    let output = folder.import(&stub.url(), &[]).await;
+    assert_eq!((output.code, stub.seen().len()), (Some(1), 1), "{output:?}");
+    assert!(output.err.contains("asks to wait 3600 seconds"), "{output:?}");
 }
 
 #[tokio::test]
 async fn a_rejection_is_shown_with_its_errors_and_advice() {
-    let mut refused = problem(422, "validation_failed");
+    let mut refused = problem_body(422, "validation_failed");
     refused["errors"] = json!([
         { "pointer": "?connection", "code": "invalid_field", "detail": "must not be\u{1b}[2J blank" },
         { "pointer": "/header/2", "code": "unknown_field", "detail": "is no member" }]);
-    let desk = Desk::with(PEOPLE);
-    let stub = Stub::start(move |_| answer(422, &refused)).await;
-    let told = desk.import(&stub.url(), &[]).await;
-    assert_eq!((told.code, stub.seen().len()), (Some(1), 1), "{told:?}");
+    let folder = ImportFolder::with(PEOPLE);
+    let stub = Stub::start(move |_| json_response(422, &refused)).await;
+    let output = folder.import(&stub.url(), &[]).await;
+    assert_eq!((output.code, stub.seen().len()), (Some(1), 1), "{output:?}");
     let lines = "422 validation_failed: Title of validation_failed\n  Detail of validation_failed\n  ?connection: must not \
                  be [2J blank\n  /header/2: is no member\n";
-    assert!(told.err.contains(lines), "{told:?}");
-    assert!(!desk.path("people.result.csv").exists());
+    assert!(output.err.contains(lines), "{output:?}");
+    assert!(!folder.path("people.result.csv").exists());
 
     for (status, code, advice) in [
         (401, "unauthenticated", "EXAMGATE_API_KEY or --key-file"),
         (403, "connection_forbidden", "403 connection_forbidden"),
         (422, "idempotency_key_reused", "--fail-on-errors"),
     ] {
-        stub.answer_with(move |_| answer(status, &problem(status, code)));
-        let told = desk.import(&stub.url(), &[]).await;
-        assert!(told.code == Some(1) && told.err.contains(advice), "{told:?}");
+        stub.respond_with(move |_| json_response(status, &problem_body(status, code)));
+        let output = folder.import(&stub.url(), &[]).await;
+        assert!(output.code == Some(1) && output.err.contains(advice), "{output:?}");
     }
-    stub.answer_with(|_| crate::support::vendor::answer_of(404, "text/html", "<h1>Not here</h1>"));
-    assert!(desk.import(&stub.url(), &[]).await.err.contains("is the address correct? (--url or EXAMGATE_URL)"));
+    stub.respond_with(|_| crate::support::vendor::build_response(404, "text/html", "<h1>Not here</h1>"));
+    assert!(folder.import(&stub.url(), &[]).await.err.contains("is the address correct? (--url or EXAMGATE_URL)"));
 }
 
 #[tokio::test]
 async fn a_rejection_before_a_long_file_is_sent_is_shown() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
-    // Answers by the headers alone and closes, as the gateway does with a wrong key.
+    // Responds after the headers alone and closes, as the gateway does with a wrong key.
     let refusing = tokio::spawn(async move {
-        let body = problem(401, "unauthenticated").to_string();
-        let answer = format!(
+        let body = problem_body(401, "unauthenticated").to_string();
+        let response = format!(
             "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: \
              close\r\n\r\n{body}",
             body.len()
@@ -329,151 +330,157 @@ async fn a_rejection_before_a_long_file_is_sent_is_shown() {
             while stream.read_line(&mut line).await.is_ok_and(|count| count > 2) {
                 line.clear();
             }
-            drop(stream.write_all(answer.as_bytes()).await);
+            drop(stream.write_all(response.as_bytes()).await);
         }
     });
-    let desk = Desk::with(format!("externalId\n{}", "0123456789\n".repeat(1 << 20)));
-    let told = desk.import(&address, &[]).await;
-    assert!(told.code == Some(1) && told.err.contains("401 unauthenticated: Title of unauthenticated"), "{told:?}");
+    let folder = ImportFolder::with(format!("externalId\n{}", "0123456789\n".repeat(1 << 20)));
+    let output = folder.import(&address, &[]).await;
+    assert!(
+        output.code == Some(1) && output.err.contains("401 unauthenticated: Title of unauthenticated"),
+        "{output:?}"
+    );
     refusing.abort();
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let other = Stub::start(gateway(all_applied(3))).await;
-    let place = format!("{}/candidates/bulk", other.url());
-    let stub = Stub::start(move |_| json_with(307, &[("location", &place)], &json!({}))).await;
-    let told = Desk::with(PEOPLE).import(&stub.url(), &[]).await;
-    assert!(told.code == Some(1) && told.err.contains("which is not followed"), "{told:?}");
+    let other = Stub::start(completed_gateway(applied_items(3))).await;
+    let location = format!("{}/candidates/bulk", other.url());
+    let stub = Stub::start(move |_| json_response_with_headers(307, &[("location", &location)], &json!({}))).await;
+    let output = ImportFolder::with(PEOPLE).import(&stub.url(), &[]).await;
+    assert!(output.code == Some(1) && output.err.contains("which is not followed"), "{output:?}");
     assert!(other.seen().is_empty());
 }
 
 #[tokio::test]
-async fn rows_that_failed_are_tried_again_on_request() {
-    let stub = Stub::start(gateway(all_applied(3))).await;
+async fn failed_rows_are_retried_on_request() {
+    let stub = Stub::start(completed_gateway(applied_items(3))).await;
     let failed: Vec<Value> = (0..3)
         .map(|index| json!({ "index": index, "status": 503, "outcome": "not_applied", "problem": { "code": "skipped" } }))
         .collect();
     let retried = AtomicUsize::new(0);
-    let (before, after) = (gateway(failed), gateway(all_applied(3)));
-    stub.answer_with(move |seen| {
+    let (before, after) = (completed_gateway(failed), completed_gateway(applied_items(3)));
+    stub.respond_with(move |seen| {
         if seen.uri.path() == "/operations/op_7/retry" {
             retried.fetch_add(1, Ordering::SeqCst);
-            return answer(202, &operation("running", &[]));
+            return json_response(202, &operation_body("running", &[]));
         }
         if retried.load(Ordering::SeqCst) == 0 { before(seen) } else { after(seen) }
     });
-    let desk = Desk::with(PEOPLE);
-    let told = desk.import(&stub.url(), &[]).await;
+    let folder = ImportFolder::with(PEOPLE);
+    let output = folder.import(&stub.url(), &[]).await;
     assert!(
-        told.code == Some(1) && told.out.contains("skipped           3") && told.out.contains("--retry"),
-        "{told:?}"
+        output.code == Some(1) && output.out.contains("skipped           3") && output.out.contains("--retry"),
+        "{output:?}"
     );
-    let told = desk.import(&stub.url(), &["--retry"]).await;
-    assert_eq!(told.code, Some(0), "{told:?}");
-    let told = desk.import(&stub.url(), &["--retry"]).await;
-    assert_eq!(told.code, Some(0), "{told:?}");
-    let asked = posts(&stub).iter().filter(|seen| seen.uri.path().ends_with("/retry")).count();
-    assert_eq!(asked, 1, "nothing is left to try again");
+    let output = folder.import(&stub.url(), &["--retry"]).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let output = folder.import(&stub.url(), &["--retry"]).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let request_count = posts(&stub).iter().filter(|seen| seen.uri.path().ends_with("/retry")).count();
+    assert_eq!(request_count, 1, "nothing is left to try again");
 }
 
 #[tokio::test]
 async fn missing_rows_are_a_failure() {
-    let whole = gateway(all_applied(3));
+    let whole = completed_gateway(applied_items(3));
     let stub = Stub::start(move |seen| match seen.uri.path() {
-        "/operations/op_7" => answer(200, &operation("completed", &all_applied(4))),
+        "/operations/op_7" => json_response(200, &operation_body("completed", &applied_items(4))),
         _ => whole(seen),
     })
     .await;
-    let desk = Desk::with(PEOPLE);
-    let told = desk.import(&stub.url(), &[]).await;
-    assert!(told.code == Some(1) && told.err.contains("returned 3 of 4 rows"), "{told:?}");
-    assert_eq!(std::fs::read_dir(desk.folder.path()).expect("a folder").count(), 1, "no result with gaps");
+    let folder = ImportFolder::with(PEOPLE);
+    let output = folder.import(&stub.url(), &[]).await;
+    assert!(output.code == Some(1) && output.err.contains("returned 3 of 4 rows"), "{output:?}");
+    assert_eq!(std::fs::read_dir(folder.folder.path()).expect("a folder").count(), 1, "no result with gaps");
 }
 
 #[tokio::test]
-async fn a_signal_stops_only_the_watching() {
+async fn a_signal_stops_the_command_but_not_the_import() {
     let stub = Stub::start(|seen| match seen.method {
-        Method::POST => answer(202, &operation("queued", &[])),
-        _ => answer(200, &operation("running", &[])),
+        Method::POST => json_response(202, &operation_body("queued", &[])),
+        _ => json_response(200, &operation_body("running", &[])),
     })
     .await;
-    let desk = Desk::with(PEOPLE);
-    let mut running = desk.command(&stub.url(), &[]).spawn().expect("the program starts");
+    let folder = ImportFolder::with(PEOPLE);
+    let mut running = folder.command(&stub.url(), &[]).spawn().expect("the program starts");
     let mut lines = BufReader::new(running.stderr.take().expect("a pipe"));
-    let mut told = String::new();
-    while !told.contains("submitted as op_7") {
-        assert!(lines.read_line(&mut told).await.expect("text") > 0, "{told}");
+    let mut output = String::new();
+    while !output.contains("submitted as op_7") {
+        assert!(lines.read_line(&mut output).await.expect("text") > 0, "{output}");
     }
     let id = running.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().await.expect("kill runs").success());
     let ended = tokio::time::timeout(Duration::from_mins(1), running.wait()).await.expect("it ends");
     assert_eq!(ended.expect("it ends").code(), Some(1));
-    lines.read_to_string(&mut told).await.expect("text");
+    lines.read_to_string(&mut output).await.expect("text");
     assert!(
-        told.contains(
+        output.contains(
             "the import continues on the gateway\nthe gateway has the import as op_7; run the same command again"
         ),
-        "{told}"
+        "{output}"
     );
-    assert_eq!(std::fs::read_dir(desk.folder.path()).expect("a folder").count(), 1, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(folder.folder.path()).expect("a folder").count(), 1, "nothing is left behind");
 }
 
 #[tokio::test]
 async fn invalid_input_is_reported_before_anything_is_sent() {
-    let stub = Stub::start(gateway(all_applied(3))).await;
-    let told = async |desk: &Desk, more: &[&str], word: &str| {
-        let told = desk.import(&stub.url(), more).await;
-        assert_eq!(told.code, Some(2), "{told:?}");
-        assert!(told.err.contains(word), "{word}: {told:?}");
+    let stub = Stub::start(completed_gateway(applied_items(3))).await;
+    let assert_usage_error = async |folder: &ImportFolder, more: &[&str], message: &str| {
+        let output = folder.import(&stub.url(), more).await;
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.err.contains(message), "{message}: {output:?}");
     };
-    told(&Desk::with(""), &[], "people.csv: is empty").await;
-    told(&Desk::with("externalId,email\n"), &[], "people.csv: has no row").await;
-    told(&Desk::with("externalId;email\na;b\n"), &[], "separated by semicolons").await;
-    told(&Desk::with(b"name\nJos\xe9\n"), &[], "line 2 is not UTF-8").await;
+    assert_usage_error(&ImportFolder::with(""), &[], "people.csv: is empty").await;
+    assert_usage_error(&ImportFolder::with("externalId,email\n"), &[], "people.csv: has no row").await;
+    assert_usage_error(&ImportFolder::with("externalId;email\na;b\n"), &[], "separated by semicolons").await;
+    assert_usage_error(&ImportFolder::with(b"name\nJos\xe9\n"), &[], "line 2 is not UTF-8").await;
 
-    let desk = Desk::with(PEOPLE);
-    told(&desk, &["--url", "exams.example.com"], "--url: ").await;
-    told(&desk, &["--url", "ftp://exams.example.com"], "neither http nor https").await;
-    told(&desk, &["--key-file", "nowhere.txt"], "file nowhere.txt cannot be read").await;
-    told(&desk, &["--output", "people.csv"], "is the file to import itself").await;
-    told(&desk, &["--kind", "programs"], "--kind").await;
-    told(&desk, &["--fail-on-errors", "0"], "--fail-on-errors").await;
-    std::fs::write(desk.path("people.result.csv"), "my,own,notes\n").expect("the file can be written");
-    told(&desk, &[], "people.result.csv: exists and is not the result of an import").await;
-    std::fs::remove_file(desk.path("people.csv")).expect("the file can be removed");
-    told(&desk, &[], "people.csv: cannot be read: No such file").await;
-    std::fs::create_dir(desk.path("people.csv")).expect("a folder");
-    told(&desk, &[], "people.csv: is a directory").await;
+    let folder = ImportFolder::with(PEOPLE);
+    assert_usage_error(&folder, &["--url", "exams.example.com"], "--url: ").await;
+    assert_usage_error(&folder, &["--url", "ftp://exams.example.com"], "neither http nor https").await;
+    assert_usage_error(&folder, &["--key-file", "nowhere.txt"], "file nowhere.txt cannot be read").await;
+    assert_usage_error(&folder, &["--output", "people.csv"], "is the file to import itself").await;
+    assert_usage_error(&folder, &["--kind", "programs"], "--kind").await;
+    assert_usage_error(&folder, &["--fail-on-errors", "0"], "--fail-on-errors").await;
+    std::fs::write(folder.path("people.result.csv"), "my,own,notes\n").expect("the file can be written");
+    assert_usage_error(&folder, &[], "people.result.csv: exists and is not the result of an import").await;
+    std::fs::remove_file(folder.path("people.csv")).expect("the file can be removed");
+    assert_usage_error(&folder, &[], "people.csv: cannot be read: No such file").await;
+    std::fs::create_dir(folder.path("people.csv")).expect("a folder");
+    assert_usage_error(&folder, &[], "people.csv: is a directory").await;
 
-    let keyless = Desk::with("");
+    let keyless = ImportFolder::with("");
     let output = keyless.command(&stub.url(), &[]).env_remove("EXAMGATE_API_KEY").output().await.expect("it runs");
-    let both = Told::of(&output);
+    let both = CommandOutput::of(&output);
     assert!(both.code == Some(2) && both.err.contains("people.csv: is empty"), "{both:?}");
     assert!(both.err.contains("EXAMGATE_API_KEY is not set") && both.err.contains("--key-file"), "{both:?}");
-    let output = desk.command(&stub.url(), &[]).env("EXAMGATE_API_KEY", "two\nlines").output().await.expect("it runs");
-    let broken = Told::of(&output);
+    let output =
+        folder.command(&stub.url(), &[]).env("EXAMGATE_API_KEY", "two\nlines").output().await.expect("it runs");
+    let broken = CommandOutput::of(&output);
     assert!(broken.code == Some(2) && !broken.err.contains("lines\n"), "{broken:?}");
     assert!(stub.seen().is_empty());
 }
 
-/// The whole way, against the real gateway and the simulators: people, then their bookings, then the same again.
+/// End to end, against the real gateway and the simulators: people, then their bookings, then both again.
 #[tokio::test]
-async fn a_real_gateway_takes_people_and_bookings_once() {
-    use crate::support::gateway::{Gateway, key, sandbox, sandbox_connections};
+async fn a_real_gateway_imports_people_and_bookings_once() {
+    use crate::support::connections::sandbox_connections;
+    use crate::support::gateway::{Gateway, key, sandbox};
     use crate::support::watch::changes;
 
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let address = format!("http://{}", gateway.address);
-    let import = async |desk: &Desk, more: &[&str]| {
-        let output = desk.command(&address, more).env("EXAMGATE_API_KEY", key("lms")).output().await;
-        Told::of(&output.expect("the program runs"))
+    let import = async |folder: &ImportFolder, more: &[&str]| {
+        let output = folder.command(&address, more).env("EXAMGATE_API_KEY", key("lms")).output().await;
+        CommandOutput::of(&output.expect("the program runs"))
     };
-    let people = Desk::with("externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,nobody\nemp-3,Cy,\n");
+    let people =
+        ImportFolder::with("externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,nobody\nemp-3,Cy,\n");
     for _ in 0..2 {
-        let told = import(&people, &[]).await;
-        assert_eq!(told.code, Some(1), "{told:?}");
+        let output = import(&people, &[]).await;
+        assert_eq!(output.code, Some(1), "{output:?}");
         let result = people.result();
         let outcomes: Vec<&str> =
             result.lines().skip(1).map(|line| line.split(',').nth(2).unwrap_or("").trim_matches('"')).collect();
@@ -483,10 +490,10 @@ async fn a_real_gateway_takes_people_and_bookings_once() {
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["emp-1", "emp-3"]);
 
     let test = examgate::sandbox::accounts::startexam::TESTS[0].0;
-    let bookings = Desk::with(format!("candidate.externalId,assessment\nemp-1,{test}\nemp-3,{test}\n"));
+    let bookings = ImportFolder::with(format!("candidate.externalId,assessment\nemp-1,{test}\nemp-3,{test}\n"));
     for _ in 0..2 {
-        let told = import(&bookings, &["--kind", "assignments"]).await;
-        assert_eq!(told.code, Some(0), "{told:?}");
+        let output = import(&bookings, &["--kind", "assignments"]).await;
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_eq!(bookings.result().matches("#participant/").count(), 2, "{}", bookings.result());
     }
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 2);

@@ -1,34 +1,34 @@
-//! A vendor that is dead, silent or dripping is a matter of its own connection: the callers of another one notice nothing.
+//! A dead, silent or slow vendor affects only its own connection: callers of another one notice nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Answer, Gateway, examtesting, startexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::connections::{examtesting, startexam};
+use crate::support::gateway::{ApiResponse, Gateway};
+use crate::support::people::person_at;
+use crate::support::vendor::{Stub, json_response};
+use crate::support::watch::wait_until_true;
 
-/// Only a hang comes this far.
-const TIMEOUT: Duration = Duration::from_mins(1);
-
-/// A vendor that takes every request and never comes to the end of an answer.
-pub struct Endless {
+/// A vendor that accepts every request and never finishes a response.
+pub struct EndlessVendor {
     pub address: SocketAddr,
-    asked: Arc<AtomicUsize>,
+    call_count: Arc<AtomicUsize>,
 }
 
-impl Endless {
-    /// Says nothing at all, or drips: the beginning of an answer, and then a byte now and then.
+impl EndlessVendor {
+    /// Starts a vendor that sends nothing at all, or a byte now and then after the head of a response.
     pub async fn start(drips: bool) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+        let call_count = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&call_count);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let count = Arc::clone(&count);
@@ -48,84 +48,69 @@ impl Endless {
                 });
             }
         });
-        Self { address, asked }
+        Self { address, call_count }
     }
 }
 
-fn person(connection: &str, id: &str) -> Value {
-    json!({
-        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
-}
-
-fn posts(gateway: &Arc<Gateway>, connection: &'static str, count: usize) -> JoinSet<Answer> {
+fn send_posts(gateway: &Arc<Gateway>, connection: &'static str, count: usize) -> JoinSet<ApiResponse> {
     let mut posts = JoinSet::new();
     for number in 0..count {
         let gateway = Arc::clone(gateway);
-        posts.spawn(async move { gateway.post("/candidates", &person(connection, &format!("e{number}"))).await });
+        posts.spawn(async move { gateway.post("/candidates", &person_at(connection, &format!("e{number}"))).await });
     }
     posts
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < TIMEOUT, "{what}: never");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test]
-async fn a_vendor_that_never_finishes_keeps_nobody_of_another_vendor_waiting() {
+async fn a_vendor_that_never_responds_does_not_delay_another_vendors_callers() {
     for drips in [false, true] {
-        let endless = Endless::start(drips).await;
-        let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+        let endless = EndlessVendor::start(drips).await;
+        let healthy = Stub::start(|_| json_response(200, &json!({}))).await;
         let connections = examtesting(&format!("http://{}", endless.address), "timeout = \"10m\"\nmax_in_flight = 4")
             + &startexam(&healthy.url(), "max_in_flight = 16");
         let gateway = Arc::new(Gateway::start(&connections).await);
-        // 4 at the vendor, 64 in the queue, and the rest turned away.
-        let mut stuck = posts(&gateway, "examtesting-main", 100);
+        // 4 in flight, 64 in the queue, and the rest rejected.
+        let mut stuck = send_posts(&gateway, "examtesting-main", 100);
         for _ in 0..32 {
-            let answer = stuck.join_next().await.expect("some are turned away").expect("no panic");
-            assert_eq!(answer.problem(), (503, "connection_saturated", "not_applied"), "{answer:?}");
-            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            let response = stuck.join_next().await.expect("some are turned away").expect("no panic");
+            assert_eq!(response.problem(), (503, "connection_saturated", "not_applied"), "{response:?}");
+            assert!(response.header("retry-after").is_some(), "{response:?}");
         }
-        until("the vendor is asked", || endless.asked.load(Ordering::Relaxed) == 4).await;
+        wait_until_true("the vendor is called", || endless.call_count.load(Ordering::Relaxed) == 4).await;
 
-        for answer in posts(&gateway, "startexam-main", 100).join_all().await {
-            assert_eq!(answer.status, 201, "{answer:?}");
+        for response in send_posts(&gateway, "startexam-main", 100).join_all().await {
+            assert_eq!(response.status, 201, "{response:?}");
         }
-        let items: Vec<Value> = (0..50).map(|number| person("startexam-main", &format!("b{number}"))).collect();
+        let items: Vec<Value> = (0..50).map(|number| person_at("startexam-main", &format!("b{number}"))).collect();
         let bulk = gateway.post("/candidates/bulk", &json!({ "connection": "startexam-main", "items": items })).await;
         assert_eq!(bulk.body["summary"]["applied"], 50, "{bulk:?}");
         assert!(stuck.try_join_next().is_none(), "all of the other vendor's callers still wait");
-        assert_eq!((stuck.len(), endless.asked.load(Ordering::Relaxed)), (68, 4));
+        assert_eq!((stuck.len(), endless.call_count.load(Ordering::Relaxed)), (68, 4));
     }
 }
 
 #[tokio::test]
-async fn a_dead_vendors_callers_are_told_so_without_its_being_asked() {
+async fn callers_of_a_dead_vendor_fail_fast_without_a_call() {
     let gone = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let dead = gone.local_addr().expect("an address");
     drop(gone);
-    let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let healthy = Stub::start(|_| json_response(200, &json!({}))).await;
     let connections =
         examtesting(&format!("http://{dead}"), "breaker = { failures = 3, cooldown = \"1h\" }\nmax_in_flight = 4")
             + &startexam(&healthy.url(), "max_in_flight = 16");
     let gateway = Arc::new(Gateway::start(&connections).await);
     for number in 0..3 {
-        let answer = gateway.post("/candidates", &person("examtesting-main", &format!("f{number}"))).await;
-        assert_eq!(answer.problem(), (503, "vendor_unreachable", "not_applied"), "{answer:?}");
+        let response = gateway.post("/candidates", &person_at("examtesting-main", &format!("f{number}"))).await;
+        assert_eq!(response.problem(), (503, "vendor_unreachable", "not_applied"), "{response:?}");
     }
-    let (dead, alive) = (posts(&gateway, "examtesting-main", 200), posts(&gateway, "startexam-main", 100));
-    for answer in alive.join_all().await {
-        assert_eq!(answer.status, 201, "{answer:?}");
+    let (dead, alive) = (send_posts(&gateway, "examtesting-main", 200), send_posts(&gateway, "startexam-main", 100));
+    for response in alive.join_all().await {
+        assert_eq!(response.status, 201, "{response:?}");
     }
-    for answer in dead.join_all().await {
-        assert_eq!(answer.problem(), (503, "vendor_circuit_open", "not_applied"), "{answer:?}");
-        let wait: u64 = answer.header("retry-after").and_then(|wait| wait.parse().ok()).expect("seconds to wait");
-        assert!((3_500..=3_600).contains(&wait), "{answer:?}");
-        assert_eq!(answer.body["instance"].as_str().map(str::is_empty), Some(false), "{answer:?}");
+    for response in dead.join_all().await {
+        assert_eq!(response.problem(), (503, "vendor_circuit_open", "not_applied"), "{response:?}");
+        let wait: u64 = response.header("retry-after").and_then(|wait| wait.parse().ok()).expect("seconds to wait");
+        assert!((3_500..=3_600).contains(&wait), "{response:?}");
+        assert_eq!(response.body["instance"].as_str().map(str::is_empty), Some(false), "{response:?}");
     }
 }

@@ -1,15 +1,15 @@
-//! Tokens of an identity provider: every kind of key it may sign with, everything an attacker may try, and keys that change.
+//! Tokens of an identity provider: every key type, every known attack, and key rotation.
 
 use examgate::domain::scope::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway};
-use crate::support::issuer::{AUDIENCE, ISSUER, Key, claims, encoded, message, now, set, signed_with_secret};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::gateway::{ApiResponse, Gateway};
+use crate::support::issuer::{AUDIENCE, ISSUER, Key, base64url, claims, jwk_set, now, sign_with_secret, signing_input};
+use crate::support::vendor::{Stub, json_response};
 
-/// All scopes, as a token names them.
-fn everything() -> String {
+/// Returns all scopes as a token names them.
+fn all_scopes() -> String {
     Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ")
 }
 
@@ -22,90 +22,93 @@ fn configuration(jwks: &str) -> String {
     )
 }
 
-/// A gateway that takes the tokens of these keys, which are in a file.
+/// Starts a gateway that accepts tokens signed with these keys, which are in a file.
 async fn gateway(keys: &[Value]) -> Gateway {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("jwks.json");
-    std::fs::write(&path, set(keys).to_string()).expect("the keys can be written");
-    // The file is read at the start; nobody needs it any more afterwards.
+    std::fs::write(&path, jwk_set(keys).to_string()).expect("the keys can be written");
+    // The file is read at startup and not needed afterwards.
     Gateway::start_with("", &configuration(&format!("file:{}", path.display()))).await
 }
 
-async fn asked(gateway: &Gateway, token: &str, path: &str) -> Answer {
+async fn get_with_token(gateway: &Gateway, token: &str, path: &str) -> ApiResponse {
     gateway.request_as(token, Method::GET, path).send().await
 }
 
-/// The sentence with which a token is refused.
-async fn refused(gateway: &Gateway, token: &str) -> String {
-    let answer = asked(gateway, token, "/vendors").await;
-    assert_eq!(answer.problem(), (401, "unauthenticated", "not_applied"), "{token}");
-    assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
+/// Returns the detail of the rejection of a token.
+async fn rejection_detail(gateway: &Gateway, token: &str) -> String {
+    let response = get_with_token(gateway, token, "/vendors").await;
+    assert_eq!(response.problem(), (401, "unauthenticated", "not_applied"), "{token}");
+    assert!(response.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
     let signature = token.rsplit('.').next().unwrap_or_default();
-    assert!(signature.len() < 20 || !answer.body.to_string().contains(signature), "{answer:?}");
-    answer.text("/detail").to_owned()
+    assert!(signature.len() < 20 || !response.body.to_string().contains(signature), "{response:?}");
+    response.text("/detail").to_owned()
 }
 
 #[tokio::test]
-async fn tokens_of_every_kind_of_key_are_taken_and_permit_what_both_sides_permit() {
+async fn tokens_of_every_key_type_are_accepted_with_the_scopes_both_sides_grant() {
     let (rsa, p256, ed25519) = (Key::rsa(), Key::p256(), Key::ed25519());
     let unknown = json!({ "kty": "AKP", "kid": "pq", "alg": "ML-DSA-44", "pub": "AAAA" });
     let gateway = gateway(&[unknown, rsa.jwk("r"), p256.jwk("p"), ed25519.jwk("e")]).await;
     for (key, id) in [(&rsa, "r"), (&p256, "p"), (&ed25519, "e")] {
-        let answer = asked(&gateway, &key.token(id, &claims("lms", &everything())), "/vendors").await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        assert!(answer.header("ratelimit").is_some() && answer.header("ratelimit-policy").is_some(), "{answer:?}");
-        // One key of its kind needs no name.
-        let nameless = key.signed(&json!({ "alg": key.algorithm() }), &claims("lms", &everything()));
-        assert_eq!(asked(&gateway, &nameless, "/vendors").await.status, 200);
+        let response = get_with_token(&gateway, &key.token(id, &claims("lms", &all_scopes())), "/vendors").await;
+        assert_eq!(response.status, 200, "{response:?}");
+        assert!(
+            response.header("ratelimit").is_some() && response.header("ratelimit-policy").is_some(),
+            "{response:?}"
+        );
+        // The only key of its type needs no key id.
+        let nameless = key.sign(&json!({ "alg": key.algorithm() }), &claims("lms", &all_scopes()));
+        assert_eq!(get_with_token(&gateway, &nameless, "/vendors").await.status, 200);
     }
     let status_of = async |client: &str, scope: &Value, path: &str| {
         let mut claims = claims(client, "");
         claims["scope"] = scope.clone();
-        let answer = asked(&gateway, &ed25519.token("e", &claims), path).await;
-        (answer.status, answer.text("/detail").to_owned())
+        let response = get_with_token(&gateway, &ed25519.token("e", &claims), path).await;
+        (response.status, response.text("/detail").to_owned())
     };
     assert_eq!(status_of("lms", &json!("openid catalogue:read"), "/vendors").await.0, 200);
     assert_eq!(status_of("lms", &json!(["catalogue:read"]), "/vendors").await.0, 200);
     let (status, detail) = status_of("lms", &json!("catalogue:reader"), "/vendors").await;
     assert_eq!((status, detail.as_str()), (403, "The token lacks the scope `catalogue:read`."));
     assert_eq!(status_of("lms", &Value::Null, "/vendors").await.0, 403, "a token without scopes permits nothing");
-    let (status, detail) = status_of("reader", &json!(everything()), "/operations").await;
+    let (status, detail) = status_of("reader", &json!(all_scopes()), "/operations").await;
     assert_eq!((status, detail.as_str()), (403, "The client lacks the scope `operations:read`."));
 }
 
 #[tokio::test]
-async fn what_an_attacker_may_try_is_refused() {
+async fn forged_tokens_are_rejected() {
     let (rsa, p256, ed25519, stranger) = (Key::rsa(), Key::p256(), Key::ed25519(), Key::rsa());
-    let shared = json!({ "kty": "oct", "kid": "s", "k": encoded(b"a secret that everybody can read") });
+    let shared = json!({ "kty": "oct", "kid": "s", "k": base64url(b"a secret that everybody can read") });
     let gateway = gateway(&[rsa.jwk("r"), p256.jwk("p"), ed25519.jwk("e"), shared]).await;
-    let good = claims("lms", &everything());
-    assert_eq!(asked(&gateway, &rsa.token("r", &good), "/vendors").await.status, 200);
+    let good = claims("lms", &all_scopes());
+    assert_eq!(get_with_token(&gateway, &rsa.token("r", &good), "/vendors").await.status, 200);
 
     let header = |algorithm: &str, id: &str| json!({ "alg": algorithm, "kid": id });
     for algorithm in ["none", "None", "NONE", "nOnE", ""] {
         for signature in ["", "AAAA"] {
-            let token = format!("{}.{signature}", message(&header(algorithm, "r"), &good));
-            refused(&gateway, &token).await;
+            let token = format!("{}.{signature}", signing_input(&header(algorithm, "r"), &good));
+            rejection_detail(&gateway, &token).await;
         }
     }
-    // The public key taken for a shared secret, in every form it is published in; and a shared key that is published.
+    // The public key misused as a shared secret, in every form it is published in; and a shared key that is published.
     let jwk = rsa.jwk("r");
     for secret in
         [jwk["n"].as_str().unwrap().as_bytes(), jwk.to_string().as_bytes(), b"", b"a secret that everybody can read"]
     {
         for (algorithm, id) in [("HS256", "r"), ("HS256", "s"), ("RS256", "r"), ("RS256", "s"), ("HS256", "nobody")] {
-            refused(&gateway, &signed_with_secret(&header(algorithm, id), &good, secret)).await;
+            rejection_detail(&gateway, &sign_with_secret(&header(algorithm, id), &good, secret)).await;
         }
     }
-    // Another key, under the name of one that is known, of none, and one it brings along.
-    refused(&gateway, &stranger.token("r", &good)).await;
-    refused(&gateway, &stranger.token("x", &good)).await;
-    let mut brought = header("RS256", "x");
-    brought["jwk"] = stranger.jwk("x");
-    refused(&gateway, &stranger.signed(&brought, &good)).await;
-    brought["jku"] = json!("https://evil.example.com/jwks.json");
-    refused(&gateway, &stranger.signed(&brought, &good)).await;
-    // The algorithm of another key, and one that is not taken though the key could do it.
+    // Another key: under a known key id, an unknown one, none, and one the token brings along.
+    rejection_detail(&gateway, &stranger.token("r", &good)).await;
+    rejection_detail(&gateway, &stranger.token("x", &good)).await;
+    let mut header_with_key = header("RS256", "x");
+    header_with_key["jwk"] = stranger.jwk("x");
+    rejection_detail(&gateway, &stranger.sign(&header_with_key, &good)).await;
+    header_with_key["jku"] = json!("https://evil.example.com/jwks.json");
+    rejection_detail(&gateway, &stranger.sign(&header_with_key, &good)).await;
+    // The algorithm of another key, and one that is not accepted although the key supports it.
     for (key, algorithm, id) in [
         (&rsa, "ES256", "r"),
         (&rsa, "RS256", "p"),
@@ -114,17 +117,17 @@ async fn what_an_attacker_may_try_is_refused() {
         (&rsa, "PS256", "r"),
         (&ed25519, "ES256", "e"),
     ] {
-        refused(&gateway, &key.signed(&header(algorithm, id), &good)).await;
+        rejection_detail(&gateway, &key.sign(&header(algorithm, id), &good)).await;
     }
-    // What must be understood is not.
+    // An unknown critical header.
     let mut critical = header("RS256", "r");
     critical["crit"] = json!(["b64"]);
     critical["b64"] = json!(false);
-    refused(&gateway, &rsa.signed(&critical, &good)).await;
-    // Changed on the way: the claims, the signature, a part too few or too many.
+    rejection_detail(&gateway, &rsa.sign(&critical, &good)).await;
+    // Tampered tokens: the claims, the signature, a part too few or too many.
     let token = rsa.token("r", &good);
     let parts: Vec<&str> = token.split('.').collect();
-    let other = encoded(claims("reader", &everything()).to_string().as_bytes());
+    let other = base64url(claims("reader", &all_scopes()).to_string().as_bytes());
     for changed in [
         format!("{}.{other}.{}", parts[0], parts[2]),
         format!("{}.{}.", parts[0], parts[1]),
@@ -135,20 +138,20 @@ async fn what_an_attacker_may_try_is_refused() {
         "..".to_owned(),
         "é".to_owned(),
     ] {
-        refused(&gateway, &changed).await;
+        rejection_detail(&gateway, &changed).await;
     }
 }
 
 #[tokio::test]
-async fn a_right_signature_is_not_enough_and_the_refusal_says_what_is_missing() {
+async fn a_valid_signature_is_not_enough_and_the_error_says_why() {
     let key = Key::p256();
     let gateway = gateway(&[key.jwk("p")]).await;
-    let with = |member: &str, value: Value| {
-        let mut claims = claims("lms", &everything());
-        claims[member] = value;
+    let with = |claim: &str, value: Value| {
+        let mut claims = claims("lms", &all_scopes());
+        claims[claim] = value;
         key.token("p", &claims)
     };
-    for (member, value, detail) in [
+    for (claim, value, detail) in [
         ("exp", json!(now() - 60), "The token has expired."),
         ("exp", Value::Null, "The token lacks one of the claims `exp`, `iss` and `aud`."),
         ("nbf", json!(now() + 60), "The token is not valid yet."),
@@ -163,86 +166,86 @@ async fn a_right_signature_is_not_enough_and_the_refusal_says_what_is_missing() 
         ("client_id", json!("nobody"), "The token names an unknown client."),
         ("client_id", json!("default"), "The token names an unknown client."),
     ] {
-        assert_eq!(refused(&gateway, &with(member, value.clone())).await, detail, "{member} {value}");
+        assert_eq!(rejection_detail(&gateway, &with(claim, value.clone())).await, detail, "{claim} {value}");
     }
     for wrong in [json!("soon"), json!(-1), json!([1]), json!(1e300)] {
-        refused(&gateway, &with("exp", wrong)).await;
+        rejection_detail(&gateway, &with("exp", wrong)).await;
     }
-    // The issuer's clock may be a little off, and `aud` may name others too.
-    for (member, value) in [("exp", json!(now() - 2)), ("nbf", json!(now() + 2)), ("aud", json!(["another", AUDIENCE]))]
+    // The issuer's clock may be slightly off, and `aud` may name other recipients, too.
+    for (claim, value) in [("exp", json!(now() - 2)), ("nbf", json!(now() + 2)), ("aud", json!(["another", AUDIENCE]))]
     {
-        assert_eq!(asked(&gateway, &with(member, value), "/vendors").await.status, 200, "{member}");
+        assert_eq!(get_with_token(&gateway, &with(claim, value), "/vendors").await.status, 200, "{claim}");
     }
-    // Keys are for the other mode.
-    let answer = gateway.anonymous(Method::GET, "/vendors").header("x-api-key", "egk_any").send().await;
-    assert_eq!(answer.problem(), (401, "unauthenticated", "not_applied"));
+    // API keys belong to the other mode.
+    let response = gateway.anonymous(Method::GET, "/vendors").header("x-api-key", "egk_any").send().await;
+    assert_eq!(response.problem(), (401, "unauthenticated", "not_applied"));
 }
 
 #[tokio::test]
-async fn published_keys_are_asked_for_once_and_anew_when_a_token_names_another() {
+async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
     let (first, second) = (Key::ed25519(), Key::ed25519());
-    let provider = Stub::start(|_| json_answer(503, &json!({}))).await;
+    let provider = Stub::start(|_| json_response(503, &json!({}))).await;
     let gateway = Gateway::start_with("", &configuration(&format!("{}/jwks.json", provider.url()))).await;
-    let good = claims("lms", &everything());
-    let unclear = asked(&gateway, &first.token("one", &good), "/vendors").await;
-    assert_eq!(unclear.problem(), (503, "issuer_unavailable", "not_applied"));
-    assert!(unclear.header("retry-after").is_some(), "{unclear:?}");
+    let good = claims("lms", &all_scopes());
+    let unknown = get_with_token(&gateway, &first.token("one", &good), "/vendors").await;
+    assert_eq!(unknown.problem(), (503, "issuer_unavailable", "not_applied"));
+    assert!(unknown.header("retry-after").is_some(), "{unknown:?}");
     assert_eq!(
         gateway.anonymous(Method::GET, "/readyz").send().await.status,
         200,
         "it is not the gateway that is down"
     );
 
-    let published = set(&[first.jwk("one")]);
-    provider.answer_with(move |_| json_answer(200, &published));
-    let mut answer = unclear;
+    let published = jwk_set(&[first.jwk("one")]);
+    provider.respond_with(move |_| json_response(200, &published));
+    let mut response = unknown;
     for _ in 0..600 {
-        answer = asked(&gateway, &first.token("one", &good), "/vendors").await;
-        if answer.status != 503 {
+        response = get_with_token(&gateway, &first.token("one", &good), "/vendors").await;
+        if response.status != 503 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let asked_for = provider.seen().len();
+    assert_eq!(response.status, 200, "{response:?}");
+    let fetches = provider.seen().len();
     for _ in 0..20 {
-        assert_eq!(asked(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
-        // Whatever names callers invent, the provider is not asked more often for it.
-        refused(&gateway, &second.token("two", &good)).await;
+        assert_eq!(get_with_token(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
+        // Unknown key ids do not make the gateway fetch the keys more often.
+        rejection_detail(&gateway, &second.token("two", &good)).await;
     }
-    assert_eq!(provider.seen().len(), asked_for);
+    assert_eq!(provider.seen().len(), fetches);
 
-    // The old key is given up: what is signed with it is not believed as soon as the new ones are known.
-    let published = set(&[second.jwk("two")]);
-    provider.answer_with(move |_| json_answer(200, &published));
+    // The old key is withdrawn: its tokens are rejected as soon as the new keys are known.
+    let published = jwk_set(&[second.jwk("two")]);
+    provider.respond_with(move |_| json_response(200, &published));
     for _ in 0..600 {
-        answer = asked(&gateway, &second.token("two", &good), "/vendors").await;
-        if answer.status == 200 {
+        response = get_with_token(&gateway, &second.token("two", &good), "/vendors").await;
+        if response.status == 200 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert_eq!(answer.status, 200, "{answer:?}");
-    refused(&gateway, &first.token("one", &good)).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    rejection_detail(&gateway, &first.token("one", &good)).await;
     assert!(provider.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
 }
 
 #[tokio::test]
-async fn keys_in_a_file_change_with_a_reload_and_a_bad_file_changes_nothing() {
+async fn keys_in_a_file_are_reloaded_and_a_bad_file_changes_nothing() {
     let (first, second) = (Key::ed25519(), Key::p256());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("jwks.json");
-    std::fs::write(&path, set(&[first.jwk("one")]).to_string()).expect("the keys can be written");
+    std::fs::write(&path, jwk_set(&[first.jwk("one")]).to_string()).expect("the keys can be written");
     let mut gateway = Gateway::start_with("", &configuration(&format!("file:{}", path.display()))).await;
-    let good = claims("lms", &everything());
-    assert_eq!(asked(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
+    let good = claims("lms", &all_scopes());
+    assert_eq!(get_with_token(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
     std::fs::write(&path, "{}").expect("the keys can be written");
     gateway.signal("HUP").await;
-    gateway.heard("configuration reload rejected").await;
-    assert_eq!(asked(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
-    std::fs::write(&path, set(&[second.jwk("two")]).to_string()).expect("the keys can be written");
+    gateway.wait_for_log("configuration reload rejected").await;
+    assert_eq!(get_with_token(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
+    std::fs::write(&path, jwk_set(&[second.jwk("two")]).to_string()).expect("the keys can be written");
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
-    assert_eq!(asked(&gateway, &second.token("two", &good), "/vendors").await.status, 200);
-    refused(&gateway, &first.token("one", &good)).await;
+    gateway.wait_for_log("configuration reloaded").await;
+    assert_eq!(get_with_token(&gateway, &second.token("two", &good), "/vendors").await.status, 200);
+    rejection_detail(&gateway, &first.token("one", &good)).await;
 }

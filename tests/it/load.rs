@@ -1,6 +1,6 @@
-//! Measurements, not assertions about time: what a broken vendor costs another one's callers, and what happens when more is
-//! asked than a vendor's limits let through. `scripts/pressure` runs the long form and prints the figures; the suite runs a
-//! short one, in which only counts and answers are held.
+//! Measurements rather than assertions about time: what a failing vendor costs another one's callers, and what happens
+//! under more load than a vendor's limits admit. `scripts/pressure` runs the long form and prints the figures; the
+//! suite runs a short one that checks only counts and responses.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Gateway, client, examtesting, key, sandbox, startexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::connections::{client, examtesting, startexam};
+use crate::support::gateway::{Gateway, key, sandbox};
+use crate::support::people::person_at;
+use crate::support::vendor::{Stub, json_response};
 
-/// One answer: when it was asked for, how long it took, and what it was.
+/// A response: how long it took, and what it was.
 struct Sample {
     took: Duration,
     status: u16,
@@ -22,7 +24,7 @@ struct Sample {
     retry_after: bool,
 }
 
-/// Sends candidates at a steady pace, whether they are answered or not.
+/// Sends candidates at a steady rate, whether or not they are answered.
 #[derive(Clone)]
 struct Load {
     http: reqwest::Client,
@@ -30,7 +32,7 @@ struct Load {
     connection: &'static str,
 }
 
-/// Nobody is sent twice.
+/// No person is sent twice.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 impl Load {
@@ -39,53 +41,50 @@ impl Load {
         Self { http, address: gateway.address, connection }
     }
 
-    async fn one(&self) -> Sample {
+    async fn send_one(&self) -> Sample {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let person = json!({
-            "connection": self.connection, "externalId": format!("e{number}"), "email": format!("e{number}@example.com"),
-            "name": { "givenName": "Ada", "familyName": "King" },
-        });
+        let person = person_at(self.connection, &format!("e{number}"));
         let request = self.http.post(format!("http://{}/candidates", self.address)).bearer_auth(key("lms"));
         let began = Instant::now();
-        let response = request.json(&person).send().await.expect("the gateway answers");
+        let response = request.json(&person).send().await.expect("the gateway responds");
         let (status, retry_after) = (response.status().as_u16(), response.headers().contains_key("retry-after"));
         let body: Value = response.json().await.expect("JSON");
         let code = body["code"].as_str().unwrap_or_default().to_owned();
         Sample { took: began.elapsed(), status, code, retry_after }
     }
 
-    /// So many a second for so long.
-    async fn at(&self, rate: u32, lasting: Duration) -> Vec<Sample> {
+    /// Sends at this rate for this long.
+    async fn send_at_rate(&self, rate: u32, lasting: Duration) -> Vec<Sample> {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         let mut sent = JoinSet::new();
         for _ in 0..lasting.as_millis() * u128::from(rate) / 1000 {
             ticks.tick().await;
             let load = self.clone();
-            sent.spawn(async move { load.one().await });
+            sent.spawn(async move { load.send_one().await });
         }
         sent.join_all().await
     }
 
-    /// So many callers that ask again shortly after each answer, until told to stop.
-    fn pressing(&self, callers: usize, stop: &Arc<AtomicBool>) -> JoinSet<usize> {
+    /// Starts callers that send again shortly after each response, until stopped.
+    fn press(&self, callers: usize, stop: &Arc<AtomicBool>) -> JoinSet<usize> {
         let mut pressing = JoinSet::new();
         for _ in 0..callers {
             let (load, stop) = (self.clone(), Arc::clone(stop));
             pressing.spawn(async move {
-                let mut asked = 0;
+                let mut sent = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    load.one().await;
-                    asked += 1;
+                    load.send_one().await;
+                    sent += 1;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                asked
+                sent
             });
         }
         pressing
     }
 }
 
-/// The time that so many of a thousand samples did not exceed.
+/// Returns the time that so many per mille of the samples did not exceed.
 fn quantile(samples: &[&Sample], per_mille: usize) -> Duration {
     let mut took: Vec<Duration> = samples.iter().map(|sample| sample.took).collect();
     took.sort();
@@ -102,112 +101,114 @@ fn per_second(count: usize, took: Duration) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / took.as_secs_f64()
 }
 
-/// Seconds of one measurement, if a long one is asked for.
-fn asked_for() -> Option<u64> {
+/// Returns the seconds of one measurement if a long one is requested.
+fn measured_seconds() -> Option<u64> {
     std::env::var("EXAMGATE_PRESSURE_SECONDS").ok()?.parse().ok()
 }
 
-/// How many callers the other vendor has; each asks again 100 ms after its answer.
-fn others() -> usize {
+/// Returns the number of callers of the other vendor; each sends again 100 ms after its response.
+fn other_caller_count() -> usize {
     std::env::var("EXAMGATE_PRESSURE_CALLERS").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
 }
 
 /// How the other vendor fails.
 #[derive(Clone, Copy, Debug)]
-enum Failing {
+enum VendorFailure {
     Refuses,
     Silent,
     Drips,
 }
 
-impl Failing {
+impl VendorFailure {
     async fn start(self) -> SocketAddr {
         match self {
             Self::Refuses => {
                 let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
                 gone.local_addr().expect("an address")
             }
-            Self::Silent => crate::isolation::Endless::start(false).await.address,
-            Self::Drips => crate::isolation::Endless::start(true).await.address,
+            Self::Silent => crate::isolation::EndlessVendor::start(false).await.address,
+            Self::Drips => crate::isolation::EndlessVendor::start(true).await.address,
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_healthy_vendor_answers_everybody_while_another_one_fails() {
-    let (rounds, lasting, rate) =
-        asked_for().map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
-    for failing in [Failing::Refuses, Failing::Silent, Failing::Drips] {
-        let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+async fn a_healthy_vendor_serves_all_callers_while_another_one_fails() {
+    let (rounds, lasting, rate) = measured_seconds()
+        .map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
+    for failure in [VendorFailure::Refuses, VendorFailure::Silent, VendorFailure::Drips] {
+        let healthy = Stub::start(|_| json_response(200, &json!({}))).await;
         let sandbox = sandbox().await;
-        let well = pair(&healthy, sandbox.examtesting()).await;
-        let broken = pair(&healthy, failing.start().await).await;
+        let well = start_pair(&healthy, sandbox.examtesting()).await;
+        let broken = start_pair(&healthy, failure.start().await).await;
         let mut p99 = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            // Nobody else; as many callers of another vendor that is well; as many of one that is broken. The second tells
-            // what the callers cost, the third what the failing adds.
-            for (arm, gateway, callers) in [(0, &broken, 0), (1, &well, others()), (2, &broken, others())] {
+            // No other callers; callers of another healthy vendor; as many of a failing one. The second shows what the
+            // callers cost, the third what the failures add.
+            for (arm, gateway, callers) in
+                [(0, &broken, 0), (1, &well, other_caller_count()), (2, &broken, other_caller_count())]
+            {
                 let (healthy_side, other_side) =
                     (Load::on(gateway, "startexam-main"), Load::on(gateway, "examtesting-main"));
                 let stop = Arc::new(AtomicBool::new(false));
-                let pressing = other_side.pressing(callers, &stop);
-                let samples = healthy_side.at(rate, lasting).await;
+                let pressing = other_side.press(callers, &stop);
+                let samples = healthy_side.send_at_rate(rate, lasting).await;
                 stop.store(true, Ordering::Relaxed);
-                assert!(samples.iter().all(|sample| sample.status == 201), "{failing:?}");
+                assert!(samples.iter().all(|sample| sample.status == 201), "{failure:?}");
                 p99[arm].push(quantile(&samples.iter().collect::<Vec<_>>(), 990));
-                let asked: usize = pressing.join_all().await.into_iter().sum();
-                assert!(callers == 0 || asked > 0, "nobody pressed");
+                let sent: usize = pressing.join_all().await.into_iter().sum();
+                assert!(callers == 0 || sent > 0, "no other load");
             }
         }
-        println!("{failing:?}: p99 alone, beside a vendor that is well, beside a broken one: {p99:?}");
+        println!("{failure:?}: p99 alone, beside a vendor that is well, beside a broken one: {p99:?}");
         let [alone, well, broken] = p99.map(median);
         println!(
-            "{failing:?}: medians: alone {alone:?}, well {well:?}, broken {broken:?}; broken / well {:.2}",
+            "{failure:?}: medians: alone {alone:?}, well {well:?}, broken {broken:?}; broken / well {:.2}",
             broken.as_secs_f64() / well.as_secs_f64()
         );
     }
 }
 
-/// A gateway with this healthy vendor and one at this address. The time-out is short enough to come up during a round, so
-/// that the breaker takes part.
-async fn pair(healthy: &Stub, other: SocketAddr) -> Gateway {
+/// Starts a gateway with this healthy vendor and one at this address. The timeout is short enough to occur during a
+/// round, so that the circuit breaker takes part.
+async fn start_pair(healthy: &Stub, other: SocketAddr) -> Gateway {
     let connections = startexam(&healthy.url(), "max_in_flight = 16")
         + &examtesting(
             &format!("http://{other}"),
             "max_in_flight = 16\ntimeout = \"1s\"\nbreaker = { failures = 5, cooldown = \"1s\" }",
         );
-    let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
-    Load::on(&gateway, "startexam-main").at(40, Duration::from_millis(300)).await;
+    let gateway = Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
+    Load::on(&gateway, "startexam-main").send_at_rate(40, Duration::from_millis(300)).await;
     gateway
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_for_a_vendors_limits_is_turned_away_and_the_rest_is_served() {
+async fn load_beyond_a_vendors_limits_is_rejected_and_the_rest_is_served() {
     const CAPACITY: u32 = 50;
-    // Short: as much as fills the queue of 128 and more.
-    let (lasting, rate) = asked_for()
+    // A short run: enough to fill the queue of 128 and more.
+    let (lasting, rate) = measured_seconds()
         .map_or((Duration::from_secs(1), CAPACITY * 8), |seconds| (Duration::from_secs(seconds * 4), CAPACITY * 3));
-    let stub = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let stub = Stub::start(|_| json_response(200, &json!({}))).await;
     let connections = startexam(&stub.url(), "max_in_flight = 8\ntimeout = \"20s\"")
         .replace("requests_per_second = 0", &format!("requests_per_second = {CAPACITY}"));
-    let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
+    let gateway = Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
     let load = Load::on(&gateway, "startexam-main");
-    let calm = load.at(CAPACITY / 2, lasting / 2).await;
+    let calm = load.send_at_rate(CAPACITY / 2, lasting / 2).await;
     assert!(calm.iter().all(|sample| sample.status == 201));
     let before = stub.seen().len();
 
     let began = Instant::now();
-    let samples = load.at(rate, lasting).await;
+    let samples = load.send_at_rate(rate, lasting).await;
     let took = began.elapsed();
     let (accepted, refused): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| sample.status == 201);
     for sample in &refused {
         assert_eq!((sample.status, sample.code.as_str()), (503, "connection_saturated"));
-        assert!(sample.retry_after, "told when to come back");
+        assert!(sample.retry_after, "there is a Retry-After");
     }
     assert!(!refused.is_empty() && accepted.len() > 100, "{} accepted, {} refused", accepted.len(), refused.len());
     assert_eq!(stub.seen().len() - before, accepted.len(), "what was refused was not sent");
     let after = Instant::now();
-    assert_eq!(load.one().await.status, 201);
+    assert_eq!(load.send_one().await.status, 201);
 
     let mut report = String::new();
     let calm: Vec<&Sample> = calm.iter().collect();

@@ -1,10 +1,10 @@
-//! Behaviour tests: black box over HTTP, the real program against the sandbox and against scripted vendors.
+//! Behaviour tests: black box over HTTP, the real program against the sandbox and scripted vendors.
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
+    reason = "a test that cannot continue fails; the tests use the process's own clock and environment"
 )]
 
 mod accepted;

@@ -1,14 +1,17 @@
-//! The description kept in the repository is the one the program makes.
+//! The committed API description is the one the program generates.
 
 use std::path::Path;
 
 use examgate::http::{document, printed};
 
 #[test]
-fn the_description_in_the_repository_is_the_programs_own() {
+fn the_committed_description_matches_the_program() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/examgate.json");
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let made = printed(&document(None)).expect("it can be written");
-    let differing = kept.lines().zip(made.lines()).position(|(kept, made)| kept != made);
-    assert!(kept == made, "differs from line {differing:?}; write it anew: examgate openapi > openapi/examgate.json");
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    let generated = printed(&document(None)).expect("it can be written");
+    let differing = committed.lines().zip(generated.lines()).position(|(committed, generated)| committed != generated);
+    assert!(
+        committed == generated,
+        "differs from line {differing:?}; write it anew: examgate openapi > openapi/examgate.json"
+    );
 }

@@ -1,4 +1,4 @@
-//! What a vendor sees on the wire: how many calls at once, how many a second, in which order, and how often again.
+//! What a vendor sees on the wire: calls in flight, rate, order and retries.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,20 +12,22 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Answer, Gateway, client, http, startexam};
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, http};
+use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::watch::{wait_for_state, wait_until_true};
 
 /// Only a hang comes this far.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A StartExam that takes everybody, answers when its gate lets it, and remembers when whom.
+/// A StartExam that accepts everybody, responds when its gate is open, and logs the calls.
 #[derive(Clone)]
 struct Vendor {
     address: std::net::SocketAddr,
     log: Arc<Mutex<Log>>,
     /// How many calls may be answered so far.
     gate: Arc<watch::Sender<usize>>,
-    /// How long a call takes once it may.
+    /// How long a call takes once it may be answered.
     work: Duration,
     status: Arc<AtomicU16>,
 }
@@ -33,9 +35,9 @@ struct Vendor {
 #[derive(Default)]
 struct Log {
     /// The first employee of each call, in the order of arrival.
-    who: Vec<String>,
-    arrived: Vec<Instant>,
-    answered: Vec<Instant>,
+    first_ids: Vec<String>,
+    arrivals: Vec<Instant>,
+    responses: Vec<Instant>,
     open: usize,
     most_open: usize,
 }
@@ -61,17 +63,17 @@ impl Vendor {
         self.gate.send_replace(calls);
     }
 
-    fn who(&self) -> Vec<String> {
-        self.log().who.clone()
+    fn first_ids(&self) -> Vec<String> {
+        self.log().first_ids.clone()
     }
 
     fn log(&self) -> std::sync::MutexGuard<'_, Log> {
         self.log.lock().expect("no test panicked here")
     }
 
-    /// Waits until so many calls have arrived.
-    async fn arrivals(&self, count: usize) {
-        until("the calls arrive", || self.log().who.len() >= count).await;
+    /// Waits until this many calls have arrived.
+    async fn wait_for_calls(&self, count: usize) {
+        wait_until_true("the calls arrive", || self.log().first_ids.len() >= count).await;
     }
 }
 
@@ -80,44 +82,36 @@ async fn serve(State(vendor): State<Vendor>, request: Request) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let number = {
         let mut log = vendor.log();
-        log.arrived.push(Instant::now());
-        log.who.push(body["employees"][0]["id"].as_str().unwrap_or_default().to_owned());
+        log.arrivals.push(Instant::now());
+        log.first_ids.push(body["employees"][0]["id"].as_str().unwrap_or_default().to_owned());
         log.open += 1;
         log.most_open = log.most_open.max(log.open);
-        log.who.len()
+        log.first_ids.len()
     };
     let mut gate = vendor.gate.subscribe();
     let _ = gate.wait_for(|allowed| *allowed >= number).await;
     tokio::time::sleep(vendor.work).await;
     let mut log = vendor.log();
     log.open -= 1;
-    log.answered.push(Instant::now());
-    json_answer(vendor.status.load(Ordering::Relaxed), &json!({})).into_response()
-}
-
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < TIMEOUT, "{what}: never");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    log.responses.push(Instant::now());
+    json_response(vendor.status.load(Ordering::Relaxed), &json!({})).into_response()
 }
 
 fn person(id: &str) -> Value {
     json!({ "connection": "startexam-main", "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } })
 }
 
-/// A gateway with an admin listener, whose figures a test reads.
-async fn metered(connections: &str) -> (Gateway, std::net::SocketAddr) {
+/// Starts a gateway with an admin listener, whose metrics a test reads.
+async fn start_with_metrics(connections: &str) -> (Gateway, std::net::SocketAddr) {
     let environment = [("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")];
-    let mut gateway = Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await;
-    let operators = gateway.operators().await;
-    (gateway, operators)
+    let mut gateway = Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await;
+    let admin = gateway.admin_address().await;
+    (gateway, admin)
 }
 
-/// The sum of a figure over all series with these words in their labels.
-async fn figure(operators: std::net::SocketAddr, name: &str, labels: &[&str]) -> f64 {
-    let text = http().get(format!("http://{operators}/metrics")).send().await.expect("metrics").text().await;
+/// Returns the sum of a metric over all series with these labels.
+async fn metric_sum(admin: std::net::SocketAddr, name: &str, labels: &[&str]) -> f64 {
+    let text = http().get(format!("http://{admin}/metrics")).send().await.expect("metrics").text().await;
     let text = text.expect("text");
     let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
     lines
@@ -126,7 +120,7 @@ async fn figure(operators: std::net::SocketAddr, name: &str, labels: &[&str]) ->
         .sum()
 }
 
-fn posts(gateway: &Arc<Gateway>, ids: impl IntoIterator<Item = String>) -> JoinSet<Answer> {
+fn send_posts(gateway: &Arc<Gateway>, ids: impl IntoIterator<Item = String>) -> JoinSet<ApiResponse> {
     let mut posts = JoinSet::new();
     for id in ids {
         let gateway = Arc::clone(gateway);
@@ -135,7 +129,7 @@ fn posts(gateway: &Arc<Gateway>, ids: impl IntoIterator<Item = String>) -> JoinS
     posts
 }
 
-async fn bulk(gateway: &Gateway, name: &str, count: usize) -> String {
+async fn start_bulk(gateway: &Gateway, name: &str, count: usize) -> String {
     let items: Vec<Value> = (0..count).map(|number| person(&format!("{name}{number}"))).collect();
     let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
     let accepted = request.json(&json!({ "items": items })).send().await;
@@ -143,11 +137,11 @@ async fn bulk(gateway: &Gateway, name: &str, count: usize) -> String {
     format!("/operations/{}", accepted.text("/id"))
 }
 
-async fn completed(gateway: &Gateway, operation: &str) -> Answer {
-    crate::support::watch::until_state(gateway, operation, "completed").await
+async fn wait_until_completed(gateway: &Gateway, operation: &str) -> ApiResponse {
+    wait_for_state(gateway, operation, "completed").await
 }
 
-/// One row a call, so that a bulk is many calls.
+/// Returns a connection with one row per call, so that a bulk is many calls.
 fn connection(vendor: &Vendor, more: &str) -> String {
     startexam(&vendor.url(), &format!("batch_size = 1\n{more}"))
 }
@@ -156,16 +150,16 @@ fn connection(vendor: &Vendor, more: &str) -> String {
 async fn never_more_calls_than_max_in_flight_are_at_the_vendor_whoever_makes_them() {
     let vendor = Vendor::start(0, Duration::from_millis(1)).await;
     let gateway = Arc::new(Gateway::start(&connection(&vendor, "max_in_flight = 3")).await);
-    let operation = bulk(&gateway, "row", 30).await;
-    let singles = posts(&gateway, (0..40).map(|number| format!("single{number}")));
-    vendor.arrivals(3).await;
+    let operation = start_bulk(&gateway, "row", 30).await;
+    let singles = send_posts(&gateway, (0..40).map(|number| format!("single{number}")));
+    vendor.wait_for_calls(3).await;
     vendor.allow(OPEN);
-    for answer in singles.join_all().await {
-        assert_eq!(answer.status, 201, "{answer:?}");
+    for response in singles.join_all().await {
+        assert_eq!(response.status, 201, "{response:?}");
     }
-    assert_eq!(completed(&gateway, &operation).await.body["progress"]["applied"], 30);
+    assert_eq!(wait_until_completed(&gateway, &operation).await.body["progress"]["applied"], 30);
     let log = vendor.log();
-    assert_eq!((log.most_open, log.who.len()), (3, 70));
+    assert_eq!((log.most_open, log.first_ids.len()), (3, 70));
 }
 
 #[tokio::test]
@@ -177,28 +171,28 @@ async fn never_more_calls_than_the_rate_leave_within_a_second() {
         connection(&vendor, "max_in_flight = 2").replace("requests_per_second = 0", "requests_per_second = 20");
     let gateway = Arc::new(Gateway::start(&connections).await);
     let began = Instant::now();
-    let operation = bulk(&gateway, "row", 30).await;
-    let singles = posts(&gateway, (0..30).map(|number| format!("single{number}")));
-    for answer in singles.join_all().await {
-        assert_eq!(answer.status, 201, "{answer:?}");
+    let operation = start_bulk(&gateway, "row", 30).await;
+    let singles = send_posts(&gateway, (0..30).map(|number| format!("single{number}")));
+    for response in singles.join_all().await {
+        assert_eq!(response.status, 201, "{response:?}");
     }
-    completed(&gateway, &operation).await;
+    wait_until_completed(&gateway, &operation).await;
     let log = vendor.log();
-    assert_eq!(log.arrived.len(), 60);
-    // A call may arrive long after it left, never before; so each second is begun by something that was surely later than
-    // what left before it. When the m-th answer was sent, at most m and those at the vendor had left; in the second after
-    // it at most RATE more do. The first of them all left after the beginning.
-    for (answers, sent) in log.answered.iter().enumerate() {
-        let Some(beyond) = log.arrived.get(answers + 1 + AT_ONCE + RATE) else { break };
-        assert!(*beyond - *sent >= Duration::from_secs(1), "after answer {answers}: {:?}", *beyond - *sent);
+    assert_eq!(log.arrivals.len(), 60);
+    // A call may arrive long after it was sent, never before. When the m-th response was sent, at most m calls and
+    // those at the vendor had been sent; in the second after it at most RATE more are. The first calls were all sent
+    // after the beginning.
+    for (count, sent) in log.responses.iter().enumerate() {
+        let Some(beyond) = log.arrivals.get(count + 1 + AT_ONCE + RATE) else { break };
+        assert!(*beyond - *sent >= Duration::from_secs(1), "after response {count}: {:?}", *beyond - *sent);
     }
     for seconds in 1..=2_u32 {
-        let beyond = log.arrived[RATE * seconds as usize];
+        let beyond = log.arrivals[RATE * seconds as usize];
         assert!(beyond - began >= Duration::from_secs(1) * seconds, "{seconds}: {:?}", beyond - began);
     }
 }
 
-/// A row is journalled before it has its place, which may be long before it is sent.
+/// The intent of a row is stored before it has a permit, possibly long before it is sent.
 #[tokio::test]
 async fn the_grace_of_a_row_does_not_count_from_when_it_was_journalled() {
     const GRACE: Duration = Duration::from_secs(3);
@@ -206,69 +200,69 @@ async fn the_grace_of_a_row_does_not_count_from_when_it_was_journalled() {
     let connections =
         connection(&vendor, "max_in_flight = 2").replace("settle_grace = \"0s\"", "settle_grace = \"3s\"");
     let gateway = Gateway::start(&connections).await;
-    let operation = bulk(&gateway, "row", 2).await;
-    // The second waits, journalled, for most of a grace that would count from then.
-    vendor.arrivals(1).await;
+    let operation = start_bulk(&gateway, "row", 2).await;
+    // The second waits, its intent stored, for most of a grace period that would count from then.
+    vendor.wait_for_calls(1).await;
     tokio::time::sleep(GRACE * 2 / 3).await;
     vendor.allow(1);
-    vendor.arrivals(2).await;
+    vendor.wait_for_calls(2).await;
     let folder = gateway.kill().await;
     vendor.allow(OPEN);
     let gateway = Gateway::start_in(folder).await;
-    assert_eq!(completed(&gateway, &operation).await.body["progress"]["applied"], 2);
+    assert_eq!(wait_until_completed(&gateway, &operation).await.body["progress"]["applied"], 2);
     let log = vendor.log();
-    assert_eq!(log.who, ["row0", "row1", "row1"]);
-    let settled_after = log.arrived[2] - log.arrived[1];
+    assert_eq!(log.first_ids, ["row0", "row1", "row1"]);
+    let settled_after = log.arrivals[2] - log.arrivals[1];
     assert!(settled_after >= GRACE * 2 / 3, "{settled_after:?}");
 }
 
 #[tokio::test]
 async fn a_single_request_goes_before_the_rows_that_wait() {
     let vendor = Vendor::start(0, Duration::ZERO).await;
-    let (gateway, operators) = metered(&connection(&vendor, "max_in_flight = 1")).await;
+    let (gateway, admin) = start_with_metrics(&connection(&vendor, "max_in_flight = 1")).await;
     let gateway = Arc::new(gateway);
-    let operation = bulk(&gateway, "row", 5).await;
-    vendor.arrivals(1).await;
-    let singles = posts(&gateway, ["single0".to_owned(), "single1".to_owned()]);
+    let operation = start_bulk(&gateway, "row", 5).await;
+    vendor.wait_for_calls(1).await;
+    let singles = send_posts(&gateway, ["single0".to_owned(), "single1".to_owned()]);
     let began = Instant::now();
-    while figure(operators, "examgate_vendor_waiting", &["lane=\"single\""]).await < 2.0 {
+    while metric_sum(admin, "examgate_vendor_waiting", &["lane=\"single\""]).await < 2.0 {
         assert!(began.elapsed() < TIMEOUT, "the single requests never wait");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     vendor.allow(OPEN);
-    for answer in singles.join_all().await {
-        assert_eq!(answer.status, 201, "{answer:?}");
+    for response in singles.join_all().await {
+        assert_eq!(response.status, 201, "{response:?}");
     }
-    completed(&gateway, &operation).await;
-    let who = vendor.who();
-    // The two were posted at the same moment: either may have come first.
-    assert!(who[0] == "row0" && who[1..3].iter().all(|name| name.starts_with("single")), "{who:?}");
+    wait_until_completed(&gateway, &operation).await;
+    let first_ids = vendor.first_ids();
+    // The two were posted at the same moment; either may have come first.
+    assert!(first_ids[0] == "row0" && first_ids[1..3].iter().all(|name| name.starts_with("single")), "{first_ids:?}");
 }
 
 #[tokio::test]
 async fn a_stream_of_single_requests_does_not_stop_a_bulk() {
     let vendor = Vendor::start(OPEN, Duration::from_millis(2)).await;
     let gateway = Arc::new(Gateway::start(&connection(&vendor, "max_in_flight = 1")).await);
-    let (over, watching) = watch::channel(false);
+    let (stop, watching) = watch::channel(false);
     let mut stream = JoinSet::new();
-    for lane in 0..6 {
+    for caller in 0..6 {
         let (gateway, watching) = (Arc::clone(&gateway), watching.clone());
         stream.spawn(async move {
             let mut sent = 0;
             while !*watching.borrow() {
-                let answer = gateway.post("/candidates", &person(&format!("s{lane}-{sent}"))).await;
-                assert_eq!(answer.status, 201, "{answer:?}");
+                let response = gateway.post("/candidates", &person(&format!("s{caller}-{sent}"))).await;
+                assert_eq!(response.status, 201, "{response:?}");
                 sent += 1;
             }
         });
     }
-    vendor.arrivals(10).await;
+    vendor.wait_for_calls(10).await;
     // The stream ends only after it.
-    let operation = bulk(&gateway, "row", 10).await;
-    let told = completed(&gateway, &operation).await;
-    over.send_replace(true);
+    let operation = start_bulk(&gateway, "row", 10).await;
+    let state = wait_until_completed(&gateway, &operation).await;
+    stop.send_replace(true);
     stream.join_all().await;
-    assert_eq!(told.body["progress"]["applied"], 10, "{told:?}");
+    assert_eq!(state.body["progress"]["applied"], 10, "{state:?}");
 }
 
 #[tokio::test]
@@ -276,27 +270,27 @@ async fn a_vendors_retry_after_is_kept_by_every_call_of_the_connection() {
     for status in [429, 503] {
         let refused: Arc<Mutex<Option<Instant>>> = Arc::default();
         let next: Arc<Mutex<Option<Instant>>> = Arc::default();
-        let (told, seen) = (Arc::clone(&refused), Arc::clone(&next));
+        let (refused_at, seen) = (Arc::clone(&refused), Arc::clone(&next));
         let stub = Stub::start(move |_| {
-            let mut told = told.lock().expect("no test panicked here");
-            if told.is_some() {
+            let mut refused_at = refused_at.lock().expect("no test panicked here");
+            if refused_at.is_some() {
                 seen.lock().expect("no test panicked here").get_or_insert_with(Instant::now);
-                return json_answer(200, &json!({}));
+                return json_response(200, &json!({}));
             }
-            *told = Some(Instant::now());
-            let mut response = answer_of(status, "text/plain", "");
+            *refused_at = Some(Instant::now());
+            let mut response = build_response(status, "text/plain", "");
             response.headers_mut().insert("retry-after", "1".parse().expect("a number"));
             response
         })
         .await;
         let gateway = Arc::new(Gateway::start(&startexam(&stub.url(), "")).await);
-        let answer = gateway.post("/candidates", &person("e0")).await;
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
-        let operation = bulk(&gateway, "row", 3).await;
-        for answer in posts(&gateway, (1..8).map(|number| format!("e{number}"))).join_all().await {
-            assert_eq!(answer.status, 201, "{answer:?}");
+        let response = gateway.post("/candidates", &person("e0")).await;
+        assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{response:?}");
+        let operation = start_bulk(&gateway, "row", 3).await;
+        for response in send_posts(&gateway, (1..8).map(|number| format!("e{number}"))).join_all().await {
+            assert_eq!(response.status, 201, "{response:?}");
         }
-        completed(&gateway, &operation).await;
+        wait_until_completed(&gateway, &operation).await;
         let (refused, next) = (refused.lock().expect("set").expect("set"), next.lock().expect("set").expect("set"));
         assert!(next - refused >= Duration::from_secs(1), "{status}: {:?}", next - refused);
     }
@@ -309,22 +303,22 @@ async fn what_never_left_is_repeated_for_a_fifth_of_the_calls_and_no_more() {
     let address = gone.local_addr().expect("an address");
     drop(gone);
     let more = "breaker = { failures = 0 }\nmax_in_flight = 8";
-    let (gateway, operators) = metered(&startexam(&format!("http://{address}"), more)).await;
+    let (gateway, admin) = start_with_metrics(&startexam(&format!("http://{address}"), more)).await;
     let gateway = Arc::new(gateway);
     let began = Instant::now();
-    for answer in posts(&gateway, (0..CALLS).map(|number| format!("e{number}"))).join_all().await {
-        assert!(["vendor_unreachable", "connection_saturated"].contains(&answer.text("/code")), "{answer:?}");
-        assert_eq!(answer.text("/outcome"), "not_applied", "{answer:?}");
+    for response in send_posts(&gateway, (0..CALLS).map(|number| format!("e{number}"))).join_all().await {
+        assert!(["vendor_unreachable", "connection_saturated"].contains(&response.text("/code")), "{response:?}");
+        assert_eq!(response.text("/outcome"), "not_applied", "{response:?}");
     }
-    let repeated = figure(operators, "examgate_vendor_retries_total", &["result=\"repeated\""]).await;
-    let stopped = figure(operators, "examgate_vendor_retries_total", &["result=\"budget_spent\""]).await;
-    let attempts = figure(operators, "examgate_vendor_attempt_seconds_count", &[]).await;
-    let calls = figure(operators, "examgate_vendor_call_seconds_count", &[]).await;
+    let repeated = metric_sum(admin, "examgate_vendor_retries_total", &["result=\"repeated\""]).await;
+    let stopped = metric_sum(admin, "examgate_vendor_retries_total", &["result=\"budget_spent\""]).await;
+    let attempts = metric_sum(admin, "examgate_vendor_attempt_seconds_count", &[]).await;
+    let calls = metric_sum(admin, "examgate_vendor_call_seconds_count", &[]).await;
     assert!(calls <= f64::from(CALLS) && attempts <= calls + repeated, "{calls} calls, {attempts} attempts");
-    // A fifth of the calls, and the floor of one a second, of which ten seconds' worth may be used at once.
+    // A fifth of the calls, and the minimum of one per second, of which ten seconds' worth may be used in a burst.
     let allowed = f64::from(CALLS) * 0.2 + 10.0 + began.elapsed().as_secs_f64();
-    assert!(repeated > 0.0 && repeated <= allowed, "{repeated} repeats, {allowed} allowed");
-    assert!(stopped > 0.0, "nothing was stopped: {repeated} repeats of {calls} calls");
+    assert!(repeated > 0.0 && repeated <= allowed, "{repeated} retries, {allowed} allowed");
+    assert!(stopped > 0.0, "no retry was denied: {repeated} retries of {calls} calls");
 }
 
 #[tokio::test]
@@ -335,50 +329,50 @@ async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
     let gateway = Arc::new(Gateway::start(&connections).await);
     vendor.status.store(500, Ordering::Relaxed);
     for number in 0..2 {
-        let answer = gateway.post("/candidates", &person(&format!("f{number}"))).await;
-        assert_eq!(answer.text("/code"), "vendor_internal_error", "{answer:?}");
+        let response = gateway.post("/candidates", &person(&format!("f{number}"))).await;
+        assert_eq!(response.text("/code"), "vendor_internal_error", "{response:?}");
     }
     vendor.status.store(200, Ordering::Relaxed);
     vendor.allow(2);
     let mut callers = JoinSet::new();
     let began = Instant::now();
     for number in 0.. {
-        if vendor.who().len() > 2 {
+        if vendor.first_ids().len() > 2 {
             break;
         }
-        assert!(began.elapsed() < TIMEOUT, "nobody probes");
+        assert!(began.elapsed() < TIMEOUT, "no call probes the vendor");
         let gateway = Arc::clone(&gateway);
         callers.spawn(async move { gateway.post("/candidates", &person(&format!("p{number}"))).await });
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // While it is on its way, everybody else is told so at once.
-    for answer in posts(&gateway, (0..30).map(|number| format!("w{number}"))).join_all().await {
-        assert_eq!(answer.problem(), (503, "vendor_circuit_open", "not_applied"), "{answer:?}");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    // During the probe all other calls are rejected immediately.
+    for response in send_posts(&gateway, (0..30).map(|number| format!("w{number}"))).join_all().await {
+        assert_eq!(response.problem(), (503, "vendor_circuit_open", "not_applied"), "{response:?}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
     }
-    assert_eq!(vendor.who().len(), 3, "{:?}", vendor.who());
+    assert_eq!(vendor.first_ids().len(), 3, "{:?}", vendor.first_ids());
     vendor.allow(OPEN);
-    let answers = callers.join_all().await;
-    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1, "{answers:?}");
-    for answer in posts(&gateway, (0..30).map(|number| format!("z{number}"))).join_all().await {
-        assert_eq!(answer.status, 201, "{answer:?}");
+    let responses = callers.join_all().await;
+    assert_eq!(responses.iter().filter(|response| response.status == 201).count(), 1, "{responses:?}");
+    for response in send_posts(&gateway, (0..30).map(|number| format!("z{number}"))).join_all().await {
+        assert_eq!(response.status, 201, "{response:?}");
     }
 }
 
 #[tokio::test]
 async fn a_callers_mistakes_and_a_busy_vendor_never_open_the_circuit() {
     for (status, body) in [(400, "{}"), (404, "{}"), (422, "{}"), (429, "")] {
-        let stub = Stub::start(move |_| answer_of(status, "application/json", body)).await;
+        let stub = Stub::start(move |_| build_response(status, "application/json", body)).await;
         let more = "breaker = { failures = 2, cooldown = \"1h\" }\nsettle_grace = \"1h\"";
         let connections = startexam(&stub.url(), more).replace("settle_grace = \"0s\"\n", "");
         let gateway = Gateway::start(&connections).await;
         for number in 0..10 {
-            let answer = gateway.post("/candidates", &person(&format!("e{number}"))).await;
-            assert!(answer.status >= 400, "{answer:?}");
-            assert_ne!(answer.text("/code"), "vendor_circuit_open", "{status}: {answer:?}");
+            let response = gateway.post("/candidates", &person(&format!("e{number}"))).await;
+            assert!(response.status >= 400, "{response:?}");
+            assert_ne!(response.text("/code"), "vendor_circuit_open", "{status}: {response:?}");
         }
         assert_eq!(stub.seen().len(), 10, "{status}");
-        stub.answer_with(|_| json_answer(200, &json!({})));
+        stub.respond_with(|_| json_response(200, &json!({})));
         assert_eq!(gateway.post("/candidates", &person("last")).await.status, 201);
     }
 }

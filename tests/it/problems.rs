@@ -1,43 +1,47 @@
-//! Every row of the problem table: what the vendor signals, and what the caller is told about it.
+//! Every row of the problem table: what the vendor responds, and what the caller is told.
 
 use examgate::sandbox::accounts;
 use http::Method;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, examtesting, faults, sandbox, startexam, thinkexam};
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::connections::{examtesting, startexam, thinkexam};
+use crate::support::gateway::{Gateway, sandbox, set_faults};
+use crate::support::vendor::{Stub, build_response, json_response};
 
-/// What a vendor answers: status, content type, body, and a header.
-struct Signal {
+/// A vendor's response: status, body, and a header.
+struct VendorResponse {
     status: u16,
     body: String,
     header: Option<(&'static str, &'static str)>,
 }
 
-/// What the caller must be told: status, code, origin, retryable, outcome, and a pointer among `errors`.
-type Told = (u16, &'static str, &'static str, bool, &'static str, Option<&'static str>);
+/// The expected problem: status, code, origin, retryable, outcome, and a pointer among `errors`.
+type ExpectedProblem = (u16, &'static str, &'static str, bool, &'static str, Option<&'static str>);
 
-fn signal(status: u16, body: impl Into<String>) -> Signal {
-    Signal { status, body: body.into(), header: None }
+fn vendor_response(status: u16, body: impl Into<String>) -> VendorResponse {
+    VendorResponse { status, body: body.into(), header: None }
 }
 
-fn with_header(status: u16, name: &'static str, value: &'static str) -> Signal {
-    Signal { status, body: "<html>oops</html>".to_owned(), header: Some((name, value)) }
+fn with_header(status: u16, name: &'static str, value: &'static str) -> VendorResponse {
+    VendorResponse { status, body: "<html>oops</html>".to_owned(), header: Some((name, value)) }
 }
 
-/// Rows that are the same for every vendor.
-fn general_rows() -> Vec<(Signal, Told)> {
+/// Returns the rows that are the same for every vendor.
+fn general_rows() -> Vec<(VendorResponse, ExpectedProblem)> {
     vec![
         (with_header(429, "retry-after", "7"), (503, "vendor_rate_limited", "vendor", true, "not_applied", None)),
         (with_header(503, "retry-after", "9"), (503, "vendor_unavailable", "vendor", true, "unknown", None)),
-        (signal(503, ""), (503, "vendor_unavailable", "vendor", true, "unknown", None)),
-        (signal(500, "<html>Server Error</html>"), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
-        (signal(502, ""), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
-        (signal(418, "teapot"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
-        (signal(413, "<html>"), (422, "vendor_rejected_request", "request", false, "not_applied", None)),
-        (signal(504, ""), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
-        (signal(409, "odd"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
+        (vendor_response(503, ""), (503, "vendor_unavailable", "vendor", true, "unknown", None)),
+        (
+            vendor_response(500, "<html>Server Error</html>"),
+            (502, "vendor_internal_error", "vendor", true, "unknown", None),
+        ),
+        (vendor_response(502, ""), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
+        (vendor_response(418, "teapot"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
+        (vendor_response(413, "<html>"), (422, "vendor_rejected_request", "request", false, "not_applied", None)),
+        (vendor_response(504, ""), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
+        (vendor_response(409, "odd"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
         (
             with_header(301, "location", "http://127.0.0.1:1/"),
             (502, "vendor_bad_response", "vendor", false, "unknown", None),
@@ -61,57 +65,58 @@ fn general_rows() -> Vec<(Signal, Told)> {
     ]
 }
 
-fn answer(signal: &Signal) -> axum::response::Response {
-    let mut response = answer_of(signal.status, "text/html; charset=utf-8", signal.body.clone());
-    if let Some((name, value)) = signal.header {
+fn build_vendor_response(vendor_response: &VendorResponse) -> axum::response::Response {
+    let mut response = build_response(vendor_response.status, "text/html; charset=utf-8", vendor_response.body.clone());
+    if let Some((name, value)) = vendor_response.header {
         response.headers_mut().insert(name, value.parse().expect("a header value"));
     }
     response
 }
 
-/// Sends a fresh request for every row and compares what the caller is told.
+/// Sends a fresh request for every row and compares the problem.
 async fn check_rows(
     configuration: impl Fn(&str) -> String,
     path: &str,
-    rows: Vec<(Signal, Told)>,
+    rows: Vec<(VendorResponse, ExpectedProblem)>,
     body: impl Fn(usize) -> Value,
     signature: bool,
 ) {
-    for (number, (vendor_says, told)) in rows.into_iter().enumerate() {
-        // A gateway a row: pauses and open circuits of one row must not colour the next.
-        let status = vendor_says.status;
-        let says = vendor_says.body.clone();
-        let retry_after = vendor_says.header.filter(|(name, _)| *name == RETRY_AFTER.as_str()).map(|(_, value)| value);
+    for (number, (vendor_response, expected)) in rows.into_iter().enumerate() {
+        // One gateway per row: pauses and open circuits must not affect the next row.
+        let status = vendor_response.status;
+        let vendor_body = vendor_response.body.clone();
+        let retry_after =
+            vendor_response.header.filter(|(name, _)| *name == RETRY_AFTER.as_str()).map(|(_, value)| value);
         let stub = Stub::start(move |seen| {
             if signature && seen.uri.path() == "/sim/signature" {
-                return json_answer(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" }));
+                return json_response(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" }));
             }
-            answer(&vendor_says)
+            build_vendor_response(&vendor_response)
         })
         .await;
         let gateway = Gateway::start(&configuration(&stub.url())).await;
-        let (http, code, origin, retryable, outcome, pointer) = told;
-        let answer = gateway.post(path, &body(number)).await;
-        let row = format!("vendor: {status} {says:?}, caller: {answer:?}");
-        assert_eq!(answer.problem(), (http, code, outcome), "{row}");
-        assert_eq!(answer.text("/origin"), origin, "{row}");
-        assert_eq!(answer.body["retryable"], retryable, "{row}");
-        assert_eq!(answer.text("/type"), format!("/problems/{code}"), "{row}");
-        assert_eq!(answer.text("/requestId"), answer.header("x-request-id").unwrap_or_default(), "{row}");
-        assert!(answer.text("/instance").starts_with("/exchanges/exc_"), "{row}");
-        assert_eq!(answer.body["vendor"]["httpStatus"], status, "{row}");
-        assert_eq!(answer.body["resource"].is_string(), outcome == "unknown", "{row}");
+        let (http, code, origin, retryable, outcome, pointer) = expected;
+        let response = gateway.post(path, &body(number)).await;
+        let row = format!("vendor: {status} {vendor_body:?}, caller: {response:?}");
+        assert_eq!(response.problem(), (http, code, outcome), "{row}");
+        assert_eq!(response.text("/origin"), origin, "{row}");
+        assert_eq!(response.body["retryable"], retryable, "{row}");
+        assert_eq!(response.text("/type"), format!("/problems/{code}"), "{row}");
+        assert_eq!(response.text("/requestId"), response.header("x-request-id").unwrap_or_default(), "{row}");
+        assert!(response.text("/instance").starts_with("/exchanges/exc_"), "{row}");
+        assert_eq!(response.body["vendor"]["httpStatus"], status, "{row}");
+        assert_eq!(response.body["resource"].is_string(), outcome == "unknown", "{row}");
         if let Some(pointer) = pointer {
-            assert_eq!(answer.text("/errors/0/pointer"), pointer, "{row}");
+            assert_eq!(response.text("/errors/0/pointer"), pointer, "{row}");
         }
         if let Some(seconds) = retry_after {
-            assert_eq!(answer.header("retry-after"), Some(seconds), "{row}");
+            assert_eq!(response.header("retry-after"), Some(seconds), "{row}");
         }
         if code == "vendor_rate_limited" {
-            assert!(answer.header("retry-after").is_some(), "{row}");
+            assert!(response.header("retry-after").is_some(), "{row}");
         }
         if outcome == "unknown" {
-            let record = gateway.get(answer.text("/resource")).await;
+            let record = gateway.get(response.text("/resource")).await;
             assert_eq!(
                 (record.status, record.text("/state"), record.text("/outcome")),
                 (200, "unknown", "unknown"),
@@ -126,30 +131,33 @@ fn startexam_candidate(number: usize) -> Value {
 }
 
 #[tokio::test]
-async fn startexam_statuses_become_the_right_problems() {
+async fn startexam_statuses_map_to_the_right_problems() {
     let message = |text: &str| json!({ "message": text }).to_string();
     let mut rows = general_rows();
     rows.extend([
         (
-            signal(400, message("no such field")),
+            vendor_response(400, message("no such field")),
             (422, "vendor_rejected_request", "request", false, "not_applied", None),
         ),
         (
-            signal(403, message("HTTP header 'Date' is incorrect: it's older than 15 minutes")),
+            vendor_response(403, message("HTTP header 'Date' is incorrect: it's older than 15 minutes")),
             (503, "vendor_clock_skew", "gateway", true, "not_applied", None),
         ),
         (
-            signal(403, message("wrong")),
+            vendor_response(403, message("wrong")),
             (424, "connection_credentials_invalid", "connection", false, "not_applied", None),
         ),
-        (signal(401, ""), (424, "connection_credentials_invalid", "connection", false, "not_applied", None)),
-        (signal(404, message("employee not found")), (422, "invalid_reference", "request", false, "not_applied", None)),
+        (vendor_response(401, ""), (424, "connection_credentials_invalid", "connection", false, "not_applied", None)),
+        (
+            vendor_response(404, message("employee not found")),
+            (422, "invalid_reference", "request", false, "not_applied", None),
+        ),
     ]);
     check_rows(|url| startexam(url, "timeout = \"5s\""), "/candidates", rows, startexam_candidate, false).await;
 }
 
 #[tokio::test]
-async fn startexam_bookings_need_one_id_a_row() {
+async fn startexam_bookings_need_one_id_per_row() {
     let order = |number: usize| json!({ "candidate": { "externalId": format!("e{number}") }, "assessment": accounts::startexam::TESTS[0].0, "ifExists": "create_new" });
     let bad = (502, "vendor_bad_response", "vendor", false, "unknown", None);
     let rows = [
@@ -161,13 +169,13 @@ async fn startexam_bookings_need_one_id_a_row() {
         "{\"participantIds\": [\"not-a-guid\"]}",
         "{\"participantIds\": [\"fa19e351-36d0-49c0-be92-66d640b17878\", \"3c9d2f7e-58b1-4f6a-8d0c-2b7e91a4c6d5\"]}",
     ];
-    let rows = rows.into_iter().map(|body| (signal(200, body), bad)).collect();
+    let rows = rows.into_iter().map(|body| (vendor_response(200, body), bad)).collect();
     check_rows(|url| startexam(url, ""), "/assignments", rows, order, false).await;
 }
 
 #[tokio::test]
-async fn examtesting_codes_become_the_right_problems() {
-    let error = |code: u16, text: &str| signal(200, format!("status=ERROR&Reason={code}&error={text}"));
+async fn examtesting_codes_map_to_the_right_problems() {
+    let error = |code: u16, text: &str| vendor_response(200, format!("status=ERROR&Reason={code}&error={text}"));
     let mut rows = general_rows();
     rows.extend([
         (error(1001, "Action is invalid"), (502, "vendor_contract_error", "vendor", false, "not_applied", None)),
@@ -197,29 +205,32 @@ async fn examtesting_codes_become_the_right_problems() {
             (409, "vendor_seat_limit_reached", "connection", false, "not_applied", None),
         ),
         (
-            signal(200, "status: ERROR, Reason: email is required, username is required"),
+            vendor_response(200, "status: ERROR, Reason: email is required, username is required"),
             (422, "vendor_rejected_request", "request", false, "not_applied", None),
         ),
         (
-            signal(200, "status=ERROR&error=Student 17 was added, but the sender of the mail must not be empty"),
+            vendor_response(
+                200,
+                "status=ERROR&error=Student 17 was added, but the sender of the mail must not be empty",
+            ),
             (502, "vendor_error_unmapped", "vendor", false, "unknown", None),
         ),
         (error(1099, "Something new"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
-        (signal(200, ""), (502, "vendor_bad_response", "vendor", false, "unknown", None)),
+        (vendor_response(200, ""), (502, "vendor_bad_response", "vendor", false, "unknown", None)),
         (
-            signal(200, "<!DOCTYPE html><html>Welcome</html>"),
+            vendor_response(200, "<!DOCTYPE html><html>Welcome</html>"),
             (502, "vendor_bad_response", "vendor", false, "unknown", None),
         ),
-        (signal(401, ""), (424, "connection_credentials_invalid", "connection", false, "not_applied", None)),
+        (vendor_response(401, ""), (424, "connection_credentials_invalid", "connection", false, "not_applied", None)),
     ]);
     let body = |number: usize| json!({ "externalId": format!("e{number}"), "email": format!("e{number}@example.com") });
     check_rows(|url| examtesting(url, ""), "/candidates", rows, body, false).await;
 }
 
 #[tokio::test]
-async fn thinkexam_codes_become_the_right_problems() {
+async fn thinkexam_codes_map_to_the_right_problems() {
     let error = |code: Value, text: &str| {
-        signal(200, json!({ "result": "error", "error": { "code": code, "msg": text } }).to_string())
+        vendor_response(200, json!({ "result": "error", "error": { "code": code, "msg": text } }).to_string())
     };
     let mut rows = general_rows();
     rows.extend([
@@ -240,27 +251,27 @@ async fn thinkexam_codes_become_the_right_problems() {
             error(json!("3001"), "Invalid signature"),
             (424, "connection_credentials_invalid", "connection", false, "not_applied", None),
         ),
-        (signal(401, ""), (424, "connection_credentials_invalid", "connection", false, "not_applied", None)),
-        (signal(200, ""), (502, "vendor_bad_response", "vendor", false, "unknown", None)),
+        (vendor_response(401, ""), (424, "connection_credentials_invalid", "connection", false, "not_applied", None)),
+        (vendor_response(200, ""), (502, "vendor_bad_response", "vendor", false, "unknown", None)),
         (
-            signal(200, "{\"responseArray\":[],\"result\":\"Success\"}"),
+            vendor_response(200, "{\"responseArray\":[],\"result\":\"Success\"}"),
             (502, "vendor_bad_response", "vendor", false, "unknown", None),
         ),
         (
-            signal(200, "{\"responseArray\":[{\"result\":\"success\",\"data\":{}}],\"result\":\"Success\"}"),
+            vendor_response(200, "{\"responseArray\":[{\"result\":\"success\",\"data\":{}}],\"result\":\"Success\"}"),
             (502, "vendor_bad_response", "vendor", false, "unknown", None),
         ),
     ]);
     let done = json!({ "responseArray": [{ "result": "success", "data": { "studentId": 1 } }], "result": "Success" });
     rows.extend([300, 302, 307, 401, 403, 404, 413, 429, 500, 502, 503].map(|status| {
-        (signal(status, done.to_string()), (502, "vendor_bad_response", "vendor", false, "unknown", None))
+        (vendor_response(status, done.to_string()), (502, "vendor_bad_response", "vendor", false, "unknown", None))
     }));
     let body = |number: usize| json!({ "externalId": format!("e{number}"), "name": { "formatted": "Ada Lovelace" }, "email": format!("e{number}@example.com") });
     check_rows(|url| thinkexam(url, ""), "/candidates", rows, body, true).await;
 }
 
 #[tokio::test]
-async fn a_booking_is_judged_by_status_and_body_together() {
+async fn a_booking_is_judged_by_both_status_and_body() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
     for status in [302, 401, 404, 429, 500, 503] {
@@ -280,23 +291,27 @@ async fn a_booking_is_judged_by_status_and_body_together() {
                 _ => (format!("/assignments/{}", booked.text("/id")), Value::Null),
             };
             let fault = json!({ "name": "other_status", "operation": operation, "status": status, "times": 1 });
-            faults(sandbox.thinkexam(), json!({ "faults": [fault] })).await;
-            let answer = gateway.request(call, &path).json(&order).send().await;
-            assert_eq!(answer.problem(), (502, "vendor_bad_response", "unknown"), "{operation} {status}: {answer:?}");
-            assert_eq!(answer.body["vendor"]["httpStatus"], status, "{answer:?}");
+            set_faults(sandbox.thinkexam(), json!({ "faults": [fault] })).await;
+            let response = gateway.request(call, &path).json(&order).send().await;
+            assert_eq!(
+                response.problem(),
+                (502, "vendor_bad_response", "unknown"),
+                "{operation} {status}: {response:?}"
+            );
+            assert_eq!(response.body["vendor"]["httpStatus"], status, "{response:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_label_of_html_makes_no_page_of_an_answer() {
+async fn an_html_content_type_does_not_make_a_response_an_html_page() {
     let order = |id: &str| json!({ "candidate": { "externalId": id }, "assessment": accounts::startexam::TESTS[0].0 });
     for empty in [true, false] {
         let sandbox = sandbox().await;
         let port = sandbox.startexam();
-        let answer = if empty { "empty" } else { "object" };
+        let body_style = if empty { "empty" } else { "object" };
         let label = json!({ "name": "content_type", "value": "text/html; charset=utf-8" });
-        faults(port, json!({ "switches": { "employees_answer": answer }, "faults": [label] })).await;
+        set_faults(port, json!({ "switches": { "employees_answer": body_style }, "faults": [label] })).await;
         let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
         let created = gateway.post("/candidates", &startexam_candidate(1)).await;
         assert_eq!((created.status, created.text("/outcome")), (201, "applied"), "{created:?}");
@@ -306,22 +321,22 @@ async fn a_label_of_html_makes_no_page_of_an_answer() {
 }
 
 #[tokio::test]
-async fn a_vendor_nobody_listens_at_is_unreachable_and_nothing_was_sent() {
+async fn a_refused_connection_is_vendor_unreachable_and_not_applied() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let gateway = Gateway::start(&startexam(&format!("http://{free}"), "")).await;
-    let answer = gateway.post("/candidates", &startexam_candidate(1)).await;
-    assert_eq!(answer.problem(), (503, "vendor_unreachable", "not_applied"));
-    assert_eq!((answer.text("/origin"), &answer.body["retryable"]), ("vendor", &json!(true)));
-    // Nothing was sent, so the person may be registered anew at once.
+    let response = gateway.post("/candidates", &startexam_candidate(1)).await;
+    assert_eq!(response.problem(), (503, "vendor_unreachable", "not_applied"));
+    assert_eq!((response.text("/origin"), &response.body["retryable"]), ("vendor", &json!(true)));
+    // Nothing was sent, so the person may be registered again immediately.
     let again = gateway.post("/candidates", &startexam_candidate(1)).await;
     assert_eq!(again.problem(), (503, "vendor_unreachable", "not_applied"));
 }
 
 #[tokio::test]
-async fn a_vendor_that_does_not_answer_leaves_the_outcome_unknown() {
+async fn a_vendor_that_does_not_respond_leaves_the_outcome_unknown() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    // Accepts and never answers.
+    // Accepts connections and never responds.
     let silent = tokio::spawn(async move {
         let mut held = Vec::new();
         while let Ok((socket, _)) = listener.accept().await {
@@ -329,37 +344,37 @@ async fn a_vendor_that_does_not_answer_leaves_the_outcome_unknown() {
         }
     });
     let gateway = Gateway::start(&startexam(&format!("http://{address}"), "timeout = \"300ms\"")).await;
-    let answer = gateway.post("/candidates", &startexam_candidate(1)).await;
-    assert_eq!(answer.problem(), (504, "vendor_timeout", "unknown"));
-    assert_eq!(gateway.get(answer.text("/resource")).await.text("/state"), "unknown");
+    let response = gateway.post("/candidates", &startexam_candidate(1)).await;
+    assert_eq!(response.problem(), (504, "vendor_timeout", "unknown"));
+    assert_eq!(gateway.get(response.text("/resource")).await.text("/state"), "unknown");
     silent.abort();
 }
 
 #[tokio::test]
-async fn a_failing_vendor_opens_the_circuit_and_a_busy_connection_says_so() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+async fn a_failing_vendor_opens_the_circuit_and_the_connection_reports_it() {
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let breaker = "breaker = { failures = 2, cooldown = \"1h\" }";
     let gateway = Gateway::start(&startexam(&stub.url(), breaker)).await;
     for number in 0..2 {
-        let answer = gateway.post("/candidates", &startexam_candidate(number)).await;
-        assert_eq!(answer.problem(), (502, "vendor_internal_error", "unknown"));
+        let response = gateway.post("/candidates", &startexam_candidate(number)).await;
+        assert_eq!(response.problem(), (502, "vendor_internal_error", "unknown"));
     }
     let sent = stub.seen().len();
-    let answer = gateway.post("/candidates", &startexam_candidate(7)).await;
-    assert_eq!(answer.problem(), (503, "vendor_circuit_open", "not_applied"));
-    assert_eq!((answer.text("/origin"), &answer.body["retryable"]), ("gateway", &json!(true)));
-    assert!(answer.header("retry-after").is_some());
+    let response = gateway.post("/candidates", &startexam_candidate(7)).await;
+    assert_eq!(response.problem(), (503, "vendor_circuit_open", "not_applied"));
+    assert_eq!((response.text("/origin"), &response.body["retryable"]), ("gateway", &json!(true)));
+    assert!(response.header("retry-after").is_some());
     assert_eq!(stub.seen().len(), sent, "nothing is sent while the circuit is open");
     let shown = gateway.get("/connections/startexam-main").await;
     assert_eq!(shown.text("/status"), "circuit_open");
 }
 
 #[tokio::test]
-async fn the_callers_mistakes_never_open_the_circuit() {
-    let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
+async fn caller_errors_never_open_the_circuit() {
+    let stub = Stub::start(|_| json_response(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "breaker = { failures = 1, cooldown = \"1h\" }")).await;
     for number in 0..3 {
-        let answer = gateway.post("/candidates", &startexam_candidate(number)).await;
-        assert_eq!(answer.problem(), (422, "vendor_rejected_request", "not_applied"));
+        let response = gateway.post("/candidates", &startexam_candidate(number)).await;
+        assert_eq!(response.problem(), (422, "vendor_rejected_request", "not_applied"));
     }
 }

@@ -1,9 +1,9 @@
-//! Secrets and personal data are planted, everything is done with them that can be done, and then everything the process
-//! wrote, answered and stored is searched: the log at its loudest, spans at a collector, figures, exchanges, files.
+//! Redaction: secrets and personal data are sent through every function, and then everything the process logged,
+//! returned and stored is searched: the log at its most verbose, spans at a collector, metrics, exchanges, files.
 //!
-//! Each of these, put in on purpose, fails a test here: a body or the headers of a vendor call in the log, a path as an
-//! attribute of a span or as the route of the access log and the figures, libraries below `info`, exchanges that are not
-//! freed of what was quoted, of what hides behind escapes, or of the headers a request was signed with.
+//! Each of these, introduced on purpose, fails a test here: a body or the headers of a vendor call in the log; a path
+//! as a span attribute or as the route of the access log and the metrics; libraries logging below `info`; exchanges
+//! that are not redacted of quoted data, of data behind escapes, or of the headers a request was signed with.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -21,18 +21,17 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::net::TcpStream;
 
 use crate::support::collector::Collector;
-use crate::support::gateway::{
-    Answer, Gateway, client, examtesting, faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
-};
+use crate::support::connections::{client, examtesting, sandbox_connections, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway, http, key, sandbox, set_faults};
 use crate::support::postgres::Server;
-use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
+use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
 
-/// In every piece of personal data planted here.
+/// Contained in every piece of personal data sent here.
 const PERSONAL: &str = "pdmark";
-/// The digits of every telephone number planted here, and how they are spaced there.
+/// The digits of every telephone number sent here, and how they are spaced.
 const DIGITS: &str = "5550174711";
 const PHONE: &str = "555-017-4711";
-/// In every password given by a caller.
+/// Contained in every password given by a caller.
 const PASSWORD: &str = "PwMark";
 /// How such a password begins in Base64.
 const PASSWORD_IN_BASE64: &str = "UHdNYXJr";
@@ -42,10 +41,10 @@ const THINKEXAM_KEY: &str = "SeMark-think-key";
 const THINKEXAM_SECRET: &str = "SeMark \"think\" secret&é";
 const EXAMTESTING_KEY: &str = "SeMark-exam-key";
 const EXAMTESTING_PASS: &str = "SeMark exam+pass/%=";
-/// In every vendor secret of the scripted vendor.
+/// Contained in every secret of the scripted vendor.
 const SECRET: &str = "SeMark";
-/// In what the vendors hand out: signatures and sign-in tokens.
-const HANDED_OUT: &str = "HoMark";
+/// Contained in what the vendors issue: signatures and sign-in tokens.
+const ISSUED: &str = "HoMark";
 
 fn person(connection: &str, number: usize) -> Value {
     json!({
@@ -58,16 +57,16 @@ fn person(connection: &str, number: usize) -> Value {
     })
 }
 
-/// The person as the vendor of this connection takes it.
-fn fitting(connection: &str, number: usize) -> Value {
+/// Returns the person with the fields the vendor of this connection accepts.
+fn person_for_vendor(connection: &str, number: usize) -> Value {
     let mut person = person(connection, number);
-    let members = person.as_object_mut().expect("an object");
+    let fields = person.as_object_mut().expect("an object");
     if connection == "startexam-main" {
-        members.remove("custom");
-        members.remove("password");
+        fields.remove("custom");
+        fields.remove("password");
     }
     if connection == "examtesting-main" {
-        members.remove("custom");
+        fields.remove("custom");
     }
     person
 }
@@ -78,66 +77,70 @@ fn assessment(connection: &str) -> &'static str {
     if connection == "thinkexam-main" { accounts::thinkexam::TESTS[0].0 } else { accounts::startexam::TESTS[0].0 }
 }
 
-/// Everything a caller can do with people numbered from `first` on, and what was answered.
-async fn everything(gateway: &Gateway, first: usize) -> Vec<Answer> {
-    let mut answers = Vec::new();
+/// Does everything a caller can do with people numbered from `first` on; returns the responses.
+async fn send_everything(gateway: &Gateway, first: usize) -> Vec<ApiResponse> {
+    let mut responses = Vec::new();
     for connection in CONNECTIONS {
         let created = gateway
             .request(Method::POST, "/candidates")
             .header("idempotency-key", &format!("{connection}-{first}"))
-            .json(&fitting(connection, first))
+            .json(&person_for_vendor(connection, first))
             .send()
             .await;
         let id = created.text("/id").to_owned();
         let id = if id.is_empty() { created.text("/resource").replace("/candidates/", "") } else { id };
-        answers.push(created);
-        let mut generated = fitting(connection, first + 1);
+        responses.push(created);
+        let mut generated = person_for_vendor(connection, first + 1);
         generated.as_object_mut().expect("an object").remove("password");
-        answers.push(gateway.post("/candidates", &generated).await);
+        responses.push(gateway.post("/candidates", &generated).await);
         if !id.is_empty() {
-            answers.push(gateway.get(&format!("/candidates/{id}")).await);
+            responses.push(gateway.get(&format!("/candidates/{id}")).await);
             let patch = json!({ "name": { "familyName": format!("New{PERSONAL}") } });
-            answers.push(gateway.patch(&format!("/candidates/{id}"), &patch).await);
+            responses.push(gateway.patch(&format!("/candidates/{id}"), &patch).await);
             let order = json!({ "connection": connection, "candidate": { "id": id }, "assessment": assessment(connection),
                                 "reference": format!("order-{PERSONAL}") });
             let booked = gateway.post("/assignments", &order).await;
             let booking = booked.text("/id").to_owned();
-            answers.push(booked);
-            answers.push(gateway.get(&format!("/assignments/{booking}")).await);
-            answers.push(gateway.delete(&format!("/assignments/{booking}")).await);
+            responses.push(booked);
+            responses.push(gateway.get(&format!("/assignments/{booking}")).await);
+            responses.push(gateway.delete(&format!("/assignments/{booking}")).await);
         }
         let search = json!({ "connection": connection, "email": format!("{PERSONAL}.{first}@example.com") });
-        answers.push(gateway.post("/candidates/search", &search).await);
+        responses.push(gateway.post("/candidates/search", &search).await);
         let query = format!("/candidates?connection={connection}&externalId=id-{PERSONAL}-{first}");
-        answers.push(gateway.get(&query).await);
-        let rows = [fitting(connection, first + 2), fitting(connection, first + 3), json!({ "emial": PERSONAL })];
+        responses.push(gateway.get(&query).await);
+        let rows = [
+            person_for_vendor(connection, first + 2),
+            person_for_vendor(connection, first + 3),
+            json!({ "emial": PERSONAL }),
+        ];
         let bulk = json!({ "connection": connection, "items": rows });
-        answers.push(gateway.post("/candidates/bulk", &bulk).await);
-        answers.push(gateway.post(&format!("/connections/{connection}/check"), &json!({})).await);
+        responses.push(gateway.post("/candidates/bulk", &bulk).await);
+        responses.push(gateway.post(&format!("/connections/{connection}/check"), &json!({})).await);
         if !id.is_empty() {
-            answers.push(gateway.delete(&format!("/candidates/{id}")).await);
+            responses.push(gateway.delete(&format!("/candidates/{id}")).await);
         }
     }
     let employees =
         json!({ "connection": "startexam-main", "scope": "all", "register": [format!("id-{PERSONAL}-{}", first + 1)] });
-    answers.push(gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &employees).await);
+    responses.push(gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &employees).await);
     for wrong in [json!({ "email": PERSONAL, "password": [PASSWORD] }), json!({ "password": { (PASSWORD): 1 } })] {
-        answers.push(gateway.post("/candidates", &wrong).await);
+        responses.push(gateway.post("/candidates", &wrong).await);
     }
     let malformed = format!("{{\"email\":\"{PERSONAL}@example.com\",\"password\":\"{PASSWORD}\" {PASSWORD}");
-    answers.push(gateway.request(Method::POST, "/candidates").body("application/json", malformed).send().await);
-    answers.push(gateway.request_as("egk_KeyMark-wrong", Method::GET, "/vendors").send().await);
-    answers.push(gateway.anonymous(Method::GET, "/vendors").header("x-api-key", "egk_KeyMark-wrong").send().await);
-    answers.push(gateway.get(&format!("/nothing/{PERSONAL}?email={PERSONAL}")).await);
+    responses.push(gateway.request(Method::POST, "/candidates").body("application/json", malformed).send().await);
+    responses.push(gateway.request_as("egk_KeyMark-wrong", Method::GET, "/vendors").send().await);
+    responses.push(gateway.anonymous(Method::GET, "/vendors").header("x-api-key", "egk_KeyMark-wrong").send().await);
+    responses.push(gateway.get(&format!("/nothing/{PERSONAL}?email={PERSONAL}")).await);
     for path in ["/connections", "/vendors", "/assignments"] {
-        answers.push(gateway.get(path).await);
+        responses.push(gateway.get(path).await);
     }
-    over_http_2(gateway).await;
-    answers
+    send_over_http_2(gateway).await;
+    responses
 }
 
-/// The same words in the headers and path of HTTP/2, whose library writes logs of its own.
-async fn over_http_2(gateway: &Gateway) {
+/// Sends the same words in the headers and path of HTTP/2, whose library has its own log messages.
+async fn send_over_http_2(gateway: &Gateway) {
     let stream = TcpStream::connect(gateway.address).await.expect("a connection");
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
@@ -145,13 +148,13 @@ async fn over_http_2(gateway: &Gateway) {
     let address = format!("http://{}/candidates?externalId=id-{PERSONAL}-0", gateway.address);
     for (name, value) in [("x-api-key", key("lms")), ("authorization", "Bearer egk_KeyMark-wrong".to_owned())] {
         let request = http::Request::get(&address).header(name, value).body(Empty::<Bytes>::new()).expect("a request");
-        let response = sender.send_request(request).await.expect("an answer");
+        let response = sender.send_request(request).await.expect("a response");
         assert!([200, 401, 422].contains(&response.status().as_u16()), "{response:?}");
     }
     driving.abort();
 }
 
-/// Fails when the text has one of these words, whatever the case, and says where.
+/// Fails if the text contains one of these words in any case, and says where.
 fn assert_absent(what: &str, text: &str, words: &[&str]) {
     let folded = text.to_lowercase();
     for word in words {
@@ -163,8 +166,8 @@ fn assert_absent(what: &str, text: &str, words: &[&str]) {
     }
 }
 
-/// Every file below the folder but the key and the configuration.
-fn stored(folder: &Path) -> Vec<(String, String)> {
+/// Returns every file in the folder except the key and the configuration.
+fn store_files(folder: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let data =
         entries.filter(|path| path.is_file() && !path.ends_with("store.key") && !path.ends_with("examgate.toml"));
@@ -175,8 +178,8 @@ fn stored(folder: &Path) -> Vec<(String, String)> {
     .collect()
 }
 
-/// A gateway that says all it can say, to everybody who may listen.
-async fn loud(connections: &str) -> (Gateway, Collector) {
+/// Starts a gateway with the most verbose log and traces.
+async fn start_verbose(connections: &str) -> (Gateway, Collector) {
     let collector = Collector::start().await;
     let endpoint = collector.0.url();
     let environment = [
@@ -184,13 +187,13 @@ async fn loud(connections: &str) -> (Gateway, Collector) {
         ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
     ];
-    (Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await, collector)
+    (Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await, collector)
 }
 
-/// Everything operators are shown while it runs: figures and exchanges.
-async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
-    let admin = gateway.operators().await;
-    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
+/// Returns everything operators can see at run time: metrics, exchanges and the audit record.
+async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
+    let admin = gateway.admin_address().await;
+    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("a response");
     let mut shown = vec![("/metrics", metrics.text().await.expect("text"))];
     let (mut path, mut calls) = ("/exchanges?limit=200".to_owned(), 0);
     loop {
@@ -213,8 +216,8 @@ async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
     shown
 }
 
-/// What a text says behind its escapes.
-fn plainly(text: &str) -> String {
+/// Returns the text with its escapes decoded.
+fn decode_all(text: &str) -> String {
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
     let decoded = String::from_utf8_lossy(&bytes).into_owned();
     let escapes = regex::Regex::new(r"&#(\d+);|\\+u([0-9a-f]{4})").expect("an expression");
@@ -231,33 +234,33 @@ fn plainly(text: &str) -> String {
     format!("{text}\n{decoded}\n{}", hidden.join("\n"))
 }
 
-/// Searches what was answered.
-fn search_answers(answers: &[Answer], secrets: &[&str]) {
-    for answer in answers.iter().filter(|answer| answer.status >= 400) {
-        assert_absent("a problem", &answer.body.to_string(), secrets);
-        assert_absent("a problem", &answer.body.to_string(), &[PASSWORD]);
-        assert_absent("a header", &format!("{:?}", answer.headers), &[secrets, &[PASSWORD, PERSONAL]].concat());
-        let message = answer.text("/vendor/message");
+/// Searches the responses.
+fn search_responses(responses: &[ApiResponse], secrets: &[&str]) {
+    for response in responses.iter().filter(|response| response.status >= 400) {
+        assert_absent("a problem", &response.body.to_string(), secrets);
+        assert_absent("a problem", &response.body.to_string(), &[PASSWORD]);
+        assert_absent("a header", &format!("{:?}", response.headers), &[secrets, &[PASSWORD, PERSONAL]].concat());
+        let message = response.text("/vendor/message");
         assert!(message.chars().count() <= 300 && !message.chars().any(char::is_control), "{message:?}");
     }
-    for answer in answers {
-        assert_absent("an answer", &answer.body.to_string(), &[secrets, &[PASSWORD]].concat());
+    for response in responses {
+        assert_absent("a response", &response.body.to_string(), &[secrets, &[PASSWORD]].concat());
     }
 }
 
 /// Searches everything the process shows operators and leaves behind.
-async fn search((mut gateway, collector): (Gateway, Collector), answers: &[Answer], secrets: &[&str]) {
-    let shown = shown(&mut gateway).await;
+async fn search((mut gateway, collector): (Gateway, Collector), responses: &[ApiResponse], secrets: &[&str]) {
+    let shown = operator_views(&mut gateway).await;
     let (folder, log) = gateway.finish().await;
-    let files = stored(folder.path());
+    let files = store_files(folder.path());
     assert!(files.iter().any(|(name, _)| name.ends_with("store.db")), "there is a store to search");
     let generated: Vec<&str> =
-        answers.iter().map(|answer| answer.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
+        responses.iter().map(|response| response.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
     let client_key = key("lms");
     let known = [PASSWORD, PERSONAL, PHONE, DIGITS, "KeyMark", &client_key, "go.startexam.com"];
     let private = [secrets, &known, &generated].concat();
     for (what, text) in &shown {
-        assert_absent(what, &plainly(text), &private);
+        assert_absent(what, &decode_all(text), &private);
     }
     assert!(collector.spans().len() > 20, "there are spans to search");
     for sent in collector.0.seen() {
@@ -281,7 +284,7 @@ async fn search((mut gateway, collector): (Gateway, Collector), answers: &[Answe
         .output()
         .await
         .expect("the program runs");
-    for (what, bytes) in [("check's answer", check.stdout), ("check's log", check.stderr)] {
+    for (what, bytes) in [("check's output", check.stdout), ("check's log", check.stderr)] {
         assert_absent(what, &String::from_utf8_lossy(&bytes), &private);
     }
 }
@@ -290,33 +293,36 @@ const FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_nam
      link_template = \"https://go.startexam.com/{center}#participant/{id}\"";
 
 #[tokio::test]
-async fn nothing_leaks_while_everything_works_and_while_answers_get_lost() {
+async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     let sandbox = sandbox().await;
     let connections =
         sandbox_connections(&sandbox, "timeout = \"1s\"\nbreaker = { failures = 1000, cooldown = \"1s\" }");
     let connections = connections.replacen("timeout", &format!("{FIELDS}\ntimeout"), 1);
-    let (mut gateway, collector) = loud(&connections).await;
-    let mut answers = everything(&gateway, 0).await;
-    let created = answers.iter().filter(|answer| answer.status == 201).count();
-    assert!(created >= 7, "{created} of {answers:?}");
-    assert!(answers.iter().any(|answer| !answer.text("/initialPassword").is_empty()), "a password was made up");
-    let links: Vec<String> =
-        answers.iter().map(|answer| answer.text("/launch/url").to_owned()).filter(|url| !url.is_empty()).collect();
-    assert!(!links.is_empty(), "a launch link was answered");
+    let (mut gateway, collector) = start_verbose(&connections).await;
+    let mut responses = send_everything(&gateway, 0).await;
+    let created = responses.iter().filter(|response| response.status == 201).count();
+    assert!(created >= 7, "{created} of {responses:?}");
+    assert!(responses.iter().any(|response| !response.text("/initialPassword").is_empty()), "a password was generated");
+    let links: Vec<String> = responses
+        .iter()
+        .map(|response| response.text("/launch/url").to_owned())
+        .filter(|url| !url.is_empty())
+        .collect();
+    assert!(!links.is_empty(), "a launch link was returned");
     let ports = [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()];
     for (number, fault) in
         ["reset_after_effect", "control_characters", "garbage", "truncated_body"].into_iter().enumerate()
     {
         for port in ports {
-            faults(port, json!({ "faults": [{ "name": fault }] })).await;
+            set_faults(port, json!({ "faults": [{ "name": fault }] })).await;
         }
-        answers.extend(everything(&gateway, 10 * (number + 1)).await);
+        responses.extend(send_everything(&gateway, 10 * (number + 1)).await);
     }
     for port in ports {
-        faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 3000, "times": 2 }] })).await;
+        set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 3000, "times": 2 }] })).await;
     }
     for connection in CONNECTIONS {
-        answers.push(gateway.post("/candidates", &fitting(connection, 90)).await);
+        responses.push(gateway.post("/candidates", &person_for_vendor(connection, 90)).await);
     }
     let participants: Vec<&str> = links.iter().filter_map(|link| link.rsplit('/').next()).collect();
     let secrets = [
@@ -326,20 +332,20 @@ async fn nothing_leaks_while_everything_works_and_while_answers_get_lost() {
         accounts::examtesting::API_KEY,
         accounts::examtesting::API_PASS,
     ];
-    // The links are answered to whoever booked, and stand nowhere else.
-    let written = gateway.written();
-    assert!(written.contains("DEBUG"), "the process said all it can say");
-    assert_absent("the log", &written, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
-    for (name, text) in stored(gateway.folder.path()) {
+    // The links are returned to the caller that booked, and are nowhere else.
+    let log = gateway.take_log();
+    assert!(log.contains("DEBUG"), "the log is verbose");
+    assert_absent("the log", &log, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
+    for (name, text) in store_files(gateway.folder.path()) {
         assert_absent(&name, &text, &participants);
     }
-    search_answers(&answers, &secrets);
+    search_responses(&responses, &secrets);
     let secrets = [&secrets[..], &participants].concat();
-    search((gateway, collector), &answers, &secrets).await;
+    search((gateway, collector), &responses, &secrets).await;
 }
 
-/// The request, headers included, as an unkind vendor would quote it in its error message.
-fn echo(seen: &Seen) -> String {
+/// Returns the request, headers included, as a careless vendor would quote it in its error message.
+fn echo(seen: &SeenRequest) -> String {
     let headers = |headers: &HeaderMap| {
         headers
             .iter()
@@ -351,28 +357,30 @@ fn echo(seen: &Seen) -> String {
     format!("{} {} {}", headers(&seen.headers), seen.uri, body)
 }
 
-/// A vendor of all three kinds that refuses everything and quotes a part of the request.
-async fn quoting(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
+/// Starts a vendor of all three kinds that rejects everything and quotes a part of the request.
+async fn start_quoting_stub(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
     Stub::start(move |seen| {
         let quoted: String = echo(seen);
         let from = skip(&quoted);
         let quoted: String = quoted.chars().skip(from).collect();
         match seen.uri.path() {
-            "/sim/signature" => json_answer(
+            "/sim/signature" => json_response(
                 200,
-                &json!({ "ak": format!("{HANDED_OUT}-ak"), "sgn": format!("{HANDED_OUT}+sgn/=="), "ts": "17" }),
+                &json!({ "ak": format!("{ISSUED}-ak"), "sgn": format!("{ISSUED}+sgn/=="), "ts": "17" }),
             ),
-            "/ManageCandidate.aspx" => answer_of(200, "text/html", format!("status=ERROR&Reason=1004&error={quoted}")),
-            path if path.starts_with("/api/v1/") => {
-                json_answer(200, &json!({ "result": "error", "error": { "code": "3023", "msg": quoted } }))
+            "/ManageCandidate.aspx" => {
+                build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={quoted}"))
             }
-            _ => json_answer(400, &json!({ "message": quoted })),
+            path if path.starts_with("/api/v1/") => {
+                json_response(200, &json!({ "result": "error", "error": { "code": "3023", "msg": quoted } }))
+            }
+            _ => json_response(400, &json!({ "message": quoted })),
         }
     })
     .await
 }
 
-fn planted(url: &str, password_encoding: &str, params_in: &str) -> String {
+fn connections_with_secrets(url: &str, password_encoding: &str, params_in: &str) -> String {
     let toml = |secret: &str| secret.replace('"', "\\\"");
     startexam(url, "").replace(accounts::startexam::SECRET, STARTEXAM_SECRET)
         + &thinkexam(url, &format!("password_encoding = \"{password_encoding}\""))
@@ -384,30 +392,31 @@ fn planted(url: &str, password_encoding: &str, params_in: &str) -> String {
 }
 
 #[tokio::test]
-async fn vendors_that_quote_the_request_give_nothing_away() {
+async fn vendors_that_quote_the_request_reveal_nothing() {
     for (encoding, params_in, start) in [("plain", "form", 0), ("base64", "query", 1)] {
-        // The quotation starts at the head, or just before the first secret or password, so that the cut of a long message
-        // cannot be what hides it.
-        let stub = quoting(move |text| match (start, text.find(PASSWORD).or_else(|| text.find("password"))) {
-            (0, _) | (_, None) => 0,
-            (_, Some(at)) => text[..at].chars().count().saturating_sub(5),
-        })
-        .await;
-        let (gateway, collector) = loud(&planted(&stub.url(), encoding, params_in)).await;
-        let answers = everything(&gateway, 0).await;
-        let quoted = answers.iter().filter(|answer| !answer.text("/vendor/message").is_empty()).count();
-        assert!(quoted >= 3, "the vendors' words are kept: {answers:?}");
-        let masked = answers.iter().filter(|answer| answer.text("/vendor/message").contains("***")).count();
-        assert!(masked >= 3, "what was quoted had secrets in it: {answers:?}");
-        let secrets = [SECRET, HANDED_OUT, PASSWORD_IN_BASE64];
-        search_answers(&answers, &secrets);
-        search((gateway, collector), &answers, &secrets).await;
+        // The quote starts at the head, or just before the first secret or password, so that truncation cannot be what
+        // hides it.
+        let stub =
+            start_quoting_stub(move |text| match (start, text.find(PASSWORD).or_else(|| text.find("password"))) {
+                (0, _) | (_, None) => 0,
+                (_, Some(at)) => text[..at].chars().count().saturating_sub(5),
+            })
+            .await;
+        let (gateway, collector) = start_verbose(&connections_with_secrets(&stub.url(), encoding, params_in)).await;
+        let responses = send_everything(&gateway, 0).await;
+        let quoted = responses.iter().filter(|response| !response.text("/vendor/message").is_empty()).count();
+        assert!(quoted >= 3, "the vendors' messages are kept: {responses:?}");
+        let masked = responses.iter().filter(|response| response.text("/vendor/message").contains("***")).count();
+        assert!(masked >= 3, "what was quoted had secrets in it: {responses:?}");
+        let secrets = [SECRET, ISSUED, PASSWORD_IN_BASE64];
+        search_responses(&responses, &secrets);
+        search((gateway, collector), &responses, &secrets).await;
     }
 }
 
 #[tokio::test]
-async fn a_short_password_is_not_spelt_out_by_what_is_masked_around_it() {
-    let stub = quoting(|text| text.find("password").map_or(0, |at| text[..at].chars().count())).await;
+async fn a_short_password_is_not_revealed_by_the_masking_around_it() {
+    let stub = start_quoting_stub(|text| text.find("password").map_or(0, |at| text[..at].chars().count())).await;
     let url = stub.url();
     let gateway = Gateway::start(&(thinkexam(&url, "") + &examtesting(&url, ""))).await;
     for (connection, password) in
@@ -418,14 +427,14 @@ async fn a_short_password_is_not_spelt_out_by_what_is_masked_around_it() {
             "connection": connection, "externalId": id, "email": format!("{id}@example.com"), "password": password,
         });
         person["name"] = json!({ "givenName": "Ada", "familyName": "King" });
-        let answer = gateway.post("/candidates", &person).await;
-        assert_eq!(answer.text("/vendor/message"), "***", "{connection} {password}: {answer:?}");
-        assert!(!answer.body.to_string().contains(password), "{connection} {password}: {answer:?}");
+        let response = gateway.post("/candidates", &person).await;
+        assert_eq!(response.text("/vendor/message"), "***", "{connection} {password}: {response:?}");
+        assert!(!response.body.to_string().contains(password), "{connection} {password}: {response:?}");
     }
 }
 
-/// How a vendor may spell what it quotes.
-const SPELLINGS: [fn(&str) -> String; 6] = [
+/// How a vendor may encode what it quotes.
+const ENCODINGS: [fn(&str) -> String; 6] = [
     |text| text.to_uppercase(),
     |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
     |text| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat(),
@@ -434,8 +443,8 @@ const SPELLINGS: [fn(&str) -> String; 6] = [
     |text| data_encoding::BASE64.encode(text.as_bytes()),
 ];
 
-/// What of a request is about a person, however the vendor takes it.
-fn personal_part(seen: &Seen) -> String {
+/// Returns the part of a request that is about a person, whichever way it is sent.
+fn quote_personal_part(seen: &SeenRequest) -> String {
     let text = format!("{} {}", seen.uri.query().unwrap_or_default(), String::from_utf8_lossy(&seen.body));
     let plain: Vec<u8> = percent_encoding::percent_decode_str(&text).collect();
     let plain = String::from_utf8_lossy(&plain).into_owned();
@@ -443,13 +452,13 @@ fn personal_part(seen: &Seen) -> String {
     plain[from..].chars().take(60).collect()
 }
 
-/// How a vendor may pack what it quotes.
-const PACKINGS: [fn(&str) -> Response; 4] = [
-    |quoted| answer_of(500, "text/html", format!("<html><title>{quoted}</title><body>{quoted}</body></html>")),
-    |quoted| answer_of(400, "text/plain", format!("ERROR|1004|{quoted}")),
-    |quoted| json_answer(400, &json!({ "message": [quoted], "errors": { (quoted): [quoted] } })),
+/// The formats in which a vendor may quote.
+const FORMATS: [fn(&str) -> Response; 4] = [
+    |quoted| build_response(500, "text/html", format!("<html><title>{quoted}</title><body>{quoted}</body></html>")),
+    |quoted| build_response(400, "text/plain", format!("ERROR|1004|{quoted}")),
+    |quoted| json_response(400, &json!({ "message": [quoted], "errors": { (quoted): [quoted] } })),
     |quoted| {
-        json_answer(
+        json_response(
             200,
             &json!({ "status": "ERROR", "result": "error", "message": quoted,
                                        "error": { "code": quoted, "msg": quoted } }),
@@ -458,32 +467,33 @@ const PACKINGS: [fn(&str) -> Response; 4] = [
 ];
 
 #[tokio::test]
-async fn operators_are_shown_nothing_of_a_person_however_a_vendor_spells_and_packs_it() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+async fn operators_see_no_personal_data_however_a_vendor_encodes_it() {
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let patient = "requests_per_second = 0\nbreaker = { failures = 100000, cooldown = \"1s\" }";
-    let connections = planted(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
-    let (gateway, collector) = loud(&connections).await;
-    let (mut answers, mut number) = (Vec::new(), 0);
-    for spelling in SPELLINGS {
-        for packing in PACKINGS {
-            stub.answer_with(move |seen| match seen.uri.path() {
-                "/sim/signature" => json_answer(200, &json!({ "ak": HANDED_OUT, "sgn": HANDED_OUT, "ts": "17" })),
-                _ => packing(&spelling(&personal_part(seen))),
+    let connections =
+        connections_with_secrets(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
+    let (gateway, collector) = start_verbose(&connections).await;
+    let (mut responses, mut number) = (Vec::new(), 0);
+    for encoding in ENCODINGS {
+        for format in FORMATS {
+            stub.respond_with(move |seen| match seen.uri.path() {
+                "/sim/signature" => json_response(200, &json!({ "ak": ISSUED, "sgn": ISSUED, "ts": "17" })),
+                _ => format(&encoding(&quote_personal_part(seen))),
             });
             for connection in CONNECTIONS {
                 number += 1;
                 let before = stub.seen().len();
-                let answer = gateway.post("/candidates", &fitting(connection, number)).await;
-                assert!(stub.seen().len() > before, "the vendor was asked: {answer:?}");
-                answers.push(answer);
+                let response = gateway.post("/candidates", &person_for_vendor(connection, number)).await;
+                assert!(stub.seen().len() > before, "the vendor was called: {response:?}");
+                responses.push(response);
             }
         }
     }
-    search((gateway, collector), &answers, &[SECRET, HANDED_OUT, PASSWORD_IN_BASE64]).await;
+    search((gateway, collector), &responses, &[SECRET, ISSUED, PASSWORD_IN_BASE64]).await;
 }
 
-/// Every row of every table, as a thief who has the database reads it.
-async fn dumped(url: &str) -> String {
+/// Returns every row of every table, as a thief of the database reads it.
+async fn dump_database(url: &str) -> String {
     let mut connection = PgConnection::connect(url).await.expect("the database");
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.tables where table_schema = current_schema()",
@@ -501,36 +511,35 @@ async fn dumped(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_stolen_postgresql_database_gives_nobody_away() {
+async fn a_stolen_postgresql_database_reveals_no_personal_data() {
     let sandbox = sandbox().await;
     let schema = Server::shared().schema().await;
     let gateway = Gateway::replica(&schema, &sandbox_connections(&sandbox, "")).await;
-    let answers = everything(&gateway, 0).await;
+    let responses = send_everything(&gateway, 0).await;
     let created: Vec<&str> =
-        answers.iter().filter(|answer| answer.status == 201).map(|answer| answer.text("/id")).collect();
-    assert!(created.len() >= 5, "{answers:?}");
+        responses.iter().filter(|response| response.status == 201).map(|response| response.text("/id")).collect();
+    assert!(created.len() >= 5, "{responses:?}");
     let generated: Vec<&str> =
-        answers.iter().map(|answer| answer.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
-    assert!(!generated.is_empty(), "a password was made up");
-    let rows = dumped(&schema).await;
+        responses.iter().map(|response| response.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
+    assert!(!generated.is_empty(), "a password was generated");
+    let rows = dump_database(&schema).await;
     assert!(created.iter().any(|id| rows.contains(id)), "there is something to search: {rows}");
     let client_key = key("lms");
     let secrets = [accounts::startexam::SECRET, accounts::thinkexam::SECRET, accounts::examtesting::API_PASS];
     let known = [PASSWORD, PERSONAL, PHONE, DIGITS, &client_key, "Family", "@example.com"];
     for private in [known.as_slice(), &secrets, &generated].concat() {
-        // A column of bytes is told in hexadecimal digits.
+        // A binary column is returned in hexadecimal digits.
         for form in [private.to_owned(), HEXLOWER.encode(private.as_bytes())] {
-            assert!(!rows.contains(&form), "the database tells {private}");
+            assert!(!rows.contains(&form), "the database reveals {private}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_crash_leaves_no_memory_behind_and_secrets_stand_in_no_argument() {
+async fn core_dumps_are_disabled_and_no_argument_contains_a_secret() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
-    let about =
-        |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", gateway.id())).expect("the kernel tells");
+    let about = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", gateway.id())).expect("a proc file");
     let limits = about("limits");
     let core: Vec<&str> = limits
         .lines()

@@ -1,5 +1,4 @@
-//! SIGHUP: a changed configuration is taken up while the gateway runs, whole or not at all, and no request is lost by
-//! it.
+//! SIGHUP: a changed configuration is applied at run time, as a whole or not at all, and loses no request.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,18 +15,18 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::support::gateway::{
-    Answer, Gateway, TIMEOUT, client, client_with, examtesting, faults, http, key, sandbox, startexam,
-};
-use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
-use crate::support::watch::{until, until_state};
+use crate::support::connections::{client, client_with, examtesting, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, http, key, sandbox, set_faults};
+use crate::support::people::person;
+use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
+use crate::support::watch::{wait_for_state, wait_until};
 
 const APPLIED: &str = "configuration reloaded";
 const REFUSED: &str = "configuration reload rejected";
-/// What must never come out.
-const PLANTED: &str = "hushhushdonttellthis";
+/// A secret that must never be printed.
+const PLANTED_SECRET: &str = "hushhushdonttellthis";
 
-/// A configuration for this folder: connections and whatever else, clients, and more keys of `[server]`.
+/// Returns a configuration for this folder: connections and other sections, clients, and more keys of `[server]`.
 fn configuration(folder: &Path, connections: &str, clients: &str, server: &str) -> String {
     let server = if server.is_empty() { "listen = \"127.0.0.1:0\"\nadmin_listen = \"\"" } else { server };
     format!(
@@ -37,48 +36,44 @@ fn configuration(folder: &Path, connections: &str, clients: &str, server: &str) 
     )
 }
 
-fn everybody() -> String {
+fn default_client() -> String {
     client("lms", "", "[\"*\"]")
 }
 
-/// Puts another text in the place of the file, whole at any moment.
-fn write(folder: &Path, name: &str, text: &str) {
-    let beside = folder.join(format!("{name}.new"));
-    std::fs::write(&beside, text).expect("the file can be written");
-    std::fs::rename(beside, folder.join(name)).expect("the file can be replaced");
+/// Replaces the file atomically.
+fn replace_file(folder: &Path, name: &str, text: &str) {
+    let temporary = folder.join(format!("{name}.new"));
+    std::fs::write(&temporary, text).expect("the file can be written");
+    std::fs::rename(temporary, folder.join(name)).expect("the file can be replaced");
 }
 
 fn configure(gateway: &Gateway, connections: &str, clients: &str) {
     let folder = gateway.folder.path();
-    write(folder, "examgate.toml", &configuration(folder, connections, clients, ""));
+    replace_file(folder, "examgate.toml", &configuration(folder, connections, clients, ""));
 }
 
-async fn started(connections: impl FnOnce(&Path) -> String) -> Gateway {
+async fn start_gateway(connections: impl FnOnce(&Path) -> String) -> Gateway {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let text = configuration(folder.path(), &connections(folder.path()), &everybody(), "");
-    write(folder.path(), "examgate.toml", &text);
+    let text = configuration(folder.path(), &connections(folder.path()), &default_client(), "");
+    replace_file(folder.path(), "examgate.toml", &text);
     Gateway::start_in(folder).await
 }
 
-/// Has the configuration read again and waits until it is in force; the line that says so.
-async fn reloaded(gateway: &mut Gateway) -> Value {
-    let told = said(gateway, APPLIED).await;
-    let line = told.lines().last().expect("a line");
+/// Reloads the configuration and waits until it is applied; returns the log line that says so.
+async fn reload(gateway: &mut Gateway) -> Value {
+    let log = reload_until(gateway, APPLIED).await;
+    let line = log.lines().last().expect("a line");
     serde_json::from_str(line).expect("a line of JSON")
 }
 
-/// Has the configuration read again; everything that was written up to these words.
-async fn said(gateway: &mut Gateway, words: &str) -> String {
-    drop(gateway.written());
+/// Reloads the configuration; returns everything logged up to this text.
+async fn reload_until(gateway: &mut Gateway, text: &str) -> String {
+    drop(gateway.take_log());
     gateway.signal("HUP").await;
-    gateway.heard(words).await
+    gateway.wait_for_log(text).await
 }
 
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada" } })
-}
-
-/// A connection to this stub whose secret is in the folder.
+/// Returns a connection to this stub whose secret is in the folder.
 fn examtesting_with_file(stub: &Stub, folder: &Path, more: &str) -> String {
     examtesting(&stub.url(), more).replace(
         &format!("api_pass = \"plain:{}\"", accounts::examtesting::API_PASS),
@@ -86,19 +81,21 @@ fn examtesting_with_file(stub: &Stub, folder: &Path, more: &str) -> String {
     )
 }
 
-fn pass_of(seen: &Seen) -> String {
+fn password_of(seen: &SeenRequest) -> String {
     let mut fields = url::form_urlencoded::parse(&seen.body);
     fields.find(|(name, _)| name.eq_ignore_ascii_case("apipass")).expect("a password").1.into_owned()
 }
 
-/// An ExamTesting that takes these passwords, and registers everybody who comes with one.
-fn taking(passes: &Arc<Mutex<BTreeSet<String>>>) -> impl Fn(&Seen) -> axum::response::Response + Send + Sync + 'static {
+/// Returns an ExamTesting that accepts these passwords and registers everybody sent with one.
+fn accept_passwords(
+    passes: &Arc<Mutex<BTreeSet<String>>>,
+) -> impl Fn(&SeenRequest) -> axum::response::Response + Send + Sync + 'static {
     let passes = Arc::clone(passes);
     move |seen| {
-        let known = passes.lock().expect("no test panicked here").contains(&pass_of(seen));
+        let known = passes.lock().expect("no test panicked here").contains(&password_of(seen));
         let body =
             if known { "Status=SUCCESS&StudentId=7" } else { "status=ERROR&Reason=1003&error=Invalid Api Credentials" };
-        answer_of(200, "text/plain", body)
+        build_response(200, "text/plain", body)
     }
 }
 
@@ -106,7 +103,7 @@ fn passes(names: &[&str]) -> Arc<Mutex<BTreeSet<String>>> {
     Arc::new(Mutex::new(names.iter().map(|name| (*name).to_owned()).collect()))
 }
 
-/// Callers that register one person after the other until they are told to stop.
+/// Callers that register one person after the other until stopped.
 struct Callers {
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<Vec<u16>>>,
@@ -123,8 +120,8 @@ impl Callers {
                 while !stop.load(Ordering::Relaxed) {
                     let body = person(&format!("c{caller}-{}", statuses.len()));
                     let request = http().post(format!("http://{address}/candidates")).bearer_auth(key("lms"));
-                    let answer = request.json(&body).send().await;
-                    statuses.push(answer.map_or(0, |answer| answer.status().as_u16()));
+                    let response = request.json(&body).send().await;
+                    statuses.push(response.map_or(0, |response| response.status().as_u16()));
                 }
                 statuses
             })
@@ -133,7 +130,7 @@ impl Callers {
         Self { stop, tasks }
     }
 
-    /// The statuses all of them were answered with; 0 for no answer.
+    /// Stops the callers and returns the statuses of all responses; 0 for none.
     async fn stop(self) -> Vec<u16> {
         self.stop.store(true, Ordering::Relaxed);
         let mut statuses = Vec::new();
@@ -148,24 +145,24 @@ impl Callers {
 async fn secrets_are_rotated_twenty_times_in_a_row_without_losing_a_request() {
     let names: Vec<String> = (0..=20).map(|number| format!("pass-{number:02}")).collect();
     let accepted = passes(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    let stub = Stub::start(taking(&accepted)).await;
-    let mut gateway = started(|folder| {
-        write(folder, "pass", &names[0]);
+    let stub = Stub::start(accept_passwords(&accepted)).await;
+    let mut gateway = start_gateway(|folder| {
+        replace_file(folder, "pass", &names[0]);
         examtesting_with_file(&stub, folder, "")
     })
     .await;
     let callers = Callers::start(&gateway, 4);
     for name in &names[1..] {
-        write(gateway.folder.path(), "pass", name);
-        let line = reloaded(&mut gateway).await;
+        replace_file(gateway.folder.path(), "pass", name);
+        let line = reload(&mut gateway).await;
         assert_eq!(line["connections_changed"], "examtesting-main", "{line}");
         assert_eq!((line.get("clients"), line.get("catalogue")), (None, None), "{line}");
-        // Whoever comes after that line comes with the new secret.
+        // Every call after that line has the new secret.
         let before = stub.seen().len();
         let last = format!("last-{name}");
         assert_eq!(gateway.post("/candidates", &person(&last)).await.status, 201);
         let own = stub.seen().into_iter().skip(before).find(|seen| String::from_utf8_lossy(&seen.body).contains(&last));
-        assert_eq!(pass_of(&own.expect("a call")), *name);
+        assert_eq!(password_of(&own.expect("a call")), *name);
     }
     let statuses = callers.stop().await;
     println!("{} requests while the secret changed 20 times", statuses.len());
@@ -174,45 +171,45 @@ async fn secrets_are_rotated_twenty_times_in_a_row_without_losing_a_request() {
 
 #[tokio::test]
 async fn an_unchanged_configuration_changes_nothing() {
-    let stub = Stub::start(taking(&passes(&["one"]))).await;
-    let mut gateway = started(|folder| {
-        write(folder, "pass", "one\n");
+    let stub = Stub::start(accept_passwords(&passes(&["one"]))).await;
+    let mut gateway = start_gateway(|folder| {
+        replace_file(folder, "pass", "one\n");
         examtesting_with_file(&stub, folder, "")
     })
     .await;
     assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
     let before = gateway.get("/connections/examtesting-main").await;
-    let line = reloaded(&mut gateway).await;
+    let line = reload(&mut gateway).await;
     for what in ["connections_added", "connections_changed", "connections_removed", "clients", "catalogue", "limits"] {
         assert_eq!(line.get(what), None, "{line}");
     }
-    // What is known of its condition as well: it is the very same connection.
+    // The same applies to its status: it is the very same connection.
     assert_eq!(gateway.get("/connections/examtesting-main").await.body, before.body);
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_put_right_without_a_restart() {
+async fn a_wrong_secret_is_corrected_without_a_restart() {
     let sandbox = sandbox().await;
-    // The same account as the vendor sees it after it has begun to read the secret's text as Base64.
+    // The account's secret after the vendor has begun to read its text as Base64.
     let (before, after) = (accounts::startexam::SECRET, "examgate-test-secret-01234567890");
-    let mut gateway = started(|folder| {
-        write(folder, "secret", before);
+    let mut gateway = start_gateway(|folder| {
+        replace_file(folder, "secret", before);
         startexam(&format!("http://{}", sandbox.startexam()), "")
             .replace(&format!("secret = \"plain:{before}\""), &format!("secret = \"file:{}/secret\"", folder.display()))
     })
     .await;
     assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
-    faults(sandbox.startexam(), json!({ "switches": { "secret_encoding": "base64" } })).await;
+    set_faults(sandbox.startexam(), json!({ "switches": { "secret_encoding": "base64" } })).await;
     let refused = gateway.post("/candidates", &person("b")).await;
     assert_eq!(refused.problem(), (424, "connection_credentials_invalid", "not_applied"));
-    write(gateway.folder.path(), "secret", after);
-    let line = reloaded(&mut gateway).await;
+    replace_file(gateway.folder.path(), "secret", after);
+    let line = reload(&mut gateway).await;
     assert!(!line.to_string().contains(after), "{line}");
     assert_eq!(gateway.post("/candidates", &person("b")).await.status, 201);
     assert_eq!(gateway.get("/connections/startexam-main").await.text("/status"), "ok");
 }
 
-async fn begun(gateway: &Gateway, count: usize) -> String {
+async fn start_bulk(gateway: &Gateway, count: usize) -> String {
     let items: Vec<Value> = (0..count).map(|number| person(&format!("row{number}"))).collect();
     let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
     let accepted = request.json(&json!({ "items": items })).send().await;
@@ -220,87 +217,87 @@ async fn begun(gateway: &Gateway, count: usize) -> String {
     format!("/operations/{}", accepted.text("/id"))
 }
 
-fn applied(answer: &Answer) -> u64 {
-    answer.body["progress"]["applied"].as_u64().expect("a number")
+fn applied_count(response: &ApiResponse) -> u64 {
+    response.body["progress"]["applied"].as_u64().expect("a number")
 }
 
 #[tokio::test]
-async fn a_bulk_under_way_goes_on_with_the_new_secret() {
+async fn a_running_bulk_continues_with_the_new_secret() {
     let accepted = passes(&["old", "new"]);
-    let stub = Stub::start(taking(&accepted)).await;
-    let mut gateway = started(|folder| {
-        write(folder, "pass", "old");
-        // One call after the other, so that after the first with the new secret none comes with the old one.
+    let stub = Stub::start(accept_passwords(&accepted)).await;
+    let mut gateway = start_gateway(|folder| {
+        replace_file(folder, "pass", "old");
+        // One call at a time, so that no call with the old secret follows one with the new secret.
         examtesting_with_file(&stub, folder, "max_in_flight = 1")
             .replace("requests_per_second = 0", "requests_per_second = 50")
     })
     .await;
-    let operation = begun(&gateway, 120).await;
-    until(&gateway, &operation, |told| applied(told) >= 5).await;
-    write(gateway.folder.path(), "pass", "new");
-    reloaded(&mut gateway).await;
-    until(&gateway, &operation, |_| stub.seen().iter().any(|seen| pass_of(seen) == "new")).await;
+    let operation = start_bulk(&gateway, 120).await;
+    wait_until(&gateway, &operation, |response| applied_count(response) >= 5).await;
+    replace_file(gateway.folder.path(), "pass", "new");
+    reload(&mut gateway).await;
+    wait_until(&gateway, &operation, |_| stub.seen().iter().any(|seen| password_of(seen) == "new")).await;
     accepted.lock().expect("no test panicked here").remove("old");
-    let ended = until_state(&gateway, &operation, "completed").await;
-    assert_eq!(applied(&ended), 120, "{ended:?}");
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
+    assert_eq!(applied_count(&ended), 120, "{ended:?}");
     let seen = stub.seen();
-    assert_eq!(seen.len(), 120, "nobody is sent twice");
-    assert!(seen.iter().any(|seen| pass_of(seen) == "old"), "it was under way");
+    assert_eq!(seen.len(), 120, "no one is sent twice");
+    assert!(seen.iter().any(|seen| password_of(seen) == "old"), "the bulk was running");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_call_refused_whole_is_tried_in_parts_with_the_new_settings() {
+async fn a_rejected_call_is_split_and_retried_with_the_new_settings() {
     const NEW: &str = "11111111-2222-3333-4444-555555555555";
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Mutex::new(Some(held));
     let stub = Stub::start(move |seen| {
         if seen.json()["profileId"] == NEW {
-            return json_answer(200, &json!({}));
+            return json_response(200, &json!({}));
         }
         // The first call is answered when the test says so.
         let held = held.lock().expect("no test panicked here").take();
         held.map(|held| tokio::task::block_in_place(|| held.recv_timeout(TIMEOUT)));
-        json_answer(400, &json!({ "message": "There is something about these employees" }))
+        json_response(400, &json!({ "message": "There is something about these employees" }))
     })
     .await;
     let of = |profile: &str| startexam(&stub.url(), "").replace(accounts::startexam::PROFILE_ID, profile);
-    let mut gateway = started(|_| of(accounts::startexam::PROFILE_ID)).await;
-    let operation = begun(&gateway, 100).await;
-    until(&gateway, &operation, |_| !stub.seen().is_empty()).await;
-    configure(&gateway, &of(NEW), &everybody());
-    reloaded(&mut gateway).await;
-    release.send(()).expect("somebody waits");
-    let ended = until_state(&gateway, &operation, "completed").await;
-    assert_eq!(applied(&ended), 100, "{ended:?}");
+    let mut gateway = start_gateway(|_| of(accounts::startexam::PROFILE_ID)).await;
+    let operation = start_bulk(&gateway, 100).await;
+    wait_until(&gateway, &operation, |_| !stub.seen().is_empty()).await;
+    configure(&gateway, &of(NEW), &default_client());
+    reload(&mut gateway).await;
+    release.send(()).expect("a call is waiting");
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
+    assert_eq!(applied_count(&ended), 100, "{ended:?}");
     let with = |profile: &str| stub.seen().iter().filter(|seen| seen.json()["profileId"] == profile).count();
     let calls = (with(accounts::startexam::PROFILE_ID), with(NEW));
     assert_eq!(calls, (1, 2), "refused once, then each half with the new settings");
 }
 
 #[tokio::test]
-async fn keys_come_and_go_at_once() {
+async fn api_keys_are_added_and_removed_immediately() {
     let sandbox = sandbox().await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = started(|_| connections.clone()).await;
+    let mut gateway = start_gateway(|_| connections.clone()).await;
     let status = async |gateway: &Gateway, who: &str| {
         gateway.request_as(&key(who), Method::GET, "/connections").send().await.status
     };
     assert_eq!((status(&gateway, "lms").await, status(&gateway, "hr").await), (200, 401));
 
-    configure(&gateway, &connections, &(everybody() + &client("hr", "", "[\"*\"]")));
-    assert_eq!(reloaded(&mut gateway).await["clients"], "hr");
+    configure(&gateway, &connections, &(default_client() + &client("hr", "", "[\"*\"]")));
+    assert_eq!(reload(&mut gateway).await["clients"], "hr");
     assert_eq!((status(&gateway, "lms").await, status(&gateway, "hr").await), (200, 200));
 
     configure(&gateway, &connections, &client_with("hr", "", "[\"*\"]", "[\"candidates:read\"]"));
-    assert_eq!(reloaded(&mut gateway).await["clients"], "hr, lms");
+    assert_eq!(reload(&mut gateway).await["clients"], "hr, lms");
     assert_eq!((status(&gateway, "lms").await, status(&gateway, "hr").await), (401, 403));
 }
 
 #[tokio::test]
-async fn the_catalogue_and_a_new_connection_are_there_at_once() {
+async fn the_catalogue_and_a_new_connection_are_available_immediately() {
     let sandbox = sandbox().await;
     let exam = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = started(|_| exam.clone()).await;
+    let mut gateway = start_gateway(|_| exam.clone()).await;
     let order = json!({ "candidate": { "externalId": "a" }, "assessment": "rust-101" });
     assert_eq!(gateway.get("/assessments").await.body["items"], json!([]));
     assert_eq!(gateway.get("/connections/startexam-main").await.problem().1, "connection_not_found");
@@ -312,8 +309,8 @@ async fn the_catalogue_and_a_new_connection_are_there_at_once() {
         accounts::startexam::PROGRAM_ID
     );
     let start = startexam(&format!("http://{}", sandbox.startexam()), "");
-    configure(&gateway, &(exam.clone() + &start + &entry), &everybody());
-    let line = reloaded(&mut gateway).await;
+    configure(&gateway, &(exam.clone() + &start + &entry), &default_client());
+    let line = reload(&mut gateway).await;
     assert_eq!((&line["connections_added"], &line["catalogue"]), (&json!("startexam-main"), &json!("changed")));
     assert_eq!(line.get("connections_changed"), None, "{line}");
     assert_eq!(gateway.get("/assessments").await.text("/items/0/id"), "rust-101");
@@ -322,118 +319,118 @@ async fn the_catalogue_and_a_new_connection_are_there_at_once() {
     assert_eq!(gateway.post("/candidates", &body).await.status, 201);
     assert_eq!(gateway.post("/assignments", &order).await.status, 201);
 
-    configure(&gateway, &exam, &everybody());
-    assert_eq!(reloaded(&mut gateway).await["connections_removed"], "startexam-main");
+    configure(&gateway, &exam, &default_client());
+    assert_eq!(reload(&mut gateway).await["connections_removed"], "startexam-main");
     assert_eq!(gateway.get("/assessments").await.body["items"], json!([]));
     assert_eq!(gateway.get("/programs").await.body["items"], json!([]));
 }
 
-/// When calls arrived at the simulator.
-async fn arrivals(sandbox: &Sandbox) -> Vec<Timestamp> {
-    let told = crate::support::gateway::effects(sandbox.examtesting()).await;
-    let calls = told["calls"].as_array().expect("a list of calls").iter();
+/// Returns when the calls arrived at the simulator.
+async fn arrival_times(sandbox: &Sandbox) -> Vec<Timestamp> {
+    let log = crate::support::gateway::read_effects(sandbox.examtesting()).await;
+    let calls = log["calls"].as_array().expect("a list of calls").iter();
     calls.map(|call| call["at"].as_str().and_then(|at| at.parse().ok()).expect("a time")).collect()
 }
 
 #[tokio::test]
-async fn a_rate_holds_on_the_wire_across_reloads() {
+async fn a_rate_limit_holds_on_the_wire_across_reloads() {
     let sandbox = sandbox().await;
     let at = |rate: u32, more: &str| {
         examtesting(&format!("http://{}", sandbox.examtesting()), more)
             .replace("requests_per_second = 0", &format!("requests_per_second = {rate}"))
     };
-    let mut gateway = started(|_| at(10, "")).await;
+    let mut gateway = start_gateway(|_| at(10, "")).await;
     let callers = Callers::start(&gateway, 4);
-    // Each is another connection. If each counted by itself, calls that wait in the old line and calls in the new one
-    // would together be too many.
+    // Each reload makes another connection. If each counted by itself, calls waiting in the old queue and calls in the
+    // new one would together be too many.
     for number in 0..10 {
-        let before = arrivals(&sandbox).await.len();
-        until_arrived(&sandbox, before + 3).await;
-        configure(&gateway, &at(10, &format!("batch_size = {}", number + 1)), &everybody());
-        assert_eq!(reloaded(&mut gateway).await["connections_changed"], "examtesting-main");
+        let before = arrival_times(&sandbox).await.len();
+        wait_for_calls(&sandbox, before + 3).await;
+        configure(&gateway, &at(10, &format!("batch_size = {}", number + 1)), &default_client());
+        assert_eq!(reload(&mut gateway).await["connections_changed"], "examtesting-main");
     }
-    let seen = arrivals(&sandbox).await;
+    let seen = arrival_times(&sandbox).await;
     let statuses = callers.stop().await;
     assert!(statuses.iter().all(|status| *status == 201), "{statuses:?}");
     let (first, last) = (seen[0], seen[seen.len() - 1]);
     let millis = usize::try_from(last.duration_since(first).as_millis()).expect("later");
     println!("{} calls in {millis} ms at 10 a second, 10 reloads between", seen.len());
-    // A machine that is slow only stretches the time; two calls more for those it delayed.
+    // A slow machine only stretches the time; two calls more for those it delayed.
     assert!((seen.len() - 3) * 100 <= millis, "{} calls in {millis} ms", seen.len());
 
-    let operation = begun(&gateway, 300).await;
-    until(&gateway, &operation, |told| applied(told) >= 1).await;
-    // At 1 a second the rest would take minutes, and the test would give up before.
-    configure(&gateway, &at(1, ""), &everybody());
-    reloaded(&mut gateway).await;
-    configure(&gateway, &at(0, ""), &everybody());
-    reloaded(&mut gateway).await;
-    let ended = until_state(&gateway, &operation, "completed").await;
-    assert_eq!(applied(&ended), 300, "{ended:?}");
+    let operation = start_bulk(&gateway, 300).await;
+    wait_until(&gateway, &operation, |response| applied_count(response) >= 1).await;
+    // At 1 per second the rest would take minutes, and the test would time out.
+    configure(&gateway, &at(1, ""), &default_client());
+    reload(&mut gateway).await;
+    configure(&gateway, &at(0, ""), &default_client());
+    reload(&mut gateway).await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
+    assert_eq!(applied_count(&ended), 300, "{ended:?}");
 }
 
 #[tokio::test]
-async fn an_open_circuit_stays_open_unless_the_connection_leads_elsewhere() {
+async fn an_open_circuit_stays_open_unless_the_destination_changes() {
     let sandbox = sandbox().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let of = |address: &str, more: &str| {
         examtesting(address, &format!("breaker = {{ failures = 1, cooldown = \"1h\" }}\n{more}"))
     };
     let dead = format!("http://{free}");
-    let mut gateway = started(|_| of(&dead, "")).await;
+    let mut gateway = start_gateway(|_| of(&dead, "")).await;
     let status =
         async |gateway: &Gateway| gateway.get("/connections/examtesting-main").await.text("/status").to_owned();
     assert_eq!(gateway.post("/candidates", &person("a")).await.problem().1, "vendor_unreachable");
     assert_eq!(status(&gateway).await, "circuit_open");
-    configure(&gateway, &of(&dead, "max_in_flight = 2"), &everybody());
-    reloaded(&mut gateway).await;
+    configure(&gateway, &of(&dead, "max_in_flight = 2"), &default_client());
+    reload(&mut gateway).await;
     assert_eq!(status(&gateway).await, "circuit_open");
-    configure(&gateway, &of(&format!("http://{}", sandbox.examtesting()), ""), &everybody());
-    reloaded(&mut gateway).await;
+    configure(&gateway, &of(&format!("http://{}", sandbox.examtesting()), ""), &default_client());
+    reload(&mut gateway).await;
     assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
 }
 
 #[tokio::test]
-async fn what_is_at_fault_is_refused_whole_and_everything_goes_on() {
-    let stub = Stub::start(taking(&passes(&["one"]))).await;
+async fn an_invalid_configuration_is_rejected_whole_and_service_continues() {
+    let stub = Stub::start(accept_passwords(&passes(&["one"]))).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    write(folder.path(), "pass", "one");
+    replace_file(folder.path(), "pass", "one");
     let connections = examtesting_with_file(&stub, folder.path(), "");
     let server = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"";
-    let fine = configuration(folder.path(), &connections, &everybody(), server);
-    write(folder.path(), "examgate.toml", &fine);
+    let fine = configuration(folder.path(), &connections, &default_client(), server);
+    replace_file(folder.path(), "examgate.toml", &fine);
     let mut gateway = Gateway::start_in(folder).await;
-    let operators = gateway.operators().await;
+    let operators = gateway.admin_address().await;
 
     let new_client = client("hr", "", "[\"*\"]");
     let broken = [
-        (format!("{fine}{new_client}\n= {PLANTED}"), "is not valid TOML"),
-        (format!("{fine}{new_client}[serber]\nx = \"{PLANTED}\"\n"), "serber: unknown key"),
+        (format!("{fine}{new_client}\n= {PLANTED_SECRET}"), "is not valid TOML"),
+        (format!("{fine}{new_client}[serber]\nx = \"{PLANTED_SECRET}\"\n"), "serber: unknown key"),
         (fine.replace("/pass\"", "/nowhere\"") + &new_client, "connections.examtesting-main.api_pass: file"),
         (fine.replace("/store.key", "/other.key") + &new_client, "store.encryption_key: file"),
     ];
     for (number, (text, expected)) in broken.iter().enumerate() {
-        write(gateway.folder.path(), "examgate.toml", text);
-        let told = said(&mut gateway, REFUSED).await;
-        assert!(told.contains(expected) && !told.contains(PLANTED), "{expected}\n{told}");
+        replace_file(gateway.folder.path(), "examgate.toml", text);
+        let log = reload_until(&mut gateway, REFUSED).await;
+        assert!(log.contains(expected) && !log.contains(PLANTED_SECRET), "{expected}\n{log}");
         assert_eq!(gateway.post("/candidates", &person(&format!("b{number}"))).await.status, 201);
         let newcomer = gateway.request_as(&key("hr"), Method::GET, "/connections").send().await;
-        assert_eq!(newcomer.status, 401, "nothing of it is taken up");
+        assert_eq!(newcomer.status, 401, "nothing of it is applied");
     }
-    // A secret that is no text, an empty one, and no file at all.
-    write(gateway.folder.path(), "examgate.toml", &fine);
+    // A secret that is not text, an empty one, and a missing file.
+    replace_file(gateway.folder.path(), "examgate.toml", &fine);
     std::fs::write(gateway.folder.path().join("pass"), [0xff, 0xfe]).expect("the file can be written");
-    assert!(said(&mut gateway, REFUSED).await.contains("cannot be read"));
-    write(gateway.folder.path(), "pass", "\n");
-    assert!(said(&mut gateway, REFUSED).await.contains("is empty"));
+    assert!(reload_until(&mut gateway, REFUSED).await.contains("cannot be read"));
+    replace_file(gateway.folder.path(), "pass", "\n");
+    assert!(reload_until(&mut gateway, REFUSED).await.contains("is empty"));
     std::fs::remove_file(gateway.folder.path().join("examgate.toml")).expect("the file can be removed");
-    assert!(said(&mut gateway, REFUSED).await.contains("examgate.toml: cannot be read"));
-    assert!(!gateway.folder.path().join("other.key").exists(), "no key is made");
+    assert!(reload_until(&mut gateway, REFUSED).await.contains("examgate.toml: cannot be read"));
+    assert!(!gateway.folder.path().join("other.key").exists(), "no key is generated");
     assert_eq!(gateway.post("/candidates", &person("c")).await.status, 201);
 
-    write(gateway.folder.path(), "pass", "one");
-    write(gateway.folder.path(), "examgate.toml", &(fine + &new_client));
-    reloaded(&mut gateway).await;
+    replace_file(gateway.folder.path(), "pass", "one");
+    replace_file(gateway.folder.path(), "examgate.toml", &(fine + &new_client));
+    reload(&mut gateway).await;
     let newcomer = gateway.request_as(&key("hr"), Method::GET, "/connections").send().await;
     assert_eq!(newcomer.status, 200);
     let metrics = http().get(format!("http://{operators}/metrics")).send().await.expect("metrics").text().await;
@@ -441,24 +438,24 @@ async fn what_is_at_fault_is_refused_whole_and_everything_goes_on() {
     for line in
         ["examgate_config_reloads_total{result=\"refused\"} 7", "examgate_config_reloads_total{result=\"applied\"} 1"]
     {
-        assert!(metrics.lines().any(|told| told == line), "{line}\n{metrics}");
+        assert!(metrics.lines().any(|log| log == line), "{line}\n{metrics}");
     }
 }
 
 #[tokio::test]
-async fn what_takes_a_restart_is_told_and_the_rest_is_applied() {
+async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     let sandbox = sandbox().await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = started(|_| connections.clone()).await;
+    let mut gateway = start_gateway(|_| connections.clone()).await;
     let folder = gateway.folder.path().to_owned();
     let server = "listen = \"127.0.0.2:0\"\nadmin_listen = \"127.0.0.1:0\"\nbase_path = \"/x\"\npublic_url = \
                   \"https://x.example\"\nshutdown_grace = \"1s\"\nbody_limit = \"1KiB\"";
-    let text = configuration(&folder, &connections, &everybody(), server)
+    let text = configuration(&folder, &connections, &default_client(), server)
         .replace("store.db\"", "other.db\"\nretention = \"1d\"")
         .replace("store.key", "other.key")
         + "[auth]\nmode = \"none\"\n";
-    write(&folder, "examgate.toml", &text);
-    let told = said(&mut gateway, APPLIED).await;
+    replace_file(&folder, "examgate.toml", &text);
+    let log = reload_until(&mut gateway, APPLIED).await;
     for expected in [
         "server.listen",
         "server.admin_listen",
@@ -469,31 +466,31 @@ async fn what_takes_a_restart_is_told_and_the_rest_is_applied() {
         "store.url",
         "store.encryption_key",
     ] {
-        let line = told.lines().find(|line| line.contains(&format!("\"key\":\"{expected}\"")));
-        assert!(line.is_some_and(|line| line.contains("restart")), "{expected}\n{told}");
+        let line = log.lines().find(|line| line.contains(&format!("\"key\":\"{expected}\"")));
+        assert!(line.is_some_and(|line| line.contains("restart")), "{expected}\n{log}");
     }
-    let line: Value = serde_json::from_str(told.lines().last().expect("a line")).expect("JSON");
+    let line: Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
     assert_eq!(line["limits"], "server.body_limit, store.retention", "{line}");
     for made in ["other.key", "other.db"] {
         assert!(!folder.join(made).exists(), "{made}");
     }
-    // Keys are asked for, at the address and the path of before; the new limit holds.
+    // Keys are still required, at the previous address and path; the new limit applies.
     assert_eq!(gateway.anonymous(Method::GET, "/connections").send().await.status, 401);
     assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
     let long = json!({ "externalId": "b", "email": "b@example.com", "custom": { "x": "y".repeat(2_000) } });
     assert_eq!(gateway.post("/candidates", &long).await.problem().0, 413);
-    // It is told each time, until the restart.
-    assert!(said(&mut gateway, APPLIED).await.contains("\"key\":\"server.listen\""));
+    // It is reported on each reload, until the restart.
+    assert!(reload_until(&mut gateway, APPLIED).await.contains("\"key\":\"server.listen\""));
 }
 
 #[tokio::test]
-async fn a_connection_that_is_removed_leaves_its_records_and_takes_them_up_when_it_is_back() {
+async fn a_removed_connection_keeps_its_records_and_resumes_when_it_is_back() {
     let sandbox = sandbox().await;
     let address = format!("http://{}", sandbox.examtesting());
     let start = startexam(&format!("http://{}", sandbox.startexam()), "");
     let both = start.clone() + &examtesting(&address, "");
-    let mut gateway = started(|_| both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"")).await;
-    faults(
+    let mut gateway = start_gateway(|_| both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"")).await;
+    set_faults(
         sandbox.examtesting(),
         json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60_000, "times": 1 }] }),
     )
@@ -503,28 +500,28 @@ async fn a_connection_that_is_removed_leaves_its_records_and_takes_them_up_when_
         body["connection"] = json!("examtesting-main");
         body
     };
-    // Known as unknown: the vendor has not answered within the attempt's time.
+    // The write is unknown: the vendor has not responded within the timeout.
     configure(
         &gateway,
         &both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"\ntimeout = \"1s\""),
-        &everybody(),
+        &default_client(),
     );
-    reloaded(&mut gateway).await;
+    reload(&mut gateway).await;
     let lost = gateway.post("/candidates", &at_exam("a")).await;
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
     let path = lost.text("/resource").to_owned();
 
-    configure(&gateway, &start, &everybody());
-    let told = said(&mut gateway, APPLIED).await;
-    let warned = told.lines().find(|line| line.contains("only a person can settle"));
-    assert!(warned.is_some_and(|line| line.contains("\"count\":1") && line.contains("examtesting-main")), "{told}");
+    configure(&gateway, &start, &default_client());
+    let log = reload_until(&mut gateway, APPLIED).await;
+    let warned = log.lines().find(|line| line.contains("only a person can settle"));
+    assert!(warned.is_some_and(|line| line.contains("\"count\":1") && line.contains("examtesting-main")), "{log}");
     assert_eq!(gateway.get(&path).await.text("/state"), "unknown");
     assert_eq!(gateway.post("/candidates", &at_exam("b")).await.problem().1, "connection_not_found");
     let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await;
     assert_eq!(settled.problem().1, "connection_not_found");
 
-    configure(&gateway, &both, &everybody());
-    reloaded(&mut gateway).await;
+    configure(&gateway, &both, &default_client());
+    reload(&mut gateway).await;
     assert_eq!(gateway.post("/candidates", &at_exam("b")).await.status, 201);
     assert_eq!(gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await.status, 200);
 }
@@ -535,26 +532,26 @@ async fn the_rows_of_a_bulk_fail_when_their_connection_is_removed() {
     let start = startexam(&format!("http://{}", sandbox.startexam()), "");
     let slow = examtesting(&format!("http://{}", sandbox.examtesting()), "")
         .replace("requests_per_second = 0", "requests_per_second = 20");
-    let mut gateway = started(|_| start.clone() + &slow).await;
+    let mut gateway = start_gateway(|_| start.clone() + &slow).await;
     let items: Vec<Value> = (0..200).map(|number| person(&format!("row{number}"))).collect();
     let request = gateway.request(Method::POST, "/candidates/bulk");
     let body = json!({ "connection": "examtesting-main", "items": items });
     let accepted = request.header("Prefer", "respond-async").json(&body).send().await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let operation = format!("/operations/{}", accepted.text("/id"));
-    until(&gateway, &operation, |told| applied(told) >= 3).await;
-    configure(&gateway, &start, &everybody());
-    reloaded(&mut gateway).await;
-    let ended = until_state(&gateway, &operation, "completed").await;
+    wait_until(&gateway, &operation, |response| applied_count(response) >= 3).await;
+    configure(&gateway, &start, &default_client());
+    reload(&mut gateway).await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
     let progress = &ended.body["progress"];
-    let (applied, refused) = (applied(&ended), progress["notApplied"].as_u64().expect("a number"));
+    let (applied, refused) = (applied_count(&ended), progress["notApplied"].as_u64().expect("a number"));
     assert_eq!((applied + refused, refused > 0), (200, true), "{ended:?}");
     let items = gateway.get(&format!("{operation}/items?outcome=not_applied&limit=1")).await;
     assert_eq!(items.text("/items/0/problem/code"), "connection_not_found", "{items:?}");
 }
 
-/// The program, reading its configuration from a pipe, so that the test decides when it gets it.
-async fn starting(folder: &TempDir) -> tokio::process::Child {
+/// Starts the program with its configuration in a pipe, so that the test decides when it is read.
+async fn start_with_pipe(folder: &TempDir) -> tokio::process::Child {
     let pipe = folder.path().join("examgate.toml");
     assert!(Command::new("mkfifo").arg(&pipe).status().await.expect("mkfifo runs").success());
     Command::new(env!("CARGO_BIN_EXE_examgate"))
@@ -569,55 +566,57 @@ async fn starting(folder: &TempDir) -> tokio::process::Child {
 }
 
 /// Opens the pipe for writing, which waits until the program reads it.
-async fn asked_for(pipe: &Path) -> std::fs::File {
+async fn open_pipe(pipe: &Path) -> std::fs::File {
     let pipe = pipe.to_owned();
     let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(pipe)).await;
     opened.expect("no panic").expect("the pipe opens")
 }
 
-/// Repeats the registration of `a`, whose first attempt was lost elsewhere, and holds what is said of it.
-async fn assert_left_to_a_person(gateway: &Gateway, resource: &str) {
+/// Retries the registration of `a`, whose first attempt was lost at another account, and checks that only a person can
+/// settle it.
+async fn assert_needs_manual_settlement(gateway: &Gateway, resource: &str) {
     let again = gateway.post("/candidates", &person("a")).await;
     assert_eq!(again.problem().1, "subject_unsettled", "{again:?}");
     assert_eq!(again.text("/resource"), resource, "{again:?}");
-    let read = until(gateway, resource, |read| read.body["warnings"].to_string().contains("different account")).await;
+    let read =
+        wait_until(gateway, resource, |read| read.body["warnings"].to_string().contains("different account")).await;
     assert_eq!((read.text("/state"), read.text("/outcome")), ("unknown", "unknown"), "{read:?}");
     assert!(read.body["warnings"].to_string().contains("It must be settled manually."), "{read:?}");
 }
 
 #[tokio::test]
-async fn an_unknown_write_is_not_settled_at_another_account() {
+async fn an_unknown_write_is_not_reconciled_at_another_account() {
     let (first, second) = (sandbox().await, sandbox().await);
     let connection = |sandbox: &Sandbox| startexam(&format!("http://{}", sandbox.startexam()), "");
-    let calls = |sandbox: &Sandbox| crate::support::watch::calls(sandbox.startexam());
-    let mut gateway = started(|_| connection(&first)).await;
-    // A complete answer below 500, so that no grace keeps the write from being settled.
+    let calls = |sandbox: &Sandbox| crate::support::watch::call_count(sandbox.startexam());
+    let mut gateway = start_gateway(|_| connection(&first)).await;
+    // A complete response below 500, so that no grace period delays the reconciliation.
     let lost = json!({ "faults": [{ "name": "redirect", "operation": "employees" }] });
-    faults(first.startexam(), lost).await;
-    let unclear = gateway.post("/candidates", &person("a")).await;
-    assert_eq!(unclear.problem(), (502, "vendor_bad_response", "unknown"), "{unclear:?}");
-    let resource = unclear.text("/resource").to_owned();
+    set_faults(first.startexam(), lost).await;
+    let unknown = gateway.post("/candidates", &person("a")).await;
+    assert_eq!(unknown.problem(), (502, "vendor_bad_response", "unknown"), "{unknown:?}");
+    let resource = unknown.text("/resource").to_owned();
 
     // Another address, then another account at the same address.
-    configure(&gateway, &connection(&second), &everybody());
-    reloaded(&mut gateway).await;
-    assert_left_to_a_person(&gateway, &resource).await;
+    configure(&gateway, &connection(&second), &default_client());
+    reload(&mut gateway).await;
+    assert_needs_manual_settlement(&gateway, &resource).await;
     let other_account = connection(&first).replace("account_id = 99", "account_id = 98");
-    configure(&gateway, &other_account, &everybody());
-    reloaded(&mut gateway).await;
+    configure(&gateway, &other_account, &default_client());
+    reload(&mut gateway).await;
     let before = calls(&first).await;
-    assert_left_to_a_person(&gateway, &resource).await;
+    assert_needs_manual_settlement(&gateway, &resource).await;
     assert_eq!(calls(&first).await, before);
-    // So, too, after the process was killed and started anew.
-    configure(&gateway, &connection(&second), &everybody());
+    // The same after the process was killed and restarted.
+    configure(&gateway, &connection(&second), &default_client());
     let gateway = Gateway::start_in(gateway.kill().await).await;
-    assert_left_to_a_person(&gateway, &resource).await;
+    assert_needs_manual_settlement(&gateway, &resource).await;
     assert_eq!(calls(&second).await, 0);
-    // Back at the first account a repeat of the request settles it.
-    faults(first.startexam(), json!({ "faults": [] })).await;
+    // Back at the first account a retry reconciles it.
+    set_faults(first.startexam(), json!({ "faults": [] })).await;
     let mut gateway = gateway;
-    configure(&gateway, &connection(&first), &everybody());
-    reloaded(&mut gateway).await;
+    configure(&gateway, &connection(&first), &default_client());
+    reload(&mut gateway).await;
     let settled = gateway.post("/candidates", &person("a")).await;
     assert_eq!((settled.status, settled.text("/state")), (200, "registered"), "{settled:?}");
     assert_eq!(format!("/candidates/{}", settled.text("/id")), resource);
@@ -625,25 +624,25 @@ async fn an_unknown_write_is_not_settled_at_another_account() {
 }
 
 #[tokio::test]
-async fn a_hangup_during_the_start_is_heard_after_it() {
+async fn a_sighup_during_startup_is_handled_afterwards() {
     use std::io::Write as _;
     let sandbox = sandbox().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut process = starting(&folder).await;
+    let mut process = start_with_pipe(&folder).await;
     let pipe = folder.path().join("examgate.toml");
-    let mut file = asked_for(&pipe).await;
+    let mut file = open_pipe(&pipe).await;
     let id = process.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-HUP", &id]).status().await.expect("kill runs").success());
-    file.write_all(configuration(folder.path(), &connections, &everybody(), "").as_bytes()).expect("it reads");
+    file.write_all(configuration(folder.path(), &connections, &default_client(), "").as_bytes()).expect("it reads");
     drop(file);
 
     let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
     let line = lines.next_line().await.expect("readable").expect("a line");
     assert!(line.starts_with("examgate listening on "), "{line}");
-    // It comes again for what it was told has changed.
-    let mut file = asked_for(&pipe).await;
-    let more = configuration(folder.path(), &connections, &(everybody() + &client("hr", "", "[\"*\"]")), "");
+    // It reads the configuration again because of the signal.
+    let mut file = open_pipe(&pipe).await;
+    let more = configuration(folder.path(), &connections, &(default_client() + &client("hr", "", "[\"*\"]")), "");
     file.write_all(more.as_bytes()).expect("it reads");
     drop(file);
     let mut log = BufReader::new(process.stderr.take().expect("a pipe")).lines();
@@ -657,29 +656,29 @@ async fn a_hangup_during_the_start_is_heard_after_it() {
 }
 
 #[tokio::test]
-async fn a_hangup_while_it_stops_does_no_harm() {
+async fn a_sighup_during_shutdown_does_no_harm() {
     let sandbox = sandbox().await;
-    faults(sandbox.examtesting(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 1500 }] })).await;
+    set_faults(sandbox.examtesting(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 1500 }] })).await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
-    let mut gateway = started(|_| connections.clone()).await;
+    let mut gateway = start_gateway(|_| connections.clone()).await;
     let callers = http().post(format!("http://{}/candidates", gateway.address)).bearer_auth(key("lms"));
     let waiting = tokio::spawn(callers.json(&person("a")).send());
-    until_arrived(&sandbox, 1).await;
+    wait_for_calls(&sandbox, 1).await;
     gateway.signal("TERM").await;
-    gateway.heard("stopping").await;
-    configure(&gateway, "", &everybody());
+    gateway.wait_for_log("stopping").await;
+    configure(&gateway, "", &default_client());
     gateway.signal("HUP").await;
     gateway.signal("HUP").await;
-    let answer = waiting.await.expect("no panic").expect("an answer");
-    assert_eq!(answer.status().as_u16(), 201);
-    assert_eq!(gateway.ended().await, Some(0));
+    let response = waiting.await.expect("no panic").expect("a response");
+    assert_eq!(response.status().as_u16(), 201);
+    assert_eq!(gateway.wait_for_exit().await, Some(0));
 }
 
-/// Waits until so many calls have come. The pause only spares the machine: nothing depends on it.
-async fn until_arrived(sandbox: &Sandbox, calls: usize) {
+/// Waits until this many calls have arrived. The pause only saves CPU; nothing depends on it.
+async fn wait_for_calls(sandbox: &Sandbox, calls: usize) {
     let started = Instant::now();
-    while crate::support::watch::calls(sandbox.examtesting()).await < calls {
-        assert!(started.elapsed() < TIMEOUT, "{calls} calls never came");
+    while crate::support::watch::call_count(sandbox.examtesting()).await < calls {
+        assert!(started.elapsed() < TIMEOUT, "{calls} calls never arrived");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,5 +1,5 @@
-//! What a request can get wrong and what it may prefer, told by the real program in front of a vendor that would do
-//! anything: a refused request never reaches it.
+//! Invalid requests and preferences, with the real program in front of a vendor that accepts everything: a rejected
+//! request never reaches it.
 
 use bytes::Bytes;
 use examgate::sandbox::accounts;
@@ -8,47 +8,32 @@ use http_body_util::StreamBody;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, client_with, examtesting, startexam, thinkexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::connections::{client, client_with, examtesting, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway};
+use crate::support::vendor::{Stub, json_response};
 
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
-
-/// A StartExam that agrees to everything.
-async fn agreeable() -> Stub {
-    Stub::start(|seen| {
-        let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
-        let ids = |rows: &Vec<Value>| -> Vec<String> {
-            (0..rows.len()).map(|row| format!("1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c{row:04x}")).collect()
-        };
-        let ids = body["employees"].as_array().map(ids).unwrap_or_default();
-        json_answer(
-            200,
-            &if seen.uri.path().contains("participants") { json!({ "participantIds": ids }) } else { json!({}) },
-        )
-    })
-    .await
-}
 
 fn person(id: &str) -> Value {
     json!({ "externalId": id, "email": "ada@example.com" })
 }
 
-/// Pointers and codes of every member at fault, sorted.
-fn errors(answer: &Answer) -> Vec<(String, String)> {
+/// Returns pointer and code of every invalid field, sorted.
+fn errors(response: &ApiResponse) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let all = answer.body["errors"].as_array().cloned().unwrap_or_default();
+    let all = response.body["errors"].as_array().cloned().unwrap_or_default();
     let mut errors: Vec<_> = all.iter().map(|error| (text(&error["pointer"]), text(&error["code"]))).collect();
     errors.sort();
     errors
 }
 
-async fn raw(gateway: &Gateway, path: &str, body: impl Into<Body>) -> Answer {
+async fn post_raw(gateway: &Gateway, path: &str, body: impl Into<Body>) -> ApiResponse {
     gateway.request(Method::POST, path).body("application/json", body).send().await
 }
 
 #[tokio::test]
-async fn what_is_not_strict_json_is_malformed_and_says_where() {
-    let stub = agreeable().await;
+async fn json_that_is_not_strict_is_malformed_and_the_error_says_where() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let deep = format!("{{\"custom\":{}1{}}}", "[".repeat(100), "]".repeat(100));
     let bottomless = "[".repeat(1_000_000);
@@ -74,9 +59,9 @@ async fn what_is_not_strict_json_is_malformed_and_says_where() {
     for body in bodies {
         let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
         for path in ["/candidates", "/candidates/bulk", "/assignments", "/candidates/search"] {
-            let answer = raw(&gateway, path, body.to_vec()).await;
-            assert_eq!(answer.problem(), (400, "malformed_json", "not_applied"), "{path} {shown}");
-            let detail = answer.text("/detail");
+            let response = post_raw(&gateway, path, body.to_vec()).await;
+            assert_eq!(response.problem(), (400, "malformed_json", "not_applied"), "{path} {shown}");
+            let detail = response.text("/detail");
             assert!(detail.contains("line ") && detail.contains("column "), "{path} {shown}: {detail}");
         }
     }
@@ -84,8 +69,8 @@ async fn what_is_not_strict_json_is_malformed_and_says_where() {
 }
 
 #[tokio::test]
-async fn every_member_at_fault_is_told_at_once() {
-    let stub = agreeable().await;
+async fn all_invalid_fields_are_reported_together() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let body = json!({
         "externalId": "x".repeat(251), "userName": "  ", "emial": "typo", "email": "ada@", "active": "yes",
@@ -94,8 +79,8 @@ async fn every_member_at_fault_is_told_at_once() {
         "address": { "country": "x".repeat(201) }, "custom": { "a/b": " ", "c~d": "x".repeat(201), "ok": "fine" },
         "password": "", "ifExists": "never",
     });
-    let answer = gateway.post("/candidates", &body).await;
-    assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"));
+    let response = gateway.post("/candidates", &body).await;
+    assert_eq!(response.problem(), (422, "validation_failed", "not_applied"));
     let expected = [
         ("/active", "invalid_field"),
         ("/address/country", "invalid_field"),
@@ -115,7 +100,7 @@ async fn every_member_at_fault_is_told_at_once() {
         ("/userName", "invalid_field"),
     ]
     .map(|(pointer, code)| (pointer.to_owned(), code.to_owned()));
-    assert_eq!(errors(&answer), expected);
+    assert_eq!(errors(&response), expected);
 
     for (body, pointer) in [
         (
@@ -143,9 +128,13 @@ async fn every_member_at_fault_is_told_at_once() {
             "/proctoring/enabled",
         ),
     ] {
-        let answer = gateway.post("/assignments", &body).await;
-        assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"), "{body}");
-        assert_eq!(errors(&answer).first().map(|(pointer, _)| pointer.as_str()), Some(pointer), "{body} {answer:?}");
+        let response = gateway.post("/assignments", &body).await;
+        assert_eq!(response.problem(), (422, "validation_failed", "not_applied"), "{body}");
+        assert_eq!(
+            errors(&response).first().map(|(pointer, _)| pointer.as_str()),
+            Some(pointer),
+            "{body} {response:?}"
+        );
     }
 
     let path = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
@@ -160,19 +149,19 @@ async fn every_member_at_fault_is_told_at_once() {
         (json!({ "register": ["a"] }), "/scope"),
         (json!({ "scope": "all", "register": [1] }), "/register/0"),
     ] {
-        let answer = gateway.post(&path, &body).await;
-        assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"), "{body}");
+        let response = gateway.post(&path, &body).await;
+        assert_eq!(response.problem(), (422, "validation_failed", "not_applied"), "{body}");
         assert!(
-            errors(&answer).iter().any(|(told, _)| told.starts_with(pointer) || told.is_empty()),
-            "{body} {answer:?}"
+            errors(&response).iter().any(|(reported, _)| reported.starts_with(pointer) || reported.is_empty()),
+            "{body} {response:?}"
         );
     }
     assert_eq!(stub.seen().len(), 0);
 }
 
 #[tokio::test]
-async fn unknown_query_parameters_and_odd_pages_are_refused() {
-    let stub = agreeable().await;
+async fn unknown_query_parameters_and_invalid_pages_are_rejected() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for list in ["/assignments", "/vendors", "/connections", "/assessments", "/programs"] {
         for (query, name) in [
@@ -186,40 +175,40 @@ async fn unknown_query_parameters_and_odd_pages_are_refused() {
             ("pageSize=3", "?pageSize"),
             ("limit=1&limit=2", "?limit"),
         ] {
-            let answer = gateway.get(&format!("{list}?{query}")).await;
-            assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"), "{list}?{query}");
-            assert_eq!(errors(&answer)[0].0, name, "{list}?{query}");
+            let response = gateway.get(&format!("{list}?{query}")).await;
+            assert_eq!(response.problem(), (422, "validation_failed", "not_applied"), "{list}?{query}");
+            assert_eq!(errors(&response)[0].0, name, "{list}?{query}");
         }
         for query in ["limit=1", "limit=200", ""] {
-            let answer = gateway.get(&format!("{list}?{query}")).await;
-            assert_eq!(answer.status, 200, "{list}?{query} {answer:?}");
-            assert!(answer.body["items"].is_array() && answer.body.get("nextCursor").is_some(), "{answer:?}");
+            let response = gateway.get(&format!("{list}?{query}")).await;
+            assert_eq!(response.status, 200, "{list}?{query} {response:?}");
+            assert!(response.body["items"].is_array() && response.body.get("nextCursor").is_some(), "{response:?}");
         }
     }
-    let answer = gateway.request(Method::POST, "/candidates?verbose=1").json(&person("a")).send().await;
-    assert_eq!((answer.problem().1, errors(&answer)[0].0.as_str()), ("validation_failed", "?verbose"));
+    let response = gateway.request(Method::POST, "/candidates?verbose=1").json(&person("a")).send().await;
+    assert_eq!((response.problem().1, errors(&response)[0].0.as_str()), ("validation_failed", "?verbose"));
     assert_eq!(stub.seen().len(), 0);
-    let answer = gateway.get("/vendors/startexam?").await;
-    assert_eq!(answer.status, 200, "an empty query names no parameter that could be unknown: {answer:?}");
+    let response = gateway.get("/vendors/startexam?").await;
+    assert_eq!(response.status, 200, "an empty query names no parameter that could be unknown: {response:?}");
 }
 
 #[tokio::test]
-async fn bodies_and_answers_have_the_agreed_media_types() {
-    let stub = agreeable().await;
+async fn requests_and_responses_have_the_agreed_media_types() {
+    let stub = Stub::accepting_startexam().await;
     let connection = startexam(&stub.url(), "");
     let limits = [("EXAMGATE__SERVER__BODY_LIMIT", "1KiB"), ("EXAMGATE__SERVER__BULK_BODY_LIMIT", "4KiB")];
-    let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &limits).await;
+    let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &limits).await;
     for content_type in
         ["text/plain", "application/xml", "application/json; charset=latin1", "application/x-www-form-urlencoded"]
     {
-        let answer = gateway.request(Method::POST, "/candidates").body(content_type, "{}").send().await;
-        assert_eq!(answer.problem(), (415, "unsupported_media_type", "not_applied"), "{content_type}");
+        let response = gateway.request(Method::POST, "/candidates").body(content_type, "{}").send().await;
+        assert_eq!(response.problem(), (415, "unsupported_media_type", "not_applied"), "{content_type}");
     }
     let gzip = gateway.request(Method::POST, "/candidates").header("content-encoding", "gzip");
     assert_eq!(gzip.body("application/json", "{}").send().await.problem().0, 415);
     for accept in ["text/html", "application/xml", "application/json;q=0", "image/*, text/*"] {
-        let answer = gateway.request(Method::GET, "/vendors").header("accept", accept).send().await;
-        assert_eq!(answer.problem(), (406, "not_acceptable", "not_applied"), "{accept}");
+        let response = gateway.request(Method::GET, "/vendors").header("accept", accept).send().await;
+        assert_eq!(response.problem(), (406, "not_acceptable", "not_applied"), "{accept}");
     }
     for accept in [
         "*/*",
@@ -228,27 +217,27 @@ async fn bodies_and_answers_have_the_agreed_media_types() {
         "text/html, application/json;q=0.1",
         "Application/JSON; charset=utf-8",
     ] {
-        let answer = gateway.request(Method::GET, "/vendors").header("accept", accept).send().await;
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{accept}");
+        let response = gateway.request(Method::GET, "/vendors").header("accept", accept).send().await;
+        assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")), "{accept}");
     }
     for (path, size) in [("/candidates", 1025), ("/candidates/bulk", 4097)] {
         let body = vec![b' '; size];
-        let answer = raw(&gateway, path, body.clone()).await;
-        assert_eq!(answer.problem(), (413, "payload_too_large", "not_applied"), "{path}");
+        let response = post_raw(&gateway, path, body.clone()).await;
+        assert_eq!(response.problem(), (413, "payload_too_large", "not_applied"), "{path}");
         let pieces = body.chunks(100).map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::copy_from_slice(piece))));
         let pieces: Vec<_> = pieces.collect();
-        let answer = raw(&gateway, path, Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)))).await;
-        assert_eq!(answer.problem(), (413, "payload_too_large", "not_applied"), "{path} in chunks");
+        let response = post_raw(&gateway, path, Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)))).await;
+        assert_eq!(response.problem(), (413, "payload_too_large", "not_applied"), "{path} in chunks");
     }
     assert_eq!(stub.seen().len(), 0);
 }
 
 #[tokio::test]
-async fn every_answer_names_the_request_and_problems_repeat_it() {
-    let stub = agreeable().await;
+async fn every_response_has_the_request_id_and_problems_repeat_it() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let long = "x".repeat(129);
-    for (given, kept) in
+    for (given, accepted) in
         [("a.b_c:d-1", true), (&long[..128], true), (&long, false), ("a b", false), ("a\u{e4}", false), ("<b>", false)]
     {
         for (method, path) in [
@@ -261,13 +250,13 @@ async fn every_answer_names_the_request_and_problems_repeat_it() {
             (Method::GET, "/docs/"),
         ] {
             let request = gateway.request(method.clone(), path).header("x-request-id", given);
-            let answer = request.send().await;
-            let named = answer.header("x-request-id").unwrap_or_default().to_owned();
-            assert_eq!(named == given, kept, "{method} {path} {given:?}: {named}");
-            assert!(named.starts_with("req_") || kept, "{named}");
-            if answer.status >= 400 {
-                answer.problem();
-                assert_eq!(answer.text("/requestId"), named, "{method} {path}");
+            let response = request.send().await;
+            let named = response.header("x-request-id").unwrap_or_default().to_owned();
+            assert_eq!(named == given, accepted, "{method} {path} {given:?}: {named}");
+            assert!(named.starts_with("req_") || accepted, "{named}");
+            if response.status >= 400 {
+                response.problem();
+                assert_eq!(response.text("/requestId"), named, "{method} {path}");
             }
         }
     }
@@ -277,13 +266,13 @@ async fn every_answer_names_the_request_and_problems_repeat_it() {
 }
 
 #[tokio::test]
-async fn traces_go_on_at_the_vendor() {
-    let stub = agreeable().await;
+async fn traces_continue_at_the_vendor() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = gateway.request(Method::POST, "/candidates").json(&person("a"));
-    let answer = request.header("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01")).send().await;
-    assert_eq!(answer.status, 201, "{answer:?}");
+    let response = request.header("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01")).send().await;
+    assert_eq!(response.status, 201, "{response:?}");
     let passed_on = stub.seen()[0].headers["traceparent"].to_str().unwrap().to_owned();
     assert!(passed_on.starts_with(&format!("00-{trace}-")), "{passed_on}");
     let request = gateway.request(Method::POST, "/candidates").json(&person("b"));
@@ -293,8 +282,8 @@ async fn traces_go_on_at_the_vendor() {
 }
 
 #[tokio::test]
-async fn unknown_routes_and_methods_are_told() {
-    let stub = agreeable().await;
+async fn unknown_routes_and_methods_are_reported() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in [
         "/",
@@ -319,24 +308,24 @@ async fn unknown_routes_and_methods_are_told() {
         ("TRACE", "/candidates", vec!["GET", "HEAD", "POST"]),
         ("OPTIONS", "/assignments", vec!["GET", "HEAD", "POST"]),
     ] {
-        let answer = gateway.request(Method::from_bytes(method.as_bytes()).unwrap(), path).send().await;
-        // `/candidates/bulk` is a candidate's path as well, for a candidate named "bulk".
+        let response = gateway.request(Method::from_bytes(method.as_bytes()).unwrap(), path).send().await;
+        // `/candidates/bulk` is also the path of a candidate named "bulk".
         if path == "/candidates/bulk" {
-            assert!([404, 405].contains(&answer.problem().0), "{answer:?}");
+            assert!([404, 405].contains(&response.problem().0), "{response:?}");
             continue;
         }
-        assert_eq!(answer.problem(), (405, "method_not_allowed", "not_applied"), "{method} {path}");
-        let mut told: Vec<&str> = answer.header("allow").unwrap_or_default().split(',').map(str::trim).collect();
-        told.sort_unstable();
-        assert_eq!(told, allowed, "{method} {path}");
+        assert_eq!(response.problem(), (405, "method_not_allowed", "not_applied"), "{method} {path}");
+        let mut methods: Vec<&str> = response.header("allow").unwrap_or_default().split(',').map(str::trim).collect();
+        methods.sort_unstable();
+        assert_eq!(methods, allowed, "{method} {path}");
     }
     let head = gateway.request(Method::HEAD, "/vendors").send().await;
     assert_eq!((head.status, head.body), (200, json!("")));
 }
 
 #[tokio::test]
-async fn preferences_are_honoured_and_named() {
-    let stub = agreeable().await;
+async fn preferences_are_honoured_and_acknowledged() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let prefer = |id: &str, preference: &str| {
         gateway
@@ -352,8 +341,8 @@ async fn preferences_are_honoured_and_named() {
     assert_eq!(strict.problem().0, 422, "{strict:?}");
     assert_eq!(errors(&strict)[0].0, "/gender");
     for odd in ["wait=-1", "wait=abc", "wait=", "handling=odd", "", ",,;=", "unheard-of; a=\"b,c\""] {
-        let answer = prefer(&format!("odd{odd}"), odd).await;
-        assert_eq!((answer.status, answer.header("preference-applied")), (201, None), "{odd:?} {answer:?}");
+        let response = prefer(&format!("odd{odd}"), odd).await;
+        assert_eq!((response.status, response.header("preference-applied")), (201, None), "{odd:?} {response:?}");
     }
     let accepted = prefer("c", "respond-async").await;
     assert_eq!((accepted.status, accepted.header("preference-applied")), (202, Some("respond-async")), "{accepted:?}");
@@ -362,8 +351,8 @@ async fn preferences_are_honoured_and_named() {
 }
 
 #[tokio::test]
-async fn the_connection_is_chosen_by_member_then_catalogue_then_default() {
-    let stub = agreeable().await;
+async fn the_connection_is_chosen_by_field_then_catalogue_then_default() {
+    let stub = Stub::accepting_startexam().await;
     let url = stub.url();
     let second = startexam(&url, "").replace("startexam-main", "startexam-two");
     let catalogue = format!(
@@ -392,19 +381,19 @@ async fn the_connection_is_chosen_by_member_then_catalogue_then_default() {
     let only = as_client("single", "/candidates", person("d")).await;
     assert_eq!((only.status, only.text("/connection")), (201, "startexam-two"), "{only:?}");
 
-    // Each its own people: those of another tenant are refused.
+    // Each client books its own people: those of another tenant are rejected.
     for (name, id) in [("lms", "a"), ("defaulted", "c")] {
         let order = json!({ "candidate": { "externalId": id }, "assessment": "rust-101" });
         let entry = as_client(name, "/assignments", order).await;
         assert_eq!((entry.status, entry.text("/connection")), (201, "startexam-two"), "{name}: {entry:?}");
     }
     let employees = json!({ "scope": "all", "register": ["c"] });
-    stub.answer_with(|_| json_answer(200, &json!({ "employeesRegistered": 1, "attemptsRegistered": 1, "employeesUnregistered": 0, "attemptsUnregistered": 0, "totalEmployeesInProgram": 1 })));
+    stub.respond_with(|_| json_response(200, &json!({ "employeesRegistered": 1, "attemptsRegistered": 1, "employeesUnregistered": 0, "attemptsUnregistered": 0, "totalEmployeesInProgram": 1 })));
     let entry = as_client("defaulted", "/programs/onboarding/employees", employees.clone()).await;
     assert_eq!(entry.status, 200, "{entry:?}");
 
     let before = stub.seen().len();
-    for (name, path, body, told) in [
+    for (name, path, body, expected) in [
         ("lms", "/candidates", json!({ "connection": "odd", "externalId": "e" }), (404, "connection_not_found")),
         ("lms", "/candidates", json!({ "connection": "", "externalId": "e" }), (422, "validation_failed")),
         ("lms", "/candidates", json!({ "connection": "a\r\nb", "externalId": "e" }), (422, "validation_failed")),
@@ -435,8 +424,8 @@ async fn the_connection_is_chosen_by_member_then_catalogue_then_default() {
         ("defaulted", "/programs/no-guid/employees", employees.clone(), (404, "program_not_found")),
         ("defaulted", "/programs/ext:/employees", employees.clone(), (404, "program_not_found")),
     ] {
-        let answer = as_client(name, path, body.clone()).await;
-        assert_eq!(answer.problem(), (told.0, told.1, "not_applied"), "{name} {path} {body} {answer:?}");
+        let response = as_client(name, path, body.clone()).await;
+        assert_eq!(response.problem(), (expected.0, expected.1, "not_applied"), "{name} {path} {body} {response:?}");
     }
     let forbidden = gateway.request_as(&key("single"), Method::GET, "/connections/startexam-main").send().await;
     assert_eq!(forbidden.problem().1, "connection_forbidden");
@@ -449,24 +438,25 @@ async fn the_connection_is_chosen_by_member_then_catalogue_then_default() {
 }
 
 #[tokio::test]
-async fn an_assessment_of_another_connection_is_not_sent_there() {
-    let stub = agreeable().await;
+async fn an_assessment_of_another_connection_is_rejected() {
+    let stub = Stub::accepting_startexam().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let catalogue =
         format!("[assessments.rust-101]\nname = \"Rust 101\"\nconnection = \"startexam-two\"\nref = \"{TEST}\"\n");
     let gateway = Gateway::start(&(startexam(&stub.url(), "") + &second + &catalogue)).await;
     let order = json!({ "connection": "startexam-main", "candidate": { "externalId": "a" }, "assessment": "rust-101" });
-    let answer = gateway.post("/assignments", &order).await;
-    assert_eq!(answer.problem(), (422, "invalid_reference", "not_applied"), "{answer:?}");
-    assert_eq!(errors(&answer)[0].0, "/assessment");
+    let response = gateway.post("/assignments", &order).await;
+    assert_eq!(response.problem(), (422, "invalid_reference", "not_applied"), "{response:?}");
+    assert_eq!(errors(&response)[0].0, "/assessment");
     assert_eq!(stub.seen().len(), 0);
 }
 
 #[tokio::test]
-async fn below_a_base_path_everything_moves_and_above_it_is_nothing() {
-    let stub = agreeable().await;
+async fn all_routes_move_below_the_base_path_and_none_remain_outside_it() {
+    let stub = Stub::accepting_startexam().await;
     let environment = [("EXAMGATE__SERVER__BASE_PATH", "/exam-api")];
-    let gateway = Gateway::start_under(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
+    let gateway =
+        Gateway::start_with_env(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/vendors", "/problems/internal"]
     {
         assert_eq!(gateway.get(&format!("/exam-api{path}")).await.status, 200, "{path}");
@@ -488,15 +478,15 @@ async fn below_a_base_path_everything_moves_and_above_it_is_nothing() {
 }
 
 #[tokio::test]
-async fn the_public_address_stands_in_locations() {
-    let stub = agreeable().await;
+async fn location_headers_use_the_public_url() {
+    let stub = Stub::accepting_startexam().await;
     for (base, public, expected) in [
         ("", "https://exams.example.com", "https://exams.example.com/candidates/"),
         ("/api", "https://exams.example.com/api/", "https://exams.example.com/api/candidates/"),
     ] {
         let environment = [("EXAMGATE__SERVER__PUBLIC_URL", public), ("EXAMGATE__SERVER__BASE_PATH", base)];
         let gateway =
-            Gateway::start_under(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
+            Gateway::start_with_env(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
         let created = gateway.post(&format!("{base}/candidates"), &person("a")).await;
         assert_eq!(
             created.header("location"),
@@ -507,45 +497,45 @@ async fn the_public_address_stands_in_locations() {
 }
 
 #[tokio::test]
-async fn every_problem_explains_itself_as_it_is_told() {
-    let stub = agreeable().await;
+async fn every_problem_description_matches_the_problem_returned() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
     for code in examgate::domain::error::Code::ALL {
-        let answer = gateway.anonymous(Method::GET, &format!("/problems/{}", code.as_str())).send().await;
-        assert_eq!((answer.status, answer.text("/code")), (200, code.as_str()), "{answer:?}");
-        let status = answer.body["status"].as_u64().unwrap();
-        let origin = answer.text("/origin");
+        let response = gateway.anonymous(Method::GET, &format!("/problems/{}", code.as_str())).send().await;
+        assert_eq!((response.status, response.text("/code")), (200, code.as_str()), "{response:?}");
+        let status = response.body["status"].as_u64().unwrap();
+        let origin = response.text("/origin");
         let expected = match status {
             429 | 503 => true,
             _ => ["idempotency_in_progress", "subject_unsettled", "vendor_internal_error", "vendor_timeout"]
                 .contains(&code.as_str()),
         };
-        assert_eq!(answer.body["retryable"], expected, "{answer:?}");
+        assert_eq!(response.body["retryable"], expected, "{response:?}");
         match status {
-            424 => assert!(origin == "connection" || code.as_str() == "skipped", "{answer:?}"),
-            400..=499 => assert!(origin == "request" || code.as_str() == "vendor_seat_limit_reached", "{answer:?}"),
-            _ => assert!(["gateway", "vendor"].contains(&origin), "{answer:?}"),
+            424 => assert!(origin == "connection" || code.as_str() == "skipped", "{response:?}"),
+            400..=499 => assert!(origin == "request" || code.as_str() == "vendor_seat_limit_reached", "{response:?}"),
+            _ => assert!(["gateway", "vendor"].contains(&origin), "{response:?}"),
         }
-        assert!(!answer.text("/title").is_empty() && !answer.text("/meaning").is_empty(), "{answer:?}");
+        assert!(!response.text("/title").is_empty() && !response.text("/meaning").is_empty(), "{response:?}");
     }
     assert_eq!(gateway.get("/problems/odd").await.problem().0, 404);
     let refused = gateway.anonymous(Method::GET, "/vendors").send().await;
     let explained = gateway.get(refused.text("/type")).await;
-    for member in ["code", "status", "title", "origin", "retryable"] {
-        assert_eq!(explained.body[member], refused.body[member], "{member}");
+    for field in ["code", "status", "title", "origin", "retryable"] {
+        assert_eq!(explained.body[field], refused.body[field], "{field}");
     }
 }
 
 #[tokio::test]
-async fn idempotency_keys_of_a_wrong_form_are_refused() {
-    let stub = agreeable().await;
+async fn malformed_idempotency_keys_are_rejected() {
+    let stub = Stub::accepting_startexam().await;
     let clients = client_with("lms", "", "[\"*\"]", "[\"candidates:write\"]");
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &clients).await;
     let long = "k".repeat(256);
     for key in ["a b", "", "\"\"", "\"open", "k\u{e9}y", &long] {
-        let answer =
+        let response =
             gateway.request(Method::POST, "/candidates").header("idempotency-key", key).json(&person("a")).send().await;
-        assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"), "{key:?}");
+        assert_eq!(response.problem(), (422, "validation_failed", "not_applied"), "{key:?}");
     }
     let twice =
         gateway.request(Method::POST, "/candidates").header("idempotency-key", "a").header("idempotency-key", "b");
@@ -554,8 +544,8 @@ async fn idempotency_keys_of_a_wrong_form_are_refused() {
 }
 
 #[tokio::test]
-async fn a_patch_is_read_as_strictly_as_a_whole_candidate() {
-    let stub = agreeable().await;
+async fn a_patch_is_validated_as_strictly_as_a_whole_candidate() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let created = gateway.post("/candidates", &person("a")).await;
     let path = format!("/candidates/{}", created.text("/id"));
@@ -575,14 +565,14 @@ async fn a_patch_is_read_as_strictly_as_a_whole_candidate() {
         (json!({ "phoneNumbers": [{ "type": "work" }] }), "/phoneNumbers/0/value", "missing_field"),
         (json!([]), "", "invalid_field"),
     ] {
-        let answer = gateway.patch(&path, &patch).await;
-        assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"), "{patch} {answer:?}");
-        assert_eq!(errors(&answer), [(pointer.to_owned(), code.to_owned())], "{patch}");
+        let response = gateway.patch(&path, &patch).await;
+        assert_eq!(response.problem(), (422, "validation_failed", "not_applied"), "{patch} {response:?}");
+        assert_eq!(errors(&response), [(pointer.to_owned(), code.to_owned())], "{patch}");
     }
     let several = json!({ "emial": "x", "id": "cand_1", "email": "nobody", "birthDate": "soon" });
     let several = gateway.patch(&path, &several).await;
-    let told: Vec<_> = errors(&several).into_iter().map(|(pointer, _)| pointer).collect();
-    assert_eq!(told, ["/birthDate", "/email", "/emial", "/id"], "{several:?}");
+    let pointers: Vec<_> = errors(&several).into_iter().map(|(pointer, _)| pointer).collect();
+    assert_eq!(pointers, ["/birthDate", "/email", "/emial", "/id"], "{several:?}");
     let both = gateway.patch(&path, &json!({ "emial": "x", "email": "nobody", "birthDate": "soon" })).await;
     assert_eq!(errors(&both).len(), 3, "{both:?}");
     let text = gateway.request(Method::PATCH, &path).body("text/plain", "{}").send().await;
@@ -595,8 +585,8 @@ async fn a_patch_is_read_as_strictly_as_a_whole_candidate() {
 }
 
 #[tokio::test]
-async fn a_bulk_is_refused_whole_for_its_envelope_and_by_the_row_for_its_rows() {
-    let stub = agreeable().await;
+async fn a_bad_envelope_rejects_the_bulk_and_a_bad_row_only_that_row() {
+    let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let many: Vec<Value> = (0..10_001).map(|row| json!({ "externalId": row.to_string() })).collect();
     for (body, pointer) in [
@@ -609,9 +599,9 @@ async fn a_bulk_is_refused_whole_for_its_envelope_and_by_the_row_for_its_rows() 
         (json!({ "items": [person("a")], "faliOnErrors": 1 }), "/faliOnErrors"),
         (json!({ "items": [person("a")], "connection": " " }), "/connection"),
     ] {
-        let answer = gateway.post("/candidates/bulk", &body).await;
-        assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"), "{pointer} {answer:?}");
-        assert_eq!(errors(&answer)[0].0, pointer, "{answer:?}");
+        let response = gateway.post("/candidates/bulk", &body).await;
+        assert_eq!(response.problem(), (422, "validation_failed", "not_applied"), "{pointer} {response:?}");
+        assert_eq!(errors(&response)[0].0, pointer, "{response:?}");
     }
     let forbidden = gateway.post("/candidates/bulk", &json!({ "items": [person("a")], "connection": "odd" })).await;
     assert_eq!(forbidden.problem().1, "connection_not_found");
@@ -624,16 +614,16 @@ async fn a_bulk_is_refused_whole_for_its_envelope_and_by_the_row_for_its_rows() 
         { "externalId": "a" },
         { "itemId": "last", "externalId": "c" },
     ]);
-    let answer = gateway.post("/candidates/bulk", &json!({ "items": rows })).await;
-    assert_eq!(answer.status, 207, "{answer:?}");
-    let summary = &answer.body["summary"];
+    let response = gateway.post("/candidates/bulk", &json!({ "items": rows })).await;
+    assert_eq!(response.status, 207, "{response:?}");
+    let summary = &response.body["summary"];
     assert_eq!(
         (&summary["total"], &summary["applied"], &summary["notApplied"]),
         (&json!(5), &json!(2), &json!(3)),
-        "{answer:?}"
+        "{response:?}"
     );
-    let results = answer.body["results"].as_array().unwrap();
-    let told: Vec<_> = results.iter().map(|row| (row["index"].as_u64(), row["problem"]["code"].as_str())).collect();
+    let results = response.body["results"].as_array().unwrap();
+    let codes: Vec<_> = results.iter().map(|row| (row["index"].as_u64(), row["problem"]["code"].as_str())).collect();
     let expected = [
         (0, None),
         (1, Some("validation_failed")),
@@ -641,8 +631,8 @@ async fn a_bulk_is_refused_whole_for_its_envelope_and_by_the_row_for_its_rows() 
         (3, Some("duplicate_item")),
         (4, None),
     ];
-    assert_eq!(told, expected.map(|(index, code)| (Some(index), code)), "{answer:?}");
-    assert_eq!(results[1]["problem"]["errors"].as_array().map(Vec::len), Some(2), "{answer:?}");
+    assert_eq!(codes, expected.map(|(index, code)| (Some(index), code)), "{response:?}");
+    assert_eq!(results[1]["problem"]["errors"].as_array().map(Vec::len), Some(2), "{response:?}");
     assert_eq!((&results[0]["itemId"], &results[4]["itemId"]), (&json!("first"), &json!("last")));
-    assert_eq!(stub.seen().len(), 1, "the rows in order went out together");
+    assert_eq!(stub.seen().len(), 1, "the valid rows were sent together");
 }

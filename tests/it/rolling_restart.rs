@@ -13,15 +13,16 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Gateway, TIMEOUT, faults, http, key, sandbox, startexam};
+use crate::support::connections::startexam;
+use crate::support::gateway::{Gateway, TIMEOUT, http, key, sandbox, set_faults};
 use crate::support::postgres::Server;
-use crate::support::watch::{bodies, changes, until};
+use crate::support::watch::{bodies, changes, wait_until};
 
 const ROUNDS: usize = 2;
 const ROWS: usize = 3_000;
 const CALLERS: usize = 6;
 
-/// The replicas that are ready, looked at again and again, and which of them is next.
+/// The replicas, which of them are ready, and which is next.
 #[derive(Default)]
 struct Replicas {
     all: Mutex<Vec<SocketAddr>>,
@@ -30,14 +31,14 @@ struct Replicas {
 }
 
 impl Replicas {
-    /// Asks each for `/readyz`, as a load balancer does.
-    async fn watched(self: Arc<Self>) {
+    /// Polls `/readyz` of each, as a load balancer does.
+    async fn watch(self: Arc<Self>) {
         loop {
             let all = self.all.lock().unwrap().clone();
             let mut ready = Vec::new();
             for address in all {
-                let asked = http().get(format!("http://{address}/readyz")).send().await;
-                if asked.is_ok_and(|answer| answer.status() == 200) {
+                let readiness = http().get(format!("http://{address}/readyz")).send().await;
+                if readiness.is_ok_and(|response| response.status() == 200) {
                     ready.push(address);
                 }
             }
@@ -46,8 +47,8 @@ impl Replicas {
         }
     }
 
-    /// One that is ready.
-    async fn any(&self) -> SocketAddr {
+    /// Returns a replica that is ready.
+    async fn any_ready(&self) -> SocketAddr {
         let began = Instant::now();
         loop {
             let chosen = {
@@ -64,9 +65,9 @@ impl Replicas {
     }
 }
 
-/// A balancer of connections: each goes to a replica that is ready. It knows no requests and repeats none; only a connection
-/// that could not be made is tried elsewhere.
-async fn balancer(replicas: Arc<Replicas>) -> SocketAddr {
+/// Starts a connection balancer: each connection goes to a replica that is ready. It knows nothing of requests and
+/// retries none; only a connection that could not be opened is tried elsewhere.
+async fn start_balancer(replicas: Arc<Replicas>) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -75,7 +76,7 @@ async fn balancer(replicas: Arc<Replicas>) -> SocketAddr {
             let replicas = Arc::clone(&replicas);
             open.spawn(async move {
                 let mut replica = loop {
-                    if let Ok(stream) = TcpStream::connect(replicas.any().await).await {
+                    if let Ok(stream) = TcpStream::connect(replicas.any_ready().await).await {
                         break stream;
                     }
                 };
@@ -89,33 +90,33 @@ async fn balancer(replicas: Arc<Replicas>) -> SocketAddr {
 
 /// How a caller finds a replica.
 #[derive(Clone)]
-enum Way {
+enum Route {
     /// Through the balancer.
     Balanced(SocketAddr),
-    /// By itself, with connections kept to each.
+    /// Directly, with persistent connections to each.
     Direct(Arc<Replicas>),
 }
 
-/// Registers, books and reads until told to stop; every answer has to be a success. How many people it registered.
-async fn caller(name: usize, way: Way, over: Arc<AtomicBool>) -> usize {
+/// Registers, books and reads until stopped; every response has to be a success. Returns how many people it registered.
+async fn run_caller(name: usize, route: Route, stop: Arc<AtomicBool>) -> usize {
     let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().expect("a client");
     let ask = async |method: Method, path: &str, body: Option<Value>| {
-        let address = match &way {
-            Way::Balanced(address) => *address,
-            Way::Direct(replicas) => replicas.any().await,
+        let address = match &route {
+            Route::Balanced(address) => *address,
+            Route::Direct(replicas) => replicas.any_ready().await,
         };
         let request = client.request(method.clone(), format!("http://{address}{path}")).bearer_auth(key("lms"));
         let request = if let Some(body) = &body { request.json(body) } else { request };
-        let answer = request.send().await;
-        let answer = answer.unwrap_or_else(|error| panic!("{method} {path} at {address} failed: {error:?}"));
-        let status = answer.status();
-        let text = answer.text().await.unwrap_or_else(|error| panic!("{method} {path}: broke off: {error:?}"));
+        let response = request.send().await;
+        let response = response.unwrap_or_else(|error| panic!("{method} {path} at {address} failed: {error:?}"));
+        let status = response.status();
+        let text = response.text().await.unwrap_or_else(|error| panic!("{method} {path}: broke off: {error:?}"));
         assert!(status.is_success(), "{method} {path} at {address}: {status} {text}");
         serde_json::from_str::<Value>(&text).expect("JSON")
     };
-    let mut made = 0;
-    while !over.load(Ordering::Relaxed) {
-        let id = format!("c{name}-{made}");
+    let mut registered = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let id = format!("c{name}-{registered}");
         let person = json!({ "externalId": id, "name": { "givenName": "Ada" } });
         let candidate = ask(Method::POST, "/candidates", Some(person)).await;
         let order = json!({ "candidate": { "externalId": id }, "assessment": accounts::startexam::TESTS[0].0 });
@@ -123,15 +124,15 @@ async fn caller(name: usize, way: Way, over: Arc<AtomicBool>) -> usize {
         for (path, record) in [("/candidates", &candidate), ("/assignments", &booked)] {
             ask(Method::GET, &format!("{path}/{}", record["id"].as_str().expect("an id")), None).await;
         }
-        made += 1;
+        registered += 1;
     }
-    made
+    registered
 }
 
-async fn replica(url: &str, connections: &str) -> Gateway {
-    // The usual delay: a caller on a busy machine may take its time between choosing a replica and asking it.
+async fn start_replica(url: &str, connections: &str) -> Gateway {
+    // The usual delay: a caller on a busy machine may take its time between choosing a replica and sending to it.
     let delay = [("EXAMGATE__SERVER__SHUTDOWN_DELAY", "3s")];
-    Gateway::replica_under(url, connections, &delay).await
+    Gateway::replica_with_env(url, connections, &delay).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,14 +140,14 @@ async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let url = Server::shared().schema().await;
-    // Both kinds of calls share a connection's places; the vendor takes its time, so that some are always under way.
+    // Both kinds of calls share a connection's permits; the vendor is slow, so that some are always in flight.
     let connections = startexam(&format!("http://{port}"), "batch_size = 5\nmax_in_flight = 8");
-    faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
-    let mut gateways = [replica(&url, &connections).await, replica(&url, &connections).await];
+    set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
+    let mut gateways = [start_replica(&url, &connections).await, start_replica(&url, &connections).await];
     let replicas = Arc::new(Replicas::default());
     *replicas.all.lock().unwrap() = gateways.iter().map(|gateway| gateway.address).collect();
-    let watching = tokio::spawn(Arc::clone(&replicas).watched());
-    let balanced = balancer(Arc::clone(&replicas)).await;
+    let watching = tokio::spawn(Arc::clone(&replicas).watch());
+    let balanced = start_balancer(Arc::clone(&replicas)).await;
 
     let rows: Vec<Value> = (0..ROWS)
         .map(|number| json!({ "externalId": format!("row-{number}"), "name": { "givenName": "Grace" } }))
@@ -156,49 +157,49 @@ async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let operation = format!("/operations/{}", accepted.text("/id"));
 
-    let over = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let mut calling = JoinSet::new();
     for name in 0..CALLERS {
-        let way = if name % 2 == 0 { Way::Balanced(balanced) } else { Way::Direct(Arc::clone(&replicas)) };
-        calling.spawn(caller(name, way, Arc::clone(&over)));
+        let route = if name % 2 == 0 { Route::Balanced(balanced) } else { Route::Direct(Arc::clone(&replicas)) };
+        calling.spawn(run_caller(name, route, Arc::clone(&stop)));
     }
     let mut progress = Vec::new();
     for round in 0..ROUNDS * gateways.len() {
         let at = round % gateways.len();
         let began = Instant::now();
         gateways[at].terminate().await;
-        assert_eq!(gateways[at].ended().await, Some(0), "{}", gateways[at].written());
+        assert_eq!(gateways[at].wait_for_exit().await, Some(0), "{}", gateways[at].take_log());
         let ended = began.elapsed();
-        gateways[at] = replica(&url, &connections).await;
+        gateways[at] = start_replica(&url, &connections).await;
         *replicas.all.lock().unwrap() = gateways.iter().map(|gateway| gateway.address).collect();
-        // A restart goes on only when the new one serves.
+        // The restart continues only when the new replica serves.
         let began = Instant::now();
         while replicas.ready.lock().unwrap().len() < gateways.len() {
             assert!(began.elapsed() < TIMEOUT, "the new replica is never ready");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let told = gateways[at].get(&operation).await;
-        progress.push((ended, told.body["progress"]["applied"].as_u64().unwrap_or(0)));
+        let state = gateways[at].get(&operation).await;
+        progress.push((ended, state.body["progress"]["applied"].as_u64().unwrap_or(0)));
     }
-    // The callers leave room for the rest of the rows.
-    over.store(true, Ordering::Relaxed);
-    let made: usize = calling.join_all().await.into_iter().sum();
-    let ended = until(&gateways[0], &operation, |answer| answer.text("/state") == "completed").await;
+    // The callers stop so that the remaining rows can finish.
+    stop.store(true, Ordering::Relaxed);
+    let registered: usize = calling.join_all().await.into_iter().sum();
+    let ended = wait_until(&gateways[0], &operation, |response| response.text("/state") == "completed").await;
     watching.abort();
-    println!("{made} people registered and booked meanwhile; ends and rows applied by then: {progress:?}");
+    println!("{registered} people registered and booked meanwhile; ends and rows applied by then: {progress:?}");
     assert_eq!(ended.body["progress"]["applied"], ROWS, "{ended:?}");
-    assert!(progress[0].1 < ROWS as u64 && made > CALLERS, "there was load: {progress:?}, {made}");
+    assert!(progress[0].1 < ROWS as u64 && registered > CALLERS, "there was load: {progress:?}, {registered}");
 
     let created = changes(port, "employees", "created").await;
-    assert_eq!(created.len(), ROWS + made);
+    assert_eq!(created.len(), ROWS + registered);
     let mut sent: HashMap<String, usize> = HashMap::new();
     for call in bodies(port, "employees").await {
         for employee in call["employees"].as_array().expect("employees") {
             *sent.entry(employee["id"].as_str().expect("an id").to_owned()).or_default() += 1;
         }
     }
-    assert_eq!(sent.len(), ROWS + made);
+    assert_eq!(sent.len(), ROWS + registered);
     let twice: Vec<_> = sent.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "sent more than once: {twice:?}");
-    assert_eq!(bodies(port, "employees_participants").await.len(), made, "each booking once");
+    assert_eq!(bodies(port, "employees_participants").await.len(), registered, "each booking once");
 }

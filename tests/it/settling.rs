@@ -1,73 +1,40 @@
-//! What becomes of writes whose answer never came: they are unknown, they are settled in the way the vendor allows, and
-//! nothing happens twice.
+//! Writes without a response: they are unknown, they are reconciled as the vendor allows, and nothing happens twice.
 
 use std::net::SocketAddr;
 
-use examgate::sandbox::{Sandbox, accounts};
+use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{
-    Answer, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
+use crate::support::connections::{
+    sandbox_connections, start_examtesting, start_startexam, start_thinkexam, startexam,
 };
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
-use crate::support::watch::{bodies, calls, changes, until, until_state, warnings};
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, set_faults};
+use crate::support::people::{order, person, with};
+use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::watch::{bodies, call_count, changes, wait_for_effect, wait_for_state, wait_until, warnings};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
-fn person(id: &str) -> Value {
-    json!({
-        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
-        "email": format!("{id}@example.com"),
-    })
-}
-
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
-fn order(id: &str, assessment: &str) -> Value {
-    json!({ "candidate": { "externalId": id }, "assessment": assessment })
-}
-
-async fn start_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn think_exam(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
-    (sandbox, gateway)
-}
-
-async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
-    let sandbox = sandbox().await;
-    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
-    (sandbox, gateway)
-}
-
-/// The next call of this operation is lost after it took effect; then these.
-async fn lose(port: SocketAddr, operation: &str, then: &[Value]) {
+/// Makes the next call of this operation lose its response after the effect; then come these faults.
+async fn lose_next_call(port: SocketAddr, operation: &str, then: &[Value]) {
     let mut list = vec![json!({ "name": "reset_after_effect", "operation": operation, "times": 1 })];
     list.extend(then.iter().cloned());
-    faults(port, json!({ "faults": list })).await;
+    set_faults(port, json!({ "faults": list })).await;
 }
 
-/// A path where nothing settles in the background meanwhile: the answer must be unknown and the record must say so.
-async fn assert_unknown(gateway: &Gateway, answer: &Answer) -> String {
-    assert_eq!(answer.problem(), (504, "vendor_timeout", "unknown"), "{answer:?}");
-    assert_eq!(answer.body["retryable"], true);
-    let resource = answer.text("/resource").to_owned();
+/// Asserts that the response is unknown and that the record agrees, unless the background was faster.
+async fn assert_unknown(gateway: &Gateway, response: &ApiResponse) -> String {
+    assert_eq!(response.problem(), (504, "vendor_timeout", "unknown"), "{response:?}");
+    assert_eq!(response.body["retryable"], true);
+    let resource = response.text("/resource").to_owned();
     let read = gateway.get(&resource).await;
     assert!(["unknown", "registered", "assigned", "cancelled"].contains(&read.text("/state")), "{read:?}");
     resource
 }
 
 #[tokio::test]
-async fn a_registration_without_an_answer_is_settled_by_its_repeat() {
+async fn a_registration_without_a_response_is_reconciled_by_resending_it() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, operation) in [
@@ -76,7 +43,7 @@ async fn a_registration_without_an_answer_is_settled_by_its_repeat() {
         ("examtesting-main", sandbox.examtesting(), "add"),
     ] {
         for lost in ["reset_after_effect", "reset_before_effect"] {
-            faults(port, json!({ "faults": [{ "name": lost, "operation": operation, "times": 1 }] })).await;
+            set_faults(port, json!({ "faults": [{ "name": lost, "operation": operation, "times": 1 }] })).await;
             let body = with(person(lost), "connection", json!(connection));
             let resource = assert_unknown(&gateway, &gateway.post("/candidates", &body).await).await;
             let settled = gateway.post("/candidates", &body).await;
@@ -93,15 +60,15 @@ async fn a_registration_without_an_answer_is_settled_by_its_repeat() {
 }
 
 #[tokio::test]
-async fn a_password_made_up_for_a_lost_registration_is_told_when_it_is_settled() {
-    let (sandbox, gateway) = exam_testing("").await;
-    // The runner may be first once in a second, and then there is nobody to tell.
+async fn a_generated_password_is_returned_when_a_lost_registration_is_reconciled() {
+    let (sandbox, gateway) = start_examtesting("").await;
+    // The reconciler may be first, once per second, and then there is nobody to return the password to.
     for number in 0.. {
         let body = person(&format!("x{number}"));
-        lose(sandbox.examtesting(), "add", &[]).await;
-        let unclear = gateway.post("/candidates", &body).await;
-        assert_eq!(unclear.problem().2, "unknown");
-        assert!(unclear.body.get("initialPassword").is_none());
+        lose_next_call(sandbox.examtesting(), "add", &[]).await;
+        let unknown = gateway.post("/candidates", &body).await;
+        assert_eq!(unknown.problem().2, "unknown");
+        assert!(unknown.body.get("initialPassword").is_none());
         let settled = gateway.post("/candidates", &body).await;
         assert_eq!(settled.status, 200, "{settled:?}");
         let sent = bodies(sandbox.examtesting(), "add").await;
@@ -112,60 +79,60 @@ async fn a_password_made_up_for_a_lost_registration_is_told_when_it_is_settled()
             assert_eq!(settled.text("/initialPassword"), first["password"]);
             break;
         }
-        assert!(number < 20, "nobody is ever told the password");
+        assert!(number < 20, "the password is never returned");
     }
 }
 
 #[tokio::test]
-async fn a_callers_own_user_name_proves_nothing() {
-    let (sandbox, gateway) = exam_testing("").await;
-    lose(sandbox.examtesting(), "add", &[]).await;
+async fn a_user_name_chosen_by_the_caller_proves_nothing() {
+    let (sandbox, gateway) = start_examtesting("").await;
+    lose_next_call(sandbox.examtesting(), "add", &[]).await;
     let body = with(person("x1"), "userName", json!("ada"));
-    let unclear = gateway.post("/candidates", &body).await;
-    let resource = unclear.text("/resource").to_owned();
+    let unknown = gateway.post("/candidates", &body).await;
+    let resource = unknown.text("/resource").to_owned();
     let again = gateway.post("/candidates", &body).await;
     assert_eq!((again.status, again.text("/outcome")), (409, "unknown"), "{again:?}");
     assert!(again.body.to_string().contains("account_exists_unverified"), "{again:?}");
     assert_eq!(again.text("/resource"), resource);
     assert_eq!(gateway.get(&resource).await.text("/state"), "unknown");
-    // A person says what is true; then all is well.
+    // A person settles it; then all is well.
     let settled = gateway.post(&format!("{resource}/settle"), &json!({ "outcome": "applied" })).await;
     assert_eq!((settled.status, settled.text("/state"), settled.text("/outcome")), (200, "registered", "applied"));
     assert_eq!(gateway.post("/candidates", &body).await.status, 200);
     assert_eq!(changes(sandbox.examtesting(), "add", "created").await.len(), 1);
-    // Where the first attempt did nothing, the repeat's success proves.
-    faults(sandbox.examtesting(), json!({ "faults": [{ "name": "reset_before_effect", "times": 1 }] })).await;
+    // If the first attempt did nothing, the success of the resend proves it.
+    set_faults(sandbox.examtesting(), json!({ "faults": [{ "name": "reset_before_effect", "times": 1 }] })).await;
     let body = with(person("x2"), "userName", json!("bob"));
     assert_eq!(gateway.post("/candidates", &body).await.problem().2, "unknown");
     assert_eq!(gateway.post("/candidates", &body).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_lost_answer_proves_only_where_it_can() {
-    // A busy vendor says nothing about the attempt before.
-    let (sandbox, gateway) = start_exam("").await;
-    lose(sandbox.startexam(), "employees", &[json!({ "name": "rate_limited", "retryAfter": 0 })]).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    let resource = unclear.text("/resource").to_owned();
+async fn a_rejected_resend_proves_an_outcome_only_for_conclusive_errors() {
+    // A busy vendor says nothing about the earlier attempt.
+    let (sandbox, gateway) = start_startexam("").await;
+    lose_next_call(sandbox.startexam(), "employees", &[json!({ "name": "rate_limited", "retryAfter": 0 })]).await;
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    let resource = unknown.text("/resource").to_owned();
     let busy = gateway.post("/candidates", &person("e1")).await;
     assert_eq!((busy.text("/outcome"), busy.text("/resource")), ("unknown", resource.as_str()), "{busy:?}");
     assert_eq!(gateway.get(&resource).await.text("/state"), "unknown");
-    faults(sandbox.startexam(), json!({ "faults": [] })).await;
+    set_faults(sandbox.startexam(), json!({ "faults": [] })).await;
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["e1"]);
 
     for (fault, state) in [("bad_request", "unknown"), ("not_found", "failed"), ("unauthorized", "unknown")] {
-        let (sandbox, gateway) = start_exam("").await;
+        let (sandbox, gateway) = start_startexam("").await;
         let refusals = [
             json!({ "name": "reset_before_effect", "operation": "employees", "times": 1 }),
             json!({ "name": fault, "operation": "employees" }),
         ];
-        faults(sandbox.startexam(), json!({ "faults": refusals })).await;
+        set_faults(sandbox.startexam(), json!({ "faults": refusals })).await;
         let resource = gateway.post("/candidates", &person("e1")).await.text("/resource").to_owned();
         let patched = gateway.patch(&resource, &json!({ "email": "new@example.com" })).await;
         assert!(patched.status >= 400, "{patched:?}");
         let read = gateway.get(&resource).await;
         assert_eq!(read.text("/state"), state, "{fault}: {read:?}");
-        // Whatever became of the registration, the change was not sent, and is never told the registration's fault.
+        // Whatever became of the registration, the change was not sent, and never gets the registration's error.
         assert_eq!(patched.text("/outcome"), "not_applied", "{patched:?}");
         if state == "unknown" {
             assert_eq!(patched.problem(), (409, "subject_unsettled", "not_applied"), "{patched:?}");
@@ -175,19 +142,19 @@ async fn a_refusal_after_a_lost_answer_proves_only_where_it_can() {
 }
 
 #[tokio::test]
-async fn codes_that_prove_a_refusal_settle_it_as_not_applied() {
+async fn error_codes_that_prove_a_rejection_reconcile_it_as_not_applied() {
     for (code, proves) in
         [("1004", true), ("1005", true), ("1006", true), ("1008", false), ("1003", false), ("1099", false)]
     {
-        let (sandbox, gateway) = exam_testing("").await;
+        let (sandbox, gateway) = start_examtesting("").await;
         let refusal = json!({ "name": "vendor_error", "code": code });
         let lost = json!({ "name": "reset_before_effect", "times": 1 });
-        faults(sandbox.examtesting(), json!({ "faults": [lost, refusal] })).await;
+        set_faults(sandbox.examtesting(), json!({ "faults": [lost, refusal] })).await;
         let resource = gateway.post("/candidates", &person("x1")).await.text("/resource").to_owned();
         let repeat = gateway.post("/candidates", &person("x1")).await;
         let read = gateway.get(&resource).await;
         if proves {
-            // Proved undone, so the repeat was an attempt of its own, under a new record, and refused for itself.
+            // Proved not applied, so the retry was a new attempt under a new record, and was rejected for itself.
             assert_eq!((repeat.status, repeat.text("/outcome")), (422, "not_applied"), "{code}: {repeat:?}");
             assert_eq!((read.text("/state"), read.text("/outcome")), ("failed", "not_applied"), "{code}");
         } else {
@@ -198,39 +165,39 @@ async fn codes_that_prove_a_refusal_settle_it_as_not_applied() {
 }
 
 #[tokio::test]
-async fn an_update_or_deletion_without_an_answer_is_settled_by_its_repeat() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn an_update_or_deletion_without_a_response_is_reconciled_by_resending_it() {
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     let created = gateway.post("/candidates", &person("e1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
     for lost in ["reset_before_effect", "reset_after_effect"] {
-        faults(port, json!({ "faults": [{ "name": lost, "operation": "employees", "times": 1 }] })).await;
+        set_faults(port, json!({ "faults": [{ "name": lost, "operation": "employees", "times": 1 }] })).await;
         let change = json!({ "email": format!("{lost}@example.com") });
         assert_unknown(&gateway, &gateway.patch(&path, &change).await).await;
         let again = gateway.patch(&path, &change).await;
         assert_eq!((again.status, again.text("/state")), (200, "registered"), "{again:?}");
         assert_eq!(again.text("/email"), change["email"]);
     }
-    lose(port, "employees", &[]).await;
+    lose_next_call(port, "employees", &[]).await;
     assert_unknown_deletion(&gateway, &path).await;
     let deleted = gateway.delete(&path).await;
     assert!(matches!(deleted.status, 204 | 404), "{deleted:?}");
     assert_eq!(gateway.get(&path).await.status, 404);
 
-    let (sandbox, gateway) = think_exam("").await;
+    let (sandbox, gateway) = start_thinkexam("").await;
     let created = gateway.post("/candidates", &person("t1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
-    lose(sandbox.thinkexam(), "bulkCandidateRegister", &[]).await;
+    lose_next_call(sandbox.thinkexam(), "bulkCandidateRegister", &[]).await;
     let change = json!({ "group": "CE104" });
     assert_unknown(&gateway, &gateway.patch(&path, &change).await).await;
     let settled = gateway.patch(&path, &change).await;
     assert_eq!((settled.status, settled.text("/group")), (200, "CE104"));
     assert_eq!(changes(sandbox.thinkexam(), "bulkCandidateRegister", "updated").await.len(), 1);
 
-    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    let (sandbox, gateway) = start_examtesting("update_enabled = true").await;
     let created = gateway.post("/candidates", &person("x1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
-    lose(sandbox.examtesting(), "update", &[]).await;
+    lose_next_call(sandbox.examtesting(), "update", &[]).await;
     let change = json!({ "email": "new@example.com" });
     assert_unknown(&gateway, &gateway.patch(&path, &change).await).await;
     let settled = gateway.patch(&path, &change).await;
@@ -238,15 +205,15 @@ async fn an_update_or_deletion_without_an_answer_is_settled_by_its_repeat() {
 }
 
 async fn assert_unknown_deletion(gateway: &Gateway, path: &str) {
-    let answer = gateway.delete(path).await;
-    assert_eq!(answer.problem(), (504, "vendor_timeout", "unknown"), "{answer:?}");
-    assert_eq!(answer.text("/resource"), path);
+    let response = gateway.delete(path).await;
+    assert_eq!(response.problem(), (504, "vendor_timeout", "unknown"), "{response:?}");
+    assert_eq!(response.text("/resource"), path);
 }
 
 #[tokio::test]
-async fn a_later_write_settles_the_earlier_one_first() {
-    let (sandbox, gateway) = start_exam("").await;
-    lose(sandbox.startexam(), "employees", &[]).await;
+async fn a_later_write_reconciles_the_earlier_one_first() {
+    let (sandbox, gateway) = start_startexam("").await;
+    lose_next_call(sandbox.startexam(), "employees", &[]).await;
     let resource = gateway.post("/candidates", &person("e1")).await.text("/resource").to_owned();
     let patched = gateway.patch(&resource, &json!({ "email": "new@example.com" })).await;
     assert_eq!((patched.status, patched.text("/email")), (200, "new@example.com"), "{patched:?}");
@@ -256,15 +223,15 @@ async fn a_later_write_settles_the_earlier_one_first() {
 }
 
 #[tokio::test]
-async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
+async fn a_startexam_booking_without_a_response_is_reconciled_with_the_flag() {
     for (vendor, launch) in [("repeated", true), ("left_out", false), ("null", false)] {
-        let (sandbox, gateway) = start_exam("bookings_only_here = true").await;
+        let (sandbox, gateway) = start_startexam("bookings_only_here = true").await;
         let port = sandbox.startexam();
-        faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
+        set_faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
         for (number, if_exists) in ["reuse", "create_new", "fail"].into_iter().enumerate() {
             let id = format!("e{number}");
             assert_eq!(gateway.post("/candidates", &person(&id)).await.status, 201);
-            lose(port, "employees_participants", &[]).await;
+            lose_next_call(port, "employees_participants", &[]).await;
             let body = with(order(&id, TEST), "ifExists", json!(if_exists));
             let resource = assert_unknown(&gateway, &gateway.post("/assignments", &body).await).await;
             let settled = gateway.post("/assignments", &order(&id, TEST)).await;
@@ -272,8 +239,8 @@ async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
             assert_eq!((settled.status, settled.text("/state")), (200, "assigned"), "{what}");
             assert_eq!(resource, format!("/assignments/{}", settled.text("/id")), "{what}");
             assert_eq!(settled.body["launch"].is_object(), launch, "{what}");
-            let told = warnings(&settled).iter().any(|(code, _)| code == "launch_unknown");
-            assert_eq!(told, !launch, "{what}");
+            let has_warning = warnings(&settled).iter().any(|(code, _)| code == "launch_unknown");
+            assert_eq!(has_warning, !launch, "{what}");
             let sent = bodies(port, "employees_participants").await;
             assert_eq!(sent.last().unwrap()["doNotCreateIfExist"], true, "{what}");
         }
@@ -282,25 +249,26 @@ async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
 }
 
 #[tokio::test]
-async fn an_earlier_booking_made_elsewhere_settles_no_new_one() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn an_earlier_booking_made_elsewhere_does_not_reconcile_a_new_one() {
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     for (number, if_exists) in ["create_new", "fail"].into_iter().enumerate() {
         let id = format!("e{number}");
         assert_eq!(gateway.post("/candidates", &person(&id)).await.status, 201);
-        lose(port, "employees_participants", &[]).await;
+        lose_next_call(port, "employees_participants", &[]).await;
         let body = with(order(&id, TEST), "ifExists", json!(if_exists));
         let resource = assert_unknown(&gateway, &gateway.post("/assignments", &body).await).await;
-        let before = calls(port).await;
+        let before = call_count(port).await;
         let again = gateway.post("/assignments", &body).await;
         assert_eq!((again.status, again.text("/code")), (409, "subject_unsettled"), "{again:?}");
-        assert_eq!((gateway.get(&resource).await.text("/state"), calls(port).await), ("unknown", before));
+        assert_eq!((gateway.get(&resource).await.text("/state"), call_count(port).await), ("unknown", before));
     }
 }
 
 #[tokio::test]
-async fn a_write_is_not_settled_while_the_vendor_may_be_at_work() {
-    // A proxy's word, a vendor's own 5xx and a cut connection say nothing of what the vendor does next; a redirect does.
+async fn a_write_is_not_reconciled_while_the_vendor_may_still_process_it() {
+    // A proxy's response, a vendor's own 5xx and a reset connection say nothing about what the vendor does next; a
+    // redirect does.
     for (fault, waits) in
         [("gateway_timeout", true), ("server_error", true), ("reset_before_effect", true), ("redirect", false)]
     {
@@ -310,18 +278,18 @@ async fn a_write_is_not_settled_while_the_vendor_may_be_at_work() {
             .replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
         let gateway = Gateway::start(&connection).await;
         assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
-        let mut order_of_fault = json!({ "name": fault, "operation": "employees_participants", "times": 1 });
+        let mut failure = json!({ "name": fault, "operation": "employees_participants", "times": 1 });
         if fault == "gateway_timeout" {
-            order_of_fault["effectDelayMs"] = json!(300);
+            failure["effectDelayMs"] = json!(300);
         }
-        faults(port, json!({ "faults": [order_of_fault] })).await;
+        set_faults(port, json!({ "faults": [failure] })).await;
         let body = with(order("e1", TEST), "ifExists", json!("create_new"));
-        let unclear = gateway.post("/assignments", &body).await;
-        assert_eq!(unclear.text("/outcome"), "unknown", "{fault}: {unclear:?}");
+        let unknown = gateway.post("/assignments", &body).await;
+        assert_eq!(unknown.text("/outcome"), "unknown", "{fault}: {unknown:?}");
         let again = gateway.post("/assignments", &order("e1", TEST)).await;
         if waits {
             assert_eq!(again.problem().1, "subject_unsettled", "{fault}: {again:?}");
-            assert_eq!(again.text("/resource"), unclear.text("/resource"), "{fault}");
+            assert_eq!(again.text("/resource"), unknown.text("/resource"), "{fault}");
         } else {
             assert_eq!((again.status, again.text("/state")), (200, "assigned"), "{fault}: {again:?}");
         }
@@ -335,19 +303,19 @@ async fn a_write_is_not_settled_while_the_vendor_may_be_at_work() {
 }
 
 #[tokio::test]
-async fn a_second_booking_without_an_answer_is_never_sent_again() {
-    let (sandbox, gateway) = start_exam("").await;
+async fn a_second_booking_without_a_response_is_never_resent() {
+    let (sandbox, gateway) = start_startexam("").await;
     let port = sandbox.startexam();
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     assert_eq!(gateway.post("/assignments", &order("e1", TEST)).await.status, 201);
-    lose(port, "employees_participants", &[]).await;
+    lose_next_call(port, "employees_participants", &[]).await;
     let body = with(order("e1", TEST), "ifExists", json!("create_new"));
     let resource = gateway.post("/assignments", &body).await.text("/resource").to_owned();
-    let before = calls(port).await;
+    let before = call_count(port).await;
     let again = gateway.post("/assignments", &body).await;
     assert_eq!((again.status, again.text("/code")), (409, "subject_unsettled"), "{again:?}");
     assert_eq!(again.text("/resource"), resource);
-    assert_eq!(calls(port).await, before);
+    assert_eq!(call_count(port).await, before);
     let settled = gateway.post(&format!("{resource}/settle"), &json!({ "outcome": "applied" })).await;
     assert_eq!((settled.status, settled.text("/state")), (200, "assigned"), "{settled:?}");
     assert_eq!(gateway.post("/assignments", &body).await.status, 201, "the way is free again");
@@ -355,11 +323,11 @@ async fn a_second_booking_without_an_answer_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn a_thinkexam_booking_or_withdrawal_without_an_answer_is_settled_by_its_repeat() {
-    let (sandbox, gateway) = think_exam("").await;
+async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a_resend() {
+    let (sandbox, gateway) = start_thinkexam("").await;
     let port = sandbox.thinkexam();
     assert_eq!(gateway.post("/candidates", &person("t1")).await.status, 201);
-    lose(port, "assignTest", &[]).await;
+    lose_next_call(port, "assignTest", &[]).await;
     let body = with(order("t1", "2415"), "notify", json!("vendor_email"));
     let resource = assert_unknown(&gateway, &gateway.post("/assignments", &body).await).await;
     let settled = gateway.post("/assignments", &body).await;
@@ -370,8 +338,8 @@ async fn a_thinkexam_booking_or_withdrawal_without_an_answer_is_settled_by_its_r
     assert_eq!((&sent[0]["isMailEnable"], &sent[1]["isMailEnable"]), (&json!("1"), &json!("0")));
     assert_eq!(changes(port, "assignTest", "mail_sent").await.len(), 1);
 
-    // A withdrawal that did nothing is done by its repeat.
-    faults(port, json!({ "faults": [{ "name": "reset_before_effect", "operation": "deassignTest", "times": 1 }] }))
+    // A withdrawal that did nothing is done by its resend.
+    set_faults(port, json!({ "faults": [{ "name": "reset_before_effect", "operation": "deassignTest", "times": 1 }] }))
         .await;
     assert_eq!(gateway.delete(&resource).await.problem(), (504, "vendor_timeout", "unknown"));
     let repeated = gateway.delete(&resource).await;
@@ -379,16 +347,16 @@ async fn a_thinkexam_booking_or_withdrawal_without_an_answer_is_settled_by_its_r
     assert_eq!(gateway.get(&resource).await.text("/state"), "cancelled");
     assert_eq!(changes(port, "deassignTest", "unregistered").await.len(), 1);
 
-    // One that was done and is refused when repeated stays unknown: nothing can verify it.
+    // One that was done and is rejected on the resend stays unknown: nothing can verify it.
     let body = order("t1", "2416");
     let booked = gateway.post("/assignments", &body).await;
     let path = format!("/assignments/{}", booked.text("/id"));
-    lose(port, "deassignTest", &[]).await;
+    lose_next_call(port, "deassignTest", &[]).await;
     assert_eq!(gateway.delete(&path).await.problem().2, "unknown");
     let repeated = gateway.delete(&path).await;
     assert_eq!(repeated.text("/outcome"), "unknown", "{repeated:?}");
     assert_eq!(gateway.get(&path).await.text("/state"), "unknown");
-    // A booking is no answer to the open withdrawal either.
+    // A booking does not resolve the unknown withdrawal either.
     let booking = gateway.post("/assignments", &body).await;
     assert!(booking.status >= 400, "{booking:?}");
     let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await;
@@ -396,13 +364,13 @@ async fn a_thinkexam_booking_or_withdrawal_without_an_answer_is_settled_by_its_r
 }
 
 #[tokio::test]
-async fn a_hands_word_settles_what_is_open_and_nothing_else() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
-    // The grace keeps the runner away.
+async fn a_manual_settlement_concludes_only_unknown_writes() {
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
+    // The grace period keeps the reconciler away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    let path = format!("{}/settle", unclear.text("/resource"));
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    let path = format!("{}/settle", unknown.text("/resource"));
     for body in [
         json!({ "outcome": "unknown" }),
         json!({ "outcome": "done" }),
@@ -417,16 +385,16 @@ async fn a_hands_word_settles_what_is_open_and_nothing_else() {
         let again = gateway.post(&path, &json!({ "outcome": outcome })).await;
         assert_eq!(again.problem(), (422, "validation_failed", "not_applied"));
     }
-    // The person is free to be registered, and the earlier record stays failed.
-    stub.answer_with(|_| json_answer(200, &json!({})));
+    // The person can be registered again, and the earlier record stays failed.
+    stub.respond_with(|_| json_response(200, &json!({})));
     let created = gateway.post("/candidates", &person("e1")).await;
     assert_eq!(created.status, 201, "{created:?}");
     let known = format!("/candidates/{}/settle", created.text("/id"));
     assert_eq!(gateway.post(&known, &json!({ "outcome": "not_applied" })).await.problem().0, 422);
     assert_eq!(gateway.get(&format!("/candidates/{}", created.text("/id"))).await.text("/state"), "registered");
 
-    // A change that was not made leaves the person as they were.
-    stub.answer_with(|_| answer_of(500, "text/plain", ""));
+    // A change that was not made leaves the person unchanged.
+    stub.respond_with(|_| build_response(500, "text/plain", ""));
     let candidate = format!("/candidates/{}", created.text("/id"));
     assert_eq!(gateway.patch(&candidate, &json!({ "email": "new@example.com" })).await.problem().2, "unknown");
     let settled = gateway.post(&known, &json!({ "outcome": "not_applied" })).await;
@@ -434,14 +402,14 @@ async fn a_hands_word_settles_what_is_open_and_nothing_else() {
     assert_eq!(gateway.patch(&candidate, &json!({ "email": "new@example.com" })).await.problem().2, "unknown");
     let settled = gateway.post(&known, &json!({ "outcome": "applied" })).await;
     assert_eq!((settled.text("/state"), settled.text("/email")), ("registered", "new@example.com"), "{settled:?}");
-    // A deletion that was made is a deletion.
+    // A deletion that was made deletes the record.
     assert_eq!(gateway.delete(&candidate).await.problem().2, "unknown");
     assert_eq!(gateway.post(&known, &json!({ "outcome": "applied" })).await.status, 200);
     assert_eq!(gateway.get(&candidate).await.status, 404);
 }
 
 #[tokio::test]
-async fn a_timed_out_write_is_not_sent_again_before_its_grace_is_over() {
+async fn a_timed_out_write_is_not_resent_before_its_grace_period_ends() {
     let (sandbox, connections) = {
         let sandbox = sandbox().await;
         let connections = startexam(&format!("http://{}", sandbox.startexam()), "timeout = \"300ms\"")
@@ -451,14 +419,14 @@ async fn a_timed_out_write_is_not_sent_again_before_its_grace_is_over() {
     let gateway = Gateway::start(&connections).await;
     let port = sandbox.startexam();
     assert_eq!(gateway.post("/candidates", &person("e2")).await.status, 201);
-    faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 3000 }] })).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
-    let resource = unclear.text("/resource");
+    set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 3000 }] })).await;
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+    let resource = unknown.text("/resource");
     let id = resource.trim_start_matches("/candidates/");
     let lost = gateway.post("/assignments", &order("e2", TEST)).await;
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
-    let before = calls(port).await;
+    let before = call_count(port).await;
     let booking = json!({ "candidate": { "id": id }, "assessment": TEST });
     let attempts = [
         gateway.post("/candidates", &person("e1")).await,
@@ -475,21 +443,22 @@ async fn a_timed_out_write_is_not_sent_again_before_its_grace_is_over() {
     }
     let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person("e1")] })).await;
     assert_eq!(bulk.text("/results/0/problem/code"), "subject_unsettled");
-    assert_eq!(calls(port).await, before, "nothing may be sent while the vendor may still be at work");
+    assert_eq!(call_count(port).await, before, "nothing may be sent while the vendor may still be at work");
     assert_eq!(gateway.get(resource).await.text("/state"), "unknown");
 }
 
 #[tokio::test]
-async fn a_booking_in_a_bulk_waits_until_its_candidate_could_be_settled() {
+async fn a_bulk_booking_waits_until_its_candidate_is_reconciled() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
-    // The registration has no answer, and neither have the first two tries to settle it: one may be the background's.
+    // Neither the registration nor the first two attempts to reconcile it get a response; one of them may be the
+    // background's.
     let fault = json!({ "name": "close_after_effect", "operation": "employees", "times": 3 });
-    faults(port, json!({ "faults": [fault] })).await;
-    let unclear = gateway.post("/candidates", &person("e1")).await;
-    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
-    let id = unclear.text("/resource").trim_start_matches("/candidates/");
+    set_faults(port, json!({ "faults": [fault] })).await;
+    let unknown = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+    let id = unknown.text("/resource").trim_start_matches("/candidates/");
     let order = json!({ "candidate": { "id": id }, "assessment": TEST });
     let alone = gateway.request(Method::POST, "/assignments").json(&order);
     let rows = json!({ "connection": "startexam-main", "items": [order] });
@@ -497,11 +466,11 @@ async fn a_booking_in_a_bulk_waits_until_its_candidate_could_be_settled() {
     let bulk = request.send().await;
     assert_eq!((bulk.status, bulk.text("/results/0/outcome")), (207, "applied"), "{bulk:?}");
     assert_eq!(alone.send().await.status, 200);
-    assert_eq!(gateway.get(unclear.text("/resource")).await.text("/state"), "registered");
+    assert_eq!(gateway.get(unknown.text("/resource")).await.text("/state"), "registered");
 }
 
 #[tokio::test]
-async fn what_a_killed_process_left_open_is_unknown_and_settled_by_the_next() {
+async fn writes_in_flight_at_a_kill_are_unknown_and_reconciled_by_the_next_process() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let vendors = [
@@ -515,41 +484,41 @@ async fn what_a_killed_process_left_open_is_unknown_and_settled_by_the_next() {
     );
     let mut paths = Vec::new();
     for (connection, port, _) in &vendors {
-        faults(*port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 2 }] })).await;
+        set_faults(*port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 2 }] })).await;
         let body = with(person("p1"), "connection", json!(connection));
-        paths.push(abandon(&gateway, "/candidates", &body).await);
+        paths.push(post_async(&gateway, "/candidates", &body).await);
     }
     let booking = with(order("b1", TEST), "connection", json!("startexam-main"));
-    paths.push(abandon(&gateway, "/assignments", &booking).await);
-    // The vendors have done their part; only the answers are missing.
+    paths.push(post_async(&gateway, "/assignments", &booking).await);
+    // The vendors have applied the writes; only the responses are missing.
     for (_, port, operation) in &vendors {
         wait_for_effect(*port, operation, "p1").await;
     }
     wait_for_effect(sandbox.startexam(), "employees_participants", "b1").await;
     let folder = gateway.kill().await;
     for (_, port, _) in &vendors {
-        faults(*port, json!({ "faults": [] })).await;
+        set_faults(*port, json!({ "faults": [] })).await;
     }
     let gateway = Gateway::start_in(folder).await;
     for path in &paths {
         let state = gateway.get(path).await.text("/state").to_owned();
         assert_ne!(state, "pending", "{path}");
         let done = if path.starts_with("/candidates") { "registered" } else { "assigned" };
-        until_state(&gateway, path, done).await;
+        wait_for_state(&gateway, path, done).await;
     }
     for (_, port, operation) in &vendors {
         let created = changes(*port, operation, "created").await;
         let of_p1 = created.iter().filter(|subject| subject.contains("p1")).count();
-        assert_eq!((of_p1, calls(*port).await >= 2), (1, true), "{operation}: {created:?}");
+        assert_eq!((of_p1, call_count(*port).await >= 2), (1, true), "{operation}: {created:?}");
     }
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 1);
 }
 
 #[tokio::test]
-async fn what_a_killed_bulk_left_open_is_settled_by_the_next_process() {
-    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+async fn bulk_rows_in_flight_at_a_kill_are_reconciled_by_the_next_process() {
+    let (sandbox, gateway) = start_startexam("existing_registration = \"repeated\"").await;
     let port = sandbox.startexam();
-    faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 1 }] })).await;
+    set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 1 }] })).await;
     let items: Vec<Value> = (0..5).map(|number| person(&format!("p{number}"))).collect();
     let request = gateway.request(http::Method::POST, "/candidates/bulk").json(&json!({ "items": items }));
     let caller = tokio::spawn(request.send());
@@ -560,13 +529,13 @@ async fn what_a_killed_bulk_left_open_is_settled_by_the_next_process() {
         let found = gateway.get(&format!("/candidates?externalId=p{number}")).await;
         let path = format!("/candidates/{}", found.text("/items/0/id"));
         assert_ne!(found.text("/items/0/state"), "pending", "{found:?}");
-        until_state(&gateway, &path, "registered").await;
+        wait_for_state(&gateway, &path, "registered").await;
     }
     assert_eq!(changes(port, "employees", "created").await.len(), 5);
 }
 
 #[tokio::test]
-async fn a_change_or_withdrawal_cut_off_by_a_kill_is_finished_by_the_next_process() {
+async fn a_change_or_withdrawal_interrupted_by_a_kill_is_finished_by_the_next_process() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let (start, think) = (sandbox.startexam(), sandbox.thinkexam());
@@ -576,46 +545,40 @@ async fn a_change_or_withdrawal_cut_off_by_a_kill_is_finished_by_the_next_proces
     assert_eq!(gateway.post("/candidates", &create("t1", "thinkexam-main")).await.status, 201);
     let booked = gateway.post("/assignments", &with(order("t1", "2415"), "connection", json!("thinkexam-main"))).await;
     assert_eq!(booked.status, 201, "{booked:?}");
-    let path = |answer: &Answer, kind: &str| format!("/{kind}/{}", answer.text("/id"));
+    let path = |response: &ApiResponse, kind: &str| format!("/{kind}/{}", response.text("/id"));
     let (changed, hidden, booked) =
         (path(&changed, "candidates"), path(&hidden, "candidates"), path(&booked, "assignments"));
     for port in [start, think] {
-        faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 60000, "times": 2 }] })).await;
+        set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 60000, "times": 2 }] })).await;
     }
-    let before = (calls(start).await, calls(think).await);
-    let asked = |method, path: &str| gateway.request(method, path).header("prefer", "respond-async");
-    let change = asked(http::Method::PATCH, &changed).json(&json!({ "email": "new@example.com" })).send().await;
+    let before = (call_count(start).await, call_count(think).await);
+    let request = |method, path: &str| gateway.request(method, path).header("prefer", "respond-async");
+    let change = request(http::Method::PATCH, &changed).json(&json!({ "email": "new@example.com" })).send().await;
     assert_eq!((change.status, change.text("/state")), (202, "pending"), "{change:?}");
-    assert_eq!(asked(http::Method::DELETE, &hidden).send().await.status, 202);
-    assert_eq!(asked(http::Method::DELETE, &booked).send().await.status, 202);
-    while (calls(start).await, calls(think).await) < (before.0 + 2, before.1 + 1) {
+    assert_eq!(request(http::Method::DELETE, &hidden).send().await.status, 202);
+    assert_eq!(request(http::Method::DELETE, &booked).send().await.status, 202);
+    while (call_count(start).await, call_count(think).await) < (before.0 + 2, before.1 + 1) {
         tokio::task::yield_now().await;
     }
     let folder = gateway.kill().await;
     for port in [start, think] {
-        faults(port, json!({ "faults": [] })).await;
+        set_faults(port, json!({ "faults": [] })).await;
     }
     let gateway = Gateway::start_in(folder).await;
-    let ended = until_state(&gateway, &changed, "registered").await;
+    let ended = wait_for_state(&gateway, &changed, "registered").await;
     assert_eq!(ended.text("/email"), "new@example.com");
-    until_state(&gateway, &booked, "cancelled").await;
-    until(&gateway, &hidden, |answer| answer.status == 404).await;
+    wait_for_state(&gateway, &booked, "cancelled").await;
+    wait_until(&gateway, &hidden, |response| response.status == 404).await;
     let sent = bodies(start, "employees").await;
     let hides = sent.iter().filter(|body| body.to_string().contains("hidden") && body.to_string().contains("h1"));
     assert_eq!(hides.count(), 2, "once cut off, once by the next process");
 }
 
-/// Sends a write without waiting for its end.
-async fn abandon(gateway: &Gateway, path: &str, body: &Value) -> String {
-    let answer = gateway.request(http::Method::POST, path).header("prefer", "respond-async").json(body).send().await;
-    assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
-    format!("{path}/{}", answer.text("/id"))
-}
-
-async fn wait_for_effect(port: SocketAddr, operation: &str, subject: &str) {
-    while !changes(port, operation, "created").await.iter().any(|done| done.contains(subject)) {
-        tokio::task::yield_now().await;
-    }
+/// Sends a write without waiting for its end; returns the record's path.
+async fn post_async(gateway: &Gateway, path: &str, body: &Value) -> String {
+    let response = gateway.request(http::Method::POST, path).header("prefer", "respond-async").json(body).send().await;
+    assert_eq!((response.status, response.text("/state")), (202, "pending"), "{response:?}");
+    format!("{path}/{}", response.text("/id"))
 }
 
 #[tokio::test]
@@ -628,10 +591,10 @@ async fn a_second_process_does_not_serve_from_the_same_database() {
         .output()
         .await
         .expect("the program runs");
-    let said = String::from_utf8_lossy(&second.stderr);
-    assert_eq!(second.status.code(), Some(1), "{said}");
-    assert!(said.contains("another process is serving from this database"), "{said}");
-    // The end of the first, however sudden, makes room.
+    let stderr = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("another process is serving from this database"), "{stderr}");
+    // However sudden the end of the first process, it releases the database.
     let folder = gateway.kill().await;
     assert_eq!(Gateway::start_in(folder).await.get("/readyz").await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! What the process tells of itself: traces where a collector is named, and one line in the log for each request.
+//! Telemetry: traces to a configured collector, and one log line per request.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -9,9 +9,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::collector::{Collector, Span};
-use crate::support::gateway::{Gateway, client, http, key, startexam};
-use crate::support::vendor::{Seen, Stub, json as json_answer};
-use crate::support::watch::until_state;
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{Gateway, http, key};
+use crate::support::vendor::{SeenRequest, Stub, json_response};
+use crate::support::watch::wait_for_state;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -23,55 +24,51 @@ fn person(id: &str) -> Value {
 
 async fn start(connections: &str, environment: &[(&str, String)]) -> Gateway {
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await
+    Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await
 }
 
-/// A person posted as part of a trace with these flags.
-async fn posted(gateway: &Gateway, flags: &str) -> u16 {
+/// Posts a person as part of a trace with these flags.
+async fn post_person(gateway: &Gateway, flags: &str) -> u16 {
     let traceparent = format!("00-{TRACE}-{CALLER}-{flags}");
     let request = gateway.request(Method::POST, "/candidates").header("traceparent", &traceparent);
     request.header("tracestate", "rojo=00f067aa0ba902b7").json(&person("emp-1")).send().await.status
 }
 
-async fn agreeable() -> Stub {
-    Stub::start(|_| json_answer(200, &json!({}))).await
-}
-
-/// An address nobody listens at.
-async fn closed() -> String {
+/// Returns an address without a listener.
+async fn closed_address() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     listener.local_addr().expect("an address").to_string()
 }
 
-fn header<'a>(seen: &'a Seen, name: &str) -> &'a str {
+fn header<'a>(seen: &'a SeenRequest, name: &str) -> &'a str {
     seen.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-/// The names from a span up to the first whose parent the collector has not seen.
+/// Returns the names from a span up to the first whose parent the collector has not received.
 fn ancestry(span: &Span, spans: &[Span]) -> Vec<String> {
-    let mut line = vec![span];
-    while let Some(parent) = spans.iter().find(|other| other.id == line[line.len() - 1].parent) {
-        line.push(parent);
+    let mut chain = vec![span];
+    while let Some(parent) = spans.iter().find(|other| other.id == chain[chain.len() - 1].parent) {
+        chain.push(parent);
     }
-    line.into_iter().map(|span| span.name.clone()).collect()
+    chain.into_iter().map(|span| span.name.clone()).collect()
 }
 
-/// The lines of the access log.
-fn access(log: &str) -> Vec<Value> {
+/// Returns the lines of the access log.
+fn access_lines(log: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["target"] == "examgate::access").collect()
 }
 
 #[tokio::test]
 async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
-    let (vendor, collector) = (agreeable().await, Collector::start().await);
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
-    assert_eq!(posted(&gateway, "01").await, 201);
+    assert_eq!(post_person(&gateway, "01").await, 201);
     let (_, log) = gateway.finish().await;
 
     let spans = collector.spans();
     assert!(spans.iter().all(|span| span.trace == TRACE), "{spans:?}");
-    let server = collector.one("POST /candidates");
+    let server = collector.span("POST /candidates");
     assert_eq!((server.kind, server.parent.as_str(), server.status), (2, CALLER, 0));
     for (name, value) in [
         ("http.request.method", "POST"),
@@ -85,7 +82,7 @@ async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
     }
     assert!(server.attribute("examgate.exchange.id").starts_with("exc_"), "{server:?}");
 
-    let attempt = collector.one("POST candidates.create");
+    let attempt = collector.span("POST candidates.create");
     assert_eq!(
         ancestry(&attempt, &spans),
         ["POST candidates.create", "call candidates.create", "write candidates.create", "POST /candidates"]
@@ -105,10 +102,14 @@ async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
     }
     assert!(spans.iter().any(|span| span.name.starts_with("store ")), "{spans:?}");
 
-    let asked = &vendor.seen()[0];
-    assert_eq!(header(asked, "traceparent"), format!("00-{TRACE}-{}-01", attempt.id), "the vendor is told the attempt");
-    assert_eq!(header(asked, "tracestate"), "rojo=00f067aa0ba902b7");
-    assert_eq!(access(&log)[0]["trace_id"], TRACE);
+    let call = &vendor.seen()[0];
+    assert_eq!(
+        header(call, "traceparent"),
+        format!("00-{TRACE}-{}-01", attempt.id),
+        "the vendor receives the attempt's span"
+    );
+    assert_eq!(header(call, "tracestate"), "rojo=00f067aa0ba902b7");
+    assert_eq!(access_lines(&log)[0]["trace_id"], TRACE);
     let resource = collector.resource();
     assert_eq!(resource["service.name"], "examgate");
     assert!(resource.contains_key("service.version"), "{resource:?}");
@@ -117,8 +118,8 @@ async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
 }
 
 #[tokio::test]
-async fn what_the_standards_variables_say_of_sender_headers_and_sampling_holds() {
-    let (vendor, collector) = (agreeable().await, Collector::start().await);
+async fn the_standard_otel_variables_for_resource_headers_and_sampling_apply() {
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let environment = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{}/here", collector.0.url())),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-of=all".to_owned()),
@@ -127,7 +128,7 @@ async fn what_the_standards_variables_say_of_sender_headers_and_sampling_holds()
         ("OTEL_TRACES_SAMPLER", "parentbased_always_off".to_owned()),
     ];
     let gateway = start(&startexam(&vendor.url(), ""), &environment).await;
-    assert_eq!(posted(&gateway, "01").await, 201);
+    assert_eq!(post_person(&gateway, "01").await, 201);
     assert_eq!(gateway.get("/vendors").await.status, 200);
     gateway.finish().await;
     assert_eq!(collector.0.seen()[0].uri.path(), "/here");
@@ -142,30 +143,30 @@ async fn what_the_standards_variables_say_of_sender_headers_and_sampling_holds()
 }
 
 #[tokio::test]
-async fn what_its_caller_does_not_record_is_not_recorded_here_either() {
-    let (vendor, collector) = (agreeable().await, Collector::start().await);
+async fn a_trace_its_caller_does_not_sample_is_not_sampled_here() {
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
-    assert_eq!(posted(&gateway, "00").await, 201);
+    assert_eq!(post_person(&gateway, "00").await, 201);
     gateway.finish().await;
     assert!(collector.0.seen().is_empty(), "{:?}", collector.spans());
-    let asked = header(&vendor.seen()[0], "traceparent").to_owned();
-    assert!(asked.starts_with(&format!("00-{TRACE}-")) && asked.ends_with("-00"), "{asked}");
+    let traceparent = header(&vendor.seen()[0], "traceparent").to_owned();
+    assert!(traceparent.starts_with(&format!("00-{TRACE}-")) && traceparent.ends_with("-00"), "{traceparent}");
 }
 
 #[tokio::test]
 async fn work_that_outlives_its_request_stays_in_its_trace() {
-    let (vendor, collector) = (agreeable().await, Collector::start().await);
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     let traceparent = format!("00-{TRACE}-{CALLER}-01");
     let bulk = gateway.request(Method::POST, "/candidates/bulk").header("traceparent", &traceparent);
     let bulk = bulk.header("prefer", "respond-async");
     let bulk = bulk.json(&json!({ "connection": "startexam-main", "items": [person("a"), person("b")] })).send().await;
     assert_eq!(bulk.status, 202, "{bulk:?}");
-    until_state(&gateway, &format!("/operations/{}", bulk.text("/id")), "completed").await;
+    wait_for_state(&gateway, &format!("/operations/{}", bulk.text("/id")), "completed").await;
     gateway.finish().await;
-    let operation = collector.one("operation candidates");
+    let operation = collector.span("operation candidates");
     assert_eq!(operation.attribute("examgate.operation.id"), bulk.text("/id"));
-    let attempt = collector.one("POST candidates.create");
+    let attempt = collector.span("POST candidates.create");
     assert_eq!(
         ancestry(&attempt, &collector.spans())[1..],
         ["call candidates.create", "operation candidates", "POST /candidates/bulk"]
@@ -174,58 +175,58 @@ async fn work_that_outlives_its_request_stays_in_its_trace() {
 }
 
 #[tokio::test]
-async fn the_settling_of_a_write_is_a_trace_of_its_own() {
+async fn the_reconciliation_of_a_write_is_a_trace_of_its_own() {
     let collector = Collector::start().await;
-    let asked = Mutex::new(0);
+    let call_count = Mutex::new(0);
     let vendor = Stub::start(move |_| {
-        let mut asked = asked.lock().expect("no test panicked here");
-        *asked += 1;
-        json_answer(if *asked == 1 { 500 } else { 200 }, &json!({}))
+        let mut call_count = call_count.lock().expect("no test panicked here");
+        *call_count += 1;
+        json_response(if *call_count == 1 { 500 } else { 200 }, &json!({}))
     })
     .await;
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     let unknown = gateway.post("/candidates", &person("emp-1")).await;
     assert_eq!(unknown.problem(), (502, "vendor_internal_error", "unknown"));
     let resource = unknown.text("/resource").to_owned();
-    until_state(&gateway, &resource, "registered").await;
+    wait_for_state(&gateway, &resource, "registered").await;
     gateway.finish().await;
     let spans = collector.spans();
-    let server = collector.one("POST /candidates");
+    let server = collector.span("POST /candidates");
     assert_eq!((server.attribute("error.type"), server.status), ("vendor_internal_error", 2), "{server:?}");
-    let (settling, settled): (Vec<&Span>, Vec<&Span>) =
+    let (reconciliation, original): (Vec<&Span>, Vec<&Span>) =
         spans.iter().filter(|span| span.name == "POST candidates.create").partition(|span| span.trace != server.trace);
-    assert_eq!((settling.len(), settled.len()), (1, 1), "{spans:?}");
-    assert_eq!((settled[0].attribute("error.type"), settled[0].status), ("500", 2));
-    assert_eq!(ancestry(settling[0], &spans).last().map(String::as_str), Some("settle"));
-    let root = collector.one("settle");
-    assert_eq!((root.parent.as_str(), &root.trace), ("", &settling[0].trace));
+    assert_eq!((reconciliation.len(), original.len()), (1, 1), "{spans:?}");
+    assert_eq!((original[0].attribute("error.type"), original[0].status), ("500", 2));
+    assert_eq!(ancestry(reconciliation[0], &spans).last().map(String::as_str), Some("settle"));
+    let root = collector.span("settle");
+    assert_eq!((root.parent.as_str(), &root.trace), ("", &reconciliation[0].trace));
     assert_eq!(resource, format!("/candidates/{}", root.attribute("examgate.record")));
 }
 
 #[tokio::test]
 async fn each_attempt_is_a_span() {
     let collector = Collector::start().await;
-    let gateway = start(&startexam(&format!("http://{}", closed().await), ""), &collector.variables()).await;
-    assert_eq!(posted(&gateway, "01").await, 503);
+    let gateway = start(&startexam(&format!("http://{}", closed_address().await), ""), &collector.variables()).await;
+    assert_eq!(post_person(&gateway, "01").await, 503);
     gateway.finish().await;
     let mut attempts: Vec<Span> =
         collector.spans().into_iter().filter(|span| span.name == "POST candidates.create").collect();
     attempts.sort_by_key(|span| span.attribute("http.request.resend_count").to_owned());
-    let told: Vec<[&str; 3]> = attempts
+    let reported: Vec<[&str; 3]> = attempts
         .iter()
         .map(|span| ["http.request.resend_count", "error.type", "examgate.outcome"].map(|name| span.attribute(name)))
         .collect();
-    assert_eq!(told, [["", "vendor_unreachable", "not_applied"], ["1", "vendor_unreachable", "not_applied"]]);
+    assert_eq!(reported, [["", "vendor_unreachable", "not_applied"], ["1", "vendor_unreachable", "not_applied"]]);
     assert_eq!(attempts[0].parent, attempts[1].parent);
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_changes_nothing_and_is_told_of_once() {
-    let vendor = agreeable().await;
+async fn an_unreachable_collector_changes_nothing_and_is_logged_once() {
+    let vendor = Stub::accepting().await;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let silent = listener.local_addr().expect("an address").to_string();
-    for (address, fault) in
-        [(closed().await, "the collector rejects traces"), (silent, "trace exporter flush timed out")]
+    for (address, message) in
+        [(closed_address().await, "the collector rejects traces"), (silent, "trace exporter flush timed out")]
     {
         let environment = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://user:SeMark@{address}")),
@@ -234,28 +235,28 @@ async fn a_collector_that_is_away_changes_nothing_and_is_told_of_once() {
             ("OTEL_BSP_MAX_QUEUE_SIZE", "4".to_owned()),
         ];
         let gateway = start(&startexam(&vendor.url(), ""), &environment).await;
-        assert_eq!(posted(&gateway, "01").await, 201);
+        assert_eq!(post_person(&gateway, "01").await, 201);
         for _ in 0..50 {
             assert_eq!(gateway.get("/vendors").await.status, 200);
         }
-        // A collector that never answers would take a minute; the gateway does not wait for it.
+        // A collector that never responds would take a minute; the gateway does not wait for it.
         let (_, log) = gateway.finish().await;
-        assert_eq!(log.matches(fault).count(), 1, "{log}");
+        assert_eq!(log.matches(message).count(), 1, "{log}");
         assert!(!log.contains("SeMark"), "{log}");
     }
 }
 
 #[tokio::test]
-async fn without_a_collector_nothing_is_sent_and_the_callers_trace_is_passed_on_as_it_is() {
-    let (vendor, collector) = (agreeable().await, Collector::start().await);
+async fn without_a_collector_nothing_is_sent_and_the_trace_context_is_passed_on() {
+    let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let disabled = [collector.variables(), vec![("OTEL_SDK_DISABLED", "true".to_owned())]].concat();
     let none = [collector.variables(), vec![("OTEL_TRACES_EXPORTER", "none".to_owned())]].concat();
     for environment in [Vec::new(), disabled, none] {
         let gateway = start(&startexam(&vendor.url(), ""), &environment).await;
-        assert_eq!(posted(&gateway, "01").await, 201);
+        assert_eq!(post_person(&gateway, "01").await, 201);
         let (_, log) = gateway.finish().await;
         assert!(!log.contains("sending traces"), "{log}");
-        assert_eq!(access(&log)[0]["trace_id"], TRACE, "the caller's own");
+        assert_eq!(access_lines(&log)[0]["trace_id"], TRACE, "the caller's own");
     }
     assert!(collector.0.seen().is_empty());
     let passed: Vec<String> = vendor.seen().iter().map(|seen| header(seen, "traceparent").to_owned()).collect();
@@ -263,8 +264,8 @@ async fn without_a_collector_nothing_is_sent_and_the_callers_trace_is_passed_on_
     assert!(passed.len() == 3 && passed.iter().all(|other| *other == passed[0]), "{passed:?}");
 }
 
-/// Runs `serve` with nothing configured until it ends; exit code and what it said.
-async fn refused(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+/// Runs `serve` with an empty configuration until it exits; returns its exit code and standard error.
+async fn serve_output(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_examgate"))
         .arg("serve")
@@ -279,8 +280,8 @@ async fn refused(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i3
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_a_usage_fault() {
-    let named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
+async fn unsupported_telemetry_settings_are_usage_errors() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
     for (variable, value) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_TRACES_SAMPLER", "some"),
@@ -288,16 +289,16 @@ async fn what_cannot_be_done_is_a_usage_fault() {
         ("EXAMGATE_LOG_FORMAT", "xml"),
         ("RUST_LOG", "a=b=c"),
     ] {
-        let (code, said) = refused(&[named, (variable, value)], &[]).await;
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.starts_with(&format!("environment variable {variable}: ")), "{said}");
+        let (code, stderr) = serve_output(&[endpoint, (variable, value)], &[]).await;
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.starts_with(&format!("environment variable {variable}: ")), "{stderr}");
     }
-    assert_eq!(refused(&[], &["--log-format", "xml"]).await.0, Some(2));
+    assert_eq!(serve_output(&[], &["--log-format", "xml"]).await.0, Some(2));
 }
 
 #[tokio::test]
-async fn log_lines_look_as_they_are_asked_to() {
-    let vendor = agreeable().await;
+async fn log_lines_have_the_configured_format() {
+    let vendor = Stub::accepting().await;
     for (format, is_json) in [("json", true), ("auto", true), ("pretty", false)] {
         let environment = [("EXAMGATE_LOG_FORMAT", format.to_owned())];
         let (_, log) = start(&startexam(&vendor.url(), ""), &environment).await.finish().await;
@@ -307,16 +308,16 @@ async fn log_lines_look_as_they_are_asked_to() {
 }
 
 #[tokio::test]
-async fn each_request_is_one_line_whatever_becomes_of_it() {
-    let vendor = agreeable().await;
+async fn each_request_is_one_log_line_whatever_its_outcome() {
+    let vendor = Stub::accepting().await;
     let environment = [("RUST_LOG", "info".to_owned()), ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0".to_owned())];
     let mut gateway = start(&startexam(&vendor.url(), ""), &environment).await;
-    let admin = gateway.operators().await;
+    let admin = gateway.admin_address().await;
     let odd = Method::from_bytes(b"ADA").expect("a method");
     let nowhere = gateway.anonymous(Method::GET, "/nothing/ada@example.org?email=ada@example.org");
     let malformed = gateway.request(Method::POST, "/candidates").body("application/json", "{");
     let good = gateway.request(Method::POST, "/candidates").json(&person("emp-1"));
-    let asked = [
+    let requests = [
         (nowhere, "GET", "-", 404, "not_found"),
         (gateway.request(Method::PUT, "/candidates"), "PUT", "/candidates", 405, "method_not_allowed"),
         (gateway.request(odd, "/livez"), "other", "/livez", 405, "method_not_allowed"),
@@ -326,19 +327,19 @@ async fn each_request_is_one_line_whatever_becomes_of_it() {
         (gateway.anonymous(Method::GET, "/livez"), "GET", "/livez", 200, ""),
     ];
     let mut wanted = Vec::new();
-    for (number, (request, method, route, status, code)) in asked.into_iter().enumerate() {
+    for (number, (request, method, route, status, code)) in requests.into_iter().enumerate() {
         let id = format!("line-{number}");
-        let answer = request.header("x-request-id", &id).send().await;
-        assert_eq!((answer.status, answer.text("/code")), (status, code), "{answer:?}");
+        let response = request.header("x-request-id", &id).send().await;
+        assert_eq!((response.status, response.text("/code")), (status, code), "{response:?}");
         wanted.push(json!({ "request_id": id, "method": method, "route": route, "status": status, "code": code }));
     }
-    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
+    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("a response");
     let metrics = metrics.text().await.expect("text");
     let (_, log) = gateway.finish().await;
 
-    let lines = access(&log);
+    let lines = access_lines(&log);
     let of_test = |line: &&Value| line["request_id"].as_str().is_some_and(|id| id.starts_with("line-"));
-    let told: Vec<Value> = lines
+    let logged: Vec<Value> = lines
         .iter()
         .filter(of_test)
         .map(|line| {
@@ -347,7 +348,7 @@ async fn each_request_is_one_line_whatever_becomes_of_it() {
             json!({ "request_id": id, "method": method, "route": route, "status": status, "code": code })
         })
         .collect();
-    assert_eq!(told, wanted);
+    assert_eq!(logged, wanted);
     let of = |id: &str| lines.iter().find(|line| line["request_id"] == id).expect("a line").clone();
     assert!(of("line-5")["exchange"].as_str().is_some_and(|id| id.starts_with("exc_")));
     assert_eq!((&of("line-5")["client"], of("line-3").get("client")), (&json!("lms"), None));
@@ -366,7 +367,7 @@ async fn each_request_is_one_line_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_is_a_line_too() {
+async fn a_caller_that_disconnects_is_logged_too() {
     let silent = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = format!("http://{}", silent.local_addr().expect("an address"));
     let mut gateway = start(&startexam(&address, ""), &[]).await;
@@ -378,20 +379,20 @@ async fn a_caller_who_hangs_up_is_a_line_too() {
         key("lms"),
         body.len()
     );
-    caller.write_all((head + &body).as_bytes()).await.expect("it is taken");
-    // The vendor is asked, so the request is being served.
+    caller.write_all((head + &body).as_bytes()).await.expect("the bytes are sent");
+    // The vendor is called, so the request is being served.
     let _asked = silent.accept().await.expect("the gateway calls");
     drop(caller);
-    let log = gateway.heard("caller_gone").await;
-    let line = access(&log).into_iter().find(|line| line["request_id"] == "gone").expect("its line");
+    let log = gateway.wait_for_log("caller_gone").await;
+    let line = access_lines(&log).into_iter().find(|line| line["request_id"] == "gone").expect("its line");
     assert_eq!((&line["code"], line.get("status")), (&json!("caller_gone"), None));
 }
 
-/// A writer that keeps what is written.
+/// A writer that captures what is written.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl std::io::Write for Kept {
+impl std::io::Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().expect("no test panicked here").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -402,21 +403,22 @@ impl std::io::Write for Kept {
     }
 }
 
-/// The server runs on this test's only thread, and so under its subscriber.
+/// The server runs on this test's only thread, and so with its subscriber.
 #[tokio::test]
-async fn a_request_that_panics_is_one_line_that_tells_nothing_of_it() {
-    let kept = Kept::default();
-    let writer = kept.clone();
+async fn a_request_that_panics_is_one_log_line_without_details() {
+    let captured = CapturedLog::default();
+    let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let router = examgate::http::admin_router(&crate::http::face().await, Some(Arc::new(|| panic!("quotes ada@"))));
-    let served = crate::http::listening(router).await;
-    let answer = crate::http::sent(served.anonymous(Method::GET, "/metrics")).await;
-    assert_eq!(answer.problem(), (500, "internal"));
-    let log = String::from_utf8(kept.0.lock().expect("no test panicked here").clone()).expect("text");
-    let lines = access(&log);
+    let router =
+        examgate::http::admin_router(&crate::http::api_parts().await, Some(Arc::new(|| panic!("quotes ada@"))));
+    let served = crate::http::serve_router(router).await;
+    let response = crate::http::send(served.anonymous(Method::GET, "/metrics")).await;
+    assert_eq!(response.problem(), (500, "internal"));
+    let log = String::from_utf8(captured.0.lock().expect("no test panicked here").clone()).expect("text");
+    let lines = access_lines(&log);
     assert_eq!(lines.len(), 1, "{log}");
-    let told = ["route", "status", "code"].map(|name| lines[0][name].clone());
-    assert_eq!(told, [json!("/metrics"), json!(500), json!("internal")]);
+    let logged = ["route", "status", "code"].map(|name| lines[0][name].clone());
+    assert_eq!(logged, [json!("/metrics"), json!(500), json!("internal")]);
     assert!(!log.contains("ada@"), "{log}");
 }

@@ -1,5 +1,5 @@
-//! Tenants that share a connection: what one has registered is out of the others' reach, by every way a person can be
-//! named, and what nobody has registered is ordered over all of them.
+//! Tenants that share a connection: a person one tenant has registered is out of the others' reach, however the person
+//! is named; writes about unregistered people are serialised across tenants.
 
 use std::net::SocketAddr;
 
@@ -7,16 +7,18 @@ use examgate::sandbox::{Sandbox, accounts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, effects, faults, key, sandbox, sandbox_connections};
-use crate::support::watch::{bodies, calls, changes};
+use crate::support::connections::{client, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, key, read_effects, sandbox, set_faults};
+use crate::support::people::person_at;
+use crate::support::watch::{bodies, call_count, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 
-/// Two tenants, `a` and `b`, at the connections of one sandbox.
+/// Starts a gateway with two tenants, `a` and `b`, at the connections of one sandbox.
 async fn start() -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
-    faults(
+    set_faults(
         sandbox.startexam(),
         json!({ "switches": { "existing_registration": "repeated", "hidden_employee": "accepted" } }),
     )
@@ -26,23 +28,16 @@ async fn start() -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn post(gateway: &Gateway, who: &str, path: &str, body: &Value) -> Answer {
+async fn post(gateway: &Gateway, who: &str, path: &str, body: &Value) -> ApiResponse {
     gateway.request_as(&key(who), Method::POST, path).json(body).send().await
 }
 
-async fn get(gateway: &Gateway, who: &str, path: &str) -> Answer {
+async fn get(gateway: &Gateway, who: &str, path: &str) -> ApiResponse {
     gateway.request_as(&key(who), Method::GET, path).send().await
 }
 
-async fn delete(gateway: &Gateway, who: &str, path: &str) -> Answer {
+async fn delete(gateway: &Gateway, who: &str, path: &str) -> ApiResponse {
     gateway.request_as(&key(who), Method::DELETE, path).send().await
-}
-
-fn person(connection: &str, id: &str) -> Value {
-    json!({
-        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
 }
 
 fn by_id(id: &str) -> Value {
@@ -57,32 +52,32 @@ fn enrolment(register: &[&str], unregister: &[&str]) -> Value {
     json!({ "connection": "startexam-main", "scope": "all", "register": register, "unregister": unregister })
 }
 
-fn path() -> String {
+fn employees_path() -> String {
     format!("/programs/{PROGRAM}/employees")
 }
 
-async fn lost(port: SocketAddr, name: &str, operation: &str) {
-    faults(port, json!({ "faults": [{ "name": name, "operation": operation, "times": 1 }] })).await;
+async fn lose_next_call(port: SocketAddr, name: &str, operation: &str) {
+    set_faults(port, json!({ "faults": [{ "name": name, "operation": operation, "times": 1 }] })).await;
 }
 
-fn assert_conflict(answer: &Answer, what: &str) {
-    assert_eq!(answer.problem(), (409, "candidate_conflict", "not_applied"), "{what}: {answer:?}");
-    let text = answer.body.to_string();
-    for told in ["resource", "launch", "participant", "cand_", "asg_"] {
-        assert!(!text.contains(told), "{what} tells {told}: {text}");
+fn assert_conflict(response: &ApiResponse, what: &str) {
+    assert_eq!(response.problem(), (409, "candidate_conflict", "not_applied"), "{what}: {response:?}");
+    let text = response.body.to_string();
+    for word in ["resource", "launch", "participant", "cand_", "asg_"] {
+        assert!(!text.contains(word), "{what} reveals {word}: {text}");
     }
 }
 
 #[tokio::test]
 async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
     let (sandbox, gateway) = start().await;
-    assert_eq!(post(&gateway, "a", "/candidates", &person("startexam-main", "emp-1")).await.status, 201);
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("startexam-main", "emp-1")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     let booked = post(&gateway, "a", "/assignments", &by_id("emp-1")).await;
     assert_eq!((booked.status, booked.body["launch"].is_object()), (201, true), "{booked:?}");
     assert_eq!(post(&gateway, "a", "/assignments", &by_email("jo@example.com")).await.status, 201);
-    assert_eq!(post(&gateway, "a", &path(), &enrolment(&["emp-1"], &[])).await.status, 200);
-    let before = (calls(sandbox.startexam()).await, calls(sandbox.thinkexam()).await);
+    assert_eq!(post(&gateway, "a", &employees_path(), &enrolment(&["emp-1"], &[])).await.status, 200);
+    let before = (call_count(sandbox.startexam()).await, call_count(sandbox.thinkexam()).await);
 
     let bookings = [by_id("emp-1"), by_email("jo@example.com"), by_email("JO@Example.COM")];
     for body in &bookings {
@@ -94,26 +89,26 @@ async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
         let (connection, mut item) = (body["connection"].clone(), body.clone());
         item.as_object_mut().unwrap().remove("connection");
         let bulk = json!({ "connection": connection, "items": [item] });
-        let told = post(&gateway, "b", "/assignments/bulk", &bulk).await;
-        assert_eq!(told.body["summary"]["notApplied"], 1, "{told:?}");
-        assert_eq!(told.text("/results/0/problem/code"), "candidate_conflict", "{told:?}");
-        assert!(!told.body.to_string().contains("participant"), "{told:?}");
+        let response = post(&gateway, "b", "/assignments/bulk", &bulk).await;
+        assert_eq!(response.body["summary"]["notApplied"], 1, "{response:?}");
+        assert_eq!(response.text("/results/0/problem/code"), "candidate_conflict", "{response:?}");
+        assert!(!response.body.to_string().contains("participant"), "{response:?}");
     }
-    // What is another's by its id does not exist.
+    // Another tenant's candidate id does not exist.
     let candidate = get(&gateway, "a", "/candidates?connection=startexam-main&externalId=emp-1").await;
     let id = candidate.text("/items/0/id");
     let order = json!({ "connection": "startexam-main", "candidate": { "id": id }, "assessment": TEST });
     let by_candidate = post(&gateway, "b", "/assignments", &order).await;
     assert_eq!(by_candidate.problem(), (422, "invalid_reference", "not_applied"), "{by_candidate:?}");
     let body = json!({ "connection": "startexam-main", "scope": "all", "unregister": [{ "id": id }] });
-    let by_candidate = post(&gateway, "b", &path(), &body).await;
+    let by_candidate = post(&gateway, "b", &employees_path(), &body).await;
     assert_eq!(by_candidate.problem(), (422, "invalid_reference", "not_applied"), "{by_candidate:?}");
     let withdrawn = delete(&gateway, "b", &format!("/assignments/{}", booked.text("/id"))).await;
     assert_eq!(withdrawn.problem(), (404, "not_found", "not_applied"), "{withdrawn:?}");
     for body in [enrolment(&["emp-1"], &[]), enrolment(&[], &["emp-1"]), enrolment(&["emp-2"], &["emp-1"])] {
-        assert_conflict(&post(&gateway, "b", &path(), &body).await, &body.to_string());
+        assert_conflict(&post(&gateway, "b", &employees_path(), &body).await, &body.to_string());
     }
-    let after = (calls(sandbox.startexam()).await, calls(sandbox.thinkexam()).await);
+    let after = (call_count(sandbox.startexam()).await, call_count(sandbox.thinkexam()).await);
     assert_eq!(after, before, "nothing was sent for any of it");
     for list in ["/assignments", "/candidates?connection=startexam-main&externalId=emp-1", "/operations"] {
         let text = get(&gateway, "b", list).await.body.to_string();
@@ -123,27 +118,30 @@ async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
 }
 
 #[tokio::test]
-async fn a_person_whose_registration_failed_is_free() {
+async fn a_person_whose_registration_failed_is_available_to_other_tenants() {
     let (sandbox, gateway) = start().await;
-    faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "operation": "employees", "times": 1 }] }))
-        .await;
-    let refused = post(&gateway, "a", "/candidates", &person("startexam-main", "emp-1")).await;
+    set_faults(
+        sandbox.startexam(),
+        json!({ "faults": [{ "name": "bad_request", "operation": "employees", "times": 1 }] }),
+    )
+    .await;
+    let refused = post(&gateway, "a", "/candidates", &person_at("startexam-main", "emp-1")).await;
     assert_eq!((refused.status, refused.text("/outcome")), (422, "not_applied"), "{refused:?}");
-    assert_eq!(post(&gateway, "b", "/candidates", &person("startexam-main", "emp-1")).await.status, 201);
+    assert_eq!(post(&gateway, "b", "/candidates", &person_at("startexam-main", "emp-1")).await.status, 201);
     assert_eq!(post(&gateway, "b", "/assignments", &by_id("emp-1")).await.status, 201);
 }
 
 #[tokio::test]
-async fn a_booking_made_before_another_tenant_registered_the_person_is_out_of_reach() {
+async fn a_booking_is_out_of_reach_once_another_tenant_registers_the_person() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
     // The vendor knows the person; no tenant does.
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     let candidate = get(&gateway, "a", "/candidates?connection=thinkexam-main&externalId=jo").await;
     assert_eq!(delete(&gateway, "a", &format!("/candidates/{}", candidate.text("/items/0/id"))).await.status, 204);
     let booked = post(&gateway, "b", "/assignments", &by_email("jo@example.com")).await;
     assert_eq!(booked.status, 201, "{booked:?}");
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     assert_eq!(post(&gateway, "a", "/assignments", &by_email("jo@example.com")).await.status, 201);
 
     let own = format!("/assignments/{}", booked.text("/id"));
@@ -154,42 +152,42 @@ async fn a_booking_made_before_another_tenant_registered_the_person_is_out_of_re
 }
 
 #[tokio::test]
-async fn an_unknown_booking_of_another_tenant_is_settled_before_a_later_write_of_the_same() {
+async fn an_unknown_booking_of_another_tenant_is_reconciled_before_a_later_write() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
-    assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("thinkexam-main", "jo")).await.status, 201);
     let candidate = get(&gateway, "a", "/candidates?connection=thinkexam-main&externalId=jo").await;
     assert_eq!(delete(&gateway, "a", &format!("/candidates/{}", candidate.text("/items/0/id"))).await.status, 204);
 
-    // Nobody has registered the person: both may book them, one after the other.
+    // No tenant has registered the person: both may book them, one after the other.
     let of_b = post(&gateway, "b", "/assignments", &by_email("jo@example.com")).await;
     assert_eq!(of_b.status, 201, "{of_b:?}");
-    lost(port, "reset_before_effect", "assignTest").await;
+    lose_next_call(port, "reset_before_effect", "assignTest").await;
     let unknown = post(&gateway, "a", "/assignments", &by_email("jo@example.com")).await;
     assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"), "{unknown:?}");
     let withdrawn = delete(&gateway, "b", &format!("/assignments/{}", of_b.text("/id"))).await;
     assert_eq!(withdrawn.status, 204, "{withdrawn:?}");
-    let told = effects(port).await;
+    let log = read_effects(port).await;
     let order: Vec<&str> =
-        told["calls"].as_array().unwrap().iter().filter_map(|call| call["operation"].as_str()).collect();
+        log["calls"].as_array().unwrap().iter().filter_map(|call| call["operation"].as_str()).collect();
     assert_eq!(order.iter().filter(|call| **call == "assignTest").count(), 3, "{order:?}");
     assert_eq!(order.last(), Some(&"deassignTest"), "the unknown one was settled first: {order:?}");
     let settled = get(&gateway, "a", unknown.text("/resource")).await;
     assert_eq!((settled.text("/state"), settled.text("/outcome")), ("assigned", "applied"), "{settled:?}");
-    // What was sent to settle it is in the record of its owner.
+    // The exchange of the reconciliation belongs to the write's owner.
     let exchanges = get(&gateway, "b", "/exchanges").await.body.to_string();
     assert!(!exchanges.contains("settle-"), "{exchanges}");
 }
 
 #[tokio::test]
-async fn what_another_tenant_has_unsettled_is_waited_for_without_details() {
+async fn an_unknown_write_of_another_tenant_blocks_without_revealing_details() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.startexam();
     // Known to the vendor only.
-    assert_eq!(post(&gateway, "a", "/candidates", &person("startexam-main", "emp-1")).await.status, 201);
+    assert_eq!(post(&gateway, "a", "/candidates", &person_at("startexam-main", "emp-1")).await.status, 201);
     let found = get(&gateway, "a", "/candidates?connection=startexam-main&externalId=emp-1").await;
     assert_eq!(delete(&gateway, "a", &format!("/candidates/{}", found.text("/items/0/id"))).await.status, 204);
-    lost(port, "reset_before_effect", "employees_participants").await;
+    lose_next_call(port, "reset_before_effect", "employees_participants").await;
     let mut once_more = by_id("emp-1");
     once_more["ifExists"] = json!("create_new");
     let unknown = post(&gateway, "a", "/assignments", &once_more).await;

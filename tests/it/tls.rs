@@ -1,5 +1,5 @@
-//! TLS on both sides: callers over HTTPS, with certificates that change while the gateway runs; vendors whose
-//! certificate an authority of their own has signed.
+//! TLS on both sides: callers over HTTPS, with certificates that change at run time; vendors whose certificate a
+//! private authority has signed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,13 +18,15 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ProtocolVersion, SupportedProtocolVersion};
 
-use crate::http::{face, kept};
-use crate::support::gateway::{Gateway, TIMEOUT, client, http, key, sandbox, startexam};
-use crate::support::tls::{Authority, Signed, in_front_of};
+use crate::http::{api_parts, serve_with};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, http, key, sandbox};
+use crate::support::people::person;
+use crate::support::tls::{Authority, SignedCertificate, start_tls_proxy};
 
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// The configuration of TLS in this folder.
+/// Returns the TLS configuration for this folder.
 fn tls(folder: &Path) -> String {
     format!("[server.tls]\ncertificate = \"file:{0}/tls.crt\"\nkey = \"file:{0}/tls.key\"\n", folder.display())
 }
@@ -39,10 +41,10 @@ fn configure(folder: &Path, more: &str) {
     std::fs::write(folder.join("examgate.toml"), text).expect("the configuration can be written");
 }
 
-/// A gateway that shows this certificate.
-async fn started(signed: &Signed, connections: &str) -> Gateway {
+/// Starts a gateway with this certificate.
+async fn start(certificate: &SignedCertificate, connections: &str) -> Gateway {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    signed.write(folder.path());
+    certificate.write(folder.path());
     configure(folder.path(), &(tls(folder.path()) + connections));
     Gateway::start_in(folder).await
 }
@@ -51,37 +53,33 @@ fn url(gateway: &Gateway, path: &str) -> String {
     format!("https://{}{path}", gateway.address)
 }
 
-fn person(id: &str) -> Value {
-    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada" } })
-}
-
-/// A connection over TLS with which nothing was said yet.
-async fn dialled(
+/// Opens a TLS connection.
+async fn dial(
     address: SocketAddr,
     authority: &Authority,
     versions: &[&'static SupportedProtocolVersion],
 ) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.expect("a connection");
     let name = "localhost".try_into().expect("a name");
-    authority.dialler(versions).connect(name, stream).await.expect("TLS")
+    authority.connector(versions).connect(name, stream).await.expect("TLS")
 }
 
-/// Whether this is the certificate new connections are shown.
-async fn shown(gateway: &Gateway, authority: &Authority, signed: &Signed) -> bool {
-    let stream = dialled(gateway.address, authority, &[&TLS13]).await;
-    stream.get_ref().1.peer_certificates().expect("a certificate") == [signed.der()]
+/// Returns whether new connections are shown this certificate.
+async fn is_presented(gateway: &Gateway, authority: &Authority, certificate: &SignedCertificate) -> bool {
+    let stream = dial(gateway.address, authority, &[&TLS13]).await;
+    stream.get_ref().1.peer_certificates().expect("a certificate") == [certificate.der()]
 }
 
 /// Reads until the gateway closes; a reset is as good.
-async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
-    let mut answer = Vec::new();
-    let ended = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await;
-    assert!(ended.is_ok(), "the gateway never closed: {}", String::from_utf8_lossy(&answer));
-    answer
+async fn read_until_closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let mut response = Vec::new();
+    let ended = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut response)).await;
+    assert!(ended.is_ok(), "the gateway never closed: {}", String::from_utf8_lossy(&response));
+    response
 }
 
-/// Waits for this line of the operators' page.
-async fn told(operators: SocketAddr, wanted: &str) {
+/// Waits for this line of the metrics page.
+async fn wait_for_metric(operators: SocketAddr, wanted: &str) {
     let began = Instant::now();
     loop {
         let page = http().get(format!("http://{operators}/metrics")).send().await.expect("the operators are served");
@@ -98,46 +96,46 @@ async fn told(operators: SocketAddr, wanted: &str) {
 async fn callers_are_served_over_tls_with_http_2_and_with_http_1() {
     let (sandbox, authority) = (sandbox().await, Authority::new());
     let connections = startexam(&format!("http://{}", sandbox.startexam()), "");
-    let gateway = started(&authority.sign(), &connections).await;
+    let gateway = start(&authority.sign(), &connections).await;
     let newer = authority.client().build().expect("a client");
     let older = authority.client().http1_only().build().expect("a client");
     for (client, version, id) in [(newer, Version::HTTP_2, "a"), (older, Version::HTTP_11, "b")] {
         let request = client.post(url(&gateway, "/candidates")).bearer_auth(key("lms")).json(&person(id));
-        let answer = request.send().await.expect("an answer");
-        assert_eq!((answer.status().as_u16(), answer.version()), (201, version));
-        let location = answer.headers()["location"].to_str().expect("text").to_owned();
-        let read = client.get(url(&gateway, &location)).bearer_auth(key("lms")).send().await.expect("an answer");
+        let response = request.send().await.expect("a response");
+        assert_eq!((response.status().as_u16(), response.version()), (201, version));
+        let location = response.headers()["location"].to_str().expect("text").to_owned();
+        let read = client.get(url(&gateway, &location)).bearer_auth(key("lms")).send().await.expect("a response");
         let candidate: Value = read.json().await.expect("a candidate");
         assert_eq!((&candidate["externalId"], &candidate["outcome"]), (&json!(id), &json!("applied")));
     }
 }
 
 #[tokio::test]
-async fn versions_from_1_2_on_are_spoken_and_earlier_ones_refused() {
+async fn tls_1_2_and_later_are_accepted_and_earlier_versions_rejected() {
     let authority = Authority::new();
-    let gateway = started(&authority.sign(), "").await;
-    for (asked, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
-        let mut stream = dialled(gateway.address, &authority, &[asked]).await;
-        assert_eq!(stream.get_ref().1.protocol_version(), Some(spoken));
+    let gateway = start(&authority.sign(), "").await;
+    for (offered, negotiated) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
+        let mut stream = dial(gateway.address, &authority, &[offered]).await;
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(negotiated));
         stream.write_all(LIVEZ).await.expect("the request goes out");
-        assert!(closed(&mut stream).await.starts_with(b"HTTP/1.1 200"));
+        assert!(read_until_closed(&mut stream).await.starts_with(b"HTTP/1.1 200"));
     }
     for minor in [0, 1, 2, 3] {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
         stream.write_all(&greeting(minor)).await.expect("the greeting goes out");
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer).await.expect("an answer");
+        let mut response = [0; 7];
+        stream.read_exact(&mut response).await.expect("a response");
         if minor == 3 {
-            assert_eq!(answer[0], 22, "nothing but the version was at fault: {answer:?}");
+            assert_eq!(response[0], 22, "only the version was wrong: {response:?}");
         } else {
             // A fatal alert, `protocol_version` (RFC 8446, 6).
-            assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "3.{minor}: {answer:?}");
+            assert_eq!((response[0], &response[5..]), (21, &[2, 70][..]), "3.{minor}: {response:?}");
         }
     }
 }
 
-/// The greeting of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246, 7.4.1.2):
-/// version, random, no session, suites of old and of then, no compression; groups, signatures and points.
+/// Returns the ClientHello of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246,
+/// 7.4.1.2): version, random, no session, old and then-current suites, no compression; groups, signatures and points.
 fn greeting(minor: u8) -> Vec<u8> {
     let mut hello = vec![3, minor];
     hello.extend([7; 32]);
@@ -148,90 +146,90 @@ fn greeting(minor: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn plain_http_on_the_port_of_tls_gets_no_answer_of_the_api() {
+async fn plain_http_on_the_tls_port_gets_no_api_response() {
     let authority = Authority::new();
-    let mut gateway = started(&authority.sign(), "").await;
-    let operators = gateway.operators().await;
+    let mut gateway = start(&authority.sign(), "").await;
+    let operators = gateway.admin_address().await;
     let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
     stream.write_all(LIVEZ).await.expect("the request goes out");
-    let answer = closed(&mut stream).await;
-    assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
-    told(operators, "examgate_tls_handshakes_failed_total 1").await;
-    // Operators are served plainly all the same.
-    let livez = http().get(format!("http://{operators}/livez")).send().await.expect("an answer");
+    let response = read_until_closed(&mut stream).await;
+    assert!(!String::from_utf8_lossy(&response).contains("HTTP"), "{response:?}");
+    wait_for_metric(operators, "examgate_tls_handshakes_failed_total 1").await;
+    // The admin listener is plain HTTP anyway.
+    let livez = http().get(format!("http://{operators}/livez")).send().await.expect("a response");
     assert_eq!(livez.status(), 200);
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_get_on_with_the_handshake_is_dropped() {
+async fn a_caller_that_does_not_finish_the_handshake_is_dropped() {
     let authority = Authority::new();
-    let mut gateway = started(&authority.sign(), "").await;
-    let operators = gateway.operators().await;
+    let mut gateway = start(&authority.sign(), "").await;
+    let operators = gateway.admin_address().await;
     let silent = async {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
-        assert!(closed(&mut stream).await.is_empty());
+        assert!(read_until_closed(&mut stream).await.is_empty());
     };
     let dripping = async {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
-        // The beginning of a greeting of four kilobytes.
+        // The beginning of a ClientHello of four kilobytes.
         stream.write_all(&[22, 3, 1, 16, 0, 1, 0, 15, 252]).await.expect("it goes out");
         let began = Instant::now();
         while stream.write_all(&[3]).await.is_ok() {
-            assert!(began.elapsed() < TIMEOUT, "it may drip for ever");
-            let mut answer = [0; 64];
-            let read = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut answer)).await;
+            assert!(began.elapsed() < TIMEOUT, "the gateway never closed a slow connection");
+            let mut response = [0; 64];
+            let read = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut response)).await;
             if matches!(read, Ok(Ok(0) | Err(_))) {
                 break;
             }
         }
     };
     let agreed = async {
-        let mut stream = dialled(gateway.address, &authority, &[&TLS13]).await;
-        closed(&mut stream).await;
+        let mut stream = dial(gateway.address, &authority, &[&TLS13]).await;
+        read_until_closed(&mut stream).await;
     };
     tokio::join!(silent, dripping, agreed);
-    told(operators, "examgate_tls_handshakes_failed_total 2").await;
-    told(operators, "examgate_http_connections 0").await;
+    wait_for_metric(operators, "examgate_tls_handshakes_failed_total 2").await;
+    wait_for_metric(operators, "examgate_http_connections 0").await;
 }
 
 #[tokio::test]
 async fn a_caller_that_does_not_read_is_dropped_over_tls_too() {
     let authority = Authority::new();
-    let mut gateway = started(&authority.sign(), "").await;
-    let operators = gateway.operators().await;
-    let mut stream = dialled(gateway.address, &authority, &[&TLS13]).await;
-    // Answers of many megabytes: more than what lies between the two can hold.
+    let mut gateway = start(&authority.sign(), "").await;
+    let operators = gateway.admin_address().await;
+    let mut stream = dial(gateway.address, &authority, &[&TLS13]).await;
+    // Responses of many megabytes: more than the buffers in between can hold.
     let requests = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
     stream.write_all(&requests).await.expect("the requests go out");
-    told(operators, "examgate_http_connections 1").await;
-    told(operators, "examgate_http_connections 0").await;
+    wait_for_metric(operators, "examgate_http_connections 1").await;
+    wait_for_metric(operators, "examgate_http_connections 0").await;
     drop(stream);
 }
 
 #[tokio::test]
-async fn over_tls_one_connection_too_many_is_closed_without_a_word() {
+async fn over_tls_a_connection_over_the_limit_is_closed_silently() {
     let (authority, keep_alive) = (Authority::new(), Duration::from_mins(10));
     let tls = Some(Tls::new(authority.sign().server()));
-    let router = examgate::http::router(&face().await);
-    let served = kept(router, ListenerOptions { connections: 1, keep_alive, busy: None, tls }).await;
-    let mut first = dialled(served.address, &authority, &[&TLS13]).await;
-    // Its request is on its way: it does not make room.
+    let router = examgate::http::router(&api_parts().await);
+    let server = serve_with(router, ListenerOptions { connections: 1, keep_alive, busy: None, tls }).await;
+    let mut first = dial(server.address, &authority, &[&TLS13]).await;
+    // Its request has begun: it is not evicted.
     first.write_all(b"GET /livez HTTP/1.1\r\n").await.expect("it goes out");
     first.flush().await.expect("it goes out");
-    let mut second = TcpStream::connect(served.address).await.expect("a connection");
-    assert!(closed(&mut second).await.is_empty());
+    let mut second = TcpStream::connect(server.address).await.expect("a connection");
+    assert!(read_until_closed(&mut second).await.is_empty());
     first.write_all(b"Host: a\r\nConnection: close\r\n\r\n").await.expect("it goes out");
-    assert!(closed(&mut first).await.starts_with(b"HTTP/1.1 200"));
+    assert!(read_until_closed(&mut first).await.starts_with(b"HTTP/1.1 200"));
 }
 
-/// Registers one person after the other, on a new connection each or on one that is kept, until it is over; the
-/// statuses, 0 for no answer.
-async fn caller(client: reqwest::Client, url: String, name: &'static str, over: Arc<AtomicBool>) -> Vec<u16> {
+/// Registers one person after the other, on new connections or on a persistent one, until stopped; returns the
+/// statuses, 0 for no response.
+async fn run_caller(client: reqwest::Client, url: String, name: &'static str, stop: Arc<AtomicBool>) -> Vec<u16> {
     let mut statuses = Vec::new();
-    while !over.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) {
         let body = person(&format!("{name}-{}", statuses.len()));
-        let answer = client.post(&url).bearer_auth(key("lms")).json(&body).send().await;
-        statuses.push(answer.map_or(0, |answer| answer.status().as_u16()));
+        let response = client.post(&url).bearer_auth(key("lms")).json(&body).send().await;
+        statuses.push(response.map_or(0, |response| response.status().as_u16()));
     }
     statuses
 }
@@ -240,25 +238,25 @@ async fn caller(client: reqwest::Client, url: String, name: &'static str, over: 
 async fn the_certificate_changes_five_times_without_losing_a_request() {
     let (sandbox, authority) = (sandbox().await, Authority::new());
     let connections = startexam(&format!("http://{}", sandbox.startexam()), "");
-    let mut gateway = started(&authority.sign(), &connections).await;
-    let over = Arc::new(AtomicBool::new(false));
+    let mut gateway = start(&authority.sign(), &connections).await;
+    let stop = Arc::new(AtomicBool::new(false));
     let keeping = authority.client().build().expect("a client");
     let anew = authority.client().pool_max_idle_per_host(0).http1_only().build().expect("a client");
     let callers = [(keeping, "keeping"), (anew, "anew")]
-        .map(|(client, name)| tokio::spawn(caller(client, url(&gateway, "/candidates"), name, Arc::clone(&over))));
+        .map(|(client, name)| tokio::spawn(run_caller(client, url(&gateway, "/candidates"), name, Arc::clone(&stop))));
     for _ in 0..5 {
         let next = authority.sign();
-        assert!(!shown(&gateway, &authority, &next).await);
+        assert!(!is_presented(&gateway, &authority, &next).await);
         next.write(gateway.folder.path());
         gateway.signal("HUP").await;
-        let line = gateway.heard("configuration reloaded").await;
+        let line = gateway.wait_for_log("configuration reloaded").await;
         assert!(line.lines().last().expect("a line").contains("\"certificate\":\"changed\""), "{line}");
-        assert!(shown(&gateway, &authority, &next).await);
+        assert!(is_presented(&gateway, &authority, &next).await);
     }
     gateway.signal("HUP").await;
-    let line = gateway.heard("configuration reloaded").await;
+    let line = gateway.wait_for_log("configuration reloaded").await;
     assert!(!line.lines().last().expect("a line").contains("certificate"), "nothing is another one: {line}");
-    over.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     for caller in callers {
         let statuses = caller.await.expect("no caller panicked");
         assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 201), "{statuses:?}");
@@ -266,34 +264,34 @@ async fn the_certificate_changes_five_times_without_losing_a_request() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_is_refused_and_the_one_before_shown_on() {
+async fn a_bad_certificate_is_rejected_and_the_previous_one_stays_in_use() {
     let authority = Authority::new();
     let before = authority.sign();
-    let mut gateway = started(&before, "").await;
+    let mut gateway = start(&before, "").await;
     let folder = gateway.folder.path().to_owned();
     let (one, other) = (authority.sign(), authority.sign());
-    Signed { certificate: one.certificate, key: other.key.clone() }.write(&folder);
+    SignedCertificate { certificate: one.certificate, key: other.key.clone() }.write(&folder);
     gateway.signal("HUP").await;
-    let lines = gateway.heard("configuration reload rejected").await;
+    let lines = gateway.wait_for_log("configuration reload rejected").await;
     assert!(lines.contains("server.tls.key: does not belong to the certificate"), "{lines}");
-    assert!(shown(&gateway, &authority, &before).await);
+    assert!(is_presented(&gateway, &authority, &before).await);
     other.write(&folder);
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
-    assert!(shown(&gateway, &authority, &other).await);
-    // Whether there is TLS at all was settled at the start.
+    gateway.wait_for_log("configuration reloaded").await;
+    assert!(is_presented(&gateway, &authority, &other).await);
+    // Whether TLS is used at all was decided at startup.
     configure(&folder, "");
     gateway.signal("HUP").await;
-    let lines = gateway.heard("configuration reloaded").await;
+    let lines = gateway.wait_for_log("configuration reloaded").await;
     let restart = lines.lines().find(|line| line.contains("takes a restart")).expect("a line that says so");
     assert!(restart.contains("\"server.tls\""), "{restart}");
-    assert!(shown(&gateway, &authority, &other).await);
+    assert!(is_presented(&gateway, &authority, &other).await);
 }
 
 #[tokio::test]
-async fn a_vendor_of_an_authority_of_its_own_is_reached_once_that_is_trusted() {
+async fn a_vendor_with_a_private_authority_is_reached_once_it_is_trusted() {
     let (sandbox, authority) = (sandbox().await, Authority::new());
-    let front = in_front_of(sandbox.startexam(), &authority.sign()).await;
+    let front = start_tls_proxy(sandbox.startexam(), &authority.sign()).await;
     let connection = |more: &str| startexam(&format!("https://localhost:{}", front.port()), more);
     let mut gateway = Gateway::start(&connection("")).await;
     let refused = gateway.post("/candidates", &person("a")).await;
@@ -302,19 +300,19 @@ async fn a_vendor_of_an_authority_of_its_own_is_reached_once_that_is_trusted() {
     std::fs::write(folder.join("ca.pem"), &authority.pem).expect("the file can be written");
     configure(&folder, &connection(&format!("ca = \"file:{}/ca.pem\"", folder.display())));
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
+    gateway.wait_for_log("configuration reloaded").await;
     let registered = gateway.post("/candidates", &person("a")).await;
     assert_eq!((registered.status, registered.text("/outcome")), (201, "applied"), "{registered:?}");
     // Another authority behind the same reference makes another connection.
     std::fs::write(folder.join("ca.pem"), Authority::new().pem).expect("the file can be written");
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
+    gateway.wait_for_log("configuration reloaded").await;
     let refused = gateway.post("/candidates", &person("b")).await;
     assert_eq!(refused.problem(), (503, "vendor_unreachable", "not_applied"));
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_certificates_is_told_by_its_key_and_never_shown() {
+async fn certificate_errors_name_the_configuration_key_and_show_no_contents() {
     let authority = Authority::new();
     let (one, other) = (authority.sign(), authority.sign());
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -332,12 +330,12 @@ async fn what_is_wrong_with_certificates_is_told_by_its_key_and_never_shown() {
     }
     let connection = |ca: &str| startexam("https://vendor.invalid", &format!("ca = \"{ca}\""));
     let server = |certificate: &str, key: &str| {
-        let shown =
+        let entry =
             |key: &str, name: &str| if name.is_empty() { String::new() } else { format!("{key} = \"{name}\"\n") };
-        format!("[server.tls]\n{}{}", shown("certificate", certificate), shown("key", key))
+        format!("[server.tls]\n{}{}", entry("certificate", certificate), entry("key", key))
     };
     let (certificate, key) = ("file:tls.crt", "file:tls.key");
-    for (text, fault) in [
+    for (text, error) in [
         (server(certificate, ""), "server.tls.key: is missing: a certificate needs its private key"),
         (server("", key), "server.tls.certificate: is missing: the key needs its certificate"),
         (server("file:gone.pem", key), "server.tls.certificate: file gone.pem cannot be read: entity not found"),
@@ -358,10 +356,10 @@ async fn what_is_wrong_with_certificates_is_told_by_its_key_and_never_shown() {
         let mut check = Command::new(env!("CARGO_BIN_EXE_examgate"));
         check.args(["check", "--config", "examgate.toml"]).current_dir(path).stdin(Stdio::null());
         let output = check.output().await.expect("the program runs");
-        let told = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(2), "{text}: {told}");
-        assert_eq!(told.lines().count(), 1, "{text}: {told}");
-        assert!(told.contains(fault), "{text}: {told}");
-        assert!(!told.contains(&hidden), "{told}");
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{text}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{text}: {stderr}");
+        assert!(stderr.contains(error), "{text}: {stderr}");
+        assert!(!stderr.contains(&hidden), "{stderr}");
     }
 }

@@ -4,21 +4,16 @@ use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, client, sandbox, startexam};
-use crate::support::watch::{changes, until};
+use crate::support::connections::{client, startexam};
+use crate::support::gateway::{Gateway, sandbox};
+use crate::support::people::person_at;
+use crate::support::watch::{changes, wait_until};
 
 const REPLIES: &str = include_str!("../fixtures/former/replies.json");
 const STORE: &[u8] = include_bytes!("../fixtures/former/store.db");
 
-fn person(id: &str) -> Value {
-    json!({
-        "connection": "startexam-main", "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
-}
-
 #[tokio::test]
-async fn a_store_of_the_former_version_works_unchanged() {
+async fn a_store_of_the_previous_version_works_unchanged() {
     let sandbox = sandbox().await;
     let replies: Value = serde_json::from_str(REPLIES).expect("JSON");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -41,7 +36,7 @@ async fn a_store_of_the_former_version_works_unchanged() {
         json!({ "connection": "startexam-main", "candidate": { "externalId": "former-a" }, "assessment": assessment });
     let enrolments = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
     for (key, path, body) in [
-        ("registered", "/candidates", &person("former-a")),
+        ("registered", "/candidates", &person_at("startexam-main", "former-a")),
         ("booked", "/assignments", &booking),
         ("enrolled", &*enrolments, &enrolment),
     ] {
@@ -56,19 +51,21 @@ async fn a_store_of_the_former_version_works_unchanged() {
     let operation = replies["bulk"]["body"]["id"].as_str().expect("an id");
     assert_eq!(gateway.get(&format!("/operations/{operation}")).await.body, replies["bulk"]["body"]);
 
-    // An open intent is found, and belongs to the account it was written for: this sandbox is another one.
+    // An open intent is found, and belongs to the account it was written for; this sandbox is another one.
     let resource = replies["unknown"]["body"]["resource"].as_str().expect("a resource");
     let open = gateway.get(resource).await;
     assert_eq!((open.text("/state"), open.text("/outcome")), ("unknown", "unknown"), "{open:?}");
     let retried = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "unknown");
-    let retried = retried.json(&person("former-d")).send().await;
+    let retried = retried.json(&person_at("startexam-main", "former-d")).send().await;
     assert_eq!(retried.text("/outcome"), "unknown", "{retried:?}");
     let settled = gateway.post(&format!("{resource}/settle"), &json!({ "outcome": "applied" })).await;
     assert_eq!((settled.status, settled.text("/outcome")), (200, "applied"), "{settled:?}");
 
-    // So do the rows of a bulk that was being sent when its process was killed.
+    // The same applies to the rows of a bulk that was being sent when its process was killed.
     let operation = replies["cut"]["body"]["id"].as_str().expect("an id");
-    let cut = until(&gateway, &format!("/operations/{operation}"), |told| told.text("/state") == "completed").await;
+    let cut =
+        wait_until(&gateway, &format!("/operations/{operation}"), |response| response.text("/state") == "completed")
+            .await;
     assert_eq!(cut.body["progress"]["unknown"], 2, "{cut:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await, Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-//! What each vendor receives, held against its published requests; signatures are computed here once more.
+//! What each vendor receives, compared with its published requests; signatures are computed independently here.
 
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,8 +8,9 @@ use sha2::Sha256;
 
 use examgate::sandbox::accounts;
 
-use crate::support::gateway::{Gateway, examtesting, startexam, thinkexam};
-use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
+use crate::support::connections::{examtesting, startexam, thinkexam};
+use crate::support::gateway::Gateway;
+use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
 
 const EMPLOYEES: &str = include_str!("../fixtures/startexam/employees.json");
 const PARTICIPANTS: &str = include_str!("../fixtures/startexam/employees_participants.json");
@@ -36,8 +37,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers[name].to_str().expect("visible text")
 }
 
-/// What every call must have, whatever the vendor.
-fn assert_sound(seen: &Seen, path: &str) {
+/// Checks what every call must have, whatever the vendor.
+fn assert_sound(seen: &SeenRequest, path: &str) {
     assert_eq!((&seen.method, seen.uri.path()), (&Method::POST, path));
     assert_eq!(text(&seen.headers, "content-length"), seen.body.len().to_string());
     for absent in ["cookie", "x-api-key", "x-request-id", "idempotency-key", "proxy-authorization"] {
@@ -45,9 +46,9 @@ fn assert_sound(seen: &Seen, path: &str) {
     }
 }
 
-/// The string to sign is the verb, the path, the `Date` and the length of the body as received
+/// Checks the signature. The string to sign is the verb, the path, the `Date` and the length of the body as received
 /// (<https://api.startexam.com/Help/Authorization>).
-fn assert_signed(seen: &Seen, path: &str) {
+fn assert_signed(seen: &SeenRequest, path: &str) {
     assert_sound(seen, path);
     assert_eq!(seen.uri.query(), None);
     assert!(text(&seen.headers, "content-type").starts_with("application/json"));
@@ -61,22 +62,22 @@ fn assert_signed(seen: &Seen, path: &str) {
 #[tokio::test]
 async fn startexam_receives_its_published_requests() {
     let [employees, participants, program] = [EMPLOYEES, PARTICIPANTS, PROGRAM].map(fixture);
-    let answers = [participants["response"].clone(), program["response"].clone()];
+    let responses = [participants["response"].clone(), program["response"].clone()];
     let stub = Stub::start(move |seen| match seen.uri.path() {
-        "/v2/employees-participants" => json_answer(200, &answers[0]),
-        "/v1/program/employees" => json_answer(200, &answers[1]),
-        _ => json_answer(200, &json!({})),
+        "/v2/employees-participants" => json_response(200, &responses[0]),
+        "/v1/program/employees" => json_response(200, &responses[1]),
+        _ => json_response(200, &json!({})),
     })
     .await;
     let more = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }";
     let gateway = Gateway::start(&startexam(&stub.url(), more)).await;
     let john = json!({ "externalId": "830507", "name": { "givenName": "John", "familyName": "Snow" },
                        "email": "john.snow@example.com" });
-    let answer = gateway.post("/candidates", &john).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    assert_eq!(answer.body["vendorRef"]["id"], "830507");
+    let response = gateway.post("/candidates", &john).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    assert_eq!(response.body["vendorRef"]["id"], "830507");
 
-    // The published window is over; a later one stands in for it.
+    // The published window is over; a later one replaces it.
     let (from, until) = ("2044-05-03T00:00:00Z", "2044-06-03T00:00:00Z");
     let mut booked = participants["request"].clone();
     (booked["validFrom"], booked["validTill"]) = (json!(from), json!(until));
@@ -85,9 +86,9 @@ async fn startexam_receives_its_published_requests() {
                 "validFrom": from, "validUntil": until, "ifExists": "create_new",
                 "proctoring": { "enabled": true, "parameters": { "AuxiliaryCamera": "true", "Type": "Offline" } } })
     };
-    let answer = gateway.post("/assignments/bulk", &json!({ "items": [order("830507"), order("830508")] })).await;
-    assert_eq!((answer.status, &answer.body["summary"]["applied"]), (207, &json!(2)), "{answer:?}");
-    for (result, id) in answer.body["results"].as_array().unwrap().iter().zip(0..) {
+    let response = gateway.post("/assignments/bulk", &json!({ "items": [order("830507"), order("830508")] })).await;
+    assert_eq!((response.status, &response.body["summary"]["applied"]), (207, &json!(2)), "{response:?}");
+    for (result, id) in response.body["results"].as_array().unwrap().iter().zip(0..) {
         assert_eq!(result["resource"]["vendorRef"]["id"], participants["response"]["participantIds"][id], "{result}");
     }
 
@@ -95,10 +96,10 @@ async fn startexam_receives_its_published_requests() {
     let path = format!("/programs/{}/employees", wanted["programId"].as_str().unwrap());
     let body = json!({ "scope": "selected", "assessments": wanted["moduleTests"],
                        "register": wanted["registerEmployees"], "unregister": [] });
-    let answer = gateway.post(&path, &body).await;
-    assert_eq!((answer.status, &answer.body["attemptsRegistered"]), (200, &json!(16)), "{answer:?}");
-    let answer = gateway.post("/programs/ext:our-own-id/employees", &body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = gateway.post(&path, &body).await;
+    assert_eq!((response.status, &response.body["attemptsRegistered"]), (200, &json!(16)), "{response:?}");
+    let response = gateway.post("/programs/ext:our-own-id/employees", &body).await;
+    assert_eq!(response.status, 200, "{response:?}");
 
     let mut external = wanted.clone();
     external["programId"] = Value::Null;
@@ -117,7 +118,7 @@ async fn startexam_receives_its_published_requests() {
     }
 }
 
-/// A ThinkExam connection whose signatures are computed.
+/// Returns a ThinkExam connection with computed signatures.
 fn hmac_thinkexam(url: &str) -> String {
     let remote = thinkexam(url, "default_group = \"Default course\"");
     let (connection, _) = remote.split_once("[connections.thinkexam-main.signature]").expect("a signature");
@@ -131,10 +132,10 @@ fn hmac_thinkexam(url: &str) -> String {
 #[tokio::test]
 async fn thinkexam_receives_its_published_requests() {
     let stub = Stub::start(|seen| match seen.uri.path() {
-        "/api/v1/bulkCandidateRegister" => json_answer(200, &fixture(REGISTERED)["body"]),
-        "/api/v1/assignTest" => json_answer(200, &fixture(ASSIGNED)["body"]),
-        "/api/v1/deassignTest" => json_answer(200, &fixture(DEASSIGNED)["body"]),
-        _ => json_answer(404, &json!({})),
+        "/api/v1/bulkCandidateRegister" => json_response(200, &fixture(REGISTERED)["body"]),
+        "/api/v1/assignTest" => json_response(200, &fixture(ASSIGNED)["body"]),
+        "/api/v1/deassignTest" => json_response(200, &fixture(DEASSIGNED)["body"]),
+        _ => json_response(404, &json!({})),
     })
     .await;
     let gateway = Gateway::start(&hmac_thinkexam(&stub.url())).await;
@@ -146,11 +147,11 @@ async fn thinkexam_receives_its_published_requests() {
           "custom": { "extra1": "one", "extra2": "two", "extra3": "three" } },
         { "name": { "formatted": "Grace B. Hopper" }, "email": rows[1]["email"], "externalId": "E-2" },
     ]);
-    let answer = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
-    assert_eq!((answer.status, &answer.body["summary"]["applied"]), (207, &json!(2)), "{answer:?}");
-    assert_eq!(answer.body["results"][0]["resource"]["vendorRef"]["id"], "85638919");
-    assert_eq!(answer.body["results"][1]["resource"]["vendorRef"]["enrollmentNumber"], "E-2");
-    assert!(!answer.body.to_string().contains("tok+"), "the sign-in token is nobody's business: {answer:?}");
+    let response = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
+    assert_eq!((response.status, &response.body["summary"]["applied"]), (207, &json!(2)), "{response:?}");
+    assert_eq!(response.body["results"][0]["resource"]["vendorRef"]["id"], "85638919");
+    assert_eq!(response.body["results"][1]["resource"]["vendorRef"]["enrollmentNumber"], "E-2");
+    assert!(!response.body.to_string().contains("tok+"), "the sign-in token stays private: {response:?}");
 
     let order = json!({ "candidate": { "email": "ada@example.com" }, "assessment": "12345", "notify": "vendor_email" });
     let booked = gateway.post("/assignments", &order).await;
@@ -177,18 +178,18 @@ async fn thinkexam_receives_its_published_requests() {
 }
 
 #[tokio::test]
-async fn thinkexams_signature_service_is_asked_with_the_template() {
+async fn the_thinkexam_signature_service_is_called_with_the_template() {
     let stub = Stub::start(|seen| match seen.uri.path() {
-        "/sim/signature" => json_answer(200, &json!({ "ak": "ak-1", "sgn": "sgn-1", "ts": 17 })),
-        _ => json_answer(200, &fixture(REGISTERED)["body"]),
+        "/sim/signature" => json_response(200, &json!({ "ak": "ak-1", "sgn": "sgn-1", "ts": 17 })),
+        _ => json_response(200, &fixture(REGISTERED)["body"]),
     })
     .await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
     let items: Vec<Value> = ["E-1", "E-2"]
         .map(|id| json!({ "externalId": id, "name": { "formatted": "Ada" }, "email": format!("{id}@example.com") }))
         .into();
-    let answer = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
-    assert_eq!(answer.body["summary"]["applied"], 2, "{answer:?}");
+    let response = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
+    assert_eq!(response.body["summary"]["applied"], 2, "{response:?}");
     let [signature, call] = &stub.seen()[..] else { panic!("{:?}", stub.seen()) };
     assert_sound(signature, "/sim/signature");
     let expected = json!({ "apiKey": accounts::thinkexam::API_KEY, "secret": accounts::thinkexam::SECRET });
@@ -197,7 +198,7 @@ async fn thinkexams_signature_service_is_asked_with_the_template() {
     assert_eq!(triple, ["ak-1", "sgn-1", "17"]);
 }
 
-/// Names and values of an encoded text, in order.
+/// Parses names and values of a form, in order.
 fn pairs(text: &[u8]) -> Vec<(String, String)> {
     url::form_urlencoded::parse(text).into_owned().collect()
 }
@@ -234,22 +235,22 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
         ("password", "Tr1cky &pw=é+%"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    for place in ["form", "query", "both"] {
-        let stub = Stub::start(|_| answer_of(200, "text/html", "SUCCESS|12345")).await;
-        let gateway = Gateway::start(&examtesting(&stub.url(), &format!("params_in = \"{place}\""))).await;
-        let answer = gateway.post("/candidates", &examtesting_candidate()).await;
-        assert_eq!((answer.status, answer.text("/vendorRef/id")), (201, "12345"), "{answer:?}");
+    for params_in in ["form", "query", "both"] {
+        let stub = Stub::start(|_| build_response(200, "text/html", "SUCCESS|12345")).await;
+        let gateway = Gateway::start(&examtesting(&stub.url(), &format!("params_in = \"{params_in}\""))).await;
+        let response = gateway.post("/candidates", &examtesting_candidate()).await;
+        assert_eq!((response.status, response.text("/vendorRef/id")), (201, "12345"), "{response:?}");
         let [seen] = &stub.seen()[..] else { panic!("{:?}", stub.seen()) };
         assert_sound(seen, "/ManageCandidate.aspx");
         let mut query = pairs(seen.uri.query().unwrap_or_default().as_bytes());
         assert_eq!(query.remove(0), ("action".to_owned(), "add".to_owned()));
-        let (in_query, in_body): (&[_], &[_]) = match place {
+        let (in_query, in_body): (&[_], &[_]) = match params_in {
             "form" => (&[], &expected),
             "query" => (&expected, &[]),
             _ => (&expected, &expected),
         };
-        assert_eq!((&query[..], &pairs(&seen.body)[..]), (in_query, in_body), "{place}");
-        if place != "query" {
+        assert_eq!((&query[..], &pairs(&seen.body)[..]), (in_query, in_body), "{params_in}");
+        if params_in != "query" {
             assert!(text(&seen.headers, "content-type").starts_with("application/x-www-form-urlencoded"));
         }
         for header in seen.headers.values() {
@@ -260,8 +261,8 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
 }
 
 #[tokio::test]
-async fn examtesting_updates_by_its_own_id_and_never_by_get() {
-    let stub = Stub::start(|_| answer_of(200, "text/html", "Status=SUCCESS&StudentId=12345&error=")).await;
+async fn examtesting_updates_use_its_own_id_and_never_get() {
+    let stub = Stub::start(|_| build_response(200, "text/html", "Status=SUCCESS&StudentId=12345&error=")).await;
     let gateway = Gateway::start(&examtesting(&stub.url(), "update_enabled = true")).await;
     let created = gateway.post("/candidates", &examtesting_candidate()).await;
     assert_eq!(created.status, 201, "{created:?}");

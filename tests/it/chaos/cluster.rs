@@ -11,17 +11,18 @@ use tokio::sync::RwLock;
 
 use super::TIMEOUT;
 use super::rows::Bulk;
-use crate::support::gateway::{Answer, Gateway, client, sandbox_connections};
+use crate::support::connections::{client, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway};
 
-/// What every connection of a storm has: many calls at once, and a grace, since a call that was cut off with its process
-/// may take effect a moment later.
+/// The settings of every connection in a storm: many calls in flight, and a grace period, since a call interrupted by a
+/// kill may take effect a moment later.
 const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"500ms\"\ntimeout = \"10s\"\n";
 
-/// Random numbers that are the same for the same seed (xorshift64*).
+/// A pseudo-random number generator (xorshift64*).
 pub struct Random(pub u64);
 
 impl Random {
-    /// A number below `most`.
+    /// Returns a number below `most`.
     pub fn below(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -31,74 +32,75 @@ impl Random {
 }
 
 /// The gateways and how often they were killed.
-pub struct Fleet {
-    members: Vec<Member>,
+pub struct Cluster {
+    slots: Vec<GatewaySlot>,
     pub kills: usize,
 }
 
-type Member = Arc<RwLock<Option<Gateway>>>;
+type GatewaySlot = Arc<RwLock<Option<Gateway>>>;
 
-impl Fleet {
-    /// One gateway on SQLite.
+impl Cluster {
+    /// Starts one gateway on SQLite.
     pub async fn on_sqlite(sandbox: &Sandbox) -> Self {
         let connections = connections(sandbox);
         let gateway = Gateway::start_with(&connections, &client("lms", "", "[\"*\"]")).await;
-        Self { members: vec![Arc::new(RwLock::new(Some(gateway)))], kills: 0 }
+        Self { slots: vec![Arc::new(RwLock::new(Some(gateway)))], kills: 0 }
     }
 
-    /// Two gateways that share a PostgreSQL database.
+    /// Starts two gateways that share a PostgreSQL database.
     pub async fn on_postgres(sandbox: &Sandbox, url: &str) -> Self {
         let connections = connections(sandbox);
-        let mut members = Vec::new();
+        let mut slots = Vec::new();
         for _ in 0..2 {
-            members.push(Arc::new(RwLock::new(Some(Gateway::replica(url, &connections).await))));
+            slots.push(Arc::new(RwLock::new(Some(Gateway::replica(url, &connections).await))));
         }
-        Self { members, kills: 0 }
+        Self { slots, kills: 0 }
     }
 
-    /// Sends the bulks and kills the gateways in turn until all have ended and so many kills were made; the operations' ids.
-    pub async fn through(&mut self, bulks: &[Bulk], kills: usize, random: &mut Random) -> (usize, Vec<String>) {
+    /// Sends the bulks and kills the gateways in turn until all bulks have ended or this many kills were made. Returns
+    /// the number of kills and the operations' ids.
+    pub async fn run_with_kills(&mut self, bulks: &[Bulk], kills: usize, random: &mut Random) -> (usize, Vec<String>) {
         let sending: Vec<_> = bulks
             .iter()
             .map(|bulk| {
-                let (members, bulk) = (self.members.clone(), bulk.clone());
+                let (slots, bulk) = (self.slots.clone(), bulk.clone());
                 tokio::spawn(async move {
-                    let operation = accepted(&members, &bulk).await;
-                    ended(&members, &operation).await;
+                    let operation = submit_until_accepted(&slots, &bulk).await;
+                    wait_until_completed(&slots, &operation).await;
                     operation
                 })
             })
             .collect();
-        let mut made = 0;
-        while made < kills && !sending.iter().all(tokio::task::JoinHandle::is_finished) {
+        let mut killed = 0;
+        while killed < kills && !sending.iter().all(tokio::task::JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(60 + random.below(500))).await;
-            let member = &self.members[made % self.members.len()];
-            kill_and_restart(member).await;
-            made += 1;
+            let slot = &self.slots[killed % self.slots.len()];
+            kill_and_restart(slot).await;
+            killed += 1;
         }
         let mut operations = Vec::new();
         for task in sending {
             operations.push(task.await.expect("the bulk ends"));
         }
-        self.kills += made;
-        (made, operations)
+        self.kills += killed;
+        (killed, operations)
     }
 
-    /// Every row's result once nothing is unknown any more, in the order of the request.
+    /// Waits until no row is unknown any more and returns the results in the order of the request.
     pub async fn settled_report(&self, operation: &str, rows: usize) -> Vec<Value> {
         let began = Instant::now();
         loop {
-            let told = ask(&self.members, Method::GET, &format!("/operations/{operation}")).await;
-            if told.body["progress"]["unknown"] == 0 && told.body["progress"]["pending"] == 0 {
+            let state = get_until_success(&self.slots, Method::GET, &format!("/operations/{operation}")).await;
+            if state.body["progress"]["unknown"] == 0 && state.body["progress"]["pending"] == 0 {
                 break;
             }
-            assert!(began.elapsed() < TIMEOUT, "never settled: {told:?}");
+            assert!(began.elapsed() < TIMEOUT, "never settled: {state:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let (mut results, mut cursor) = (Vec::new(), String::new());
         loop {
             let path = format!("/operations/{operation}/items?limit=200{cursor}");
-            let page = ask(&self.members, Method::GET, &path).await;
+            let page = get_until_success(&self.slots, Method::GET, &path).await;
             results.extend(page.body["items"].as_array().expect("items").iter().cloned());
             match page.body["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -112,18 +114,18 @@ impl Fleet {
 
 fn connections(sandbox: &Sandbox) -> String {
     let graceful = sandbox_connections(sandbox, "").replace("settle_grace = \"0s\"\n", SETTINGS);
-    // What the simulator does too, so that bookings share calls.
+    // The simulator is configured alike, so that bookings share calls.
     graceful.replace(
         "vendor = \"startexam\"\n",
         "vendor = \"startexam\"\nexisting_registration = \"repeated\"\nbookings_only_here = true\n",
     )
 }
 
-/// Sends the bulk until a gateway has accepted it; always under the same key, so that it is one operation.
-async fn accepted(members: &[Member], bulk: &Bulk) -> String {
+/// Sends the bulk until a gateway accepts it, always under the same key, so that it is one operation.
+async fn submit_until_accepted(slots: &[GatewaySlot], bulk: &Bulk) -> String {
     let began = Instant::now();
     loop {
-        let answer = try_ask(members, |gateway| {
+        let response = try_request(slots, |gateway| {
             gateway
                 .request(Method::POST, &bulk.path())
                 .header("Idempotency-Key", &bulk.key)
@@ -131,10 +133,10 @@ async fn accepted(members: &[Member], bulk: &Bulk) -> String {
                 .body("application/x-ndjson", bulk.ndjson())
         })
         .await;
-        match answer {
-            Some(answer) if answer.status == 202 => return answer.text("/id").to_owned(),
-            Some(answer) if answer.status == 207 => return answer.text("/operation").to_owned(),
-            Some(answer) => assert!(answer.status >= 500 || answer.status == 409, "{answer:?}"),
+        match response {
+            Some(response) if response.status == 202 => return response.text("/id").to_owned(),
+            Some(response) if response.status == 207 => return response.text("/operation").to_owned(),
+            Some(response) => assert!(response.status >= 500 || response.status == 409, "{response:?}"),
             None => {}
         }
         assert!(began.elapsed() < TIMEOUT, "never accepted");
@@ -142,54 +144,57 @@ async fn accepted(members: &[Member], bulk: &Bulk) -> String {
     }
 }
 
-async fn ended(members: &[Member], operation: &str) {
+async fn wait_until_completed(slots: &[GatewaySlot], operation: &str) {
     let began = Instant::now();
     loop {
-        let told = ask(members, Method::GET, &format!("/operations/{operation}")).await;
-        if told.body["state"] == "completed" {
+        let state = get_until_success(slots, Method::GET, &format!("/operations/{operation}")).await;
+        if state.body["state"] == "completed" {
             return;
         }
-        assert!(began.elapsed() < TIMEOUT, "never ended: {told:?}");
+        assert!(began.elapsed() < TIMEOUT, "never ended: {state:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Asks until a gateway answers with success.
-async fn ask(members: &[Member], method: Method, path: &str) -> Answer {
+/// Repeats the request until a gateway responds with success.
+async fn get_until_success(slots: &[GatewaySlot], method: Method, path: &str) -> ApiResponse {
     let began = Instant::now();
     loop {
-        let answer = try_ask(members, |gateway| gateway.request(method.clone(), path)).await;
-        if let Some(answer) = answer {
-            if answer.status < 300 {
-                return answer;
+        let response = try_request(slots, |gateway| gateway.request(method.clone(), path)).await;
+        if let Some(response) = response {
+            if response.status < 300 {
+                return response;
             }
-            assert!(answer.status >= 500, "{path}: {answer:?}");
+            assert!(response.status >= 500, "{path}: {response:?}");
         }
-        assert!(began.elapsed() < TIMEOUT, "{path}: no answer");
+        assert!(began.elapsed() < TIMEOUT, "{path}: no response");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Asks the first member that is up; `None` if it went away meanwhile.
-async fn try_ask(members: &[Member], request: impl Fn(&Gateway) -> crate::support::gateway::Request) -> Option<Answer> {
-    for member in members {
-        let request = match member.try_read() {
+/// Sends the request to the first gateway that is up; `None` if it went away meanwhile.
+async fn try_request(
+    slots: &[GatewaySlot],
+    request: impl Fn(&Gateway) -> crate::support::gateway::Request,
+) -> Option<ApiResponse> {
+    for slot in slots {
+        let request = match slot.try_read() {
             Ok(gateway) => gateway.as_ref().map(&request),
             Err(_) => None,
         };
         if let Some(request) = request
-            && let Some(answer) = request.try_send().await
+            && let Some(response) = request.try_send().await
         {
-            return Some(answer);
+            return Some(response);
         }
     }
     None
 }
 
-async fn kill_and_restart(member: &Member) {
-    // While it is being killed and restarted nobody holds it; who asked it meanwhile gets no answer, as in life.
-    let gateway = member.write().await.take().expect("it is up");
+async fn kill_and_restart(slot: &GatewaySlot) {
+    // The slot is empty during the restart; requests sent meanwhile get no response, as in production.
+    let gateway = slot.write().await.take().expect("it is up");
     let folder: TempDir = gateway.kill().await;
     let gateway = Gateway::start_in(folder).await;
-    *member.write().await = Some(gateway);
+    *slot.write().await = Some(gateway);
 }

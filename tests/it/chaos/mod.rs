@@ -1,16 +1,16 @@
-//! Storms: bulks over all three vendors while the vendors misbehave and the gateway is killed again and again; afterwards
-//! every row's outcome is compared with what really happened at the vendors.
+//! Storms: bulks to all three vendors while the vendors fail and the gateway is killed repeatedly; afterwards every
+//! row's outcome is compared with what really happened at the vendors.
 //!
-//! Storms of other kinds are in `faults`: single callers doing everything under every fault there is; and in `outages`: the
+//! There are two other kinds of storms. `faults`: single callers use the whole API under every fault; `outages`: the
 //! database, the disk and the clock fail.
 //!
-//! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set the
-//! measure, `EXAMGATE_STORM_SEED` the random moments. For `scripts/fault-storm` it is `EXAMGATE_STORM_SECONDS`, and
-//! for `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`.
+//! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set
+//! the size, `EXAMGATE_STORM_SEED` the random numbers. `scripts/fault-storm` takes `EXAMGATE_STORM_SECONDS`, and for
+//! `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`.
 
 mod callers;
 mod cluster;
-mod crew;
+mod failing_cluster;
 mod fault_schedule;
 mod faults;
 mod ledger;
@@ -25,56 +25,56 @@ use std::time::{Duration, Instant};
 use examgate::sandbox::Sandbox;
 use serde_json::json;
 
-use self::cluster::{Fleet, Random};
+use self::cluster::{Cluster, Random};
 use self::rows::{Bulk, Kind};
-use crate::support::gateway::{faults as set_faults, sandbox};
+use crate::support::gateway::{sandbox, set_faults};
 use crate::support::postgres::Server;
 
-/// How large a storm is.
+/// The size of a storm.
 #[derive(Debug, Clone, Copy)]
-struct Measure {
+struct StormSize {
     rows: usize,
     kills: usize,
     seed: u64,
 }
 
-impl Measure {
-    /// The measure asked for by the environment, else a short one.
-    fn or(rows: usize, kills: usize) -> Self {
+impl StormSize {
+    /// Reads the size from the environment; the default is a short storm.
+    fn from_env_or(rows: usize, kills: usize) -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-        let size = |name: &str, short: usize| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
+        let read_size = |name: &str, short: usize| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
         Self {
-            rows: size("EXAMGATE_STORM_ROWS", rows),
-            kills: size("EXAMGATE_STORM_KILLS", kills),
+            rows: read_size("EXAMGATE_STORM_ROWS", rows),
+            kills: read_size("EXAMGATE_STORM_KILLS", kills),
             seed: number("EXAMGATE_STORM_SEED").unwrap_or(1),
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_nothing_is_lost_and_nothing_is_done_twice() {
+async fn a_gateway_killed_at_any_moment_loses_nothing_and_does_nothing_twice() {
     let sandbox = sandbox().await;
-    let fleet = Fleet::on_sqlite(&sandbox).await;
-    rage(sandbox, fleet, Measure::or(450, 8)).await;
+    let cluster = Cluster::on_sqlite(&sandbox).await;
+    run_storm(sandbox, cluster, StormSize::from_env_or(450, 8)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_killed_in_turn_lose_nothing_and_do_nothing_twice() {
     let sandbox = sandbox().await;
     let schema = Server::shared().schema().await;
-    let fleet = Fleet::on_postgres(&sandbox, &schema).await;
-    rage(sandbox, fleet, Measure::or(450, 6)).await;
+    let cluster = Cluster::on_postgres(&sandbox, &schema).await;
+    run_storm(sandbox, cluster, StormSize::from_env_or(450, 6)).await;
 }
 
-/// Registers people at all three vendors, then books those of two of them, killing the gateway meanwhile.
-#[expect(clippy::print_stdout, reason = "the result of a long storm is read by whoever ran it")]
-async fn rage(sandbox: Sandbox, mut fleet: Fleet, measure: Measure) {
+/// Registers people at all three vendors and then books those of two of them, killing the gateways meanwhile.
+#[expect(clippy::print_stdout, reason = "the result of a long storm is for the person who ran it")]
+async fn run_storm(sandbox: Sandbox, mut cluster: Cluster, size: StormSize) {
     let began = Instant::now();
-    let mut random = Random(measure.seed);
-    misbehave(&sandbox).await;
-    // Three fifths are people, two fifths bookings of people at the two vendors that have bookings.
-    let people = measure.rows * 3 / 5 / 3;
-    let bookings = measure.rows * 2 / 5 / 2;
+    let mut random = Random(size.seed);
+    inject_faults(&sandbox).await;
+    // Three fifths of the rows are people, two fifths bookings at the two vendors that have bookings.
+    let people = size.rows * 3 / 5 / 3;
+    let bookings = size.rows * 2 / 5 / 2;
     let mut report = String::new();
     let phases = [
         [Kind::People("startexam-main"), Kind::People("thinkexam-main"), Kind::People("examtesting-main")].as_slice(),
@@ -84,24 +84,25 @@ async fn rage(sandbox: Sandbox, mut fleet: Fleet, measure: Measure) {
     for (phase, kinds) in phases.into_iter().enumerate() {
         let count = if phase == 0 { people } else { bookings };
         let bulks: Vec<Bulk> = kinds.iter().map(|kind| Bulk::new(*kind, count)).collect();
-        let (kills, done) = fleet.through(&bulks, measure.kills / 2, &mut random).await;
+        let (kills, done) = cluster.run_with_kills(&bulks, size.kills / 2, &mut random).await;
         let _ = writeln!(report, "phase {phase}: {} bulks of {count} rows, {kills} kills", bulks.len());
         finished.extend(bulks.into_iter().zip(done));
     }
-    calm(&sandbox).await;
+    clear_faults(&sandbox).await;
     for (bulk, operation) in &finished {
-        let told = fleet.settled_report(operation, bulk.rows.len()).await;
-        let truth = oracle::of(&sandbox, bulk.kind).await;
-        let counts = oracle::compare(bulk, &told, &truth);
+        let results = cluster.settled_report(operation, bulk.rows.len()).await;
+        let effects = oracle::read_effects(&sandbox, bulk.kind).await;
+        let counts = oracle::compare(bulk, &results, &effects);
         let _ = writeln!(report, "{:?}: {counts:?}", bulk.kind);
     }
-    let _ = writeln!(report, "{} kills in all, {:.1} s", fleet.kills, began.elapsed().as_secs_f64());
+    let _ = writeln!(report, "{} kills in all, {:.1} s", cluster.kills, began.elapsed().as_secs_f64());
     println!("{report}");
-    assert!(fleet.kills > 0, "the bulks ended before anything was killed:\n{report}");
+    assert!(cluster.kills > 0, "the bulks ended before anything was killed:\n{report}");
 }
 
-/// Every fault that leaves open what happened, at random, and a vendor that is busy. Refusals come from the rows themselves.
-async fn misbehave(sandbox: &Sandbox) {
+/// Injects at random every fault that leaves the outcome open, and a busy vendor. Rejections come from the rows
+/// themselves.
+async fn inject_faults(sandbox: &Sandbox) {
     let general = json!([
         { "name": "reset_after_effect", "probability": 0.005 },
         { "name": "reset_before_effect", "probability": 0.005 },
@@ -120,11 +121,11 @@ async fn misbehave(sandbox: &Sandbox) {
     set_faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
 }
 
-async fn calm(sandbox: &Sandbox) {
+async fn clear_faults(sandbox: &Sandbox) {
     for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
         set_faults(port, json!({ "faults": [] })).await;
     }
 }
 
-/// Only a hang comes this far.
+/// Long enough for any storm; only a hang takes longer.
 const TIMEOUT: Duration = Duration::from_mins(20);

@@ -1,4 +1,4 @@
-//! What really happened at the vendors, and whether it is what the gateway says.
+//! What really happened at the vendors, and whether the gateway reports it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use crate::support::gateway::http;
 
 /// How often something was done for each subject.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub struct Effects {
     created: HashMap<String, usize>,
     mails: HashMap<String, usize>,
 }
 
-/// How many rows ended how.
+/// The number of rows by outcome.
 #[derive(Debug, Default)]
 pub struct Counts {
     applied: usize,
@@ -24,8 +24,8 @@ pub struct Counts {
     mails: usize,
 }
 
-/// The effects at the vendor that are of this kind.
-pub async fn of(sandbox: &Sandbox, kind: Kind) -> Truth {
+/// Reads the vendor's effects of this kind.
+pub async fn read_effects(sandbox: &Sandbox, kind: Kind) -> Effects {
     let (port, operation) = match kind {
         Kind::People("startexam-main") => (sandbox.startexam(), "employees"),
         Kind::People("thinkexam-main") => (sandbox.thinkexam(), "bulkCandidateRegister"),
@@ -33,32 +33,32 @@ pub async fn of(sandbox: &Sandbox, kind: Kind) -> Truth {
         Kind::Bookings("startexam-main") => (sandbox.startexam(), "employees_participants"),
         Kind::Bookings(_) => (sandbox.thinkexam(), "assignTest"),
     };
-    let mut truth = Truth::default();
-    for effect in effects(port).await {
+    let mut effects = Effects::default();
+    for effect in read_effect_log(port).await {
         if effect["operation"] != operation {
             continue;
         }
-        let subject = subject_of(kind, &effect);
+        let subject = subject_of_effect(kind, &effect);
         match effect["change"].as_str() {
-            Some("created") => *truth.created.entry(subject).or_default() += 1,
-            Some("mail_sent") => *truth.mails.entry(subject).or_default() += 1,
+            Some("created") => *effects.created.entry(subject).or_default() += 1,
+            Some("mail_sent") => *effects.mails.entry(subject).or_default() += 1,
             _ => {}
         }
     }
-    truth
+    effects
 }
 
-/// Holds each row's word against the effects.
-pub fn compare(bulk: &Bulk, told: &[Value], truth: &Truth) -> Counts {
+/// Compares each row's outcome with the effects.
+pub fn compare(bulk: &Bulk, results: &[Value], effects: &Effects) -> Counts {
     let mut counts = Counts::default();
     let mut wrong = Vec::new();
     let mut known = 0;
-    for (index, (row, result)) in bulk.rows.iter().zip(told).enumerate() {
+    for (index, (row, result)) in bulk.rows.iter().zip(results).enumerate() {
         assert_eq!(result["index"], index);
         assert_eq!(result["itemId"], row["itemId"]);
         let subject = subject_of_row(bulk.kind, row);
-        let made = truth.created.get(&subject).copied().unwrap_or(0);
-        let mails = truth.mails.get(&subject).copied().unwrap_or(0);
+        let made = effects.created.get(&subject).copied().unwrap_or(0);
+        let mails = effects.mails.get(&subject).copied().unwrap_or(0);
         known += made;
         counts.mails += mails;
         let outcome = result["outcome"].as_str().unwrap_or_default();
@@ -67,19 +67,19 @@ pub fn compare(bulk: &Bulk, told: &[Value], truth: &Truth) -> Counts {
             "not_applied" => counts.not_applied += 1,
             _ => {}
         }
-        let due = if is_refused(bulk.kind, index, bulk.rows.len()) { "not_applied" } else { "applied" };
-        if outcome != due || made != usize::from(outcome == "applied") || mails > 1 {
+        let expected = if is_refused(bulk.kind, index, bulk.rows.len()) { "not_applied" } else { "applied" };
+        if outcome != expected || made != usize::from(outcome == "applied") || mails > 1 {
             wrong.push(format!("{subject}: {outcome}, made {made} times, {mails} mails: {result}"));
         }
         if bulk.kind == Kind::Bookings("startexam-main") && outcome == "applied" {
             assert!(result["resource"]["launch"]["url"].is_string(), "a launch link is lost: {result}");
         }
     }
-    let all: usize = truth.created.values().sum();
-    assert_eq!(all, known, "{:?}: the vendor has more than was asked for", bulk.kind);
+    let all: usize = effects.created.values().sum();
+    assert_eq!(all, known, "{:?}: the vendor has more than was requested", bulk.kind);
     assert!(
         wrong.is_empty(),
-        "{:?}: {} rows are not as told:\n{}",
+        "{:?}: {} rows are not as reported:\n{}",
         bulk.kind,
         wrong.len(),
         wrong[..wrong.len().min(10)].join("\n")
@@ -97,7 +97,7 @@ fn subject_of_row(kind: Kind, row: &Value) -> String {
     }
 }
 
-fn subject_of(kind: Kind, effect: &Value) -> String {
+fn subject_of_effect(kind: Kind, effect: &Value) -> String {
     let text = |name: &str| effect[name].as_str().unwrap_or_default();
     match kind {
         Kind::People("startexam-main") => text("employee").to_owned(),
@@ -107,10 +107,10 @@ fn subject_of(kind: Kind, effect: &Value) -> String {
     }
 }
 
-async fn effects(port: SocketAddr) -> Vec<Value> {
+async fn read_effect_log(port: SocketAddr) -> Vec<Value> {
     let url = format!("http://{port}/_effects?calls=false&state=false");
-    let response = http().get(url).send().await.expect("the sandbox answers");
-    let told: Value = response.json().await.expect("JSON");
-    assert_eq!(told["effectsDropped"], 0, "the log is too short for this storm");
-    told["effects"].as_array().expect("a list").clone()
+    let response = http().get(url).send().await.expect("the sandbox responds");
+    let log: Value = response.json().await.expect("JSON");
+    assert_eq!(log["effectsDropped"], 0, "the log is too short for this storm");
+    log["effects"].as_array().expect("a list").clone()
 }

@@ -1,9 +1,9 @@
-//! A storm of the machines below the gateways: the wire to PostgreSQL is cut, falls silent and loses the answers of commits;
-//! the disk below SQLite fills; the clocks step by days. Two tenants at the same connections send bulks and single writes
-//! meanwhile, and the vendors lose answers too.
+//! The outage storm: the link to PostgreSQL is cut, falls silent and loses the replies to commits; the disk below
+//! SQLite fills; the clocks step by days. Two tenants at the same connections send bulks and single writes meanwhile,
+//! and the vendors lose responses, too.
 //!
-//! Afterwards nobody asks again for anything: every write and every operation has to come to its end by itself. Then every
-//! word is held against what happened at the vendors, and what was said to be not applied must never have been done.
+//! Afterwards nothing is retried: every write and every operation has to end by itself. Then every outcome is compared
+//! with what happened at the vendors, and a write reported as not applied must never have been done.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::cluster::Random;
-use super::crew::{Crew, TENANTS};
-use super::ledger::{Happened, Word, ports, quiet};
-use crate::support::gateway::{Answer, faults, sandbox};
+use super::failing_cluster::{FailingCluster, TENANTS};
+use super::ledger::{Outcome, VendorEffects, ports, wait_for_open_calls};
+use crate::support::gateway::{ApiResponse, sandbox, set_faults};
 use crate::support::machine::Disk;
+use crate::support::people::person_at;
 use crate::support::postgres::Server;
 use crate::support::relay::Moment;
 
@@ -30,51 +31,51 @@ const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting
 const CALLERS: usize = 8;
 /// Rows of a bulk.
 const ROWS: usize = 500;
-/// The steps a clock takes: a day ahead, a day behind, weeks ahead, and the truth between them.
+/// The offsets of a clock in hours: a day ahead, a day behind, weeks ahead, and correct in between.
 const STEPS: [i64; 6] = [25, 0, -25, 0, 40 * 24, 0];
 
-/// How large a storm is.
+/// The size of a storm.
 #[derive(Debug, Clone, Copy)]
-struct Measure {
+struct StormSize {
     rows: usize,
     writes: usize,
     seed: u64,
-    /// The longest outage of the store, in milliseconds, and how many there are.
+    /// The longest outage of the store, in milliseconds, and the number of outages.
     outage: u64,
     outages: usize,
 }
 
-impl Measure {
-    /// The measure asked for by the environment, else a short one.
-    fn read() -> Self {
+impl StormSize {
+    /// Reads the size from the environment; the default is a short storm.
+    fn from_env() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-        let size = |name: &str, short| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
+        let read_size = |name: &str, short| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
         Self {
-            rows: size("EXAMGATE_STORM_ROWS", 300),
-            writes: size("EXAMGATE_STORM_WRITES", 128),
+            rows: read_size("EXAMGATE_STORM_ROWS", 300),
+            writes: read_size("EXAMGATE_STORM_WRITES", 128),
             seed: number("EXAMGATE_STORM_SEED").unwrap_or(1),
             outage: number("EXAMGATE_STORM_OUTAGE_MS").unwrap_or(1_500),
-            outages: size("EXAMGATE_STORM_OUTAGES", 8),
+            outages: read_size("EXAMGATE_STORM_OUTAGES", 8),
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_database_lost_again_and_again_every_word_stays_true() {
+async fn every_reported_outcome_is_true_while_the_database_keeps_failing() {
     let sandbox = sandbox().await;
-    let crew = Crew::on_postgres(&sandbox, &Server::shared().schema().await).await;
-    rage(sandbox, crew, Measure::read()).await;
+    let cluster = FailingCluster::on_postgres(&sandbox, &Server::shared().schema().await).await;
+    run_storm(sandbox, cluster, StormSize::from_env()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_disk_that_fills_again_and_again_every_word_stays_true() {
+async fn every_reported_outcome_is_true_while_the_disk_keeps_failing() {
     let sandbox = sandbox().await;
-    let crew = Crew::on_sqlite(&sandbox).await;
-    rage(sandbox, crew, Measure::read()).await;
+    let cluster = FailingCluster::on_sqlite(&sandbox).await;
+    run_storm(sandbox, cluster, StormSize::from_env()).await;
 }
 
-#[expect(clippy::print_stdout, reason = "the figures of a long storm are read by whoever ran it")]
-async fn rage(sandbox: Sandbox, crew: Crew, measure: Measure) {
+#[expect(clippy::print_stdout, reason = "the figures of a long storm are for the person who ran it")]
+async fn run_storm(sandbox: Sandbox, cluster: FailingCluster, size: StormSize) {
     let (began, ports) = (Instant::now(), ports(&sandbox));
     for (_, port) in ports {
         let light = json!([
@@ -84,226 +85,223 @@ async fn rage(sandbox: Sandbox, crew: Crew, measure: Measure) {
             { "name": "rate_limited", "probability": 0.01, "retryAfter": 0 },
             { "name": "delay_after_effect", "probability": 0.1, "delayMs": 100 },
         ]);
-        faults(port, json!({ "faults": light })).await;
+        set_faults(port, json!({ "faults": light })).await;
     }
-    faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
+    set_faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
 
-    let crew = Arc::new(crew);
-    let (bulks, singles) = sent(&crew, measure).await;
-    let stormed = began.elapsed();
+    let cluster = Arc::new(cluster);
+    let (bulks, singles) = send_everything(&cluster, size).await;
+    let duration = began.elapsed();
     for (_, port) in ports {
-        faults(port, json!({ "faults": [] })).await;
+        set_faults(port, json!({ "faults": [] })).await;
     }
 
-    // From here on nobody asks for anything but what became of it.
-    let mut report = format!("{crew}\n");
+    // From here on the callers only read what became of their writes.
+    let mut report = format!("{cluster}\n");
     let mut wrong = Vec::new();
     let mut ended = Vec::new();
     for bulk in bulks {
-        ended.push((crew.results(bulk.tenant, &bulk.operation, bulk.rows.len()).await, bulk));
+        ended.push((cluster.settled_results(bulk.tenant, &bulk.operation, bulk.rows.len()).await, bulk));
     }
-    let mut singles_ended = Vec::new();
+    let mut ended_writes = Vec::new();
     for mut write in singles {
-        write.end = crew.outcome(&mut write).await;
-        singles_ended.push(write);
+        write.end = cluster.outcome(&mut write).await;
+        ended_writes.push(write);
     }
-    quiet(ports).await;
-    let happened = Happened::at(ports).await;
-    let mut tally: BTreeMap<String, usize> = BTreeMap::new();
+    wait_for_open_calls(ports).await;
+    let effects = VendorEffects::read(ports).await;
+    let mut outcome_counts: BTreeMap<String, usize> = BTreeMap::new();
     for (results, bulk) in &ended {
         for (id, result) in bulk.rows.iter().zip(results) {
-            let word = Word::named(result["outcome"].as_str().expect("an outcome"));
-            let done = happened.count(bulk.connection, "created", id);
-            *tally.entry(format!("bulk rows {word:?}")).or_default() += 1;
-            if done != usize::from(word == Word::Applied) {
-                wrong.push(format!("{} {id}: {word:?} and done {done} times: {result}", bulk.connection));
+            let outcome = Outcome::parse(result["outcome"].as_str().expect("an outcome"));
+            let done = effects.count(bulk.connection, "created", id);
+            *outcome_counts.entry(format!("bulk rows {outcome:?}")).or_default() += 1;
+            if done != usize::from(outcome == Outcome::Applied) {
+                wrong.push(format!("{} {id}: {outcome:?} and done {done} times: {result}", bulk.connection));
             }
         }
     }
-    for write in &singles_ended {
-        *tally.entry(format!("single writes {:?}", write.end)).or_default() += 1;
-        wrong.extend(write.untruths(&happened));
+    for write in &ended_writes {
+        *outcome_counts.entry(format!("single writes {:?}", write.end)).or_default() += 1;
+        wrong.extend(write.violations(&effects));
     }
-    let _ = writeln!(report, "{tally:?}");
-    let _ = writeln!(report, "stormed {stormed:.1?}, all known after {:.1?}", began.elapsed());
+    let _ = writeln!(report, "{outcome_counts:?}");
+    let _ = writeln!(report, "stormed {duration:.1?}, all known after {:.1?}", began.elapsed());
     let _ = writeln!(report, "untruths: {}", wrong.len());
     println!("{report}");
     assert!(wrong.is_empty(), "{report}\n{}", wrong[..wrong.len().min(20)].join("\n"));
-    let applied = tally.get("bulk rows Applied").copied().unwrap_or(0);
-    assert!(applied * 2 > measure.rows, "too little was done for a storm: {report}");
-    crew.held_together().await;
+    let applied = outcome_counts.get("bulk rows Applied").copied().unwrap_or(0);
+    assert!(applied * 2 > size.rows, "too little was done for a storm: {report}");
+    cluster.assert_no_panic().await;
 }
 
 /// A bulk that was accepted.
-struct Accepted {
+struct AcceptedBulk {
     tenant: &'static str,
     connection: &'static str,
     operation: String,
     rows: Vec<String>,
 }
 
-/// Sends everything while the machines misbehave; what was accepted, and the single writes.
-async fn sent(crew: &Arc<Crew>, measure: Measure) -> (Vec<Accepted>, Vec<Single>) {
-    let over = Arc::new(AtomicBool::new(false));
-    let weather = tokio::spawn(weather(Arc::clone(crew), measure, Arc::clone(&over)));
+/// Sends everything during the outages; returns the accepted bulks and the single writes.
+async fn send_everything(cluster: &Arc<FailingCluster>, size: StormSize) -> (Vec<AcceptedBulk>, Vec<SingleWrite>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let outages = tokio::spawn(cause_outages(Arc::clone(cluster), size, Arc::clone(&stop)));
     let mut bulks = JoinSet::new();
-    let parts = measure.rows.div_ceil(ROWS.min(measure.rows.div_ceil(6)));
+    let parts = size.rows.div_ceil(ROWS.min(size.rows.div_ceil(6)));
     for part in 0..parts {
-        let (crew, tenant, connection) = (Arc::clone(crew), TENANTS[part % 2], CONNECTIONS[part % 3]);
-        let count = measure.rows / parts;
+        let (cluster, tenant, connection) = (Arc::clone(cluster), TENANTS[part % 2], CONNECTIONS[part % 3]);
+        let count = size.rows / parts;
         bulks.spawn(async move {
             let rows: Vec<String> = (0..count).map(|row| format!("{tenant}b{part}r{row}")).collect();
-            let items: Vec<Value> = rows.iter().map(|id| person(connection, id)).collect();
+            let items: Vec<Value> = rows.iter().map(|id| person_at(connection, id)).collect();
             let body = json!({ "connection": connection, "items": items });
-            let operation = crew.accepted(tenant, "/candidates/bulk", &format!("bulk-{part}"), &body).await;
-            Accepted { tenant, connection, operation, rows }
+            let operation =
+                cluster.submit_until_accepted(tenant, "/candidates/bulk", &format!("bulk-{part}"), &body).await;
+            AcceptedBulk { tenant, connection, operation, rows }
         });
     }
     let mut callers = JoinSet::new();
     for number in 0..CALLERS * TENANTS.len() {
-        let (crew, writes) = (Arc::clone(crew), measure.writes / (CALLERS * TENANTS.len()));
-        let random = Random((measure.seed << 20) + number as u64 + 1);
-        callers.spawn(Caller { crew, number, random, writes: Vec::new() }.call(writes));
+        let (cluster, writes) = (Arc::clone(cluster), size.writes / (CALLERS * TENANTS.len()));
+        let random = Random((size.seed << 20) + number as u64 + 1);
+        callers.spawn(Caller { cluster, number, random, writes: Vec::new() }.call(writes));
     }
     let singles = callers.join_all().await.concat();
     let bulks = bulks.join_all().await;
-    over.store(true, Ordering::Relaxed);
-    weather.await.expect("the weather ends");
+    stop.store(true, Ordering::Relaxed);
+    outages.await.expect("the weather ends");
     (bulks, singles)
 }
 
-/// Lets the machines misbehave, one thing after the other, until everything was sent or there were enough outages; then all
-/// are in order.
-async fn weather(crew: Arc<Crew>, measure: Measure, over: Arc<AtomicBool>) {
-    let mut random = Random(measure.seed + 7);
-    for step in 0..measure.outages {
-        if over.load(Ordering::Relaxed) {
+/// Causes one outage after another until everything was sent or there were enough; then restores everything.
+async fn cause_outages(cluster: Arc<FailingCluster>, size: StormSize, stop: Arc<AtomicBool>) {
+    let mut random = Random(size.seed + 7);
+    for step in 0..size.outages {
+        if stop.load(Ordering::Relaxed) {
             break;
         }
-        let outage = Duration::from_millis(measure.outage / 10 + random.below(measure.outage));
-        crew.step_clocks(SignedDuration::from_hours(STEPS[step % STEPS.len()]));
-        if let Some(relay) = &crew.relay {
+        let outage = Duration::from_millis(size.outage / 10 + random.below(size.outage));
+        cluster.step_clocks(SignedDuration::from_hours(STEPS[step % STEPS.len()]));
+        if let Some(relay) = &cluster.relay {
             match random.below(4) {
                 0 => relay.cut(),
                 1 => relay.silence(),
                 kind => {
-                    let moment = if kind == 2 { Moment::AnswerLost } else { Moment::Answered };
-                    // Any transaction: what keeps an intent, what keeps an answer, what accepts an operation.
+                    let moment = if kind == 2 { Moment::ReplyLost } else { Moment::ReplyDelivered };
+                    // Any transaction: one that stores an intent, one that stores a response, one that accepts an
+                    // operation.
                     let after = random.below(6);
                     let seen = std::sync::atomic::AtomicU64::new(0);
                     let cuts = relay.cuts();
-                    relay.cut_at_commit(moment, move |asked| {
-                        !asked.contains("beats") && seen.fetch_add(1, Ordering::Relaxed) == after
+                    relay.cut_at_commit(moment, move |statements| {
+                        !statements.contains("beats") && seen.fetch_add(1, Ordering::Relaxed) == after
                     });
                     relay.is_cut_within(cuts + 1, Duration::from_secs(2)).await;
                 }
             }
             tokio::time::sleep(outage).await;
-            relay.mend();
+            relay.restore();
         } else {
-            crew.set_disk(if random.below(3) == 0 { Disk::Broken } else { Disk::Full });
+            cluster.set_disk(if random.below(3) == 0 { Disk::Broken } else { Disk::Full });
             tokio::time::sleep(outage).await;
-            crew.set_disk(Disk::Fine);
+            cluster.set_disk(Disk::Working);
         }
-        crew.revive().await;
-        // Time to get on between two outages.
+        cluster.restart_ended().await;
+        // Time to make progress between two outages.
         tokio::time::sleep(Duration::from_millis(1_000 + random.below(2_000))).await;
     }
-    crew.step_clocks(SignedDuration::ZERO);
-    if let Some(relay) = &crew.relay {
-        relay.mend();
+    cluster.step_clocks(SignedDuration::ZERO);
+    if let Some(relay) = &cluster.relay {
+        relay.restore();
     }
-    crew.revive().await;
+    cluster.restart_ended().await;
 }
 
-fn person(connection: &str, id: &str) -> Value {
-    json!({
-        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
-        "name": { "givenName": "Ada", "familyName": "King" },
-    })
-}
-
-/// One write, repeated under its key for as long as its caller wanted.
+/// A write, retried under its key for as long as its caller wanted.
 #[derive(Debug, Clone)]
-pub(super) struct Single {
+pub(super) struct SingleWrite {
     pub(super) tenant: &'static str,
     connection: &'static str,
-    /// What the vendor's log names it by.
+    /// How the vendor's log names it.
     subject: String,
     pub(super) path: String,
     pub(super) body: Value,
     pub(super) key: String,
-    words: Vec<Word>,
+    outcomes: Vec<Outcome>,
     /// Requests sent so far.
     pub(super) requests: u32,
-    /// Where its state will appear, once that was said.
+    /// The path of its resource, once reported.
     pub(super) resource: Option<String>,
-    /// What is known in the end.
-    end: Word,
+    /// The final outcome.
+    end: Outcome,
 }
 
-impl Single {
-    /// Takes over what an answer says of the write.
-    pub(super) fn note(&mut self, answer: &Answer) -> Word {
-        let word = Word::of(answer);
-        if word == Word::Unknown {
-            let said = if answer.status == 202 { answer.header("location") } else { answer.body["resource"].as_str() };
-            self.resource = said.map(str::to_owned).or_else(|| self.resource.take());
+impl SingleWrite {
+    /// Records what a response reports about the write.
+    pub(super) fn record_response(&mut self, response: &ApiResponse) -> Outcome {
+        let outcome = Outcome::of(response);
+        if outcome == Outcome::Unknown {
+            let location =
+                if response.status == 202 { response.header("location") } else { response.body["resource"].as_str() };
+            self.resource = location.map(str::to_owned).or_else(|| self.resource.take());
         }
-        // A retry that was rejected before its key was looked up speaks of itself, not of the write an earlier request began.
-        let retried = self.requests > 1 && answer.text("/code") == "store_unavailable" && word == Word::NotApplied;
-        if !retried && !["idempotency_in_progress", "subject_unsettled"].contains(&answer.text("/code")) {
-            self.words.push(word);
+        // A retry that is rejected before its key was looked up reports on itself, not on the write an earlier request
+        // began.
+        let retried =
+            self.requests > 1 && response.text("/code") == "store_unavailable" && outcome == Outcome::NotApplied;
+        if !retried && !["idempotency_in_progress", "subject_unsettled"].contains(&response.text("/code")) {
+            self.outcomes.push(outcome);
         }
-        word
+        outcome
     }
 
-    /// The last word that was said of it.
-    pub(super) fn last(&self) -> Option<Word> {
-        self.words.last().copied()
+    /// Returns the last reported outcome.
+    pub(super) fn last_outcome(&self) -> Option<Outcome> {
+        self.outcomes.last().copied()
     }
 
-    fn untruths(&self, happened: &Happened) -> Vec<String> {
-        let done = happened.count(self.connection, "created", &self.subject);
+    fn violations(&self, effects: &VendorEffects) -> Vec<String> {
+        let done = effects.count(self.connection, "created", &self.subject);
         let mut wrong = Vec::new();
-        if done != usize::from(self.end == Word::Applied) {
+        if done != usize::from(self.end == Outcome::Applied) {
             wrong.push(format!("known as {:?} and done {done} times", self.end));
         }
-        if self.words.contains(&Word::Applied) && done == 0 {
-            wrong.push("told applied and never done".to_owned());
+        if self.outcomes.contains(&Outcome::Applied) && done == 0 {
+            wrong.push("reported applied and never done".to_owned());
         }
-        if self.last() == Some(Word::NotApplied) && done > 0 {
-            wrong.push("told not_applied at last, and done".to_owned());
+        if self.last_outcome() == Some(Outcome::NotApplied) && done > 0 {
+            wrong.push("finally reported not_applied, and done".to_owned());
         }
         wrong.into_iter().map(|why| format!("{} {}: {why}: {self:?}", self.connection, self.subject)).collect()
     }
 }
 
-/// Who sends single writes.
+/// A caller of single writes.
 struct Caller {
-    crew: Arc<Crew>,
+    cluster: Arc<FailingCluster>,
     number: usize,
     random: Random,
-    writes: Vec<Single>,
+    writes: Vec<SingleWrite>,
 }
 
 impl Caller {
-    async fn call(mut self, writes: usize) -> Vec<Single> {
+    async fn call(mut self, writes: usize) -> Vec<SingleWrite> {
         for number in 0..writes {
-            let mut write = self.next(number);
+            let mut write = self.next_write(number);
             loop {
                 write.requests += 1;
-                let answer = self.crew.post(&write).await;
-                let word = answer.as_ref().map_or(Word::Unknown, |answer| write.note(answer));
-                let done = match word {
-                    Word::Applied => true,
-                    // Some take it as it is, and nothing may come of it any more; the others try again.
-                    Word::NotApplied => {
-                        let over = answer.is_some_and(|answer| answer.body["retryable"] != true);
-                        over || (write.last() == Some(Word::NotApplied) && self.random.below(3) == 0)
+                let response = self.cluster.post(&write).await;
+                let outcome = response.as_ref().map_or(Outcome::Unknown, |response| write.record_response(response));
+                let done = match outcome {
+                    Outcome::Applied => true,
+                    // Some accept it, and nothing may come of the write any more; the others retry.
+                    Outcome::NotApplied => {
+                        let stop = response.is_some_and(|response| response.body["retryable"] != true);
+                        stop || (write.last_outcome() == Some(Outcome::NotApplied) && self.random.below(3) == 0)
                     }
-                    // Some ask no more, and it has to end by itself.
-                    Word::Unknown => write.resource.is_some() && self.random.below(2) == 0,
+                    // Some do not retry, and the write has to end by itself.
+                    Outcome::Unknown => write.resource.is_some() && self.random.below(2) == 0,
                 };
                 if done {
                     break;
@@ -315,19 +313,19 @@ impl Caller {
         self.writes
     }
 
-    fn next(&mut self, number: usize) -> Single {
+    fn next_write(&mut self, number: usize) -> SingleWrite {
         let tenant = TENANTS[self.number % 2];
         let connection = CONNECTIONS[usize::try_from(self.random.below(3)).expect("it is small")];
         let id = format!("{tenant}c{}n{number}", self.number);
-        let registered = |connection: &str, about: &[Single]| -> Option<String> {
-            let fit = |write: &&Single| write.path == "/candidates" && write.connection == connection;
+        let last_registered = |connection: &str, about: &[SingleWrite]| -> Option<String> {
+            let fit = |write: &&SingleWrite| write.path == "/candidates" && write.connection == connection;
             about
                 .iter()
                 .filter(fit)
-                .rfind(|write| write.last() == Some(Word::Applied))
+                .rfind(|write| write.last_outcome() == Some(Outcome::Applied))
                 .map(|write| write.subject.clone())
         };
-        let known = registered(connection, &self.writes);
+        let known = last_registered(connection, &self.writes);
         let (path, subject, body) = match (self.random.below(4), connection, known) {
             (0 | 1, "startexam-main", Some(known)) if self.unused(&known) => {
                 let (test, _) = accounts::startexam::TESTS[0];
@@ -345,13 +343,24 @@ impl Caller {
                 let body = json!({ "connection": connection, "candidate": { "email": email }, "assessment": test });
                 ("/assignments".to_owned(), format!("{known}/{test}"), body)
             }
-            _ => ("/candidates".to_owned(), id.clone(), person(connection, &id)),
+            _ => ("/candidates".to_owned(), id.clone(), person_at(connection, &id)),
         };
-        let (words, resource, end) = (Vec::new(), None, Word::Unknown);
-        Single { tenant, connection, subject, path, body, key: format!("key-{id}"), words, requests: 0, resource, end }
+        let (outcomes, resource, end) = (Vec::new(), None, Outcome::Unknown);
+        SingleWrite {
+            tenant,
+            connection,
+            subject,
+            path,
+            body,
+            key: format!("key-{id}"),
+            outcomes,
+            requests: 0,
+            resource,
+            end,
+        }
     }
 
-    /// Whether nobody was booked or enrolled yet with this person.
+    /// Returns whether this person has neither a booking nor an enrolment yet.
     fn unused(&self, person: &str) -> bool {
         !self.writes.iter().any(|write| write.path != "/candidates" && write.subject.contains(person))
     }

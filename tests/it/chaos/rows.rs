@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
-/// What a bulk's rows are, and where they go.
+/// What a bulk's rows are, and their connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     People(&'static str),
@@ -28,7 +28,7 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// So many rows, each like no other.
+    /// Creates a bulk of this many distinct rows.
     pub fn new(kind: Kind, count: usize) -> Self {
         let row = |number| match kind {
             Kind::People(connection) => person(connection, number, count),
@@ -62,16 +62,16 @@ pub fn email(number: usize) -> String {
     format!("p{number}@example.com")
 }
 
-/// Every so many rows of a bulk of this size one is refused by the vendor, each time it is sent: rarely in a great one, since
-/// each splits the call it is in.
+/// Returns the interval of rows that the vendor rejects each time they are sent: longer in a large bulk, since each
+/// rejection splits its call.
 fn refused_every(count: usize) -> usize {
     (count / 25).clamp(40, 400)
 }
 
-/// Whether the vendor refuses this row of a bulk of this size.
+/// Returns whether the vendor rejects this row of a bulk of this size.
 pub fn is_refused(kind: Kind, number: usize, count: usize) -> bool {
     let every = refused_every(count);
-    // StartExam knows no groups; there it is bookings of nobody that are refused.
+    // StartExam has no groups; bookings of unknown people are rejected there.
     matches!(kind, Kind::People("thinkexam-main" | "examtesting-main") | Kind::Bookings("startexam-main"))
         && number % every == every - 1
 }
@@ -87,7 +87,7 @@ fn person(connection: &'static str, number: usize, count: usize) -> Value {
     person
 }
 
-/// Everybody whom no vendor refused, for two tests.
+/// Returns a booking: everybody no vendor rejected, for two tests.
 fn booking(connection: &'static str, number: usize, count: usize) -> Value {
     let (nth, round) = (number / 2, number % 2);
     let people = nth + nth / (refused_every(count) - 1);

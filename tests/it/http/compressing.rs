@@ -1,4 +1,4 @@
-//! Answers that are compressed, and requests that must not be.
+//! Compressed responses, and requests that must not be compressed.
 
 use std::io::Read as _;
 
@@ -6,12 +6,12 @@ use flate2::read::GzDecoder;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{Served, face, sent, served};
+use super::{TestServer, api_parts, send, serve_api};
 
-/// Headers and bytes as they came.
-async fn taken(served: &Served, method: Method, path: &str, encoding: &str) -> (u16, http::HeaderMap, Vec<u8>) {
-    let request = served.request(method, path).header("accept-encoding", encoding);
-    let response = request.send().await.expect("an answer");
+/// Fetches the headers and the raw bytes.
+async fn fetch(server: &TestServer, method: Method, path: &str, encoding: &str) -> (u16, http::HeaderMap, Vec<u8>) {
+    let request = server.request(method, path).header("accept-encoding", encoding);
+    let response = request.send().await.expect("a response");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     (status, headers, response.bytes().await.expect("a body").to_vec())
 }
@@ -21,18 +21,21 @@ fn text<'a>(headers: &'a http::HeaderMap, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_long_answer_is_compressed_for_whoever_takes_that() {
-    let served = served(&face().await).await;
+async fn a_long_response_is_compressed_for_callers_that_accept_it() {
+    let server = serve_api(&api_parts().await).await;
     for path in ["/openapi.json", "/docs/swagger-ui.css", "/vendors"] {
-        let (_, plain_headers, plain) = taken(&served, Method::GET, path, "identity").await;
+        let (_, plain_headers, plain) = fetch(&server, Method::GET, path, "identity").await;
         assert_eq!(text(&plain_headers, "content-encoding"), "", "{path}");
         assert!(text(&plain_headers, "vary").contains("accept-encoding"), "{path} {plain_headers:?}");
-        let (status, headers, packed) = taken(&served, Method::GET, path, "gzip, br").await;
+        let (status, headers, packed) = fetch(&server, Method::GET, path, "gzip, br").await;
         assert_eq!((status, text(&headers, "content-encoding")), (200, "gzip"), "{path}");
         assert!(text(&headers, "vary").contains("accept-encoding"), "a cache has to know: {path}");
         assert!(packed.len() < plain.len() / 2, "{path}: {} of {}", packed.len(), plain.len());
         let stated = text(&headers, "content-length");
-        assert!(stated.is_empty() || stated == packed.len().to_string(), "the length is that of what comes: {path}");
+        assert!(
+            stated.is_empty() || stated == packed.len().to_string(),
+            "the length is that of the compressed body: {path}"
+        );
         let mut unpacked = Vec::new();
         GzDecoder::new(packed.as_slice()).read_to_end(&mut unpacked).expect("gzip");
         assert_eq!(unpacked, plain, "{path}");
@@ -40,28 +43,28 @@ async fn a_long_answer_is_compressed_for_whoever_takes_that() {
 }
 
 #[tokio::test]
-async fn a_short_answer_and_the_headers_alone_are_not() {
-    let served = served(&face().await).await;
+async fn short_responses_and_head_responses_are_not_compressed() {
+    let server = serve_api(&api_parts().await).await;
     for path in ["/livez", "/problems/overloaded", "/candidates/none"] {
-        let (_, headers, bytes) = taken(&served, Method::GET, path, "gzip").await;
+        let (_, headers, bytes) = fetch(&server, Method::GET, path, "gzip").await;
         assert_eq!(text(&headers, "content-encoding"), "", "{path}");
         assert!(serde_json::from_slice::<Value>(&bytes).is_ok(), "{path}");
     }
-    let (status, headers, bytes) = taken(&served, Method::HEAD, "/openapi.json", "gzip").await;
+    let (status, headers, bytes) = fetch(&server, Method::HEAD, "/openapi.json", "gzip").await;
     assert_eq!((status, bytes.len()), (200, 0));
     let stated = text(&headers, "content-length");
-    let (_, _, plain) = taken(&served, Method::GET, "/openapi.json", "identity").await;
+    let (_, _, plain) = fetch(&server, Method::GET, "/openapi.json", "identity").await;
     assert!(text(&headers, "content-encoding") == "gzip" || stated == plain.len().to_string(), "{headers:?}");
 }
 
 #[tokio::test]
-async fn a_request_that_is_compressed_is_refused_and_told_why() {
-    let served = served(&face().await).await;
+async fn a_compressed_request_is_rejected_with_the_reason() {
+    let server = serve_api(&api_parts().await).await;
     for (path, kind) in [("/candidates", "application/json"), ("/candidates/bulk", "text/csv")] {
         let request =
-            served.request(Method::POST, path).header("content-type", kind).header("content-encoding", "gzip");
-        let answer = sent(request.body("\x1f\u{8b}")).await;
-        assert_eq!(answer.problem(), (415, "unsupported_media_type"), "{path}");
-        assert!(answer.body["detail"].as_str().unwrap().contains("not compressed"), "{answer:?}");
+            server.request(Method::POST, path).header("content-type", kind).header("content-encoding", "gzip");
+        let response = send(request.body("\x1f\u{8b}")).await;
+        assert_eq!(response.problem(), (415, "unsupported_media_type"), "{path}");
+        assert!(response.body["detail"].as_str().unwrap().contains("not compressed"), "{response:?}");
     }
 }

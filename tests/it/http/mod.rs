@@ -1,5 +1,5 @@
-//! The public face on its own, over a gateway without connections: everything a request can get wrong before a vendor is
-//! thought of.
+//! The HTTP API on its own, over a gateway without connections: everything a request can get wrong before a vendor is
+//! involved.
 
 mod compressing;
 mod openapi_served;
@@ -25,30 +25,30 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
-struct Machine;
+struct SystemEnvironment;
 
-impl Clock for Machine {
+impl Clock for SystemEnvironment {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 }
 
-impl SecureRandom for Machine {
+impl SecureRandom for SystemEnvironment {
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("randomness");
     }
 }
 
-/// The keys of the two clients: one may do everything, the other may read candidates and ask twice.
+/// The keys of the two clients: one has all scopes, the other may read candidates, twice.
 const ALL: &str = "key-of-all";
 const FEW: &str = "key-of-few";
 
 /// Longer than any test.
-const KEPT: Retention = Retention { operations: Duration::from_hours(1), keys: Duration::from_hours(1) };
+const RETENTION: Retention = Retention { operations: Duration::from_hours(1), keys: Duration::from_hours(1) };
 
-/// A face with small limits.
-pub async fn face() -> ApiParts {
-    let environment = System { clock: Arc::new(Machine), entropy: Arc::new(Machine) };
+/// Returns an API with small limits.
+pub async fn api_parts() -> ApiParts {
+    let environment = System { clock: Arc::new(SystemEnvironment), entropy: Arc::new(SystemEnvironment) };
     let keyring = Keyring::new(&Keyring::generate(&environment), &[]).expect("a keyring");
     let store = SqliteStore::in_memory(keyring, environment.clone()).expect("a store");
     let client = |name: &str, key: &str, scopes: &[Scope], burst: u32| ClientSettings {
@@ -60,7 +60,8 @@ pub async fn face() -> ApiParts {
         default_connection: None,
         rate_limit: RateLimit { requests_per_second: if burst > 10 { burst } else { 1 }, burst },
     };
-    let gateway = Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone(), KEPT);
+    let gateway =
+        Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone(), RETENTION);
     let gateway = gateway.await.expect("a gateway");
     let clients = [client("all", ALL, Scope::ALL, 100_000), client("few", FEW, &[Scope::CandidatesRead], 2)];
     ApiParts {
@@ -86,50 +87,50 @@ pub async fn face() -> ApiParts {
     }
 }
 
-/// How long connections are kept here.
+/// How long idle connections stay open.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// A face that listens; it stops when dropped.
-pub struct Served {
+/// A listening API; it stops when dropped.
+pub struct TestServer {
     pub address: SocketAddr,
-    pub ending: ShutdownHandle,
+    pub shutdown: ShutdownHandle,
 }
 
-impl Drop for Served {
+impl Drop for TestServer {
     fn drop(&mut self) {
-        self.ending.close();
+        self.shutdown.close();
     }
 }
 
-pub async fn served(face: &ApiParts) -> Served {
-    listening(router(face)).await
+pub async fn serve_api(api_parts: &ApiParts) -> TestServer {
+    serve_router(router(api_parts)).await
 }
 
-pub async fn listening(router: axum::Router) -> Served {
-    kept(router, ListenerOptions { connections: 100, keep_alive: KEEP_ALIVE, busy: None, tls: None }).await
+pub async fn serve_router(router: axum::Router) -> TestServer {
+    serve_with(router, ListenerOptions { connections: 100, keep_alive: KEEP_ALIVE, busy: None, tls: None }).await
 }
 
-/// A router that listens, with so much room.
-pub async fn kept(router: axum::Router, keeping: ListenerOptions) -> Served {
+/// Serves a router with these listener options.
+pub async fn serve_with(router: axum::Router, options: ListenerOptions) -> TestServer {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let ending = ShutdownHandle::new(Duration::from_secs(5));
-    tokio::spawn(serve(listener, router, keeping, ending.clone()));
-    Served { address, ending }
+    let shutdown = ShutdownHandle::new(Duration::from_secs(5));
+    tokio::spawn(serve(listener, router, options, shutdown.clone()));
+    TestServer { address, shutdown }
 }
 
-/// An answer with its body as JSON (or as text, where it is none).
+/// A response with its body as JSON (or as text, if it is none).
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub body: Value,
 }
 
-impl Answer {
+impl ApiResponse {
     async fn of(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a whole answer");
+        let text = response.text().await.expect("a complete response");
         Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
@@ -137,7 +138,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// Status and code of a problem, whose other members must agree.
+    /// Returns status and code of a problem, and checks its other fields.
     pub fn problem(&self) -> (u16, &str) {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         assert_eq!(self.body["status"], self.status);
@@ -147,16 +148,16 @@ impl Answer {
         (self.status, self.body["code"].as_str().expect("a code"))
     }
 
-    /// Pointer and code of every member at fault.
+    /// Returns pointer and code of every invalid field.
     pub fn errors(&self) -> Vec<(&str, &str)> {
-        let text = |error: &'_ Value, member: &str| error[member].as_str().map(str::len).is_some();
+        let text = |error: &'_ Value, field: &str| error[field].as_str().map(str::len).is_some();
         let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
         assert!(errors.iter().all(|error| text(error, "detail")), "{errors:?}");
         errors.iter().map(|e| (e["pointer"].as_str().expect("text"), e["code"].as_str().expect("text"))).collect()
     }
 }
 
-impl Served {
+impl TestServer {
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         crate::support::gateway::http().request(method, format!("http://{}{path}", self.address)).bearer_auth(ALL)
     }
@@ -165,15 +166,15 @@ impl Served {
         crate::support::gateway::http().request(method, format!("http://{}{path}", self.address))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
-        sent(self.request(Method::GET, path)).await
+    pub async fn get(&self, path: &str) -> ApiResponse {
+        send(self.request(Method::GET, path)).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        sent(self.request(Method::POST, path).json(body)).await
+    pub async fn post(&self, path: &str, body: &Value) -> ApiResponse {
+        send(self.request(Method::POST, path).json(body)).await
     }
 }
 
-pub async fn sent(request: reqwest::RequestBuilder) -> Answer {
-    Answer::of(request.send().await.expect("an answer")).await
+pub async fn send(request: reqwest::RequestBuilder) -> ApiResponse {
+    ApiResponse::of(request.send().await.expect("a response")).await
 }

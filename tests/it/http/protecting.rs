@@ -1,4 +1,4 @@
-//! Who may ask, and how much.
+//! Authentication, authorization and limits.
 
 use std::sync::Arc;
 
@@ -6,102 +6,102 @@ use examgate::config::Auth;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{FEW, face, listening, sent, served};
+use super::{FEW, api_parts, send, serve_api, serve_router};
 
 #[tokio::test]
-async fn nobody_gets_past_without_a_key() {
-    let served = served(&face().await).await;
+async fn a_request_without_a_valid_key_is_unauthenticated() {
+    let server = serve_api(&api_parts().await).await;
     for request in [
-        served.anonymous(Method::GET, "/candidates?externalId=x"),
-        served.anonymous(Method::GET, "/candidates?externalId=x").bearer_auth("wrong"),
-        served.anonymous(Method::GET, "/candidates?externalId=x").header("x-api-key", "wrong"),
-        served.anonymous(Method::POST, "/candidates/bulk").body("not even read"),
+        server.anonymous(Method::GET, "/candidates?externalId=x"),
+        server.anonymous(Method::GET, "/candidates?externalId=x").bearer_auth("wrong"),
+        server.anonymous(Method::GET, "/candidates?externalId=x").header("x-api-key", "wrong"),
+        server.anonymous(Method::POST, "/candidates/bulk").body("not even read"),
     ] {
-        let answer = sent(request).await;
-        assert_eq!(answer.problem(), (401, "unauthenticated"));
-        assert_eq!(answer.header("www-authenticate"), "Bearer");
+        let response = send(request).await;
+        assert_eq!(response.problem(), (401, "unauthenticated"));
+        assert_eq!(response.header("www-authenticate"), "Bearer");
     }
 }
 
 #[tokio::test]
-async fn either_header_carries_the_key() {
-    let served = served(&face().await).await;
-    assert_eq!(served.get("/vendors").await.status, 200);
-    assert_eq!(sent(served.anonymous(Method::GET, "/vendors").header("x-api-key", super::ALL)).await.status, 200);
+async fn either_header_may_carry_the_key() {
+    let server = serve_api(&api_parts().await).await;
+    assert_eq!(server.get("/vendors").await.status, 200);
+    assert_eq!(send(server.anonymous(Method::GET, "/vendors").header("x-api-key", super::ALL)).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_lacking_scope_is_refused_before_the_body_is_read() {
-    let served = served(&face().await).await;
-    let answer = sent(served.anonymous(Method::POST, "/candidates").bearer_auth(FEW).body("no JSON")).await;
-    assert_eq!(answer.problem(), (403, "insufficient_scope"));
-    assert!(answer.body["detail"].as_str().unwrap().contains("candidates:write"));
+async fn a_missing_scope_is_rejected_before_the_body_is_read() {
+    let server = serve_api(&api_parts().await).await;
+    let response = send(server.anonymous(Method::POST, "/candidates").bearer_auth(FEW).body("no JSON")).await;
+    assert_eq!(response.problem(), (403, "insufficient_scope"));
+    assert!(response.body["detail"].as_str().unwrap().contains("candidates:write"));
 }
 
 #[tokio::test]
-async fn a_used_up_rate_says_when_to_come_back() {
-    let served = served(&face().await).await;
-    let ask = || sent(served.anonymous(Method::GET, "/candidates?externalId=x").bearer_auth(FEW));
-    let mut answers = Vec::new();
+async fn an_exceeded_rate_limit_says_when_to_retry() {
+    let server = serve_api(&api_parts().await).await;
+    let ask = || send(server.anonymous(Method::GET, "/candidates?externalId=x").bearer_auth(FEW));
+    let mut responses = Vec::new();
     for _ in 0..20 {
-        answers.push(ask().await);
+        responses.push(ask().await);
     }
-    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    let refused: Vec<_> = responses.iter().filter(|response| response.status == 429).collect();
     assert!(!refused.is_empty());
-    for answer in refused {
-        assert_eq!(answer.problem(), (429, "rate_limited"));
-        assert_eq!(answer.header("retry-after"), "1");
+    for response in refused {
+        assert_eq!(response.problem(), (429, "rate_limited"));
+        assert_eq!(response.header("retry-after"), "1");
     }
-    assert_eq!(served.get("/vendors").await.status, 200, "another client's rate is its own");
+    assert_eq!(server.get("/vendors").await.status, 200, "another client's rate is its own");
 }
 
 #[tokio::test]
-async fn no_room_is_told_at_once() {
-    let mut face = face().await;
-    face.limits.in_flight = 0;
-    let served = served(&face).await;
-    let answer = served.get("/vendors").await;
-    assert_eq!(answer.problem(), (503, "overloaded"));
-    assert_eq!(answer.header("retry-after"), "1");
-    assert_eq!(served.get("/livez").await.status, 200);
+async fn overload_is_reported_immediately() {
+    let mut api_parts = api_parts().await;
+    api_parts.limits.in_flight = 0;
+    let server = serve_api(&api_parts).await;
+    let response = server.get("/vendors").await;
+    assert_eq!(response.problem(), (503, "overloaded"));
+    assert_eq!(response.header("retry-after"), "1");
+    assert_eq!(server.get("/livez").await.status, 200);
 }
 
 #[tokio::test]
-async fn what_describes_the_gateway_needs_no_key() {
-    let served = served(&face().await).await;
+async fn routes_that_describe_the_gateway_need_no_key() {
+    let server = serve_api(&api_parts().await).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/vendor_timeout"] {
-        assert_eq!(sent(served.anonymous(Method::GET, path)).await.status, 200, "{path}");
+        assert_eq!(send(server.anonymous(Method::GET, path)).await.status, 200, "{path}");
     }
 }
 
 #[tokio::test]
-async fn without_authentication_everybody_is_one_client_with_all_scopes() {
-    let mut face = face().await;
-    face.auth = Auth::None;
-    let served = served(&face).await;
-    assert_eq!(sent(served.anonymous(Method::GET, "/connections")).await.status, 200);
-    let answer = sent(served.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "x" }))).await;
-    assert_eq!(answer.problem().0, 422, "there is no connection, but everything before was in order");
+async fn without_authentication_all_callers_are_one_client_with_all_scopes() {
+    let mut api_parts = api_parts().await;
+    api_parts.auth = Auth::None;
+    let server = serve_api(&api_parts).await;
+    assert_eq!(send(server.anonymous(Method::GET, "/connections")).await.status, 200);
+    let response = send(server.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "x" }))).await;
+    assert_eq!(response.problem().0, 422, "only the connection is missing");
 }
 
 #[tokio::test]
-async fn a_panic_is_a_problem_that_tells_nothing() {
-    let router = examgate::http::admin_router(&face().await, Some(Arc::new(|| panic!("with a secret"))));
-    let served = listening(router).await;
-    let answer = sent(served.anonymous(Method::GET, "/metrics")).await;
-    assert_eq!(answer.problem(), (500, "internal"));
-    assert!(!answer.body.to_string().contains("secret"));
-    assert_eq!(served.get("/livez").await.status, 200, "and the next request is served");
+async fn a_panic_becomes_a_problem_without_details() {
+    let router = examgate::http::admin_router(&api_parts().await, Some(Arc::new(|| panic!("with a secret"))));
+    let server = serve_router(router).await;
+    let response = send(server.anonymous(Method::GET, "/metrics")).await;
+    assert_eq!(response.problem(), (500, "internal"));
+    assert!(!response.body.to_string().contains("secret"));
+    assert_eq!(server.get("/livez").await.status, 200, "and the next request is served");
 }
 
 #[tokio::test]
-async fn the_admin_face_shows_metrics_and_nothing_of_the_api() {
-    let router = examgate::http::admin_router(&face().await, Some(Arc::new(|| "metric 1\n".to_owned())));
-    let served = listening(router).await;
-    let get = |path: &str| served.anonymous(Method::GET, path);
-    let metrics = sent(get("/metrics")).await;
+async fn the_admin_listener_serves_metrics_but_not_the_api() {
+    let router = examgate::http::admin_router(&api_parts().await, Some(Arc::new(|| "metric 1\n".to_owned())));
+    let server = serve_router(router).await;
+    let get = |path: &str| server.anonymous(Method::GET, path);
+    let metrics = send(get("/metrics")).await;
     assert_eq!((metrics.status, &metrics.body), (200, &json!("metric 1\n")));
-    assert_eq!(sent(get("/livez")).await.status, 200);
-    assert_eq!(sent(get("/readyz")).await.status, 200);
-    assert_eq!(sent(get("/candidates")).await.problem(), (404, "not_found"));
+    assert_eq!(send(get("/livez")).await.status, 200);
+    assert_eq!(send(get("/readyz")).await.status, 200);
+    assert_eq!(send(get("/candidates")).await.problem(), (404, "not_found"));
 }

@@ -1,34 +1,34 @@
-//! What a request can get wrong, and that each wrong is told as the problem it is.
+//! Invalid requests, and that each is reported as the right problem.
 
 use bytes::Bytes;
 use http_body::Frame;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use super::{Answer, Served, face, sent, served};
+use super::{ApiResponse, TestServer, api_parts, send, serve_api};
 
-async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
-    sent(served.request(Method::POST, path).header("content-type", content_type).body(body)).await
+async fn post_raw(server: &TestServer, path: &str, content_type: &str, body: impl Into<Body>) -> ApiResponse {
+    send(server.request(Method::POST, path).header("content-type", content_type).body(body)).await
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_problems() {
-    let served = served(&face().await).await;
+async fn unknown_paths_and_methods_return_problems() {
+    let server = serve_api(&api_parts().await).await;
     for path in
         ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/docs/%ff", "/%ff"]
     {
-        assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
+        assert_eq!(server.get(path).await.problem(), (404, "not_found"), "{path}");
     }
-    let answer = sent(served.request(Method::PUT, "/candidates")).await;
-    assert_eq!(answer.problem(), (405, "method_not_allowed"));
-    let mut allowed: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
+    let response = send(server.request(Method::PUT, "/candidates")).await;
+    assert_eq!(response.problem(), (405, "method_not_allowed"));
+    let mut allowed: Vec<&str> = response.header("allow").split(',').map(str::trim).collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "HEAD", "POST"]);
 }
 
 #[tokio::test]
-async fn malformed_ids_name_nothing() {
-    let served = served(&face().await).await;
+async fn malformed_ids_are_not_found() {
+    let server = serve_api(&api_parts().await).await;
     for path in [
         "/candidates/cand_1",
         "/candidates/%00",
@@ -38,25 +38,25 @@ async fn malformed_ids_name_nothing() {
         "/assignments/..%2f..%2fetc",
         "/vendors/odd",
     ] {
-        assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
+        assert_eq!(server.get(path).await.problem(), (404, "not_found"), "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_query_is_refused_only_for_the_parameters_in_it() {
-    let served = served(&face().await).await;
+async fn a_query_is_rejected_only_for_parameters_it_contains() {
+    let server = serve_api(&api_parts().await).await;
     for empty in ["?", "?&", "?&&"] {
-        assert_eq!(served.get(&format!("/vendors/startexam{empty}")).await.status, 200, "{empty}");
-        assert_eq!(served.get(&format!("/vendors{empty}")).await.status, 200, "{empty}");
+        assert_eq!(server.get(&format!("/vendors/startexam{empty}")).await.status, 200, "{empty}");
+        assert_eq!(server.get(&format!("/vendors{empty}")).await.status, 200, "{empty}");
     }
-    let answer = served.get("/vendors/startexam?&odd=1&=").await;
-    assert_eq!(answer.problem(), (422, "validation_failed"));
-    assert_eq!(answer.errors(), [("?odd", "unknown_field"), ("?", "unknown_field")]);
+    let response = server.get("/vendors/startexam?&odd=1&=").await;
+    assert_eq!(response.problem(), (422, "validation_failed"));
+    assert_eq!(response.errors(), [("?odd", "unknown_field"), ("?", "unknown_field")]);
 }
 
 #[tokio::test]
 async fn bodies_must_be_strict_json() {
-    let served = served(&face().await).await;
+    let server = serve_api(&api_parts().await).await;
     for (content_type, body, status, code) in [
         ("text/plain", "{}", 415, "unsupported_media_type"),
         ("application/json; charset=utf-16", "{}", 415, "unsupported_media_type"),
@@ -67,53 +67,53 @@ async fn bodies_must_be_strict_json() {
         ("application/json", "[]", 422, "validation_failed"),
         ("application/json", "null", 422, "validation_failed"),
     ] {
-        let answer = posted(&served, "/candidates", content_type, body).await;
-        assert_eq!(answer.problem(), (status, code), "{content_type} {body}");
+        let response = post_raw(&server, "/candidates", content_type, body).await;
+        assert_eq!(response.problem(), (status, code), "{content_type} {body}");
     }
     for content_type in ["text/plain", "application/xml", "text/csv; charset=latin1", "application/merge-patch+json"] {
-        let answer = posted(&served, "/candidates/bulk", content_type, "{}\n").await;
-        assert_eq!(answer.problem(), (415, "unsupported_media_type"), "{content_type}");
+        let response = post_raw(&server, "/candidates/bulk", content_type, "{}\n").await;
+        assert_eq!(response.problem(), (415, "unsupported_media_type"), "{content_type}");
     }
 }
 
 #[tokio::test]
-async fn bodies_are_bounded_with_and_without_a_length() {
-    let served = served(&face().await).await;
+async fn body_size_is_limited_with_and_without_a_content_length() {
+    let server = serve_api(&api_parts().await).await;
     let long = format!("{{\"externalId\":\"{}\"}}", "x".repeat(1000));
-    let answer = posted(&served, "/candidates", "application/json", long.clone()).await;
-    assert_eq!(answer.problem(), (413, "payload_too_large"));
+    let response = post_raw(&server, "/candidates", "application/json", long.clone()).await;
+    assert_eq!(response.problem(), (413, "payload_too_large"));
     let pieces: Vec<_> = long.as_bytes().chunks(100).map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect();
     let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));
     let chunked = Body::wrap(http_body_util::StreamBody::new(pieces));
-    let answer = posted(&served, "/candidates", "application/json", chunked).await;
-    assert_eq!(answer.problem(), (413, "payload_too_large"));
+    let response = post_raw(&server, "/candidates", "application/json", chunked).await;
+    assert_eq!(response.problem(), (413, "payload_too_large"));
     let bulk = json!({ "items": [{ "externalId": "x".repeat(2000) }] });
-    assert_ne!(served.post("/candidates/bulk", &bulk).await.status, 413, "bulks have a limit of their own");
+    assert_ne!(server.post("/candidates/bulk", &bulk).await.status, 413, "bulks have a limit of their own");
 }
 
 #[tokio::test]
-async fn a_wrong_date_time_is_told_with_the_form_it_should_have() {
-    let served = served(&face().await).await;
+async fn an_invalid_date_time_is_reported_with_the_expected_format() {
+    let server = serve_api(&api_parts().await).await;
     for wrong in [json!("tomorrow"), json!("2026-11-22"), json!("2026-11-22T10:00:00"), json!(""), json!(1_790_000_000)]
     {
         let body = json!({ "candidate": { "externalId": "a" }, "assessment": "b", "validUntil": wrong });
-        let answer = served.post("/assignments", &body).await;
-        assert_eq!(answer.errors()[0], ("/validUntil", "invalid_field"), "{wrong}");
-        let detail = &answer.body["errors"][0]["detail"];
+        let response = server.post("/assignments", &body).await;
+        assert_eq!(response.errors()[0], ("/validUntil", "invalid_field"), "{wrong}");
+        let detail = &response.body["errors"][0]["detail"];
         assert_eq!(detail, "is not a date-time of the form 2026-11-22T10:00:00Z", "{wrong}");
     }
 }
 
 #[tokio::test]
-async fn every_member_at_fault_is_told() {
-    let served = served(&face().await).await;
+async fn every_invalid_field_is_reported() {
+    let server = serve_api(&api_parts().await).await;
     let body = json!({
         "externalId": "", "emial": "x", "email": "nobody", "name": ["Jane"], "active": "yes",
         "phoneNumbers": [{ "type": "fax", "value": "1" }], "ifExists": "replace", "password": 12,
     });
-    let answer = served.post("/candidates", &body).await;
-    assert_eq!(answer.problem(), (422, "validation_failed"));
-    let mut errors = answer.errors();
+    let response = server.post("/candidates", &body).await;
+    assert_eq!(response.problem(), (422, "validation_failed"));
+    let mut errors = response.errors();
     errors.sort_unstable();
     let expected = [
         ("/active", "invalid_field"),
@@ -127,29 +127,29 @@ async fn every_member_at_fault_is_told() {
     ];
     assert_eq!(errors, expected);
 
-    let answer = served.post("/assignments", &json!({ "validFrom": "soon", "candidate": {} })).await;
-    let mut errors = answer.errors();
+    let response = server.post("/assignments", &json!({ "validFrom": "soon", "candidate": {} })).await;
+    let mut errors = response.errors();
     errors.sort_unstable();
     let expected = [("/assessment", "missing_field"), ("/candidate", "invalid_field"), ("/validFrom", "invalid_field")];
     assert_eq!(errors, expected);
 }
 
 #[tokio::test]
-async fn a_body_of_nothing_but_faults_is_answered_with_a_bounded_list() {
-    let mut face = face().await;
-    face.server.body_limit.0 = 1 << 20;
-    let served = served(&face).await;
-    let members: serde_json::Map<String, Value> = (0..20_000).map(|index| (format!("m{index}"), json!(1))).collect();
-    let answer = served.post("/candidates", &Value::Object(members)).await;
-    assert_eq!(answer.errors().len(), 200);
-    let answer = served.post("/candidates", &json!({ "phoneNumbers": vec![1; 20_000] })).await;
-    assert_eq!(answer.problem(), (422, "validation_failed"));
-    assert!(answer.errors().len() <= 200);
+async fn the_list_of_field_errors_is_bounded() {
+    let mut api_parts = api_parts().await;
+    api_parts.server.body_limit.0 = 1 << 20;
+    let server = serve_api(&api_parts).await;
+    let fields: serde_json::Map<String, Value> = (0..20_000).map(|index| (format!("m{index}"), json!(1))).collect();
+    let response = server.post("/candidates", &Value::Object(fields)).await;
+    assert_eq!(response.errors().len(), 200);
+    let response = server.post("/candidates", &json!({ "phoneNumbers": vec![1; 20_000] })).await;
+    assert_eq!(response.problem(), (422, "validation_failed"));
+    assert!(response.errors().len() <= 200);
 }
 
 #[tokio::test]
-async fn query_parameters_are_read_as_strictly() {
-    let served = served(&face().await).await;
+async fn query_parameters_are_read_strictly() {
+    let server = serve_api(&api_parts().await).await;
     for (path, errors) in [
         ("/candidates", vec![("?externalId", "missing_field")]),
         ("/candidates?externalId=x&externalID=y", vec![("?externalID", "unknown_field")]),
@@ -158,56 +158,56 @@ async fn query_parameters_are_read_as_strictly() {
         ("/vendors?cursor=odd", vec![("?cursor", "invalid_field")]),
         ("/vendors/startexam?verbose=1", vec![("?verbose", "unknown_field")]),
     ] {
-        let answer = served.get(path).await;
-        assert_eq!(answer.problem(), (422, "validation_failed"), "{path}");
-        assert_eq!(answer.errors(), errors, "{path}");
+        let response = server.get(path).await;
+        assert_eq!(response.problem(), (422, "validation_failed"), "{path}");
+        assert_eq!(response.errors(), errors, "{path}");
     }
 }
 
 #[tokio::test]
-async fn only_callers_who_read_json_are_answered() {
-    let served = served(&face().await).await;
-    let answer = sent(served.request(Method::GET, "/vendors").header("accept", "text/html")).await;
-    assert_eq!(answer.problem(), (406, "not_acceptable"));
-    let answer = sent(served.request(Method::GET, "/vendors").header("accept", "text/html, */*;q=0.1")).await;
-    assert_eq!(answer.status, 200);
+async fn only_callers_that_accept_json_are_served() {
+    let server = serve_api(&api_parts().await).await;
+    let response = send(server.request(Method::GET, "/vendors").header("accept", "text/html")).await;
+    assert_eq!(response.problem(), (406, "not_acceptable"));
+    let response = send(server.request(Method::GET, "/vendors").header("accept", "text/html, */*;q=0.1")).await;
+    assert_eq!(response.status, 200);
 }
 
 #[tokio::test]
-async fn what_is_sent_to_no_connection_says_so() {
-    let served = served(&face().await).await;
-    let answer = served.post("/candidates", &json!({ "externalId": "x" })).await;
-    assert_eq!(answer.problem(), (422, "connection_required"));
-    let answer = served.post("/candidates", &json!({ "externalId": "x", "connection": "odd" })).await;
-    assert_eq!(answer.problem(), (404, "connection_not_found"));
-    assert_eq!(served.get("/connections/odd").await.problem(), (404, "connection_not_found"));
+async fn a_request_without_a_known_connection_is_rejected() {
+    let server = serve_api(&api_parts().await).await;
+    let response = server.post("/candidates", &json!({ "externalId": "x" })).await;
+    assert_eq!(response.problem(), (422, "connection_required"));
+    let response = server.post("/candidates", &json!({ "externalId": "x", "connection": "odd" })).await;
+    assert_eq!(response.problem(), (404, "connection_not_found"));
+    assert_eq!(server.get("/connections/odd").await.problem(), (404, "connection_not_found"));
     let body = json!({ "email": "jane.doe@example.com" });
-    let answer = served.post("/candidates/search", &body).await;
-    assert_eq!((answer.status, answer.body), (200, json!({ "items": [], "nextCursor": null })));
+    let response = server.post("/candidates/search", &body).await;
+    assert_eq!((response.status, response.body), (200, json!({ "items": [], "nextCursor": null })));
 }
 
 #[tokio::test]
-async fn keys_of_writes_must_have_the_right_form() {
-    let served = served(&face().await).await;
+async fn idempotency_keys_must_be_well_formed() {
+    let server = serve_api(&api_parts().await).await;
     let write = |key: &str| {
-        let request = served.request(Method::POST, "/candidates").json(&json!({ "connection": "odd" }));
-        sent(request.header("idempotency-key", key.to_owned()))
+        let request = server.request(Method::POST, "/candidates").json(&json!({ "connection": "odd" }));
+        send(request.header("idempotency-key", key.to_owned()))
     };
     assert_eq!(write("a b").await.errors(), [("Idempotency-Key", "invalid_field")]);
     assert_eq!(write("8e03978e").await.problem(), (404, "connection_not_found"));
 }
 
 #[tokio::test]
-async fn request_ids_are_taken_over_or_made() {
-    let served = served(&face().await).await;
-    let named = |id: &'static str| sent(served.request(Method::GET, "/vendors").header("x-request-id", id));
+async fn request_ids_are_accepted_or_generated() {
+    let server = serve_api(&api_parts().await).await;
+    let named = |id: &'static str| send(server.request(Method::GET, "/vendors").header("x-request-id", id));
     assert_eq!(named("abc-1:2.3_4").await.header("x-request-id"), "abc-1:2.3_4");
     for unfit in ["a b", "", "<script>"] {
-        let answer = named(unfit).await;
-        assert!(answer.header("x-request-id").starts_with("req_"), "{unfit}");
+        let response = named(unfit).await;
+        assert!(response.header("x-request-id").starts_with("req_"), "{unfit}");
     }
-    let answer = served.get("/odd").await;
-    assert_eq!(answer.body["requestId"], answer.header("x-request-id"));
-    assert_eq!(answer.header("cache-control"), "no-store");
-    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    let response = server.get("/odd").await;
+    assert_eq!(response.body["requestId"], response.header("x-request-id"));
+    assert_eq!(response.header("cache-control"), "no-store");
+    assert_eq!(response.header("x-content-type-options"), "nosniff");
 }

@@ -1,10 +1,10 @@
 use super::*;
 
 #[tokio::test]
-async fn misspelt_orders_are_refused_and_change_nothing() {
+async fn misspelled_control_requests_are_rejected_and_change_nothing() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
-    bench.fault(at, json!({ "name": "bom" })).await;
+    let address = bench.sandbox.startexam();
+    bench.inject_fault(address, json!({ "name": "bom" })).await;
     for (order, hint) in [
         (json!({ "faults": [{ "name": "drip" }, { "name": "bomb" }] }), "reset_after_effect"),
         (json!({ "faults": [{ "name": "drip", "byte": 1 }] }), "intervalMs"),
@@ -14,77 +14,79 @@ async fn misspelt_orders_are_refused_and_change_nothing() {
         (json!({ "switches": { "existing_registration": "new" } }), "repeated, left_out, null"),
         (json!([]), "an object"),
     ] {
-        let got = bench.send(bench.client.post(format!("http://{at}/_faults")).json(&order)).await;
-        assert_eq!(got.status, Some(400), "{order}");
-        assert!(got.json()["error"].as_str().expect("text").contains(hint), "{}", got.text());
+        let response = bench.send(bench.client.post(format!("http://{address}/_faults")).json(&order)).await;
+        assert_eq!(response.status, Some(400), "{order}");
+        assert!(response.json()["error"].as_str().expect("text").contains(hint), "{}", response.text());
     }
-    let got = bench.send(bench.client.get(format!("http://{at}/_faults"))).await.json();
-    assert_eq!((got["faults"].as_array().map(Vec::len), &got["faults"][0]["name"]), (Some(1), &json!("bom")));
+    let response = bench.send(bench.client.get(format!("http://{address}/_faults"))).await.json();
+    assert_eq!((response["faults"].as_array().map(Vec::len), &response["faults"][0]["name"]), (Some(1), &json!("bom")));
 }
 
 #[tokio::test]
 async fn faults_are_replaced_added_and_listed() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.thinkexam();
-    bench.fault(at, json!({ "name": "bom", "times": 3 })).await;
-    bench.order(at, json!({ "add": [{ "name": "drip", "operation": "assignTest", "bytes": 2 }] })).await;
-    let listed = bench.send(bench.client.get(format!("http://{at}/_faults"))).await.json();
+    let address = bench.sandbox.thinkexam();
+    bench.inject_fault(address, json!({ "name": "bom", "times": 3 })).await;
+    bench.configure(address, json!({ "add": [{ "name": "drip", "operation": "assignTest", "bytes": 2 }] })).await;
+    let listed = bench.send(bench.client.get(format!("http://{address}/_faults"))).await.json();
     assert_eq!((&listed["faults"][0]["times"], &listed["faults"][1]["bytes"]), (&json!(3), &json!(2)));
     assert_eq!((&listed["switches"]["flags"], &listed["vendor"]), (&json!("strict"), &json!("thinkexam")));
-    bench.order(at, json!({ "faults": [], "switches": { "flags": "loose" } })).await;
-    let listed = bench.send(bench.client.get(format!("http://{at}/_faults"))).await.json();
+    bench.configure(address, json!({ "faults": [], "switches": { "flags": "loose" } })).await;
+    let listed = bench.send(bench.client.get(format!("http://{address}/_faults"))).await.json();
     assert_eq!((&listed["faults"], &listed["switches"]["flags"]), (&json!([]), &json!("loose")));
 }
 
 #[tokio::test]
-async fn calls_are_kept_as_received() {
+async fn calls_are_recorded_as_received() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.examtesting();
+    let address = bench.sandbox.examtesting();
     let request =
-        bench.client.post(format!("http://{at}/Some%20Path?a=1&b=%3D")).header("X-One", "1").header("X-Two", "2");
+        bench.client.post(format!("http://{address}/Some%20Path?a=1&b=%3D")).header("X-One", "1").header("X-Two", "2");
     bench.send(request.body("b\u{f6}dy")).await;
-    let call = bench.effects(at, "").await["calls"][0].clone();
+    let call = bench.effects(address, "").await["calls"][0].clone();
     assert_eq!(
         (&call["method"], &call["path"], &call["query"], &call["body"]),
         (&json!("POST"), &json!("/Some%20Path"), &json!("a=1&b=%3D"), &json!("b\u{f6}dy"))
     );
     assert_eq!((&call["operation"], &call["status"]), (&json!("unknown"), &json!(404)));
     let headers = call["headers"].as_array().expect("a list");
-    let place = |name: &str| headers.iter().position(|header| header[0] == name);
-    assert!(place("x-one").is_some() && place("x-one") < place("x-two"));
+    let position = |name: &str| headers.iter().position(|header| header[0] == name);
+    assert!(position("x-one").is_some() && position("x-one") < position("x-two"));
 }
 
 #[tokio::test]
-async fn effects_can_be_read_on_from_a_number() {
+async fn effects_can_be_read_from_a_sequence_number() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     bench.startexam("/v1/employees", &employees(&["1"])).await;
-    let first = bench.effects(at, "").await;
+    let first = bench.effects(address, "").await;
     assert_eq!(first["effects"][0]["call"], first["calls"][0]["sequence"]);
     assert_eq!(
         (&first["effects"][0]["operation"], &first["effects"][0]["employee"]),
         (&json!("employees"), &json!("1"))
     );
     bench.startexam("/v1/employees", &employees(&["2"])).await;
-    let since = bench.effects(at, &format!("?since={}&calls=false", first["sequence"])).await;
+    let since = bench.effects(address, &format!("?since={}&calls=false", first["sequence"])).await;
     assert_eq!((since["effects"].as_array().map(Vec::len), &since["effects"][0]["subject"]), (Some(1), &json!("2")));
     assert!(since.get("calls").is_none());
-    assert_eq!(bench.send(bench.client.get(format!("http://{at}/_effects?from=1"))).await.status, Some(400));
+    assert_eq!(bench.send(bench.client.get(format!("http://{address}/_effects?from=1"))).await.status, Some(400));
 }
 
 #[tokio::test]
-async fn reset_goes_back_to_the_seed_but_hands_out_no_id_twice() {
+async fn reset_restores_the_seed_but_reuses_no_id() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     let register = async || {
         bench.startexam("/v1/employees", &employees(&["1"])).await;
         bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await.json()["participantIds"][0]
             .clone()
     };
     let before = register().await;
-    bench.order(at, json!({ "faults": [{ "name": "bom" }], "switches": { "clock_offset_seconds": 5000 } })).await;
-    assert_eq!(bench.send(bench.client.post(format!("http://{at}/_reset"))).await.status, Some(200));
-    let after = bench.effects(at, "").await;
+    bench
+        .configure(address, json!({ "faults": [{ "name": "bom" }], "switches": { "clock_offset_seconds": 5000 } }))
+        .await;
+    assert_eq!(bench.send(bench.client.post(format!("http://{address}/_reset"))).await.status, Some(200));
+    let after = bench.effects(address, "").await;
     assert_eq!(
         (&after["effects"], &after["calls"], &after["state"]["employees"]),
         (&json!([]), &json!([]), &json!([]))
@@ -93,43 +95,43 @@ async fn reset_goes_back_to_the_seed_but_hands_out_no_id_twice() {
 }
 
 #[tokio::test]
-async fn control_paths_and_verbs_that_do_not_exist_are_refused() {
+async fn unknown_control_paths_and_methods_are_rejected() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     for (request, status) in [
-        (bench.client.get(format!("http://{at}/_reset")), 405),
-        (bench.client.post(format!("http://{at}/_effects")), 405),
-        (bench.client.delete(format!("http://{at}/_faults")), 405),
-        (bench.client.get(format!("http://{at}/_fault")), 404),
+        (bench.client.get(format!("http://{address}/_reset")), 405),
+        (bench.client.post(format!("http://{address}/_effects")), 405),
+        (bench.client.delete(format!("http://{address}/_faults")), 405),
+        (bench.client.get(format!("http://{address}/_fault")), 404),
     ] {
         assert_eq!(bench.send(request).await.status, Some(status));
     }
 }
 
 #[tokio::test]
-async fn a_stopped_sandbox_takes_no_more_connections() {
+async fn a_stopped_sandbox_accepts_no_connections() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
-    bench.fault(at, json!({ "name": "delay_after_effect", "delayMs": 3_600_000 })).await;
+    let address = bench.sandbox.startexam();
+    bench.inject_fault(address, json!({ "name": "delay_after_effect", "delayMs": 3_600_000 })).await;
     let waiting = bench.startexam_request("POST", "/v1/employees", &employees(&["1"]).to_string());
     let waiting = tokio::spawn(waiting.send());
-    while bench.changes(at).await.is_empty() {
+    while bench.changes(address).await.is_empty() {
         tokio::task::yield_now().await;
     }
     bench.sandbox.stop().await;
     assert!(waiting.await.expect("no panic").is_err());
-    assert!(tokio::net::TcpStream::connect(at).await.is_err());
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]
-async fn a_port_base_without_room_for_three_is_refused() {
+async fn a_port_base_without_room_for_three_ports_is_rejected() {
     let settings = Settings { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port_base: 65_534, now: SystemTime::now };
     let refused = Sandbox::start(settings).await.map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(std::io::ErrorKind::InvalidInput));
 }
 
 #[tokio::test]
-async fn calls_arriving_together_take_effect_once_each() {
+async fn concurrent_calls_take_effect_once_each() {
     let bench = std::sync::Arc::new(Bench::start().await);
     let calls = (0..100).map(|number| {
         let bench = bench.clone();
@@ -147,14 +149,14 @@ async fn calls_arriving_together_take_effect_once_each() {
 }
 
 #[tokio::test]
-async fn a_fault_that_would_not_show_waits_for_a_call_on_which_it_does() {
+async fn a_fault_waits_for_the_first_call_it_can_affect() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
-    bench.fault(at, json!({ "name": "null_ids", "times": 1 })).await;
+    let address = bench.sandbox.startexam();
+    bench.inject_fault(address, json!({ "name": "null_ids", "times": 1 })).await;
     bench.startexam("/v1/employees", &employees(&["1"])).await;
-    let got = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await.json();
-    assert_eq!(got["participantIds"], json!([null]));
+    let response = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await.json();
+    assert_eq!(response["participantIds"], json!([null]));
     let order = json!({ "faults": [{ "name": "null_ids", "operation": "employees" }] });
-    let got = bench.send(bench.client.post(format!("http://{at}/_faults")).json(&order)).await;
-    assert_eq!(got.status, Some(400));
+    let response = bench.send(bench.client.post(format!("http://{address}/_faults")).json(&order)).await;
+    assert_eq!(response.status, Some(400));
 }

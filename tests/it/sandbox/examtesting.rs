@@ -3,9 +3,9 @@ use super::*;
 #[tokio::test]
 async fn a_student_is_added_once_per_user_name() {
     let bench = Bench::start().await;
-    let got = bench.examtesting("add", &student("jo")).await;
-    assert_eq!((got.status, got.content_type.as_str()), (Some(200), "text/html; charset=utf-8"));
-    assert_eq!(got.text(), "Status=SUCCESS&StudentId=12345");
+    let response = bench.examtesting("add", &student("jo")).await;
+    assert_eq!((response.status, response.content_type.as_str()), (Some(200), "text/html; charset=utf-8"));
+    assert_eq!(response.text(), "Status=SUCCESS&StudentId=12345");
     assert_eq!(
         bench.examtesting("ADD", &student("JO")).await.text(),
         "status=ERROR&Reason=1007&error=Username already exist"
@@ -14,11 +14,11 @@ async fn a_student_is_added_once_per_user_name() {
 }
 
 #[tokio::test]
-async fn examtesting_checks_come_in_their_order() {
+async fn examtesting_validates_in_the_documented_order() {
     let bench = Bench::start().await;
     bench.examtesting("add", &student("jo")).await;
-    bench.switch(bench.sandbox.examtesting(), "student_limit", 1).await;
-    // Every call has all later faults as well.
+    bench.set_switch(bench.sandbox.examtesting(), "student_limit", 1).await;
+    // Every call also has all the later errors.
     let mut form = vec![
         ("Institutionid", "0"),
         ("Apikey", "x"),
@@ -70,7 +70,7 @@ async fn examtesting_checks_come_in_their_order() {
 }
 
 #[tokio::test]
-async fn parameters_may_stand_in_the_query() {
+async fn parameters_may_be_sent_in_the_query() {
     let bench = Bench::start().await;
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("institutionid", accounts::examtesting::INSTITUTION_ID)
@@ -83,9 +83,9 @@ async fn parameters_may_stand_in_the_query() {
 }
 
 #[tokio::test]
-async fn the_answer_has_the_format_switched_to() {
+async fn the_response_has_the_configured_format() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.examtesting();
+    let address = bench.sandbox.examtesting();
     for (format, success, conflict) in [
         (
             "kv_empty_error",
@@ -113,14 +113,14 @@ async fn the_answer_has_the_format_switched_to() {
             "<Response><status>ERROR</status><Reason>1007</Reason><error>Username already exist</error></Response>",
         ),
     ] {
-        bench.switch(at, "response_format", format).await;
-        let got = bench.examtesting("add", &student(format)).await.text();
-        let state = bench.effects(at, "?calls=false").await["state"]["students"].clone();
+        bench.set_switch(address, "response_format", format).await;
+        let response = bench.examtesting("add", &student(format)).await.text();
+        let state = bench.effects(address, "?calls=false").await["state"]["students"].clone();
         let id = state
             .as_array()
             .and_then(|all| all.last())
             .map(|last| last["studentId"].as_str().expect("an id").to_owned());
-        assert_eq!(got, success.replace("ID", &id.expect("a student")));
+        assert_eq!(response, success.replace("ID", &id.expect("a student")));
         assert_eq!(bench.examtesting("add", &student(format)).await.text(), conflict);
     }
 }
@@ -152,35 +152,35 @@ async fn update_finds_the_student_and_needs_no_password() {
 }
 
 #[tokio::test]
-async fn markup_in_a_value_is_refused_by_the_framework() {
+async fn markup_in_a_value_is_rejected_by_the_framework() {
     let bench = Bench::start().await;
     let mut parameters = student("jo");
     parameters.push(("firstname", "<b>"));
-    let got = bench.examtesting("add", &parameters).await;
-    assert_eq!(got.status, Some(500));
-    assert!(got.text().contains("potentially dangerous"));
+    let response = bench.examtesting("add", &parameters).await;
+    assert_eq!(response.status, Some(500));
+    assert!(response.text().contains("potentially dangerous"));
     assert!(bench.changes(bench.sandbox.examtesting()).await.is_empty());
 }
 
 #[tokio::test]
-async fn unknown_paths_get_the_page_of_the_web_server() {
+async fn unknown_paths_get_the_web_servers_error_page() {
     let bench = Bench::start().await;
-    let got = bench.send(bench.client.get(format!("http://{}/Other.aspx", bench.sandbox.examtesting()))).await;
-    assert_eq!(got.status, Some(404));
-    assert!(got.text().contains("404 - File or directory not found."));
+    let response = bench.send(bench.client.get(format!("http://{}/Other.aspx", bench.sandbox.examtesting()))).await;
+    assert_eq!(response.status, Some(404));
+    assert!(response.text().contains("404 - File or directory not found."));
 }
 
 #[tokio::test]
-async fn an_id_may_look_like_a_code_but_is_given_once() {
+async fn an_id_may_look_like_an_error_code_but_is_assigned_only_once() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.examtesting();
-    bench.switch(at, "next_student_id", 1005).await;
-    bench.switch(at, "response_format", "pipe").await;
+    let address = bench.sandbox.examtesting();
+    bench.set_switch(address, "next_student_id", 1005).await;
+    bench.set_switch(address, "response_format", "pipe").await;
     assert_eq!(bench.examtesting("add", &student("a")).await.text(), "SUCCESS|1005");
     let second = bench.examtesting("add", &student("b")).await.text();
-    bench.switch(at, "next_student_id", 12_346).await;
+    bench.set_switch(address, "next_student_id", 12_346).await;
     let third = bench.examtesting("add", &student("c")).await.text();
-    bench.switch(at, "next_student_id", Value::Null).await;
+    bench.set_switch(address, "next_student_id", Value::Null).await;
     let fourth = bench.examtesting("add", &student("d")).await.text();
     assert_eq!([second, third, fourth], ["SUCCESS|12345", "SUCCESS|12346", "SUCCESS|12347"]);
 }

@@ -1,7 +1,7 @@
 use super::*;
 
-/// A call that succeeds, and leaves one effect, when nothing misbehaves.
-async fn register(bench: &Bench) -> Got {
+/// Makes a call that succeeds, with one effect, if no fault is injected.
+async fn register(bench: &Bench) -> SimulatorResponse {
     bench.startexam("/v2/employees-participants", &registration(&["1", "2"], false)).await
 }
 
@@ -12,11 +12,11 @@ async fn bench_with_employees() -> Bench {
 }
 
 #[tokio::test]
-async fn a_reset_after_the_effect_answers_nothing_and_the_effect_is_listed() {
+async fn a_reset_after_the_effect_sends_no_response_but_lists_the_effect() {
     let bench = bench_with_employees().await;
     let (se, te, et) = (bench.sandbox.startexam(), bench.sandbox.thinkexam(), bench.sandbox.examtesting());
-    for at in [se, te, et] {
-        bench.fault(at, json!({ "name": "reset_after_effect", "times": 1 })).await;
+    for address in [se, te, et] {
+        bench.inject_fault(address, json!({ "name": "reset_after_effect", "times": 1 })).await;
     }
     assert_eq!(register(&bench).await.status, None);
     assert_eq!(bench.thinkexam("unifiedAuth", &json!({ "name": "Jo", "email": "jo@example.com" })).await.status, None);
@@ -37,105 +37,110 @@ async fn a_reset_after_the_effect_answers_nothing_and_the_effect_is_listed() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_reset_and_a_close_is_a_close() {
+async fn a_reset_and_a_close_differ_on_the_wire() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.examtesting();
+    let address = bench.sandbox.examtesting();
     for (fault, is_reset) in [("reset_before_effect", true), ("close_before_effect", false)] {
-        bench.fault(at, json!({ "name": fault })).await;
-        let mut socket = tokio::net::TcpStream::connect(at).await.expect("a connection");
+        bench.inject_fault(address, json!({ "name": fault })).await;
+        let mut socket = tokio::net::TcpStream::connect(address).await.expect("a connection");
         let request = b"GET /ManageCandidate.aspx HTTP/1.1\r\nHost: x\r\n\r\n";
         tokio::io::AsyncWriteExt::write_all(&mut socket, request).await.expect("written");
         let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut Vec::new()).await;
         let kind = read.map_err(|error| error.kind());
         assert_eq!(kind, if is_reset { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) });
     }
-    assert!(bench.changes(at).await.is_empty());
+    assert!(bench.changes(address).await.is_empty());
 }
 
 #[tokio::test]
-async fn a_truncated_body_ends_early_under_the_full_length() {
+async fn a_truncated_body_is_shorter_than_its_content_length() {
     let bench = bench_with_employees().await;
     for reset in [false, true] {
-        bench.fault(bench.sandbox.startexam(), json!({ "name": "truncated_body", "reset": reset })).await;
-        let got = register(&bench).await;
-        assert_eq!((got.status, got.body), (Some(200), None));
+        bench.inject_fault(bench.sandbox.startexam(), json!({ "name": "truncated_body", "reset": reset })).await;
+        let response = register(&bench).await;
+        assert_eq!((response.status, response.body), (Some(200), None));
     }
 }
 
 #[tokio::test]
-async fn a_truncated_json_has_a_length_of_its_own() {
+async fn truncated_json_has_a_matching_content_length() {
     let bench = bench_with_employees().await;
-    bench.fault(bench.sandbox.startexam(), json!({ "name": "truncated_json" })).await;
-    let got = register(&bench).await;
-    assert!(serde_json::from_str::<Value>(&got.text()).is_err());
-    assert!(got.text().starts_with("{\n  \"participantIds\""));
+    bench.inject_fault(bench.sandbox.startexam(), json!({ "name": "truncated_json" })).await;
+    let response = register(&bench).await;
+    assert!(serde_json::from_str::<Value>(&response.text()).is_err());
+    assert!(response.text().starts_with("{\n  \"participantIds\""));
 }
 
 #[tokio::test]
-async fn a_wrong_length_cuts_or_starves_the_body() {
+async fn a_wrong_content_length_truncates_or_stalls_the_body() {
     let bench = bench_with_employees().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     let whole = register(&bench).await.body.expect("a body").len();
-    bench.fault(at, json!({ "name": "wrong_content_length", "difference": -5 })).await;
+    bench.inject_fault(address, json!({ "name": "wrong_content_length", "difference": -5 })).await;
     assert_eq!(register(&bench).await.body.expect("a body").len(), whole - 5);
-    bench.fault(at, json!({ "name": "wrong_content_length", "difference": 5 })).await;
+    bench.inject_fault(address, json!({ "name": "wrong_content_length", "difference": 5 })).await;
     assert_eq!(register(&bench).await.body, None);
 }
 
 #[tokio::test]
-async fn an_effect_happens_even_if_the_caller_has_gone() {
+async fn an_effect_happens_even_if_the_caller_disconnects() {
     let bench = bench_with_employees().await;
-    let at = bench.sandbox.startexam();
-    bench.fault(at, json!({ "name": "delay_before_effect", "delayMs": 300 })).await;
+    let address = bench.sandbox.startexam();
+    bench.inject_fault(address, json!({ "name": "delay_before_effect", "delayMs": 300 })).await;
     let body = registration(&["1"], false).to_string();
     let caller = tokio::spawn(bench.startexam_request("POST", "/v2/employees-participants", &body).send());
-    while bench.effects(at, "").await["calls"].as_array().map(Vec::len) < Some(2) {
+    while bench.effects(address, "").await["calls"].as_array().map(Vec::len) < Some(2) {
         tokio::task::yield_now().await;
     }
     caller.abort();
-    while bench.changes(at).await.len() < 3 {
+    while bench.changes(address).await.len() < 3 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn refusals_carry_what_was_ordered() {
+async fn error_responses_have_the_configured_content() {
     let bench = bench_with_employees().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     bench
-        .fault(at, json!({ "name": "rate_limited", "retryAfter": 7, "format": "vendor", "message": "slow down" }))
+        .inject_fault(
+            address,
+            json!({ "name": "rate_limited", "retryAfter": 7, "format": "vendor", "message": "slow down" }),
+        )
         .await;
-    let got = register(&bench).await;
-    assert_eq!((got.status, got.retry_after.as_str()), (Some(429), "7"));
-    assert_eq!(got.text(), "{\r\n  \"message\": \"slow down\"\r\n}");
-    bench.fault(at, json!({ "name": "rate_limited", "retryAfter": null })).await;
+    let response = register(&bench).await;
+    assert_eq!((response.status, response.retry_after.as_str()), (Some(429), "7"));
+    assert_eq!(response.text(), "{\r\n  \"message\": \"slow down\"\r\n}");
+    bench.inject_fault(address, json!({ "name": "rate_limited", "retryAfter": null })).await;
     assert_eq!(register(&bench).await.retry_after, "");
-    bench.fault(at, json!({ "name": "unavailable", "format": "empty" })).await;
-    let got = register(&bench).await;
-    assert_eq!((got.status, got.body.as_deref()), (Some(503), Some(&b""[..])));
+    bench.inject_fault(address, json!({ "name": "unavailable", "format": "empty" })).await;
+    let response = register(&bench).await;
+    assert_eq!((response.status, response.body.as_deref()), (Some(503), Some(&b""[..])));
     for status in [301, 302, 307, 308] {
-        bench.fault(at, json!({ "name": "redirect", "status": status, "location": "/v1/employees" })).await;
-        let got = register(&bench).await;
-        assert_eq!((got.status, got.location.as_str()), (Some(status), "/v1/employees"));
+        bench.inject_fault(address, json!({ "name": "redirect", "status": status, "location": "/v1/employees" })).await;
+        let response = register(&bench).await;
+        assert_eq!((response.status, response.location.as_str()), (Some(status), "/v1/employees"));
     }
-    bench.fault(at, json!({ "name": "status", "body": "short and stout", "contentType": "text/teapot" })).await;
-    let got = register(&bench).await;
+    bench
+        .inject_fault(address, json!({ "name": "status", "body": "short and stout", "contentType": "text/teapot" }))
+        .await;
+    let response = register(&bench).await;
     assert_eq!(
-        (got.status, got.content_type.as_str(), got.text().as_str()),
+        (response.status, response.content_type.as_str(), response.text().as_str()),
         (Some(418), "text/teapot", "short and stout")
     );
-    assert_eq!(bench.changes(at).await.len(), 2, "none of them took effect");
-    bench.fault(at, json!({ "name": "server_error", "effect": true })).await;
+    assert_eq!(bench.changes(address).await.len(), 2, "none of them took effect");
+    bench.inject_fault(address, json!({ "name": "server_error", "effect": true })).await;
     assert_eq!(register(&bench).await.status, Some(500));
-    assert_eq!(bench.changes(at).await.len(), 4, "this one did");
+    assert_eq!(bench.changes(address).await.len(), 4, "this one did");
 }
 
 #[tokio::test]
-async fn participant_ids_are_damaged_as_ordered() {
+async fn participant_ids_are_corrupted_as_configured() {
     let bench = bench_with_employees().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     let damaged = async |fault: Value| {
-        bench.fault(at, fault).await;
+        bench.inject_fault(address, fault).await;
         register(&bench).await.json()["participantIds"].clone()
     };
     assert_eq!(damaged(json!({ "name": "wrong_id_count" })).await.as_array().map(Vec::len), Some(1));
@@ -147,11 +152,14 @@ async fn participant_ids_are_damaged_as_ordered() {
 }
 
 #[tokio::test]
-async fn a_fault_strikes_the_named_operation_after_so_many_calls() {
+async fn a_fault_affects_the_named_operation_after_a_number_of_calls() {
     let bench = bench_with_employees().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     bench
-        .fault(at, json!({ "name": "forbidden", "operation": "employees_participants", "after": 1, "times": 1 }))
+        .inject_fault(
+            address,
+            json!({ "name": "forbidden", "operation": "employees_participants", "after": 1, "times": 1 }),
+        )
         .await;
     assert_eq!(bench.startexam("/v1/employees", &employees(&["1"])).await.status, Some(200));
     let statuses = [register(&bench).await.status, register(&bench).await.status, register(&bench).await.status];
@@ -159,26 +167,26 @@ async fn a_fault_strikes_the_named_operation_after_so_many_calls() {
 }
 
 #[tokio::test]
-async fn the_signature_endpoint_is_struck_only_by_name() {
+async fn the_signature_endpoint_is_affected_only_by_name() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.thinkexam();
+    let address = bench.sandbox.thinkexam();
     let issue = async || {
         let body = json!({ "apiKey": accounts::thinkexam::API_KEY, "secret": accounts::thinkexam::SECRET });
-        bench.send(bench.client.post(format!("http://{at}/sim/signature")).json(&body)).await.status
+        bench.send(bench.client.post(format!("http://{address}/sim/signature")).json(&body)).await.status
     };
-    bench.fault(at, json!({ "name": "unavailable" })).await;
+    bench.inject_fault(address, json!({ "name": "unavailable" })).await;
     assert_eq!(issue().await, Some(200));
-    bench.fault(at, json!({ "name": "unavailable", "operation": "signature" })).await;
+    bench.inject_fault(address, json!({ "name": "unavailable", "operation": "signature" })).await;
     assert_eq!(issue().await, Some(503));
 }
 
 #[tokio::test]
-async fn bulk_answers_are_damaged_as_ordered() {
+async fn bulk_responses_are_corrupted_as_configured() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.thinkexam();
+    let address = bench.sandbox.thinkexam();
     let rows = json!([{ "name": "A", "email": "a@example.com" }, { "name": "B", "email": "b@example.com" }]);
     let items = async |fault: Value| {
-        bench.fault(at, fault).await;
+        bench.inject_fault(address, fault).await;
         bench.thinkexam("bulkCandidateRegister", &rows).await.json()["responseArray"]
             .as_array()
             .cloned()
@@ -191,8 +199,8 @@ async fn bulk_answers_are_damaged_as_ordered() {
     assert!(shuffled[0]["data"]["studentId"].as_i64() > shuffled[1]["data"]["studentId"].as_i64());
 }
 
-/// One call per vendor on which a fault must show, prepared so that it would succeed.
-async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> Got {
+/// Makes the call on which a vendor's fault must show, prepared so that it would succeed.
+async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> SimulatorResponse {
     let name = format!("person{round}");
     match (vendor, fault) {
         ("startexam", "numbers_as_strings") => {
@@ -221,23 +229,23 @@ async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> Got {
     }
 }
 
-/// The answer without what differs from call to call.
-fn shape(got: &Got) -> Got {
+/// Returns the response without what differs from call to call.
+fn shape(response: &SimulatorResponse) -> SimulatorResponse {
     let ids = regex::Regex::new(r#"[0-9a-f]{8}-[0-9a-f-]{27}|StudentId=[1-9]\d*|"laravelToken":"[^"]*"|:[01]\b"#)
         .expect("a pattern");
-    let body = got.body.as_ref().map(|body| match std::str::from_utf8(body) {
+    let body = response.body.as_ref().map(|body| match std::str::from_utf8(body) {
         Ok(text) => ids.replace_all(text, "ID").into_owned().into_bytes(),
         Err(_) => body.clone(),
     });
-    Got { body, ..got.clone() }
+    SimulatorResponse { body, ..response.clone() }
 }
 
 #[tokio::test]
-async fn every_known_fault_shows_on_the_wire() {
+async fn every_known_fault_is_visible_on_the_wire() {
     let bench = bench_with_employees().await;
     bench.examtesting("add", &student("taken")).await;
     for (round, (vendor, fault, _)) in examgate::sandbox::known_faults().enumerate() {
-        let at = match vendor {
+        let address = match vendor {
             "startexam" => bench.sandbox.startexam(),
             "thinkexam" => bench.sandbox.thinkexam(),
             _ => bench.sandbox.examtesting(),
@@ -251,22 +259,26 @@ async fn every_known_fault_shows_on_the_wire() {
         if fault == "huge_body" {
             order["bytes"] = json!(100_000);
         }
-        bench.fault(at, order).await;
-        let got = probe(&bench, vendor, fault, round).await;
-        bench.order(at, json!({ "faults": [] })).await;
-        let calls = bench.effects(at, "").await["calls"].clone();
+        bench.inject_fault(address, order).await;
+        let response = probe(&bench, vendor, fault, round).await;
+        bench.configure(address, json!({ "faults": [] })).await;
+        let calls = bench.effects(address, "").await["calls"].clone();
         let last = calls.as_array().and_then(|calls| calls.last()).expect("a call");
         assert_eq!(last["fault"], fault, "{vendor}");
         let only_timing = ["delay_before_effect", "delay_after_effect", "cold_start", "drip"].contains(&fault);
         let only_ids = ["duplicated_ids", "bulk_shuffled"].contains(&fault);
         if !only_ids {
-            assert_eq!(shape(&got) == shape(&usual), only_timing, "{vendor} {fault}: {got:?} against {usual:?}");
+            assert_eq!(
+                shape(&response) == shape(&usual),
+                only_timing,
+                "{vendor} {fault}: {response:?} against {usual:?}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn the_document_names_every_fault_and_switch_with_its_parameters() {
+async fn the_documentation_lists_every_fault_and_switch_with_its_parameters() {
     let bench = Bench::start().await;
     let document = include_str!("../../../docs/SANDBOX.md");
     let value = |knob: &Value| match &knob["values"] {
@@ -278,16 +290,16 @@ async fn the_document_names_every_fault_and_switch_with_its_parameters() {
         _ => format!("`{}`", knob["default"]),
     };
     let mut expected: Vec<String> = Vec::new();
-    for at in [bench.sandbox.startexam(), bench.sandbox.thinkexam(), bench.sandbox.examtesting()] {
-        let got = bench.send(bench.client.get(format!("http://{at}/_faults"))).await.json();
-        for fault in got["known"].as_array().expect("a list") {
+    for address in [bench.sandbox.startexam(), bench.sandbox.thinkexam(), bench.sandbox.examtesting()] {
+        let response = bench.send(bench.client.get(format!("http://{address}/_faults"))).await.json();
+        for fault in response["known"].as_array().expect("a list") {
             let parameters = fault["parameters"].as_array().expect("a list").iter();
             let parameters: Vec<_> =
                 parameters.map(|knob| format!("{} {}", knob["name"].as_str().expect("text"), value(knob))).collect();
             let text = |name: &str| fault[name].as_str().expect("text");
             expected.push(format!("| `{}` | {} | {} |", text("name"), text("meaning"), parameters.join(", ")));
         }
-        for knob in got["knownSwitches"].as_array().expect("a list") {
+        for knob in response["knownSwitches"].as_array().expect("a list") {
             let text = |name: &str| knob[name].as_str().expect("text");
             expected.push(format!("| `{}` | {} | {} |", text("name"), text("meaning"), value(knob)));
         }
@@ -301,11 +313,11 @@ async fn the_document_names_every_fault_and_switch_with_its_parameters() {
 }
 
 #[tokio::test]
-async fn a_member_may_hold_its_json_as_a_string() {
+async fn a_field_may_contain_its_json_as_a_string() {
     let bench = Bench::start().await;
-    bench.fault(bench.sandbox.thinkexam(), json!({ "name": "json_in_member" })).await;
-    let got = bench.thinkexam("unifiedAuth", &json!({ "name": "A", "email": "a@example.com" })).await.json();
-    let data: Value = serde_json::from_str(got["data"].as_str().expect("a string")).expect("JSON");
+    bench.inject_fault(bench.sandbox.thinkexam(), json!({ "name": "json_in_member" })).await;
+    let response = bench.thinkexam("unifiedAuth", &json!({ "name": "A", "email": "a@example.com" })).await.json();
+    let data: Value = serde_json::from_str(response["data"].as_str().expect("a string")).expect("JSON");
     assert!(data["studentId"].is_i64());
-    assert_eq!(got["result"], "success");
+    assert_eq!(response["result"], "success");
 }

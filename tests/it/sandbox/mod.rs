@@ -1,6 +1,6 @@
-//! The simulators, spoken to in raw HTTP as any client would.
+//! The simulators, called with raw HTTP as any client would.
 
-#![expect(clippy::expect_used, reason = "a helper that cannot go on fails the test that called it")]
+#![expect(clippy::expect_used, reason = "a helper that cannot continue fails the test that called it")]
 #![expect(clippy::disallowed_methods, reason = "the tests are their own main and read the clock for the simulators")]
 
 mod control;
@@ -23,15 +23,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// Three simulators on free ports and a client that follows nothing and repeats nothing.
+/// Three simulators on free ports and a client that follows no redirects and retries nothing.
 pub struct Bench {
     pub sandbox: Sandbox,
     pub client: reqwest::Client,
 }
 
-/// An answer, or that there was none.
+/// A response, or that there was none.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Got {
+pub struct SimulatorResponse {
     pub status: Option<u16>,
     pub content_type: String,
     pub location: String,
@@ -39,7 +39,7 @@ pub struct Got {
     pub body: Option<Vec<u8>>,
 }
 
-impl Got {
+impl SimulatorResponse {
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone().expect("a body")).expect("UTF-8")
     }
@@ -63,8 +63,8 @@ impl Bench {
         Bench { sandbox, client }
     }
 
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Got {
-        let nothing = Got {
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> SimulatorResponse {
+        let nothing = SimulatorResponse {
             status: None,
             content_type: String::new(),
             location: String::new(),
@@ -77,42 +77,42 @@ impl Bench {
         let header = |name: &str| {
             response.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
         };
-        let got = Got {
+        let head = SimulatorResponse {
             status: Some(response.status().as_u16()),
             content_type: header("content-type"),
             location: header("location"),
             retry_after: header("retry-after"),
             body: None,
         };
-        Got { body: response.bytes().await.ok().map(|bytes| bytes.to_vec()), ..got }
+        SimulatorResponse { body: response.bytes().await.ok().map(|bytes| bytes.to_vec()), ..head }
     }
 
-    /// Orders faults or switches and fails the test if they are refused.
-    pub async fn order(&self, at: SocketAddr, order: Value) {
-        let got = self.send(self.client.post(format!("http://{at}/_faults")).json(&order)).await;
-        assert_eq!(got.status, Some(200), "{}", got.text());
+    /// Sets faults or switches, and fails the test if they are rejected.
+    pub async fn configure(&self, address: SocketAddr, order: Value) {
+        let response = self.send(self.client.post(format!("http://{address}/_faults")).json(&order)).await;
+        assert_eq!(response.status, Some(200), "{}", response.text());
     }
 
-    pub async fn switch(&self, at: SocketAddr, name: &str, value: impl Into<Value>) {
-        self.order(at, json!({ "switches": { name: value.into() } })).await;
+    pub async fn set_switch(&self, address: SocketAddr, name: &str, value: impl Into<Value>) {
+        self.configure(address, json!({ "switches": { name: value.into() } })).await;
     }
 
-    pub async fn fault(&self, at: SocketAddr, fault: Value) {
-        self.order(at, json!({ "faults": [fault] })).await;
+    pub async fn inject_fault(&self, address: SocketAddr, fault: Value) {
+        self.configure(address, json!({ "faults": [fault] })).await;
     }
 
-    pub async fn effects(&self, at: SocketAddr, query: &str) -> Value {
-        let got = self.send(self.client.get(format!("http://{at}/_effects{query}"))).await;
-        assert_eq!(got.status, Some(200));
-        got.json()
+    pub async fn effects(&self, address: SocketAddr, query: &str) -> Value {
+        let response = self.send(self.client.get(format!("http://{address}/_effects{query}"))).await;
+        assert_eq!(response.status, Some(200));
+        response.json()
     }
 
-    /// `change subject` of every effect, in order.
-    pub async fn changes(&self, at: SocketAddr) -> Vec<String> {
-        let effects = self.effects(at, "?calls=false").await;
-        let word = |effect: &Value, name: &str| effect[name].as_str().expect("text").to_owned();
+    /// Returns `change subject` of every effect, in order.
+    pub async fn changes(&self, address: SocketAddr) -> Vec<String> {
+        let effects = self.effects(address, "?calls=false").await;
+        let field = |effect: &Value, name: &str| effect[name].as_str().expect("text").to_owned();
         let effects = effects["effects"].as_array().expect("a list").iter();
-        effects.map(|effect| format!("{} {}", word(effect, "change"), word(effect, "subject"))).collect()
+        effects.map(|effect| format!("{} {}", field(effect, "change"), field(effect, "subject"))).collect()
     }
 
     pub fn startexam_request(&self, verb: &str, path: &str, body: &str) -> reqwest::RequestBuilder {
@@ -126,11 +126,11 @@ impl Bench {
             .body(body.to_owned())
     }
 
-    pub async fn startexam(&self, path: &str, body: &Value) -> Got {
+    pub async fn startexam(&self, path: &str, body: &Value) -> SimulatorResponse {
         self.send(self.startexam_request("POST", path, &body.to_string())).await
     }
 
-    pub async fn thinkexam(&self, operation: &str, body: &Value) -> Got {
+    pub async fn thinkexam(&self, operation: &str, body: &Value) -> SimulatorResponse {
         self.send(self.thinkexam_request(operation, body)).await
     }
 
@@ -156,7 +156,7 @@ impl Bench {
             .body(form.finish())
     }
 
-    pub async fn examtesting(&self, action: &str, parameters: &[(&str, &str)]) -> Got {
+    pub async fn examtesting(&self, action: &str, parameters: &[(&str, &str)]) -> SimulatorResponse {
         self.send(self.examtesting_request(action, parameters)).await
     }
 }

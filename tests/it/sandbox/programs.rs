@@ -21,88 +21,93 @@ fn program(manual: bool) -> Value {
     })
 }
 
-async fn set(bench: &Bench, body: &Value) -> Got {
+async fn set_program(bench: &Bench, body: &Value) -> SimulatorResponse {
     bench.startexam("/v1/program", body).await
 }
 
-async fn counts(bench: &Bench, tests: Value, coming: &[&str], going: &[&str]) -> Result<[i64; 3], Option<u16>> {
+async fn change_employees(
+    bench: &Bench,
+    tests: Value,
+    register: &[&str],
+    unregister: &[&str],
+) -> Result<[i64; 3], Option<u16>> {
     let scope = if tests.is_null() { "all" } else { "selected" };
-    let body = json!({ "programExternalId": "mine", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": coming, "unregisterEmployees": going });
-    let got = bench.startexam("/v1/program/employees", &body).await;
-    if got.status != Some(200) {
-        return Err(got.status);
+    let body = json!({ "programExternalId": "mine", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": register, "unregisterEmployees": unregister });
+    let response = bench.startexam("/v1/program/employees", &body).await;
+    if response.status != Some(200) {
+        return Err(response.status);
     }
-    let number = |name: &str| got.json()[name].as_i64().expect("a number");
+    let number = |name: &str| response.json()[name].as_i64().expect("a number");
     Ok([number("attemptsRegistered"), number("attemptsUnregistered"), number("totalEmployeesInProgram")])
 }
 
 async fn bench_with_program(manual: bool) -> Bench {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
-    let got = set(&bench, &program(manual)).await;
-    assert_eq!((got.status, got.text()), (Some(200), "{}".to_owned()));
+    let response = set_program(&bench, &program(manual)).await;
+    assert_eq!((response.status, response.text()), (Some(200), "{}".to_owned()));
     bench
 }
 
 #[tokio::test]
-async fn a_program_is_created_updated_and_repeated_and_keeps_what_is_not_named() {
+async fn a_program_is_created_repeated_and_updated_and_keeps_omitted_fields() {
     let bench = bench_with_program(true).await;
-    assert_eq!(set(&bench, &program(true)).await.status, Some(200));
+    assert_eq!(set_program(&bench, &program(true)).await.status, Some(200));
     let mut second = module(2, &[2]);
     second["moduleOrder"] = json!(0);
     let update = json!({ "PROGRAMID": PROGRAM, "modules": [second, { "moduleId": guid(1), "moduleTitle": "One" }] });
-    assert_eq!(set(&bench, &update).await.status, Some(200));
-    let at = bench.sandbox.startexam();
+    assert_eq!(set_program(&bench, &update).await.status, Some(200));
+    let address = bench.sandbox.startexam();
     let expected = ["created", "repeated", "updated"].map(|change| format!("{change} {PROGRAM}"));
-    assert_eq!(bench.changes(at).await[2..], expected);
-    let state = bench.effects(at, "").await["state"]["programs"][2].clone();
+    assert_eq!(bench.changes(address).await[2..], expected);
+    let state = bench.effects(address, "").await["state"]["programs"][2].clone();
     assert_eq!((&state["title"], &state["externalId"]), (&json!("Mine"), &json!("mine")));
     assert_eq!(
         (&state["modules"][0]["moduleId"], &state["modules"][1]["title"], &state["tests"][1]),
         (&json!(guid(2)), &json!("One"), &json!(accounts::startexam::TESTS[0].0))
     );
     for (style, text) in [("empty", String::new()), ("id", format!("{{\n  \"programId\": \"{PROGRAM}\"\n}}"))] {
-        bench.switch(at, "program_answer", style).await;
-        assert_eq!(set(&bench, &program(true)).await.text(), text);
+        bench.set_switch(address, "program_answer", style).await;
+        assert_eq!(set_program(&bench, &program(true)).await.text(), text);
     }
 }
 
 #[tokio::test]
-async fn what_a_program_gains_is_counted_for_its_employees() {
+async fn tests_added_to_a_program_are_counted_for_its_employees() {
     let bench = bench_with_program(true).await;
-    assert_eq!(counts(&bench, json!([guid(10)]), &["1"], &[]).await, Ok([1, 0, 1]));
-    assert_eq!(counts(&bench, json!([accounts::startexam::TESTS[1].0]), &["1"], &[]).await, Ok([1, 0, 1]));
-    assert_eq!(counts(&bench, json!([guid(30)]), &["1"], &[]).await, Err(Some(404)));
+    assert_eq!(change_employees(&bench, json!([guid(10)]), &["1"], &[]).await, Ok([1, 0, 1]));
+    assert_eq!(change_employees(&bench, json!([accounts::startexam::TESTS[1].0]), &["1"], &[]).await, Ok([1, 0, 1]));
+    assert_eq!(change_employees(&bench, json!([guid(30)]), &["1"], &[]).await, Err(Some(404)));
     let more = json!({ "programId": PROGRAM, "modules": [module(2, &[2, 3])] });
-    assert_eq!(set(&bench, &more).await.status, Some(200));
-    assert_eq!(counts(&bench, Value::Null, &["1", "2"], &[]).await, Ok([6, 0, 2]));
-    bench.switch(bench.sandbox.startexam(), "program_attempts", "max_attempts").await;
-    assert_eq!(counts(&bench, Value::Null, &[], &["1"]).await, Ok([0, 12, 1]));
+    assert_eq!(set_program(&bench, &more).await.status, Some(200));
+    assert_eq!(change_employees(&bench, Value::Null, &["1", "2"], &[]).await, Ok([6, 0, 2]));
+    bench.set_switch(bench.sandbox.startexam(), "program_attempts", "max_attempts").await;
+    assert_eq!(change_employees(&bench, Value::Null, &[], &["1"]).await, Ok([0, 12, 1]));
 }
 
 #[tokio::test]
-async fn an_automatic_program_gives_its_employees_every_new_test() {
+async fn an_automatic_program_assigns_every_new_test_to_its_employees() {
     let bench = bench_with_program(false).await;
-    assert_eq!(counts(&bench, Value::Null, &["1"], &[]).await, Ok([2, 0, 1]));
-    assert_eq!(counts(&bench, json!([guid(10)]), &["1"], &[]).await, Err(Some(400)));
-    set(&bench, &json!({ "programId": PROGRAM, "modules": [module(2, &[2])] })).await;
-    assert_eq!(counts(&bench, Value::Null, &["1"], &[]).await, Ok([0, 0, 1]));
-    assert_eq!(counts(&bench, Value::Null, &[], &["1"]).await, Ok([0, 3, 0]));
+    assert_eq!(change_employees(&bench, Value::Null, &["1"], &[]).await, Ok([2, 0, 1]));
+    assert_eq!(change_employees(&bench, json!([guid(10)]), &["1"], &[]).await, Err(Some(400)));
+    set_program(&bench, &json!({ "programId": PROGRAM, "modules": [module(2, &[2])] })).await;
+    assert_eq!(change_employees(&bench, Value::Null, &["1"], &[]).await, Ok([0, 0, 1]));
+    assert_eq!(change_employees(&bench, Value::Null, &[], &["1"]).await, Ok([0, 3, 0]));
 }
 
 #[tokio::test]
-async fn an_archived_or_deleted_program_takes_employees_only_by_switch() {
+async fn an_archived_or_deleted_program_accepts_employees_only_if_configured() {
     let bench = bench_with_program(true).await;
     for status in ["archived", "deleted"] {
-        set(&bench, &json!({ "programId": PROGRAM, "programStatus": status })).await;
-        assert_eq!(counts(&bench, Value::Null, &["1"], &[]).await, Err(Some(400)), "{status}");
+        set_program(&bench, &json!({ "programId": PROGRAM, "programStatus": status })).await;
+        assert_eq!(change_employees(&bench, Value::Null, &["1"], &[]).await, Err(Some(400)), "{status}");
     }
-    bench.switch(bench.sandbox.startexam(), "inactive_program", "accepted").await;
-    assert_eq!(counts(&bench, Value::Null, &["1"], &[]).await, Ok([2, 0, 1]));
+    bench.set_switch(bench.sandbox.startexam(), "inactive_program", "accepted").await;
+    assert_eq!(change_employees(&bench, Value::Null, &["1"], &[]).await, Ok([2, 0, 1]));
 }
 
 #[tokio::test]
-async fn impossible_programs_are_refused_and_change_nothing() {
+async fn invalid_programs_are_rejected_and_change_nothing() {
     let bench = bench_with_program(true).await;
     let before = bench.changes(bench.sandbox.startexam()).await;
     let new = "33333333-0000-4000-8000-000000000000";
@@ -136,8 +141,8 @@ async fn impossible_programs_are_refused_and_change_nothing() {
         (json!({ "programId": new, "programTitle": "New" }), 400),
         (json!({ "programId": new, "programTitle": "New", "projectId": other, "centerId": other }), 404),
     ] {
-        let got = set(&bench, &body).await;
-        assert_eq!(got.status, Some(status), "{body}: {}", got.text());
+        let response = set_program(&bench, &body).await;
+        assert_eq!(response.status, Some(status), "{body}: {}", response.text());
     }
     assert_eq!(bench.changes(bench.sandbox.startexam()).await, before);
 }

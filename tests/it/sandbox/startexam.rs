@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn startexam_checks_come_in_their_order() {
+async fn startexam_validates_in_the_documented_order() {
     let bench = Bench::start().await;
     let base = format!("http://{}", bench.sandbox.startexam());
     let now = httpdate::fmt_http_date(SystemTime::now());
@@ -10,7 +10,7 @@ async fn startexam_checks_come_in_their_order() {
     let signed = |date: &str, length: usize| {
         format!("SharedKey 99:{}", startexam_signature(&format!("POST /v1/employees {date} {length}")))
     };
-    // Each call has every fault that later checks would find.
+    // Each call also has every error that later checks would find.
     let cases = [
         ("/v1/nowhere", None, None, "not json", 404, "No method"),
         ("/v1/employees", None, None, "not json", 403, "'Date' is missing"),
@@ -47,24 +47,24 @@ async fn startexam_checks_come_in_their_order() {
         if let Some(authorization) = authorization {
             request = request.header("Authorization", authorization);
         }
-        let got = bench.send(request).await;
-        assert_eq!(got.status, Some(status), "{message}");
-        assert!(got.json()["message"].as_str().expect("text").contains(message), "{message}: {}", got.text());
+        let response = bench.send(request).await;
+        assert_eq!(response.status, Some(status), "{message}");
+        assert!(response.json()["message"].as_str().expect("text").contains(message), "{message}: {}", response.text());
     }
 }
 
 #[tokio::test]
-async fn startexam_error_about_an_old_date_is_the_published_one() {
+async fn startexam_rejects_an_old_date_with_the_published_error() {
     let bench = Bench::start().await;
-    bench.switch(bench.sandbox.startexam(), "clock_offset_seconds", 960).await;
-    let got = bench.startexam("/v1/employees", &employees(&["1"])).await;
-    assert_eq!(got.status, Some(403));
-    assert_eq!(got.content_type, "application/json; charset=utf-8");
-    assert_eq!(got.body.expect("a body").len(), 80);
+    bench.set_switch(bench.sandbox.startexam(), "clock_offset_seconds", 960).await;
+    let response = bench.startexam("/v1/employees", &employees(&["1"])).await;
+    assert_eq!(response.status, Some(403));
+    assert_eq!(response.content_type, "application/json; charset=utf-8");
+    assert_eq!(response.body.expect("a body").len(), 80);
 }
 
 #[tokio::test]
-async fn startexam_body_without_length_is_refused() {
+async fn startexam_rejects_a_body_without_a_length() {
     let bench = Bench::start().await;
     let date = httpdate::fmt_http_date(SystemTime::now());
     let signature = startexam_signature(&format!("POST /v1/employees {date} 0"));
@@ -73,14 +73,14 @@ async fn startexam_body_without_length_is_refused() {
         "POST /v1/employees HTTP/1.1\r\nHost: x\r\nDate: {date}\r\nAuthorization: SharedKey 99:{signature}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
     );
     tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await.expect("written");
-    let mut answer = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer).await.expect("read");
-    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-    assert!(answer.contains("'Content-Length' is missing"), "{answer}");
+    let mut response = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut response).await.expect("read");
+    assert!(response.starts_with("HTTP/1.1 403"), "{response}");
+    assert!(response.contains("'Content-Length' is missing"), "{response}");
 }
 
 #[tokio::test]
-async fn startexam_path_is_signed_in_lower_case() {
+async fn the_startexam_path_is_signed_in_lower_case() {
     let bench = Bench::start().await;
     let date = httpdate::fmt_http_date(SystemTime::now());
     let signature = startexam_signature(&format!("GET /v1/tests {date} 0"));
@@ -89,29 +89,29 @@ async fn startexam_path_is_signed_in_lower_case() {
         .get(format!("http://{}/V1/Tests?type=test", bench.sandbox.startexam()))
         .header("Date", date)
         .header("Authorization", format!("SharedKey 99:{signature}"));
-    let got = bench.send(request).await;
-    assert_eq!(got.status, Some(200));
-    assert_eq!(got.json()["tests"][0]["testId"], accounts::startexam::TESTS[0].0);
+    let response = bench.send(request).await;
+    assert_eq!(response.status, Some(200));
+    assert_eq!(response.json()["tests"][0]["testId"], accounts::startexam::TESTS[0].0);
 }
 
 #[tokio::test]
 async fn employees_are_created_updated_and_repeated() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
+    let address = bench.sandbox.startexam();
     for body in [
         employees(&["1", "2"]),
         employees(&["2"]),
         json!({ "PROFILEID": accounts::startexam::PROFILE_ID, "Employees": [{ "ID": "2", "Status": "Hidden" }] }),
     ] {
-        let got = bench.startexam("/v1/employees", &body).await;
-        assert_eq!((got.status, got.text()), (Some(200), "{}".to_owned()));
+        let response = bench.startexam("/v1/employees", &body).await;
+        assert_eq!((response.status, response.text()), (Some(200), "{}".to_owned()));
     }
-    assert_eq!(bench.changes(at).await, ["created 1", "created 2", "repeated 2", "updated 2"]);
-    assert_eq!(bench.effects(at, "").await["state"]["employees"][1]["status"], "hidden");
+    assert_eq!(bench.changes(address).await, ["created 1", "created 2", "repeated 2", "updated 2"]);
+    assert_eq!(bench.effects(address, "").await["state"]["employees"][1]["status"], "hidden");
 }
 
 #[tokio::test]
-async fn invalid_employees_are_refused_and_change_nothing() {
+async fn invalid_employees_are_rejected_and_change_nothing() {
     let bench = Bench::start().await;
     let with = |change: &dyn Fn(&mut Value)| {
         let mut body = employees(&["1", "2"]);
@@ -127,21 +127,21 @@ async fn invalid_employees_are_refused_and_change_nothing() {
         (with(&|b| b["profileId"] = json!("mine")), 400),
         (with(&|b| b["profileId"] = json!("00000000-0000-4000-8000-000000000000")), 404),
     ] {
-        let got = bench.startexam("/v1/employees", &body).await;
-        assert_eq!(got.status, Some(status), "{}", got.text());
+        let response = bench.startexam("/v1/employees", &body).await;
+        assert_eq!(response.status, Some(status), "{}", response.text());
     }
     assert!(bench.changes(bench.sandbox.startexam()).await.is_empty());
 }
 
 #[tokio::test]
-async fn registration_answers_ids_in_order_and_without_the_flag_registers_again() {
+async fn registration_returns_ids_in_order_and_without_the_flag_registers_again() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     let first = bench.startexam("/v2/employees-participants", &registration(&["2", "1"], false)).await;
     let ids = first.json()["participantIds"].clone();
     assert_eq!(first.text(), format!("{{\n  \"participantIds\": [\n    {},\n    {}\n  ]\n}}", ids[0], ids[1]));
-    let kept = bench.startexam("/v2/employees-participants", &registration(&["1"], true)).await;
-    assert_eq!(kept.json()["participantIds"], json!([ids[1]]));
+    let existing = bench.startexam("/v2/employees-participants", &registration(&["1"], true)).await;
+    assert_eq!(existing.json()["participantIds"], json!([ids[1]]));
     let again = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await;
     assert_ne!(again.json()["participantIds"][0], ids[1]);
     let state = bench.effects(bench.sandbox.startexam(), "").await["state"].clone();
@@ -159,31 +159,31 @@ async fn registration_answers_ids_in_order_and_without_the_flag_registers_again(
 }
 
 #[tokio::test]
-async fn a_skipped_row_answers_as_switched() {
+async fn a_skipped_row_responds_as_configured() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await;
-    bench.switch(bench.sandbox.startexam(), "existing_registration", "null").await;
-    let got = bench.startexam("/v2/employees-participants", &registration(&["1", "2"], true)).await.json();
-    assert_eq!((got["participantIds"][0].is_null(), got["participantIds"][1].is_string()), (true, true));
-    bench.switch(bench.sandbox.startexam(), "existing_registration", "left_out").await;
-    let got = bench.startexam("/v2/employees-participants", &registration(&["1", "2"], true)).await.json();
-    assert_eq!(got["participantIds"], json!([]));
+    bench.set_switch(bench.sandbox.startexam(), "existing_registration", "null").await;
+    let response = bench.startexam("/v2/employees-participants", &registration(&["1", "2"], true)).await.json();
+    assert_eq!((response["participantIds"][0].is_null(), response["participantIds"][1].is_string()), (true, true));
+    bench.set_switch(bench.sandbox.startexam(), "existing_registration", "left_out").await;
+    let response = bench.startexam("/v2/employees-participants", &registration(&["1", "2"], true)).await.json();
+    assert_eq!(response["participantIds"], json!([]));
 }
 
 #[tokio::test]
-async fn several_tests_answer_as_switched() {
+async fn several_tests_respond_as_configured() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     let mut body = registration(&["1", "2"], true);
     body["tests"] = json!([accounts::startexam::TESTS[0].0, accounts::startexam::TESTS[1].0]);
     let mut orders = Vec::new();
     for style in ["employees_outer", "tests_outer", "per_employee"] {
-        bench.switch(bench.sandbox.startexam(), "several_tests", style).await;
-        let got = bench.startexam("/v2/employees-participants", &body).await.json();
-        orders.push(got["participantIds"].as_array().expect("ids").clone());
+        bench.set_switch(bench.sandbox.startexam(), "several_tests", style).await;
+        let response = bench.startexam("/v2/employees-participants", &body).await.json();
+        orders.push(response["participantIds"].as_array().expect("ids").clone());
     }
-    let [employees, tests, per_employee] = &orders[..] else { panic!("three answers") };
+    let [employees, tests, per_employee] = &orders[..] else { panic!("three responses") };
     assert_eq!(
         [&employees[0], &employees[2], &employees[1], &employees[3]],
         [&tests[0], &tests[1], &tests[2], &tests[3]]
@@ -192,13 +192,13 @@ async fn several_tests_answer_as_switched() {
 }
 
 #[tokio::test]
-async fn one_unknown_employee_refuses_the_whole_registration() {
+async fn one_unknown_employee_fails_the_whole_registration() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1"])).await;
     let before = bench.changes(bench.sandbox.startexam()).await.len();
     let body = registration(&["1", "nobody"], false);
     assert_eq!(bench.startexam("/v2/employees-participants", &body).await.status, Some(404));
-    bench.switch(bench.sandbox.startexam(), "unknown_reference", "400").await;
+    bench.set_switch(bench.sandbox.startexam(), "unknown_reference", "400").await;
     assert_eq!(bench.startexam("/v2/employees-participants", &body).await.status, Some(400));
     assert_eq!(bench.changes(bench.sandbox.startexam()).await.len(), before);
 }
@@ -229,14 +229,14 @@ async fn registration_limits_are_the_published_ones() {
 }
 
 #[tokio::test]
-async fn program_counters_count_real_changes_only() {
+async fn program_counters_count_only_real_changes() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     let body = |scope: &str, tests: Value, coming: Value, going: Value| json!({ "programId": null, "programExternalId": "onboarding-2026", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": coming, "unregisterEmployees": going });
     let selected = json!([accounts::startexam::TESTS[0].0]);
     let counters = async |body: Value| {
-        let got = bench.startexam("/v1/program/employees", &body).await;
-        assert_eq!(got.status, Some(200), "{}", got.text());
+        let response = bench.startexam("/v1/program/employees", &body).await;
+        assert_eq!(response.status, Some(200), "{}", response.text());
         let names = [
             "employeesRegistered",
             "attemptsRegistered",
@@ -244,7 +244,7 @@ async fn program_counters_count_real_changes_only() {
             "attemptsUnregistered",
             "totalEmployeesInProgram",
         ];
-        names.map(|name| got.json()[name].as_i64().expect("a number"))
+        names.map(|name| response.json()[name].as_i64().expect("a number"))
     };
     assert_eq!(counters(body("selected", selected.clone(), json!(["1"]), json!([]))).await, [1, 1, 0, 0, 1]);
     assert_eq!(counters(body("all", Value::Null, json!(["1", "2"]), json!([]))).await, [1, 7, 0, 0, 2]);
@@ -253,14 +253,15 @@ async fn program_counters_count_real_changes_only() {
     assert_eq!(counters(body("all", Value::Null, json!([]), json!(["1"]))).await, [0, 0, 0, 0, 1]);
     let program = accounts::startexam::PROGRAM_ID;
     let changes = bench.changes(bench.sandbox.startexam()).await;
-    let words = ["created", "updated", "created", "repeated", "repeated", "unregistered", "repeated"];
+    let changes_made = ["created", "updated", "created", "repeated", "repeated", "unregistered", "repeated"];
     let people = ["1", "1", "2", "1", "2", "1", "1"];
-    let expected: Vec<_> = words.iter().zip(people).map(|(word, id)| format!("{word} {program}/{id}")).collect();
+    let expected: Vec<_> =
+        changes_made.iter().zip(people).map(|(change, id)| format!("{change} {program}/{id}")).collect();
     assert_eq!(changes[2..], expected);
 }
 
 #[tokio::test]
-async fn impossible_program_calls_are_refused() {
+async fn invalid_program_calls_are_rejected() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1"])).await;
     let good = json!({ "programId": accounts::startexam::PROGRAM_ID, "moduleTestsScope": "all", "registerEmployees": ["1"], "unregisterEmployees": [] });
@@ -276,8 +277,8 @@ async fn impossible_program_calls_are_refused() {
     ] {
         let mut body = good.clone();
         body[name] = value;
-        let got = bench.startexam("/v1/program/employees", &body).await;
-        assert_eq!(got.status, Some(status), "{name}: {}", got.text());
+        let response = bench.startexam("/v1/program/employees", &body).await;
+        assert_eq!(response.status, Some(status), "{name}: {}", response.text());
     }
     let automatic = json!({ "programId": accounts::startexam::AUTOMATIC_PROGRAM_ID, "moduleTestsScope": "selected", "moduleTests": [accounts::startexam::TESTS[0].0], "registerEmployees": ["1"] });
     assert_eq!(bench.startexam("/v1/program/employees", &automatic).await.status, Some(400));
@@ -291,8 +292,8 @@ async fn participants_and_new_tests_get_ids() {
         "tests": [accounts::startexam::TESTS[0].0],
         "participants": [{ "data": [{ "name": "Email", "value": "a@example.com" }] }, { "data": [] }],
     });
-    let got = bench.startexam("/v2/participants", &body).await.json();
-    assert_eq!(got["participantIds"].as_array().map(Vec::len), Some(2));
+    let response = bench.startexam("/v2/participants", &body).await.json();
+    assert_eq!(response["participantIds"].as_array().map(Vec::len), Some(2));
     let test = json!({ "projectId": accounts::startexam::PROJECT_ID, "title": "New", "type": "survey" });
     let id = bench.startexam("/v1/create-test", &test).await.json()["testId"].clone();
     let mut next = registration(&["1"], false);
@@ -302,11 +303,11 @@ async fn participants_and_new_tests_get_ids() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_refuses_the_old_signature() {
+async fn a_rotated_secret_invalidates_the_old_signature() {
     let bench = Bench::start().await;
-    let at = bench.sandbox.startexam();
-    bench.switch(at, "secret", "another").await;
+    let address = bench.sandbox.startexam();
+    bench.set_switch(address, "secret", "another").await;
     assert_eq!(bench.startexam("/v1/employees", &employees(&["1"])).await.status, Some(403));
-    bench.switch(at, "secret", Value::Null).await;
+    bench.set_switch(address, "secret", Value::Null).await;
     assert_eq!(bench.startexam("/v1/employees", &employees(&["1"])).await.status, Some(200));
 }

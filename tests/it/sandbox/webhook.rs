@@ -5,40 +5,43 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A receiver on this machine: what came in, and the statuses it is to answer (200 once they are used up).
+/// A webhook receiver: the requests it got, and the statuses to respond with (200 once they are used up).
 struct Receiver {
-    at: SocketAddr,
-    came: Arc<Mutex<Vec<(String, Value)>>>,
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<(String, Value)>>>,
     statuses: Arc<Mutex<VecDeque<u16>>>,
 }
 
 impl Receiver {
     async fn start(statuses: &[u16]) -> Self {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let at = listener.local_addr().expect("an address");
-        let receiver =
-            Receiver { at, came: Arc::default(), statuses: Arc::new(Mutex::new(statuses.iter().copied().collect())) };
-        let (came, statuses) = (receiver.came.clone(), receiver.statuses.clone());
+        let address = listener.local_addr().expect("an address");
+        let receiver = Receiver {
+            address,
+            requests: Arc::default(),
+            statuses: Arc::new(Mutex::new(statuses.iter().copied().collect())),
+        };
+        let (requests, statuses) = (receiver.requests.clone(), receiver.statuses.clone());
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let (head, body) = read(&mut socket).await;
-                came.lock().expect("no panic").push((head, body));
+                requests.lock().expect("no panic").push((head, body));
                 let status = statuses.lock().expect("no panic").pop_front().unwrap_or(200);
-                let answer = format!(
+                let reply = format!(
                     "HTTP/1.1 {status} x\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 );
-                // Status 0 stands for no answer at all.
+                // Status 0 stands for no response at all.
                 if status != 0 {
-                    socket.write_all(answer.as_bytes()).await.expect("written");
+                    socket.write_all(reply.as_bytes()).await.expect("written");
                 }
             }
         });
         receiver
     }
 
-    /// Head and body of every request so far, the head in the case it was sent.
-    fn came(&self) -> Vec<(String, Value)> {
-        self.came.lock().expect("no panic").clone()
+    /// Returns head and body of every request so far, the head in its original case.
+    fn requests(&self) -> Vec<(String, Value)> {
+        self.requests.lock().expect("no panic").clone()
     }
 }
 
@@ -57,11 +60,11 @@ async fn read(socket: &mut tokio::net::TcpStream) -> (String, Value) {
     }
 }
 
-async fn deliver(bench: &Bench, order: &Value) -> Got {
+async fn deliver(bench: &Bench, order: &Value) -> SimulatorResponse {
     bench.send(bench.client.post(format!("http://{}/_webhooks", bench.sandbox.thinkexam())).json(order)).await
 }
 
-/// Jo and Al have test 2415.
+/// Returns a bench where Jo and Al are assigned test 2415.
 async fn bench_with_assignments() -> Bench {
     let bench = Bench::start().await;
     for email in ["jo@example.com", "al@example.com"] {
@@ -76,7 +79,7 @@ fn result(email: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_result_has_either_published_form_and_its_key_header() {
+async fn a_result_has_either_published_format_and_its_key_header() {
     let bench = bench_with_assignments().await;
     let receiver = Receiver::start(&[]).await;
     let mut flat_form = result("jo@example.com");
@@ -85,18 +88,18 @@ async fn a_result_has_either_published_form_and_its_key_header() {
     loose["marksAsStrings"] = json!(true);
     loose["marks"] = json!(7);
     loose["totalMarks"] = json!(9);
-    let order = json!({ "url": format!("http://{}/hook?x=1", receiver.at), "results": [result("JO@example.com"), flat_form, loose] });
-    let got = deliver(&bench, &order).await;
+    let order = json!({ "url": format!("http://{}/hook?x=1", receiver.address), "results": [result("JO@example.com"), flat_form, loose] });
+    let response = deliver(&bench, &order).await;
     assert_eq!(
-        got.json()["deliveries"][0],
+        response.json()["deliveries"][0],
         json!({ "subject": "jo@example.com/2415", "attempt": 1, "outcome": "delivered", "status": 200 })
     );
-    let came = receiver.came();
+    let requests = receiver.requests();
     let key = accounts::thinkexam::WEBHOOK_KEY;
-    assert!(came[0].0.starts_with("POST /hook?x=1 HTTP/1.1"), "{}", came[0].0);
-    assert!(came[0].0.to_lowercase().contains(&format!("\r\nx-webhook_key: {key}")), "{}", came[0].0);
-    assert!(came[1].0.to_lowercase().contains(&format!("\r\nwebhook_key: {key}")), "{}", came[1].0);
-    let current = &came[0].1["result"];
+    assert!(requests[0].0.starts_with("POST /hook?x=1 HTTP/1.1"), "{}", requests[0].0);
+    assert!(requests[0].0.to_lowercase().contains(&format!("\r\nx-webhook_key: {key}")), "{}", requests[0].0);
+    assert!(requests[1].0.to_lowercase().contains(&format!("\r\nwebhook_key: {key}")), "{}", requests[1].0);
+    let current = &requests[0].1["result"];
     assert_eq!(
         (&current["marks_scored"], &current["total_marks"], &current["percentage"], &current["status"]),
         (&json!(42), &json!("50"), &json!(84), &json!("COMPLETED"))
@@ -106,20 +109,20 @@ async fn a_result_has_either_published_form_and_its_key_header() {
         (&json!("E1"), &json!("NA"), &Value::Null)
     );
     assert!(current.get("testId").is_none() && current["details"][0]["RESPONSE"].is_array());
-    let flat = came[1].1.as_object().expect("an object");
+    let flat = requests[1].1.as_object().expect("an object");
     assert!(flat.iter().all(|(name, value)| *name == name.to_uppercase() && value.is_string()), "{flat:?}");
     assert_eq!(
         (&flat["TEST_ID"], &flat["EMAIL"], flat["EXAM_DATE"].as_str().map(str::len)),
         (&json!("2415"), &json!("jo@example.com"), Some(8))
     );
     assert_eq!(
-        (&came[2].1["result"]["marks_scored"], &came[2].1["result"]["percentage"]),
+        (&requests[2].1["result"]["marks_scored"], &requests[2].1["result"]["percentage"]),
         (&json!("7"), &json!("77.77"))
     );
 }
 
 #[tokio::test]
-async fn deliveries_are_repeated_reversed_and_sent_under_a_wrong_key() {
+async fn deliveries_can_be_repeated_reversed_and_sent_with_a_wrong_key() {
     let bench = bench_with_assignments().await;
     let receiver = Receiver::start(&[]).await;
     let mut twice = result("al@example.com");
@@ -128,58 +131,63 @@ async fn deliveries_are_repeated_reversed_and_sent_under_a_wrong_key() {
     let mut keyless = result("jo@example.com");
     keyless["keyHeader"] = json!("none");
     keyless["status"] = json!("IN PROGRESS");
-    let order = json!({ "url": format!("http://localhost:{}/", receiver.at.port()), "key": "wrong", "reversed": true, "results": [keyless, twice] });
+    let order = json!({ "url": format!("http://localhost:{}/", receiver.address.port()), "key": "wrong", "reversed": true, "results": [keyless, twice] });
     assert_eq!(deliver(&bench, &order).await.status, Some(200));
-    let came = receiver.came();
-    let people: Vec<_> = came.iter().map(|(_, body)| body["result"]["email"].as_str().expect("text")).collect();
+    let requests = receiver.requests();
+    let people: Vec<_> = requests.iter().map(|(_, body)| body["result"]["email"].as_str().expect("text")).collect();
     assert_eq!(people, ["al@example.com", "al@example.com", "jo@example.com"]);
-    assert_eq!(came[0].1, came[1].1);
-    assert_eq!(came[2].1["result"]["status"], "IN PROGRESS");
-    assert!(came[0].0.to_lowercase().contains("x-webhook_key: wrong"));
-    assert!(!came[2].0.to_lowercase().contains("webhook_key"));
+    assert_eq!(requests[0].1, requests[1].1);
+    assert_eq!(requests[2].1["result"]["status"], "IN PROGRESS");
+    assert!(requests[0].0.to_lowercase().contains("x-webhook_key: wrong"));
+    assert!(!requests[2].0.to_lowercase().contains("webhook_key"));
 }
 
 #[tokio::test]
-async fn what_is_not_answered_200_is_sent_again_until_given_up() {
+async fn deliveries_without_a_200_response_are_retried_until_given_up() {
     let bench = bench_with_assignments().await;
-    // A redirect is one more refusal, and no answer at all another.
+    // A redirect counts as an error, and so does no response at all.
     let receiver = Receiver::start(&[500, 302, 200, 0, 204]).await;
     let mut stubborn = result("jo@example.com");
     stubborn["attempts"] = json!(2);
-    let order = json!({ "url": format!("http://{}/", receiver.at), "results": [result("al@example.com"), stubborn] });
-    let told = deliver(&bench, &order).await.json()["deliveries"].clone();
-    let told: Vec<_> =
-        told.as_array().expect("a list").iter().map(|one| (one["attempt"].clone(), one["status"].clone())).collect();
+    let order =
+        json!({ "url": format!("http://{}/", receiver.address), "results": [result("al@example.com"), stubborn] });
+    let deliveries = deliver(&bench, &order).await.json()["deliveries"].clone();
+    let deliveries: Vec<_> = deliveries
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (one["attempt"].clone(), one["status"].clone()))
+        .collect();
     let expected = [(1, json!(500)), (2, json!(302)), (3, json!(200)), (1, Value::Null), (2, json!(204))];
-    assert_eq!(told, expected.map(|(attempt, status)| (json!(attempt), status)));
+    assert_eq!(deliveries, expected.map(|(attempt, status)| (json!(attempt), status)));
     let effects = bench.effects(bench.sandbox.thinkexam(), "?calls=false").await["effects"].clone();
-    let words: Vec<_> = effects
+    let changes: Vec<_> = effects
         .as_array()
         .expect("a list")
         .iter()
         .filter(|effect| effect["operation"] == "webhook")
         .map(|effect| effect["change"].as_str().expect("text").to_owned())
         .collect();
-    assert_eq!(words, ["refused", "refused", "delivered", "unanswered", "refused"]);
+    assert_eq!(changes, ["refused", "refused", "delivered", "unanswered", "refused"]);
 }
 
 #[tokio::test]
-async fn a_result_may_come_before_its_assignment_only_when_told_so() {
+async fn a_result_may_precede_its_assignment_only_if_requested() {
     let bench = Bench::start().await;
     let receiver = Receiver::start(&[]).await;
-    let mut order = json!({ "url": format!("http://{}/", receiver.at), "results": [result("new@example.com")] });
+    let mut order = json!({ "url": format!("http://{}/", receiver.address), "results": [result("new@example.com")] });
     assert_eq!(deliver(&bench, &order).await.status, Some(400));
-    assert!(receiver.came().is_empty());
+    assert!(receiver.requests().is_empty());
     order["results"][0]["unassigned"] = json!(true);
     assert_eq!(deliver(&bench, &order).await.status, Some(200));
-    assert_eq!(receiver.came()[0].1["result"]["email"], "new@example.com");
+    assert_eq!(receiver.requests()[0].1["result"]["email"], "new@example.com");
 }
 
 #[tokio::test]
-async fn impossible_deliveries_are_refused_and_nothing_is_sent() {
+async fn invalid_deliveries_are_rejected_and_nothing_is_sent() {
     let bench = bench_with_assignments().await;
     let receiver = Receiver::start(&[]).await;
-    let good = json!({ "url": format!("http://{}/", receiver.at), "results": [result("jo@example.com")] });
+    let good = json!({ "url": format!("http://{}/", receiver.address), "results": [result("jo@example.com")] });
     let with = |name: &str, value: Value| {
         let mut order = good.clone();
         order[name] = value;
@@ -199,7 +207,7 @@ async fn impossible_deliveries_are_refused_and_nothing_is_sent() {
     ] {
         assert_eq!(deliver(&bench, &order).await.status, Some(400), "{order}");
     }
-    assert!(receiver.came().is_empty());
+    assert!(receiver.requests().is_empty());
     let elsewhere = bench.client.post(format!("http://{}/_webhooks", bench.sandbox.startexam())).json(&good);
     assert_eq!(bench.send(elsewhere).await.status, Some(404));
 }

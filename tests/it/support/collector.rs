@@ -1,4 +1,4 @@
-//! A collector of traces that keeps what it is sent.
+//! A trace collector that records what it receives.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message as _;
 
-use super::vendor::{Stub, answer_of};
+use super::vendor::{Stub, build_response};
 
-/// The collector. Everything has arrived once the gateway has ended in order.
+/// The collector. Everything has arrived once the gateway has stopped gracefully.
 pub struct Collector(pub Stub);
 
 /// A span, its ids in hexadecimal.
@@ -34,21 +34,21 @@ impl Span {
 
 impl Collector {
     pub async fn start() -> Self {
-        Self(Stub::start(|_| answer_of(200, "application/x-protobuf", "")).await)
+        Self(Stub::start(|_| build_response(200, "application/x-protobuf", "")).await)
     }
 
-    /// The environment of a gateway that sends its traces here.
+    /// Returns the environment of a gateway that sends its traces here.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         vec![("OTEL_EXPORTER_OTLP_ENDPOINT", self.0.url())]
     }
 
-    /// The attributes of whoever sent them.
+    /// Returns the attributes of the sender.
     pub fn resource(&self) -> BTreeMap<String, String> {
         let parts = self.requests().into_iter().flat_map(|request| request.resource_spans);
         parts.filter_map(|part| part.resource).flat_map(|resource| attributes(resource.attributes)).collect()
     }
 
-    /// Every span so far.
+    /// Returns every span so far.
     pub fn spans(&self) -> Vec<Span> {
         let parts = self.requests().into_iter().flat_map(|request| request.resource_spans);
         let spans = parts.flat_map(|part| part.scope_spans).flat_map(|scope| {
@@ -72,11 +72,11 @@ impl Collector {
             .collect()
     }
 
-    /// The one span of this name.
-    pub fn one(&self, name: &str) -> Span {
+    /// Returns the only span of this name.
+    pub fn span(&self, name: &str) -> Span {
         let mut found = self.spans().into_iter().filter(|span| span.name == name);
         let (first, second) = (found.next(), found.next());
-        assert!(second.is_none(), "{name} is there twice: {first:?} {second:?}");
+        assert!(second.is_none(), "two spans {name}: {first:?} {second:?}");
         first.unwrap_or_else(|| panic!("no span {name}: {:?}", self.spans()))
     }
 

@@ -1,10 +1,10 @@
 /*
- * The clock and the disk of a process under test, as the test wants them. Loaded before the C library (LD_PRELOAD); the
- * program does not know of it.
+ * Controls the wall clock and the disk of a process under test. Loaded before the C library (LD_PRELOAD); the program does
+ * not notice.
  *
- * The environment variable MACHINE_CONTROL names a file of two 64-bit numbers: by how many nanoseconds the time of day is
- * ahead, and with which errno every write to a database file fails (0: none does). The file is mapped, so a change holds at
- * once.
+ * The environment variable MACHINE_CONTROL names a file of two 64-bit numbers: by how many nanoseconds the wall clock is
+ * ahead, and the errno with which every write to a database file fails (0: none does). The file is mapped, so a change takes
+ * effect immediately.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,7 +23,7 @@
 
 struct control {
 	int64_t ahead;
-	int64_t fault;
+	int64_t error_number;
 };
 
 static const volatile struct control *control;
@@ -83,11 +83,11 @@ time_t time(time_t *now)
 	return exact.tv_sec;
 }
 
-/* Whether a write to this file fails now; errno says why. */
+/* Returns whether a write to this file fails now, with errno set. */
 static int fails(int file)
 {
-	int64_t fault = control ? control->fault : 0;
-	if (fault == 0)
+	int64_t error_number = control ? control->error_number : 0;
+	if (error_number == 0)
 		return 0;
 	int before = errno;
 	char link[32], path[PATH_MAX];
@@ -99,7 +99,7 @@ static int fails(int file)
 	path[length] = 0;
 	if (!strstr(path, "/store.db"))
 		return 0;
-	errno = (int)fault;
+	errno = (int)error_number;
 	return 1;
 }
 
@@ -109,16 +109,16 @@ ssize_t write(int file, const void *bytes, size_t count)
 	return fails(file) ? -1 : real(file, bytes, count);
 }
 
-ssize_t pwrite(int file, const void *bytes, size_t count, off_t place)
+ssize_t pwrite(int file, const void *bytes, size_t count, off_t offset)
 {
 	REAL(ssize_t, "pwrite", int, const void *, size_t, off_t);
-	return fails(file) ? -1 : real(file, bytes, count, place);
+	return fails(file) ? -1 : real(file, bytes, count, offset);
 }
 
-ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t place)
+ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t offset)
 {
 	REAL(ssize_t, "pwrite64", int, const void *, size_t, off64_t);
-	return fails(file) ? -1 : real(file, bytes, count, place);
+	return fails(file) ? -1 : real(file, bytes, count, offset);
 }
 
 int ftruncate(int file, off_t length)

@@ -1,5 +1,5 @@
-//! The machine a gateway runs on, as a test wants it: a time of day that steps, and a disk whose writes fail. Only the
-//! process's calls of the C library are changed (`machine.c`, by `LD_PRELOAD`); the program does not know of it.
+//! The machine a gateway runs on: its wall clock can step and its disk writes can fail. Only the process's calls of the
+//! C library are intercepted (`machine.c`, by `LD_PRELOAD`); the program does not notice.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -10,22 +10,22 @@ use std::sync::OnceLock;
 use jiff::SignedDuration;
 use tempfile::TempDir;
 
-/// Where the numbers lie in the file of control.
+/// Offsets of the numbers in the control file.
 const AHEAD: u64 = 0;
-const FAULT: u64 = 8;
+const ERROR_NUMBER: u64 = 8;
 
-/// Why writes to the database fail.
+/// How writes to the database fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disk {
-    /// They do not.
-    Fine,
+    /// They do not fail.
+    Working,
     /// The disk is full.
     Full,
     /// The disk is broken.
     Broken,
 }
 
-/// The machine of one gateway, or of several.
+/// The machine of one gateway or several.
 pub struct Machine {
     control: File,
     environment: Vec<(String, String)>,
@@ -33,12 +33,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine in order.
+    /// Creates a machine without failures.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("control");
         std::fs::write(&path, [0; 16]).expect("the file can be written");
-        let control = File::options().write(true).open(&path).expect("the file is there");
+        let control = File::options().write(true).open(&path).expect("the file exists");
         let environment = vec![
             ("LD_PRELOAD".to_owned(), library().display().to_string()),
             ("MACHINE_CONTROL".to_owned(), path.display().to_string()),
@@ -46,48 +46,49 @@ impl Machine {
         Self { control, environment, _folder: folder }
     }
 
-    /// The environment variables that put a process on this machine.
+    /// Returns the environment variables that put a process on this machine.
     pub fn environment(&self) -> Vec<(&str, &str)> {
         self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
-    /// Steps the time of day: from now on it is so much ahead of the true one.
+    /// Sets how far the wall clock is ahead of the true time.
     pub fn set_clock_ahead(&self, ahead: SignedDuration) {
         let nanoseconds = i64::try_from(ahead.as_nanos()).expect("less than three centuries");
         self.set(AHEAD, nanoseconds);
     }
 
-    /// What becomes of writes to the database from now on.
+    /// Sets how writes to the database fail.
     pub fn set_disk(&self, disk: Disk) {
-        // Numbers of Linux (`errno(3)`): ENOSPC, EIO.
-        let fault = match disk {
-            Disk::Fine => 0,
+        // Error numbers of Linux (`errno(3)`): ENOSPC, EIO.
+        let error_number = match disk {
+            Disk::Working => 0,
             Disk::Full => 28,
             Disk::Broken => 5,
         };
-        self.set(FAULT, fault);
+        self.set(ERROR_NUMBER, error_number);
     }
 
-    fn set(&self, place: u64, number: i64) {
-        self.control.write_all_at(&number.to_ne_bytes(), place).expect("the file can be written");
+    fn set(&self, offset: u64, number: i64) {
+        self.control.write_all_at(&number.to_ne_bytes(), offset).expect("the file can be written");
     }
 }
 
-/// The library, compiled once for this run.
+/// Compiles the library, once per run.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/machine.c");
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (made, library) = (folder.join(format!("machine-{}.so", std::process::id())), folder.join("machine.so"));
+        let (compiled, library) =
+            (folder.join(format!("machine-{}.so", std::process::id())), folder.join("machine.so"));
         let compiler = Command::new("cc")
             .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-            .arg(&made)
+            .arg(&compiled)
             .arg(source)
             .output()
             .expect("cc is installed (scripts/test)");
         assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
-        std::fs::rename(&made, &library).expect("the library can be put in its place");
+        std::fs::rename(&compiled, &library).expect("the library can be put in its place");
         library
     })
 }

@@ -1,8 +1,8 @@
-//! A wire between a gateway and its PostgreSQL server that a test can cut, hold up, or cut at the commit of a transaction
-//! it chooses.
+//! A link between a gateway and its PostgreSQL server that a test can cut or delay, or cut at the commit of a chosen
+//! transaction.
 //!
-//! It reads as much of the protocol as it takes to see what a transaction writes and when its COMMIT passes
-//! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>). There must be no TLS on it.
+//! It parses as much of the protocol as it needs to see a transaction's statements and its COMMIT
+//! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>). It does not support TLS.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,30 +15,30 @@ use tokio::sync::watch;
 
 use super::gateway::TIMEOUT;
 
-/// Requests for encryption, which come before the start-up message.
+/// Requests for encryption, which precede the start-up message.
 const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
 
-/// How the wire is.
+/// The state of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Everything passes.
     Up,
-    /// Every connection is cut, and new ones are cut at once.
-    Away,
-    /// Connections stay, and nothing passes.
+    /// Every connection is closed, new ones immediately.
+    Down,
+    /// Connections stay open, and nothing passes.
     Silent,
 }
 
-/// The moment at which a chosen transaction's wire is cut, and all others with it.
+/// The moment at which the link is cut, for all connections, when a chosen transaction commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// The server has committed; its answer is lost.
-    AnswerLost,
-    /// The server has committed and the gateway knows; nothing passes any more.
-    Answered,
+    /// The server has committed; its reply is lost.
+    ReplyLost,
+    /// The server has committed and the gateway knows it; nothing passes any more.
+    ReplyDelivered,
 }
 
-struct Trap {
+struct CommitCut {
     moment: Moment,
     chosen: Box<dyn Fn(&str) -> bool + Send>,
 }
@@ -46,8 +46,8 @@ struct Trap {
 struct Control {
     state: watch::Sender<State>,
     delay: watch::Sender<Duration>,
-    sprung: watch::Sender<usize>,
-    trap: Mutex<Option<Trap>>,
+    cut_count: watch::Sender<usize>,
+    commit_cut: Mutex<Option<CommitCut>>,
 }
 
 /// A relay to a server. It ends with the test's runtime.
@@ -57,7 +57,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to the server of this address.
+    /// Starts a relay to the server at this address.
     pub async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (user, rest) = url.split_once('@').expect("an address with a user");
@@ -66,8 +66,8 @@ impl Relay {
         let control = Arc::new(Control {
             state: watch::Sender::new(State::Up),
             delay: watch::Sender::new(Duration::ZERO),
-            sprung: watch::Sender::new(0),
-            trap: Mutex::new(None),
+            cut_count: watch::Sender::new(0),
+            commit_cut: Mutex::new(None),
         });
         let (server, shared) = (server.to_owned(), Arc::clone(&control));
         tokio::spawn(async move {
@@ -76,7 +76,7 @@ impl Relay {
                 tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(server).await {
                         // However it ends, both sides see a closed connection.
-                        Wire::new(client, server, control).carry().await.ok();
+                        Link::new(client, server, control).run().await.ok();
                     }
                 });
             }
@@ -84,87 +84,87 @@ impl Relay {
         Self { url, control }
     }
 
-    /// The address to use instead of the server's.
+    /// Returns the address to use instead of the server's.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Cuts every connection, and those that come, until the wire is mended.
+    /// Closes every connection, and new ones, until the link is restored.
     pub fn cut(&self) {
-        self.control.state.send_replace(State::Away);
+        self.control.state.send_replace(State::Down);
     }
 
-    /// Keeps every connection and lets nothing pass until the wire is mended.
+    /// Keeps every connection open and lets nothing pass until the link is restored.
     pub fn silence(&self) {
         self.control.state.send_replace(State::Silent);
     }
 
     /// Lets everything pass again.
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         self.control.state.send_replace(State::Up);
     }
 
-    /// Holds up every message of a gateway for so long.
+    /// Delays every message of a gateway.
     pub fn delay(&self, delay: Duration) {
         self.control.delay.send_replace(delay);
     }
 
-    /// Cuts the wire, until it is mended, at the next commit of a transaction whose statements (their text, one after the
-    /// other) are chosen.
+    /// Cuts the link, until it is restored, at the next commit of a transaction whose statements (their texts,
+    /// concatenated) are chosen.
     pub fn cut_at_commit(&self, moment: Moment, chosen: impl Fn(&str) -> bool + Send + 'static) {
-        let trap = Trap { moment, chosen: Box::new(chosen) };
-        *self.control.trap.lock().expect("no test panicked here") = Some(trap);
+        let commit_cut = CommitCut { moment, chosen: Box::new(chosen) };
+        *self.control.commit_cut.lock().expect("no test panicked here") = Some(commit_cut);
     }
 
-    /// How many chosen commits the wire was cut at so far.
+    /// Returns at how many chosen commits the link was cut so far.
     pub fn cuts(&self) -> usize {
-        *self.control.sprung.borrow()
+        *self.control.cut_count.borrow()
     }
 
-    /// Waits until the wire was cut at so many chosen commits.
-    pub async fn until_cut(&self, times: usize) {
+    /// Waits until the link was cut at this many chosen commits.
+    pub async fn wait_for_cuts(&self, times: usize) {
         assert!(self.is_cut_within(times, TIMEOUT).await, "no such transaction is committed");
     }
 
-    /// Whether, within this time, the wire was cut at so many chosen commits; if not, it will not be.
+    /// Returns whether the link was cut at this many chosen commits within this time; if not, the cut is cancelled.
     pub async fn is_cut_within(&self, times: usize, patience: Duration) -> bool {
-        let mut sprung = self.control.sprung.subscribe();
-        let waiting = sprung.wait_for(|seen| *seen >= times);
+        let mut cut_count = self.control.cut_count.subscribe();
+        let waiting = cut_count.wait_for(|seen| *seen >= times);
         if tokio::time::timeout(patience, waiting).await.is_ok() {
             return true;
         }
-        self.control.trap.lock().expect("no test panicked here").take();
+        self.control.commit_cut.lock().expect("no test panicked here").take();
         self.cuts() >= times
     }
 }
 
 /// One connection.
-struct Wire {
+struct Link {
     client: TcpStream,
     server: TcpStream,
     control: Arc<Control>,
     state: watch::Receiver<State>,
-    /// Whether the start-up message has passed; those before have no type.
+    /// Whether the start-up message has passed; messages before it have no type.
     started: bool,
-    /// Prepared statements by their names.
+    /// Prepared statements by name.
     statements: HashMap<Bytes, String>,
-    /// What the transaction under way has asked for.
+    /// The statements of the current transaction.
     transaction: String,
 }
 
-impl Wire {
+impl Link {
     fn new(client: TcpStream, server: TcpStream, control: Arc<Control>) -> Self {
         let state = control.state.subscribe();
         let (statements, transaction) = Default::default();
         Self { client, server, control, state, started: false, statements, transaction }
     }
 
-    async fn carry(mut self) -> std::io::Result<()> {
-        let (mut asked, mut answered) = (BytesMut::new(), BytesMut::new());
+    async fn run(mut self) -> std::io::Result<()> {
+        let (mut requests, mut replies) = (BytesMut::new(), BytesMut::new());
         loop {
             let state = *self.state.borrow_and_update();
             match state {
-                State::Away => return Ok(()),
+                State::Down => return Ok(()),
                 State::Silent => {
                     self.state.changed().await.ok();
                     continue;
@@ -174,13 +174,13 @@ impl Wire {
             tokio::select! {
                 biased;
                 _ = self.state.changed() => {}
-                read = self.server.read_buf(&mut answered) => {
+                read = self.server.read_buf(&mut replies) => {
                     if read? == 0 {
                         return Ok(());
                     }
-                    self.client.write_all_buf(&mut answered).await?;
+                    self.client.write_all_buf(&mut replies).await?;
                 }
-                read = self.client.read_buf(&mut asked) => {
+                read = self.client.read_buf(&mut requests) => {
                     if read? == 0 {
                         return Ok(());
                     }
@@ -188,8 +188,8 @@ impl Wire {
                     if !delay.is_zero() {
                         tokio::time::sleep(delay).await;
                     }
-                    while let Some(message) = self.next(&mut asked) {
-                        let cut = self.cut_at(&message);
+                    while let Some(message) = self.next_message(&mut requests) {
+                        let cut = self.observe(&message);
                         self.server.write_all(&message).await?;
                         if let Some(moment) = cut {
                             return self.cut(moment).await;
@@ -200,25 +200,25 @@ impl Wire {
         }
     }
 
-    /// Lets the server commit, and cuts all connections.
+    /// Lets the server commit, and closes all connections.
     async fn cut(mut self, moment: Moment) -> std::io::Result<()> {
-        let mut answer = BytesMut::new();
-        // "Ready for query", and no transaction any more.
-        while !answer.ends_with(b"Z\0\0\0\x05I") {
-            if self.server.read_buf(&mut answer).await? == 0 {
+        let mut reply = BytesMut::new();
+        // "Ready for query", outside a transaction.
+        while !reply.ends_with(b"Z\0\0\0\x05I") {
+            if self.server.read_buf(&mut reply).await? == 0 {
                 break;
             }
         }
-        self.control.state.send_replace(State::Away);
-        if moment == Moment::Answered {
-            self.client.write_all(&answer).await?;
+        self.control.state.send_replace(State::Down);
+        if moment == Moment::ReplyDelivered {
+            self.client.write_all(&reply).await?;
         }
-        self.control.sprung.send_modify(|times| *times += 1);
+        self.control.cut_count.send_modify(|times| *times += 1);
         Ok(())
     }
 
-    /// The next whole message.
-    fn next(&mut self, bytes: &mut BytesMut) -> Option<Bytes> {
+    /// Returns the next complete message.
+    fn next_message(&mut self, bytes: &mut BytesMut) -> Option<Bytes> {
         let head = usize::from(self.started);
         let length = bytes.get(head..head + 4)?;
         let length = head + usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
@@ -233,8 +233,8 @@ impl Wire {
         Some(message)
     }
 
-    /// Follows what a transaction asks for; the moment to cut at, if this is a chosen COMMIT.
-    fn cut_at(&mut self, message: &Bytes) -> Option<Moment> {
+    /// Tracks a transaction's statements; returns the moment to cut at if this is a chosen COMMIT.
+    fn observe(&mut self, message: &Bytes) -> Option<Moment> {
         let body = message.slice(5.min(message.len())..);
         let mut texts = body.split(|byte| *byte == 0).map(|text| body.slice_ref(text));
         match message.first()? {
@@ -250,8 +250,8 @@ impl Wire {
             b'Q' => match &*texts.next()? {
                 statement if statement.starts_with(b"BEGIN") => self.transaction.clear(),
                 b"COMMIT" => {
-                    let mut trap = self.control.trap.lock().expect("no test panicked here");
-                    let chosen = trap.take_if(|trap| (trap.chosen)(&self.transaction))?;
+                    let mut commit_cut = self.control.commit_cut.lock().expect("no test panicked here");
+                    let chosen = commit_cut.take_if(|commit_cut| (commit_cut.chosen)(&self.transaction))?;
                     return Some(chosen.moment);
                 }
                 statement => self.transaction.push_str(&String::from_utf8_lossy(statement)),

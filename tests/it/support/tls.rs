@@ -1,4 +1,4 @@
-//! An authority of the tests' own, and somebody who speaks TLS in front of somebody who does not.
+//! A private certificate authority, and a TLS proxy.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-/// Signs certificates for this machine.
+/// A certificate authority for this machine.
 pub struct Authority {
     /// Its own certificate.
     pub pem: String,
@@ -19,7 +19,7 @@ pub struct Authority {
 }
 
 /// A certificate for this machine and its key, in PEM.
-pub struct Signed {
+pub struct SignedCertificate {
     pub certificate: String,
     pub key: String,
 }
@@ -33,15 +33,15 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    pub fn sign(&self) -> Signed {
+    pub fn sign(&self) -> SignedCertificate {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let params = CertificateParams::new(names).expect("names");
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        Signed { certificate, key: key.serialize_pem() }
+        SignedCertificate { certificate, key: key.serialize_pem() }
     }
 
-    /// A client that trusts nobody else.
+    /// Returns a client that trusts only this authority.
     pub fn client(&self) -> reqwest::ClientBuilder {
         let certificate = reqwest::Certificate::from_pem(self.pem.as_bytes()).expect("a certificate");
         reqwest::Client::builder()
@@ -51,8 +51,8 @@ impl Authority {
             .tls_certs_only([certificate])
     }
 
-    /// The same without HTTP, of these versions.
-    pub fn dialler(&self, versions: &[&'static SupportedProtocolVersion]) -> tokio_rustls::TlsConnector {
+    /// Returns a TLS connector without HTTP, for these versions.
+    pub fn connector(&self, versions: &[&'static SupportedProtocolVersion]) -> tokio_rustls::TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM")).expect("a root");
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
@@ -61,22 +61,22 @@ impl Authority {
     }
 }
 
-impl Signed {
-    /// Writes both into this folder, each whole at any moment.
+impl SignedCertificate {
+    /// Writes both into this folder, each atomically.
     pub fn write(&self, folder: &Path) {
         for (name, text) in [("tls.crt", &self.certificate), ("tls.key", &self.key)] {
-            let beside = folder.join(format!("{name}.new"));
-            std::fs::write(&beside, text).expect("the file can be written");
-            std::fs::rename(beside, folder.join(name)).expect("the file can be replaced");
+            let temporary = folder.join(format!("{name}.new"));
+            std::fs::write(&temporary, text).expect("the file can be written");
+            std::fs::rename(temporary, folder.join(name)).expect("the file can be replaced");
         }
     }
 
-    /// The certificate as it goes over the wire.
+    /// Returns the certificate in DER.
     pub fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM")
     }
 
-    /// What a server that shows it is made of.
+    /// Returns a server configuration with this certificate.
     pub fn server(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -87,21 +87,21 @@ impl Signed {
     }
 }
 
-/// Speaks TLS with this certificate and hands on what is said to this address.
-pub async fn in_front_of(address: SocketAddr, signed: &Signed) -> SocketAddr {
+/// Starts a proxy that terminates TLS with this certificate and forwards to this address.
+pub async fn start_tls_proxy(address: SocketAddr, signed: &SignedCertificate) -> SocketAddr {
     let acceptor = TlsAcceptor::from(signed.server());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    let front = listener.local_addr().expect("an address");
+    let proxy_address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // Whoever does not trust the certificate goes away here.
+                // A client that does not trust the certificate disconnects here.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                let mut behind = TcpStream::connect(address).await.expect("somebody listens");
-                tokio::io::copy_bidirectional(&mut stream, &mut behind).await.ok();
+                let mut upstream = TcpStream::connect(address).await.expect("a listener");
+                tokio::io::copy_bidirectional(&mut stream, &mut upstream).await.ok();
             });
         }
     });
-    front
+    proxy_address
 }

@@ -1,4 +1,4 @@
-//! A vendor that answers whatever a test wants and remembers what it was asked.
+//! A scripted vendor that records the requests it receives.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,86 +9,111 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
-/// A request as the vendor saw it.
+/// A request as the vendor received it.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenRequest {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Seen {
-    /// The body as JSON.
+impl SeenRequest {
+    /// Returns the body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 }
 
-type Script = dyn Fn(&Seen) -> Response + Send + Sync;
+type Script = dyn Fn(&SeenRequest) -> Response + Send + Sync;
 
 /// A stub of any vendor on a free port. It ends with the test's runtime.
 #[derive(Clone)]
 pub struct Stub {
     pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
     script: Arc<Mutex<Arc<Script>>>,
 }
 
 impl Stub {
-    /// A vendor that answers by this script.
-    pub async fn start(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
+    /// Starts a vendor that responds by this script.
+    pub async fn start(script: impl Fn(&SeenRequest) -> Response + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let stub = Self {
             address: listener.local_addr().expect("an address"),
             seen: Arc::default(),
             script: Arc::new(Mutex::new(Arc::new(script))),
         };
-        let router = Router::new().fallback(answer).with_state(stub.clone());
+        let router = Router::new().fallback(respond).with_state(stub.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         stub
     }
 
-    /// The address as a base URL.
+    /// Starts a stub that accepts every request with an empty object.
+    pub async fn accepting() -> Self {
+        Self::start(|_| json_response(200, &serde_json::json!({}))).await
+    }
+
+    /// Starts a StartExam that accepts every request.
+    pub async fn accepting_startexam() -> Self {
+        Self::start(|seen| {
+            let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+            let ids = |rows: &Vec<serde_json::Value>| -> Vec<String> {
+                (0..rows.len()).map(|row| format!("1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c{row:04x}")).collect()
+            };
+            let ids = body["employees"].as_array().map(ids).unwrap_or_default();
+            json_response(
+                200,
+                &if seen.uri.path().contains("participants") {
+                    serde_json::json!({ "participantIds": ids })
+                } else {
+                    serde_json::json!({})
+                },
+            )
+        })
+        .await
+    }
+
+    /// Returns the address as a base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Answers by another script from now on.
-    pub fn answer_with(&self, script: impl Fn(&Seen) -> Response + Send + Sync + 'static) {
+    /// Responds by another script from now on.
+    pub fn respond_with(&self, script: impl Fn(&SeenRequest) -> Response + Send + Sync + 'static) {
         *self.script.lock().expect("no test panicked here") = Arc::new(script);
     }
 
-    /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    /// Returns every request so far.
+    pub fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().expect("no test panicked here").clone()
     }
 }
 
-/// A plain answer.
-pub fn answer_of(status: u16, content_type: &str, body: impl Into<String>) -> Response {
+/// Builds a response.
+pub fn build_response(status: u16, content_type: &str, body: impl Into<String>) -> Response {
     let status = StatusCode::from_u16(status).expect("a status");
     (status, [("content-type", content_type)], body.into()).into_response()
 }
 
-/// A JSON answer.
-pub fn json(status: u16, body: &serde_json::Value) -> Response {
-    answer_of(status, "application/json; charset=utf-8", body.to_string())
+/// Builds a JSON response.
+pub fn json_response(status: u16, body: &serde_json::Value) -> Response {
+    build_response(status, "application/json; charset=utf-8", body.to_string())
 }
 
-/// A JSON answer with these headers.
-pub fn json_with(status: u16, headers: &[(&'static str, &str)], body: &serde_json::Value) -> Response {
-    let mut response = json(status, body);
+/// Builds a JSON response with these headers.
+pub fn json_response_with_headers(status: u16, headers: &[(&'static str, &str)], body: &serde_json::Value) -> Response {
+    let mut response = json_response(status, body);
     for (name, value) in headers {
         response.headers_mut().insert(*name, value.parse().expect("a header's value"));
     }
     response
 }
 
-async fn answer(State(stub): State<Stub>, request: Request) -> Response {
+async fn respond(State(stub): State<Stub>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 64 << 20).await.unwrap_or_default();
-    let seen = Seen { method: head.method, uri: head.uri, headers: head.headers, body };
+    let seen = SeenRequest { method: head.method, uri: head.uri, headers: head.headers, body };
     stub.seen.lock().expect("no test panicked here").push(seen.clone());
     let script = stub.script.lock().expect("no test panicked here").clone();
     script(&seen)

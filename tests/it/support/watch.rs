@@ -1,4 +1,4 @@
-//! Looking at what a simulator was asked and did, and waiting for what happens in the background.
+//! Reads a simulator's calls and effects, and waits for what happens in the background.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,66 +6,75 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::gateway::{Answer, Gateway, effects};
+use super::gateway::{ApiResponse, Gateway, read_effects};
 
-/// Only a hang comes this far.
+/// Only a hang takes longer.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
+/// Returns the bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
 pub async fn bodies(port: SocketAddr, operation: &str) -> Vec<Value> {
-    let told = effects(port).await;
-    let calls = told["calls"].as_array().expect("a list of calls").iter();
+    let log = read_effects(port).await;
+    let calls = log["calls"].as_array().expect("a list of calls").iter();
     calls.filter(|call| call["operation"] == operation).map(|call| body_of(&call["body"])).collect()
 }
 
-/// How many calls there were so far, whatever they asked for; requests for a signature do not count.
-pub async fn calls(port: SocketAddr) -> usize {
-    let told = effects(port).await;
-    let calls = told["calls"].as_array().expect("a list of calls").iter();
+/// Returns the number of calls so far; requests for a signature do not count.
+pub async fn call_count(port: SocketAddr) -> usize {
+    let log = read_effects(port).await;
+    let calls = log["calls"].as_array().expect("a list of calls").iter();
     calls.filter(|call| call["operation"] != "signature").count()
 }
 
-/// The subjects of the effects of one kind so far, in order.
+/// Returns the subjects of the effects of one kind so far, in order.
 pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<String> {
-    let told = effects(port).await;
-    let effects = told["effects"].as_array().expect("a list of effects").iter();
+    let log = read_effects(port).await;
+    let effects = log["effects"].as_array().expect("a list of effects").iter();
     effects
         .filter(|effect| effect["operation"] == operation && effect["change"] == change)
         .map(|effect| effect["subject"].as_str().expect("a subject").to_owned())
         .collect()
 }
 
-/// Waits until something was created that is about this, as the operation's effects name it.
-pub async fn until_effect(port: SocketAddr, operation: &str, about: &str) {
+/// Waits until something about this subject was created, as the operation's effects name it.
+pub async fn wait_for_effect(port: SocketAddr, operation: &str, about: &str) {
     let started = tokio::time::Instant::now();
     while !changes(port, operation, "created").await.iter().any(|subject| subject.contains(about)) {
-        assert!(started.elapsed() < TIMEOUT, "{operation} never made {about}");
+        assert!(started.elapsed() < TIMEOUT, "{operation} never created {about}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// Reads the resource until it is in this state.
-pub async fn until_state(gateway: &Gateway, path: &str, state: &str) -> Answer {
-    until(gateway, path, |answer| answer.text("/state") == state).await
+pub async fn wait_for_state(gateway: &Gateway, path: &str, state: &str) -> ApiResponse {
+    wait_until(gateway, path, |response| response.text("/state") == state).await
 }
 
-/// Reads the resource until it is as wanted. The pause only spares the machine: nothing depends on it.
-pub async fn until(gateway: &Gateway, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+/// Reads the resource until the condition holds. The pause only saves CPU; nothing depends on it.
+pub async fn wait_until(gateway: &Gateway, path: &str, wanted: impl Fn(&ApiResponse) -> bool) -> ApiResponse {
     let started = tokio::time::Instant::now();
     loop {
-        let answer = gateway.get(path).await;
-        if wanted(&answer) {
-            return answer;
+        let response = gateway.get(path).await;
+        if wanted(&response) {
+            return response;
         }
-        assert!(started.elapsed() < TIMEOUT, "{path} never became as wanted: {answer:?}");
+        assert!(started.elapsed() < TIMEOUT, "{path} never met the condition: {response:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// The warnings' codes, each with its pointer.
-pub fn warnings(answer: &Answer) -> Vec<(String, String)> {
+/// Waits until the condition holds.
+pub async fn wait_until_true(what: &str, condition: impl Fn() -> bool) {
+    let started = tokio::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < TIMEOUT, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Returns the warnings' codes, each with its pointer.
+pub fn warnings(response: &ApiResponse) -> Vec<(String, String)> {
     let text = |warning: &Value, name: &str| warning[name].as_str().unwrap_or_default().to_owned();
-    let warnings = answer.body["warnings"].as_array().into_iter().flatten();
+    let warnings = response.body["warnings"].as_array().into_iter().flatten();
     warnings.map(|warning| (text(warning, "code"), text(warning, "pointer"))).collect()
 }
 

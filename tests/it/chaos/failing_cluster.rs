@@ -1,0 +1,247 @@
+//! The gateways of an outage storm: one on SQLite, or two on PostgreSQL behind a link that can be cut. Two tenants
+//! share their connections. A gateway that lost its lease exits and is started again, as a service manager would.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use examgate::sandbox::Sandbox;
+use jiff::SignedDuration;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::sync::RwLock;
+
+use super::TIMEOUT;
+use super::ledger::Outcome;
+use super::outages::SingleWrite;
+use crate::support::connections::{client, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, key};
+use crate::support::machine::{Disk, Machine};
+use crate::support::relay::Relay;
+
+pub const TENANTS: [&str; 2] = ["east", "west"];
+
+/// Calls time out soon, and the grace period is longer than the sandbox may still take over a call.
+const SETTINGS: &str = "max_in_flight = 8\nsettle_grace = \"3s\"\ntimeout = \"2s\"\n\
+                        breaker = { failures = 5, cooldown = \"1s\" }\n";
+
+pub struct FailingCluster {
+    pub relay: Option<Relay>,
+    nodes: Vec<Node>,
+    next: AtomicUsize,
+    outages: AtomicUsize,
+    restarts: AtomicUsize,
+}
+
+struct Node {
+    machine: Machine,
+    gateway: RwLock<Option<Gateway>>,
+}
+
+impl fmt::Display for FailingCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (outages, restarts) = (self.outages.load(Ordering::Relaxed), self.restarts.load(Ordering::Relaxed));
+        let cuts = self.relay.as_ref().map_or(0, Relay::cuts);
+        write!(f, "{} gateways, {outages} outages, {cuts} of them at a commit, {restarts} restarts", self.nodes.len())
+    }
+}
+
+impl FailingCluster {
+    /// Starts one gateway on SQLite.
+    pub async fn on_sqlite(sandbox: &Sandbox) -> Self {
+        let machine = Machine::new();
+        let environment = environment(&machine);
+        let gateway = Gateway::start_with_env(&connections(sandbox), &clients(), &environment).await;
+        Self::of(None, vec![Node { gateway: RwLock::new(Some(gateway)), machine }])
+    }
+
+    /// Starts two gateways on PostgreSQL behind one link.
+    pub async fn on_postgres(sandbox: &Sandbox, url: &str) -> Self {
+        let relay = Relay::to(url).await;
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            let machine = Machine::new();
+            let environment = environment(&machine);
+            let gateway = Gateway::replica_with(relay.url(), &connections(sandbox), &clients(), &environment).await;
+            nodes.push(Node { gateway: RwLock::new(Some(gateway)), machine });
+        }
+        Self::of(Some(relay), nodes)
+    }
+
+    fn of(relay: Option<Relay>, nodes: Vec<Node>) -> Self {
+        Self { relay, nodes, next: AtomicUsize::new(0), outages: AtomicUsize::new(0), restarts: AtomicUsize::new(0) }
+    }
+
+    /// Steps the clocks, one after the other.
+    pub fn step_clocks(&self, ahead: SignedDuration) {
+        let index = self.outages.fetch_add(1, Ordering::Relaxed);
+        if ahead.is_zero() {
+            self.nodes.iter().for_each(|node| node.machine.set_clock_ahead(ahead));
+        } else {
+            self.nodes[index % self.nodes.len()].machine.set_clock_ahead(ahead);
+        }
+    }
+
+    /// Sets how writes to the databases fail.
+    pub fn set_disk(&self, disk: Disk) {
+        self.nodes.iter().for_each(|node| node.machine.set_disk(disk));
+    }
+
+    /// Restarts the gateways that have exited.
+    pub async fn restart_ended(&self) {
+        for node in &self.nodes {
+            let mut slot = node.gateway.write().await;
+            if let Some(mut gateway) = slot.take_if(Gateway::has_ended) {
+                let log = gateway.take_log();
+                assert!(!log.contains("panicked"), "{log}");
+                assert!(log.contains("taken its work over"), "it ended for another reason:\n{log}");
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+                let folder = gateway.folder_after_exit_with(1).await;
+                *slot = Some(Gateway::start_in_with_env(folder, &environment(&node.machine)).await);
+            }
+        }
+    }
+
+    /// Asserts that no gateway panicked.
+    pub async fn assert_no_panic(&self) {
+        for node in &self.nodes {
+            if let Some(gateway) = &mut *node.gateway.write().await {
+                let log = gateway.take_log();
+                let line = log.lines().find(|line| line.contains("panicked"));
+                assert!(line.is_none(), "{line:?}");
+            }
+        }
+    }
+
+    /// Sends a write; `None` if no gateway responded.
+    pub async fn post(&self, write: &SingleWrite) -> Option<ApiResponse> {
+        self.request(write.tenant, Method::POST, &write.path, Some((&write.key, &write.body)), false).await
+    }
+
+    /// Sends a bulk under its key until it is accepted; returns the operation's id.
+    pub async fn submit_until_accepted(&self, tenant: &str, path: &str, key: &str, body: &Value) -> String {
+        let began = Instant::now();
+        loop {
+            let response = self.request(tenant, Method::POST, path, Some((key, body)), true).await;
+            match response {
+                Some(response) if response.status == 202 => return response.text("/id").to_owned(),
+                Some(response) if response.status == 207 => return response.text("/operation").to_owned(),
+                Some(response) => assert!(response.status >= 500 || response.status == 409, "{response:?}"),
+                None => {}
+            }
+            pause(began, path).await;
+        }
+    }
+
+    /// Waits until no row is unknown any more and returns every row's result.
+    pub async fn settled_results(&self, tenant: &str, operation: &str, rows: usize) -> Vec<Value> {
+        let path = format!("/operations/{operation}");
+        self.wait_until(tenant, &path, |state| {
+            let ended = state.text("/state") == "completed";
+            ended && state.body["progress"]["unknown"] == 0 && state.body["progress"]["pending"] == 0
+        })
+        .await;
+        let (mut results, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.wait_until(tenant, &format!("{path}/items?limit=200{cursor}"), |_| true).await;
+            results.extend(page.body["items"].as_array().expect("items").iter().cloned());
+            match page.body["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(results.len(), rows, "every row has its result");
+        results
+    }
+
+    /// Returns the final outcome of a write. The write is sent again only if no response has named its resource.
+    pub async fn outcome(&self, write: &mut SingleWrite) -> Outcome {
+        let began = Instant::now();
+        loop {
+            if let (Some(Outcome::Unknown) | None, Some(resource)) = (write.last_outcome(), &write.resource) {
+                let open =
+                    |state: &ApiResponse| ["pending", "unknown", "queued", "running"].contains(&state.text("/state"));
+                let state = self.wait_until(write.tenant, resource, |state| !open(state)).await;
+                if state.status == 404 {
+                    // The in-doubt commit was not done, so nothing was sent.
+                    return Outcome::NotApplied;
+                }
+                return match state.body["progress"]["applied"].as_u64() {
+                    Some(1) => Outcome::Applied,
+                    Some(_) => Outcome::NotApplied,
+                    None => Outcome::parse(state.text("/outcome")),
+                };
+            }
+            if let Some(outcome @ (Outcome::Applied | Outcome::NotApplied)) = write.last_outcome() {
+                return outcome;
+            }
+            // No response has named the resource yet.
+            write.requests += 1;
+            if let Some(response) = self.post(write).await {
+                write.record_response(&response);
+            }
+            pause(began, &write.path).await;
+        }
+    }
+
+    /// Reads until the condition holds; waits for a gateway or a store that is down.
+    async fn wait_until(&self, tenant: &str, path: &str, wanted: impl Fn(&ApiResponse) -> bool) -> ApiResponse {
+        let began = Instant::now();
+        loop {
+            if let Some(response) = self.request(tenant, Method::GET, path, None, false).await {
+                if (response.status == 200 && wanted(&response)) || response.status == 404 {
+                    return response;
+                }
+                assert!([200, 503].contains(&response.status), "{path}: {response:?}");
+                assert!(began.elapsed() < TIMEOUT, "{path} never ends: {response:?}");
+            }
+            pause(began, path).await;
+        }
+    }
+
+    /// Sends the request to the gateways in turn; `None` if the chosen one is down or went away.
+    async fn request(
+        &self,
+        tenant: &str,
+        method: Method,
+        path: &str,
+        write: Option<(&str, &Value)>,
+        later: bool,
+    ) -> Option<ApiResponse> {
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        let node = &self.nodes[index % self.nodes.len()];
+        let request = {
+            let gateway = node.gateway.try_read().ok()?;
+            let mut request = gateway.as_ref()?.request_as(&key(tenant), method, path);
+            if let Some((key, body)) = write {
+                request = request.header("Idempotency-Key", key).json(body);
+            }
+            if later { request.header("Prefer", "respond-async") } else { request }
+        };
+        let response = request.try_send().await?;
+        assert_ne!(response.status, 500, "{response:?}");
+        Some(response)
+    }
+}
+
+fn environment(machine: &Machine) -> Vec<(&str, &str)> {
+    [machine.environment(), vec![("RUST_LOG", "info")]].concat()
+}
+
+/// Returns two tenants at the same connections.
+fn clients() -> String {
+    TENANTS.map(|name| client(name, "", "[\"*\"]")).concat()
+}
+
+fn connections(sandbox: &Sandbox) -> String {
+    sandbox_connections(sandbox, "")
+        .replace("settle_grace = \"0s\"\n", SETTINGS)
+        // The simulator is configured alike, so that bookings share calls.
+        .replace("vendor = \"startexam\"\n", "vendor = \"startexam\"\nexisting_registration = \"repeated\"\n")
+}
+
+/// Pauses, and fails after the time only a hang takes. The pause saves CPU; nothing depends on it.
+async fn pause(began: Instant, what: &str) {
+    assert!(began.elapsed() < TIMEOUT, "{what} never ends");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
