@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rstest::rstest;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -244,43 +245,46 @@ fn expected(kind: &str, status: u16) -> (Code, Outcome) {
     }
 }
 
-const STATUSES: [u16; 24] = [
-    300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 408, 409, 413, 418, 422, 429, 500, 501, 502, 503,
-    504,
-];
-
+#[rstest]
 #[tokio::test]
-async fn a_status_means_the_same_for_every_write_kind() {
+async fn a_status_means_the_same_for_every_write_kind(
+    #[values(
+        300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 408, 409, 413, 418, 422, 429, 500, 501, 502,
+        503, 504
+    )]
+    status: u16,
+) {
     for descriptor in DESCRIPTORS {
         let bench = VendorHarness::start(descriptor.kind).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
-            for status in STATUSES {
-                for body in ["", "<html><title>Sorry</title></html>", "no JSON"] {
-                    // A 304 has no body.
-                    let body = if status == 304 { "" } else { body };
-                    let fault = bench.fault(operation, End::Answer(status, body.to_owned())).await.unwrap();
-                    let what = format!("{kind} {} {status} {body:?}: {fault:?}", operation.as_str());
-                    assert_eq!((fault.code, fault.outcome), expected(kind, status), "{what}");
-                    assert_eq!(fault.lingering, status >= 500, "{what}");
-                    assert_eq!(fault.reach == RejectionScope::Batch, status == 413, "{what}");
-                    assert_eq!(fault.vendor.as_ref().and_then(|said| said.http_status), Some(status), "{what}");
-                }
+            for body in ["", "<html><title>Sorry</title></html>", "no JSON"] {
+                // A 304 has no body.
+                let body = if status == 304 { "" } else { body };
+                let error = bench.fault(operation, End::Answer(status, body.to_owned())).await.unwrap();
+                let row = format!("{kind} {} {status} {body:?}: {error:?}", operation.as_str());
+                assert_eq!((error.code, error.outcome), expected(kind, status), "{row}");
+                assert_eq!(error.lingering, status >= 500, "{row}");
+                assert_eq!(error.reach == RejectionScope::Batch, status == 413, "{row}");
+                assert_eq!(error.vendor.as_ref().and_then(|response| response.http_status), Some(status), "{row}");
             }
         }
     }
 }
 
+#[rstest]
+#[case::closed(End::Close)]
+#[case::half_of_a_success(End::Half(200))]
+#[case::half_of_an_error(End::Half(404))]
+#[case::silence(End::Silence)]
 #[tokio::test]
-async fn an_attempt_without_a_complete_response_may_still_take_effect() {
+async fn an_attempt_without_a_complete_response_may_still_take_effect(#[case] end: End) {
     for descriptor in DESCRIPTORS {
         let bench = VendorHarness::start(descriptor.kind).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
-            for end in [End::Close, End::Half(200), End::Half(404), End::Silence] {
-                let fault = bench.fault(operation, end.clone()).await.unwrap();
-                let what = format!("{kind} {} {end:?}: {fault:?}", operation.as_str());
-                assert_eq!((fault.code, fault.outcome), (Code::VendorTimeout, Unknown), "{what}");
-                assert!(fault.lingering, "{what}");
-            }
+            let error = bench.fault(operation, end.clone()).await.unwrap();
+            let row = format!("{kind} {}: {error:?}", operation.as_str());
+            assert_eq!((error.code, error.outcome), (Code::VendorTimeout, Unknown), "{row}");
+            assert!(error.lingering, "{row}");
         }
     }
 }
@@ -322,40 +326,47 @@ async fn the_content_type_does_not_change_how_a_body_is_read() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_success_body_under_an_error_status_leaves_the_write_unknown() {
+async fn a_success_body_under_an_error_status_leaves_the_write_unknown(
+    // Without 304, which has no body.
+    #[values(
+        300, 301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 408, 409, 413, 418, 422, 429, 500, 501, 502, 503,
+        504
+    )]
+    status: u16,
+) {
     for descriptor in DESCRIPTORS {
         let bench = VendorHarness::start(descriptor.kind).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             let Some(body) = success(kind, operation) else { continue };
-            for status in STATUSES.into_iter().filter(|status| *status != 304) {
-                let fault = bench.fault(operation, End::Answer(status, body.to_string())).await.unwrap();
-                let what = format!("{kind} {} {status}: {fault:?}", operation.as_str());
-                assert_eq!((fault.outcome, fault.lingering, fault.proof), (Unknown, status >= 500, false), "{what}");
-                let (code, outcome) = expected(kind, status);
-                // If the status alone leaves the write unknown, its code is kept, except at ThinkExam.
-                let own_word = kind != "thinkexam" && outcome == Unknown;
-                assert_eq!(fault.code, if own_word { code } else { Code::VendorBadResponse }, "{what}");
-            }
+            let error = bench.fault(operation, End::Answer(status, body.to_string())).await.unwrap();
+            let row = format!("{kind} {} {status}: {error:?}", operation.as_str());
+            assert_eq!((error.outcome, error.lingering, error.proof), (Unknown, status >= 500, false), "{row}");
+            let (code, outcome) = expected(kind, status);
+            // If the status alone leaves the write unknown, its code is kept, except at ThinkExam.
+            let keeps_code = kind != "thinkexam" && outcome == Unknown;
+            assert_eq!(error.code, if keeps_code { code } else { Code::VendorBadResponse }, "{row}");
         }
     }
 }
 
+#[rstest]
+#[case::startexam("startexam")]
+#[case::thinkexam("thinkexam")]
 #[tokio::test]
-async fn a_row_counts_with_the_bytes_it_adds_to_its_call() {
-    for kind in ["startexam", "thinkexam"] {
-        let bench = VendorHarness::start(kind).await;
-        let bytes = |packing| match packing {
-            BatchGroup::Keyed { bytes, .. } => bytes,
-            BatchGroup::Single => panic!("{kind} takes several rows"),
-        };
-        let short = bytes(bench.vendor.registration_batch(&registration("e1")));
-        let mut long = registration("e1");
-        long.person.name.formatted = Some("\"".repeat(1000));
-        long.person.name.family_name = Some("\"".repeat(1000));
-        long.person.photo = Some("A".repeat(1000).into());
-        // Each quotation mark takes two bytes.
-        let longer = bytes(bench.vendor.registration_batch(&long));
-        assert!(longer > short + 2000 - "Ada King".len(), "{kind}: {short} {longer}");
-    }
+async fn a_row_counts_with_the_bytes_it_adds_to_its_call(#[case] kind: &str) {
+    let bench = VendorHarness::start(kind).await;
+    let bytes = |packing| match packing {
+        BatchGroup::Keyed { bytes, .. } => bytes,
+        BatchGroup::Single => panic!("{kind} takes several rows"),
+    };
+    let short = bytes(bench.vendor.registration_batch(&registration("e1")));
+    let mut long = registration("e1");
+    long.person.name.formatted = Some("\"".repeat(1000));
+    long.person.name.family_name = Some("\"".repeat(1000));
+    long.person.photo = Some("A".repeat(1000).into());
+    // Each quotation mark takes two bytes.
+    let longer = bytes(bench.vendor.registration_batch(&long));
+    assert!(longer > short + 2000 - "Ada King".len(), "{short} {longer}");
 }

@@ -1,5 +1,7 @@
 //! Errors by status, and texts that must not show too much.
 
+use http::header::RETRY_AFTER;
+
 use super::*;
 
 #[tokio::test]
@@ -24,57 +26,71 @@ async fn debug_output_hides_wire_contents() {
     assert!(!text.contains("-text") && text.contains("assignments.create") && text.contains("main"), "{text}");
 }
 
-#[test]
-fn invalid_addresses_are_rejected() {
-    for (url, part) in [("http://api.example.com", "plain http"), ("ftp://api.example.com/", "scheme")] {
-        let name = ConnectionRef { connection: "main".to_owned(), vendor: "startexam".to_owned() };
-        let environment = System { clock: held(), entropy: Arc::new(Zeros) };
-        let url = Url::parse(url).unwrap();
-        let error = Client::new(name, &url, &settings(), Redactor::default(), environment).unwrap_err();
-        assert!(error.contains(part), "{error}");
-    }
+#[rstest]
+#[case::plain_http("http://api.example.com", "plain http")]
+#[case::ftp("ftp://api.example.com/", "scheme")]
+fn invalid_addresses_are_rejected(#[case] url: &str, #[case] part: &str) {
+    let name = ConnectionRef { connection: "main".to_owned(), vendor: "startexam".to_owned() };
+    let environment = System { clock: held(), entropy: Arc::new(Zeros) };
+    let url = Url::parse(url).unwrap();
+    let error = Client::new(name, &url, &settings(), Redactor::default(), environment).unwrap_err();
+    assert!(error.contains(part), "{error}");
+}
+
+/// Returns the default error of a response with this status and `Retry-After`.
+async fn default_error(status: u16, retry_after: Option<&'static str>) -> Option<Error> {
+    let vendor = Vendor::playing(&[ok()]).await;
+    let client = client(&vendor, &settings());
+    let mut headers = HeaderMap::new();
+    headers.extend(retry_after.map(|value| (RETRY_AFTER, HeaderValue::from_static(value))));
+    let response = Response { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
+    general_error(&client, "assignments.create", &response, Some("E1"), Some(&format!("no {SECRET}\n!")))
+}
+
+#[rstest]
+#[case::switching_protocols(101, Code::VendorBadResponse, Outcome::Unknown)]
+#[case::not_modified(304, Code::VendorBadResponse, Outcome::Unknown)]
+#[case::bad_request(400, Code::VendorErrorUnmapped, Outcome::Unknown)]
+#[case::unauthorized(401, Code::ConnectionCredentialsInvalid, Outcome::NotApplied)]
+#[case::forbidden(403, Code::VendorErrorUnmapped, Outcome::Unknown)]
+#[case::too_many_requests(429, Code::VendorRateLimited, Outcome::NotApplied)]
+#[case::internal_server_error(500, Code::VendorInternalError, Outcome::Unknown)]
+#[case::service_unavailable(503, Code::VendorUnavailable, Outcome::Unknown)]
+#[case::gateway_timeout(504, Code::VendorInternalError, Outcome::Unknown)]
+#[case::outside_the_range(999, Code::VendorBadResponse, Outcome::Unknown)]
+#[tokio::test]
+async fn unmapped_statuses_have_a_default_error(#[case] status: u16, #[case] code: Code, #[case] outcome: Outcome) {
+    let error = default_error(status, None).await.unwrap();
+    assert_eq!(summary(&error), (code, outcome, Some(status)));
+    let vendor = error.vendor.unwrap();
+    assert_eq!((vendor.code.as_deref(), vendor.message.as_deref()), (Some("E1"), Some("no *** !")));
 }
 
 #[tokio::test]
-async fn unmapped_statuses_have_a_default_error() {
-    use Code::*;
-    use Outcome::{NotApplied, Unknown};
-    let vendor = Vendor::playing(&[ok()]).await;
-    let client = client(&vendor, &settings());
-    let error_of = |status: u16, wait: Option<&'static str>| {
-        let mut headers = HeaderMap::new();
-        if let Some(wait) = wait {
-            headers.insert("retry-after", HeaderValue::from_static(wait));
-        }
-        let response = Response { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
-        general_error(&client, "assignments.create", &response, Some("E1"), Some(&format!("no {SECRET}\n!")))
-    };
-    for (status, code, outcome) in [
-        (101, VendorBadResponse, Unknown),
-        (304, VendorBadResponse, Unknown),
-        (400, VendorErrorUnmapped, Unknown),
-        (401, ConnectionCredentialsInvalid, NotApplied),
-        (403, VendorErrorUnmapped, Unknown),
-        (429, VendorRateLimited, NotApplied),
-        (500, VendorInternalError, Unknown),
-        (503, VendorUnavailable, Unknown),
-        (504, VendorInternalError, Unknown),
-        (999, VendorBadResponse, Unknown),
-    ] {
-        let error = error_of(status, None).unwrap();
-        assert_eq!(summary(&error), (code, outcome, Some(status)));
-        let vendor = error.vendor.unwrap();
-        assert_eq!((vendor.code.as_deref(), vendor.message.as_deref()), (Some("E1"), Some("no *** !")));
-    }
-    assert!(error_of(204, None).is_none());
-    let wait = |status, text| error_of(status, text).unwrap().retry_after.map(|wait| wait.as_secs());
-    // The test clock is fixed at 2027-01-15T08:00:00Z.
-    let date = Some("Fri, 15 Jan 2027 08:02:00 GMT");
-    assert_eq!([wait(429, None), wait(429, Some("7")), wait(429, Some("0"))], [Some(1), Some(7), Some(1)]);
-    assert_eq!([wait(503, None), wait(503, date), wait(500, Some("7"))], [None, Some(120), None]);
-    assert_eq!([wait(503, Some("soon")), wait(503, Some("-1"))], [None, None]);
-    assert_eq!(wait(503, Some("Fri, 15 Jan 2027 07:00:00 GMT")), Some(1));
-    for century in ["3155760000", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
-        assert_eq!(wait(429, Some(century)), Some(3600), "{century}");
-    }
+async fn a_success_has_no_default_error() {
+    assert!(default_error(204, None).await.is_none());
+}
+
+// The test clock is fixed at 2027-01-15T08:00:00Z.
+#[rstest]
+#[case::absent_on_429(429, None, Some(1))]
+#[case::seconds(429, Some("7"), Some(7))]
+#[case::zero(429, Some("0"), Some(1))]
+#[case::absent_on_503(503, None, None)]
+#[case::date(503, Some("Fri, 15 Jan 2027 08:02:00 GMT"), Some(120))]
+#[case::date_in_the_past(503, Some("Fri, 15 Jan 2027 07:00:00 GMT"), Some(1))]
+#[case::ignored_on_500(500, Some("7"), None)]
+#[case::no_number(503, Some("soon"), None)]
+#[case::negative(503, Some("-1"), None)]
+#[case::a_century(429, Some("3155760000"), Some(3600))]
+#[case::beyond_64_bits(429, Some("99999999999999999999999"), Some(3600))]
+#[case::date_in_the_far_future(429, Some("Fri, 31 Dec 9999 23:59:59 GMT"), Some(3600))]
+#[tokio::test]
+async fn retry_after_is_read_and_bounded(
+    #[case] status: u16,
+    #[case] retry_after: Option<&'static str>,
+    #[case] seconds: Option<u64>,
+) {
+    let error = default_error(status, retry_after).await.unwrap();
+    assert_eq!(error.retry_after.map(|wait| wait.as_secs()), seconds);
 }

@@ -19,19 +19,20 @@ async fn a_signer_uses_separate_limits_while_its_call_holds_the_only_permit() {
     assert_eq!(vendor.requests().len(), 2);
 }
 
+#[rstest]
+#[case::too_many_requests("429 Too Many")]
+#[case::service_unavailable("503 Unavailable")]
 #[tokio::test]
-async fn retry_after_pauses_the_connection() {
-    for status in ["429 Too Many", "503 Unavailable"] {
-        let vendor = Vendor::playing(&[Reply::Keep(answer(status, "Retry-After: 900\r\n", ""))]).await;
-        let client = client(&vendor, &settings());
-        let response = send(&client).await.unwrap();
-        let error = general_error(&client, "assignments.create", &response, None, None).unwrap();
-        assert_eq!(error.retry_after, Some(Duration::from_mins(15)));
-        let error = send(&client).await.unwrap_err();
-        assert_eq!(summary(&error), (Code::VendorRateLimited, Outcome::NotApplied, None));
-        assert!(error.retry_after.unwrap() <= Duration::from_mins(1));
-        assert_eq!((vendor.requests().len(), client.stats().in_flight), (1, 0));
-    }
+async fn retry_after_pauses_the_connection(#[case] status: &str) {
+    let vendor = Vendor::playing(&[Reply::Keep(answer(status, "Retry-After: 900\r\n", ""))]).await;
+    let client = client(&vendor, &settings());
+    let response = send(&client).await.unwrap();
+    let error = general_error(&client, "assignments.create", &response, None, None).unwrap();
+    assert_eq!(error.retry_after, Some(Duration::from_mins(15)));
+    let error = send(&client).await.unwrap_err();
+    assert_eq!(summary(&error), (Code::VendorRateLimited, Outcome::NotApplied, None));
+    assert!(error.retry_after.unwrap() <= Duration::from_mins(1));
+    assert_eq!((vendor.requests().len(), client.stats().in_flight), (1, 0));
 }
 
 #[tokio::test]

@@ -2,27 +2,34 @@
 
 use super::*;
 
+#[rstest]
+#[case::closed(Reply::Close(String::new()), Code::VendorTimeout, None)]
+#[case::reset(Reply::Reset, Code::VendorTimeout, None)]
+#[case::half_a_head(Reply::Close("HTTP/1.1 200 OK\r\nContent-Le".to_owned()), Code::VendorTimeout, None)]
+#[case::half_a_body(
+    Reply::Close("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".to_owned()),
+    Code::VendorTimeout,
+    Some(200)
+)]
+#[case::bad_chunk(
+    Reply::Close("HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned()),
+    Code::VendorTimeout,
+    Some(400)
+)]
+#[case::not_http(Reply::Close("220 mail.example.com ESMTP\r\n\r\n".to_owned()), Code::VendorBadResponse, None)]
 #[tokio::test]
-async fn a_connection_lost_after_sending_is_unknown_and_not_retried() {
-    let half_head = "HTTP/1.1 200 OK\r\nContent-Le";
-    let half_body = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
-    let bad_chunk = "HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
-    for (reply, code, status) in [
-        (Reply::Close(String::new()), Code::VendorTimeout, None),
-        (Reply::Reset, Code::VendorTimeout, None),
-        (Reply::Close(half_head.to_owned()), Code::VendorTimeout, None),
-        (Reply::Close(half_body.to_owned()), Code::VendorTimeout, Some(200)),
-        (Reply::Close(bad_chunk.to_owned()), Code::VendorTimeout, Some(400)),
-        (Reply::Close("220 mail.example.com ESMTP\r\n\r\n".to_owned()), Code::VendorBadResponse, None),
-    ] {
-        let vendor = Vendor::playing(&[reply]).await;
-        let client = client(&vendor, &settings());
-        for body in ["{}", ""] {
-            let error = client.send(post(body), &NoSignature, &call()).await.unwrap_err();
-            assert_eq!(summary(&error), (code, Outcome::Unknown, status), "{}", error.detail);
-        }
-        assert_eq!(vendor.requests().len(), 2);
+async fn a_connection_lost_after_sending_is_unknown_and_not_retried(
+    #[case] reply: Reply,
+    #[case] code: Code,
+    #[case] status: Option<u16>,
+) {
+    let vendor = Vendor::playing(&[reply]).await;
+    let client = client(&vendor, &settings());
+    for body in ["{}", ""] {
+        let error = client.send(post(body), &NoSignature, &call()).await.unwrap_err();
+        assert_eq!(summary(&error), (code, Outcome::Unknown, status), "{body:?}: {}", error.detail);
     }
+    assert_eq!(vendor.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -72,15 +79,15 @@ async fn an_early_response_to_a_long_request_never_counts_as_unsent() {
     }
 }
 
+#[rstest]
+#[case::silence(Reply::Silence, None)]
+#[case::half_a_body(Reply::Keep("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".to_owned()), Some(200))]
 #[tokio::test]
-async fn a_silent_vendor_leaves_the_outcome_unknown() {
-    let half = Reply::Keep("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".to_owned());
-    for (reply, status) in [(Reply::Silence, None), (half, Some(200))] {
-        let vendor = Vendor::playing(&[reply]).await;
-        let error = send(&client(&vendor, &hasty())).await.unwrap_err();
-        assert_eq!(summary(&error), (Code::VendorTimeout, Outcome::Unknown, status));
-        assert_eq!(vendor.requests().len(), 1);
-    }
+async fn a_silent_vendor_leaves_the_outcome_unknown(#[case] reply: Reply, #[case] status: Option<u16>) {
+    let vendor = Vendor::playing(&[reply]).await;
+    let error = send(&client(&vendor, &hasty())).await.unwrap_err();
+    assert_eq!(summary(&error), (Code::VendorTimeout, Outcome::Unknown, status));
+    assert_eq!(vendor.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -92,34 +99,35 @@ async fn a_failed_connection_leaves_the_write_not_applied() {
     assert_eq!(summary(&error), (Code::VendorUnreachable, Outcome::NotApplied, None));
 }
 
+#[rstest]
+#[case::with_a_body("{}")]
+#[case::without_a_body("")]
 #[tokio::test]
-async fn a_handshake_timeout_leaves_the_write_not_applied() {
+async fn a_handshake_timeout_leaves_the_write_not_applied(#[case] body: &'static str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
-    for body in ["{}", ""] {
-        let client = client_at(&base, &hasty(), held());
-        let error = client.send(post(body), &NoSignature, &call()).await.unwrap_err();
-        assert_eq!(summary(&error), (Code::VendorUnreachable, Outcome::NotApplied, None), "{}", error.detail);
-    }
+    let client = client_at(&base, &hasty(), held());
+    let error = client.send(post(body), &NoSignature, &call()).await.unwrap_err();
+    assert_eq!(summary(&error), (Code::VendorUnreachable, Outcome::NotApplied, None), "{}", error.detail);
 }
 
+#[rstest]
+#[case::length_announced(answer("200 OK", "", "123456789"), false)]
+#[case::chunked(
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n".to_owned(),
+    false
+)]
+#[case::of_the_greatest_length(answer("200 OK", "", "12345678"), true)]
 #[tokio::test]
-async fn a_response_that_is_too_long_is_rejected() {
-    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n";
-    for (text, fits) in [
-        (answer("200 OK", "", "123456789"), false),
-        (chunked.to_owned(), false),
-        (answer("200 OK", "", "12345678"), true),
-    ] {
-        let vendor = Vendor::playing(&[Reply::Keep(text)]).await;
-        let client = client(&vendor, &ConnectionSettings { max_response_bytes: ByteSize(8), ..settings() });
-        match send(&client).await {
-            Ok(response) => assert!(fits && response.body.len() == 8),
-            Err(error) => {
-                assert!(!fits);
-                assert_eq!(summary(&error), (Code::VendorBadResponse, Outcome::Unknown, Some(200)));
-            }
+async fn a_response_that_is_too_long_is_rejected(#[case] text: String, #[case] fits: bool) {
+    let vendor = Vendor::playing(&[Reply::Keep(text)]).await;
+    let client = client(&vendor, &ConnectionSettings { max_response_bytes: ByteSize(8), ..settings() });
+    match send(&client).await {
+        Ok(response) => assert!(fits && response.body.len() == 8),
+        Err(error) => {
+            assert!(!fits);
+            assert_eq!(summary(&error), (Code::VendorBadResponse, Outcome::Unknown, Some(200)));
         }
-        assert_eq!(client.stats().circuit, CircuitState::Closed);
     }
+    assert_eq!(client.stats().circuit, CircuitState::Closed);
 }
