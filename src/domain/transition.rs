@@ -202,3 +202,6 @@ fn planned_warnings(vendor: &dyn Vendor, update: &Update) -> Vec<Warning> {
     let planned = vendor.plan_update(update.candidate.clone(), update.touched.clone());
     planned.map_or_else(|_| Vec::new(), |planned| planned.warnings)
 }
+
+#[cfg(test)]
+mod tests;

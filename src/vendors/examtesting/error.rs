@@ -94,6 +94,8 @@ fn mentions_account(refusal: &Refusal) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::domain::outcome::Outcome;
     use crate::vendors::examtesting::documented_codes::TABLE;
@@ -112,22 +114,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_published_code_is_mapped() {
-        for (code, kind, pointer) in [
-            ("1001", Code::VendorContractError, None),
-            ("1002", Code::ConnectionMisconfigured, None),
-            ("1003", Code::ConnectionCredentialsInvalid, None),
-            ("1004", Code::InvalidField, Some("/externalId")),
-            ("1005", Code::GroupNotFound, Some("/group")),
-            ("1006", Code::InvalidField, Some("/active")),
-            ("1007", Code::CandidateAlreadyExists, Some("/userName")),
-            ("1008", Code::VendorSeatLimitReached, None),
-        ] {
-            let fault = fault_of(&refusal(Some(code), ""), FIRST);
-            assert_eq!((fault.code, fault.outcome), (kind, Outcome::NotApplied), "{code}");
-            assert_eq!(fault.errors.first().map(|error| error.pointer.as_str()), pointer, "{code}");
-        }
+    #[rstest]
+    #[case::action("1001", Code::VendorContractError, None)]
+    #[case::institution("1002", Code::ConnectionMisconfigured, None)]
+    #[case::credentials("1003", Code::ConnectionCredentialsInvalid, None)]
+    #[case::student_id("1004", Code::InvalidField, Some("/externalId"))]
+    #[case::group("1005", Code::GroupNotFound, Some("/group"))]
+    #[case::status("1006", Code::InvalidField, Some("/active"))]
+    #[case::user_name_taken("1007", Code::CandidateAlreadyExists, Some("/userName"))]
+    #[case::seats("1008", Code::VendorSeatLimitReached, None)]
+    fn every_published_code_is_mapped(#[case] code: &str, #[case] expected: Code, #[case] pointer: Option<&str>) {
+        let error = fault_of(&refusal(Some(code), ""), FIRST);
+        assert_eq!((error.code, error.outcome), (expected, Outcome::NotApplied));
+        assert_eq!(error.errors.first().map(|error| error.pointer.as_str()), pointer);
     }
 
     #[test]
@@ -170,40 +169,37 @@ mod tests {
         assert!(fault.detail.starts_with("account_exists_unverified:"));
     }
 
-    #[test]
-    fn an_unpublished_error_leaves_the_write_unknown() {
-        for unknown in [
-            refusal(Some("1099"), "email is required"),
-            refusal(None, ""),
-            refusal(None, "System.Data.SqlClient.SqlException: column 'x' is required"),
-            refusal(None, "E-mail could not be sent"),
-            refusal(None, "Student 12345 was added, but the welcome mail needs a sender: it must not be empty"),
-            refusal(None, "Student added. Email is missing in the confirmation"),
-            refusal(None, "email is required. The student is saved without a group"),
-            refusal(None, "A licence is required"),
-            refusal(None, "The password must be changed at the first login"),
-        ] {
-            let fault = fault_of(&unknown, FIRST);
-            assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown), "{unknown:?}");
-        }
+    #[rstest]
+    #[case::code(Some("1099"), "email is required")]
+    #[case::no_text(None, "")]
+    #[case::exception(None, "System.Data.SqlClient.SqlException: column 'x' is required")]
+    #[case::mail_not_sent(None, "E-mail could not be sent")]
+    #[case::added_without_mail(
+        None,
+        "Student 12345 was added, but the welcome mail needs a sender: it must not be empty"
+    )]
+    #[case::added(None, "Student added. Email is missing in the confirmation")]
+    #[case::saved(None, "email is required. The student is saved without a group")]
+    #[case::licence(None, "A licence is required")]
+    #[case::later_step(None, "The password must be changed at the first login")]
+    fn an_unpublished_error_leaves_the_write_unknown(#[case] code: Option<&str>, #[case] message: &str) {
+        let error = fault_of(&refusal(code, message), FIRST);
+        assert_eq!((error.code, error.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown));
     }
 
-    #[test]
-    fn a_validation_text_rejects_the_request() {
-        for text in [
-            "email is required, username is required",
-            "email is required: password is required",
-            "Validation error",
-            "Validation error: email",
-            "Validation error|email is required",
-            "Password is not valid",
-            "groupName, email and username are required.",
-            "The e-mail address must not be empty",
-            "Missing required fields: email, password",
-            "Please enter a valid email address",
-        ] {
-            let fault = fault_of(&refusal(None, text), FIRST);
-            assert_eq!((fault.code, fault.outcome), (Code::VendorRejectedRequest, Outcome::NotApplied), "{text}");
-        }
+    #[rstest]
+    #[case::two_required("email is required, username is required")]
+    #[case::two_required_by_colon("email is required: password is required")]
+    #[case::heading("Validation error")]
+    #[case::heading_and_field("Validation error: email")]
+    #[case::heading_and_required("Validation error|email is required")]
+    #[case::not_valid("Password is not valid")]
+    #[case::list_required("groupName, email and username are required.")]
+    #[case::empty("The e-mail address must not be empty")]
+    #[case::list_missing("Missing required fields: email, password")]
+    #[case::enter_valid("Please enter a valid email address")]
+    fn a_validation_text_rejects_the_request(#[case] text: &str) {
+        let error = fault_of(&refusal(None, text), FIRST);
+        assert_eq!((error.code, error.outcome), (Code::VendorRejectedRequest, Outcome::NotApplied));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
+use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -172,29 +173,29 @@ const FULL: &str = "stusID=E-17&groupName=Class+A&Status=True&firstname=Jan%C3%A
                     &street=Main+St.+1&city=Springfield&state=IL&zip=62701&country=US&mobile=%2B49+170+2&phone=%2B49+30+1\
                     &email=jane%2Bx%40example.com&username=jan%C3%A9&password=s3cret-Pass";
 
+#[rstest]
+#[case::form("form", false, true)]
+#[case::query("query", true, false)]
+#[case::both("both", true, true)]
 #[tokio::test]
-async fn parameters_are_sent_in_the_published_order_and_spelling() {
+async fn parameters_are_sent_in_the_published_order_and_spelling(
+    #[case] params_in: &str,
+    #[case] in_query: bool,
+    #[case] in_body: bool,
+) {
     let parameters = format!("{CREDENTIALS}&{FULL}");
-    for (params_in, query, body) in [
-        ("form", String::new(), parameters.as_str()),
-        ("query", format!("&{parameters}"), ""),
-        ("both", format!("&{parameters}"), parameters.as_str()),
-    ] {
-        let (base_url, served) = server(200, "SUCCESS|12345").await;
-        let vendor = vendor(json!({ "base_url": base_url, "params_in": params_in }));
-        let row = planned(&*vendor, full(), Some("s3cret-Pass")).unwrap().write;
-        let rows = vendor.register(&[row], &call(CallPurpose::Initial)).await;
-        let seen = served.await.unwrap();
-        let (head, sent) = seen.split_once("\r\n\r\n").unwrap();
-        assert_eq!(
-            head.lines().next(),
-            Some(format!("POST /ManageCandidate.aspx?action=add{query} HTTP/1.1").as_str())
-        );
-        assert_eq!(sent, body, "{params_in}");
-        let content_type = "content-type: application/x-www-form-urlencoded";
-        assert_eq!(head.to_ascii_lowercase().lines().any(|line| line == content_type), params_in != "query");
-        assert_eq!(Value::Object(rows[0].as_ref().unwrap().value.vendor_ref.clone()), json!({ "id": "12345" }));
-    }
+    let query = if in_query { format!("&{parameters}") } else { String::new() };
+    let (base_url, served) = server(200, "SUCCESS|12345").await;
+    let vendor = vendor(json!({ "base_url": base_url, "params_in": params_in }));
+    let row = planned(&*vendor, full(), Some("s3cret-Pass")).unwrap().write;
+    let rows = vendor.register(&[row], &call(CallPurpose::Initial)).await;
+    let seen = served.await.unwrap();
+    let (head, sent) = seen.split_once("\r\n\r\n").unwrap();
+    assert_eq!(head.lines().next(), Some(format!("POST /ManageCandidate.aspx?action=add{query} HTTP/1.1").as_str()));
+    assert_eq!(sent, if in_body { parameters.as_str() } else { "" });
+    let content_type = "content-type: application/x-www-form-urlencoded";
+    assert_eq!(head.to_ascii_lowercase().lines().any(|line| line == content_type), in_body);
+    assert_eq!(Value::Object(rows[0].as_ref().unwrap().value.vendor_ref.clone()), json!({ "id": "12345" }));
 }
 
 #[tokio::test]
@@ -252,13 +253,14 @@ async fn nothing_is_updated_while_updates_are_disabled() {
     assert_eq!((fault.code, fault.outcome), (Code::CapabilityUnsupported, Outcome::NotApplied));
 }
 
+#[rstest]
+#[case::absent("SUCCESS")]
+#[case::zero("Status=SUCCESS&StudentId=0")]
 #[tokio::test]
-async fn a_success_without_an_id_is_applied_with_a_warning() {
-    for body in ["SUCCESS", "Status=SUCCESS&StudentId=0"] {
-        let done = registered_with(200, body, small(), CallPurpose::Initial).await.unwrap();
-        assert!(done.value.vendor_ref.is_empty());
-        assert_eq!(done.warnings[0].code.as_str(), "vendor_id_missing");
-    }
+async fn a_success_without_an_id_is_applied_with_a_warning(#[case] body: &'static str) {
+    let done = registered_with(200, body, small(), CallPurpose::Initial).await.unwrap();
+    assert!(done.value.vendor_ref.is_empty());
+    assert_eq!(done.warnings[0].code.as_str(), "vendor_id_missing");
 }
 
 #[tokio::test]
@@ -285,28 +287,38 @@ async fn a_rejected_retry_leaves_the_write_unknown_unless_it_is_proof() {
     assert_eq!((fault.code, fault.outcome), (Code::VendorRateLimited, Outcome::Unknown));
 }
 
+const REFUSED: &str = "ERROR|1005|Group Name is invalid";
+const UNPUBLISHED: &str = "ERROR|1099|Unknown error";
+
+#[rstest]
+#[case::published_error(200, REFUSED, Code::GroupNotFound, Outcome::NotApplied)]
+#[case::published_error_under_400(400, REFUSED, Code::GroupNotFound, Outcome::NotApplied)]
+#[case::unpublished_error_under_400(400, UNPUBLISHED, Code::VendorErrorUnmapped, Outcome::Unknown)]
+#[case::success_under_404(404, "SUCCESS|12345", Code::VendorErrorUnmapped, Outcome::Unknown)]
+#[case::published_error_under_429(429, REFUSED, Code::VendorRateLimited, Outcome::NotApplied)]
+#[case::published_error_under_500(500, REFUSED, Code::VendorInternalError, Outcome::Unknown)]
+#[case::success_under_500(500, "SUCCESS|12345", Code::VendorInternalError, Outcome::Unknown)]
+#[case::page_under_503(
+    503,
+    "<html><title>Service Unavailable</title></html>",
+    Code::VendorUnavailable,
+    Outcome::Unknown
+)]
+#[case::success_under_302(302, "SUCCESS|12345", Code::VendorBadResponse, Outcome::Unknown)]
+#[case::page(200, "<html><title>Error</title></html>", Code::VendorBadResponse, Outcome::Unknown)]
+#[case::unpublished_error(200, UNPUBLISHED, Code::VendorErrorUnmapped, Outcome::Unknown)]
+#[case::empty(200, "", Code::VendorBadResponse, Outcome::Unknown)]
 #[tokio::test]
-async fn the_status_decides_unless_the_body_has_a_published_error() {
-    const REFUSED: &str = "ERROR|1005|Group Name is invalid";
-    for (status, body, code, outcome) in [
-        (200, REFUSED, Code::GroupNotFound, Outcome::NotApplied),
-        (400, REFUSED, Code::GroupNotFound, Outcome::NotApplied),
-        (400, "ERROR|1099|Unknown error", Code::VendorErrorUnmapped, Outcome::Unknown),
-        (404, "SUCCESS|12345", Code::VendorErrorUnmapped, Outcome::Unknown),
-        (429, REFUSED, Code::VendorRateLimited, Outcome::NotApplied),
-        (500, REFUSED, Code::VendorInternalError, Outcome::Unknown),
-        (500, "SUCCESS|12345", Code::VendorInternalError, Outcome::Unknown),
-        (503, "<html><title>Service Unavailable</title></html>", Code::VendorUnavailable, Outcome::Unknown),
-        (302, "SUCCESS|12345", Code::VendorBadResponse, Outcome::Unknown),
-        (200, "<html><title>Error</title></html>", Code::VendorBadResponse, Outcome::Unknown),
-        (200, "ERROR|1099|Unknown error", Code::VendorErrorUnmapped, Outcome::Unknown),
-        (200, "", Code::VendorBadResponse, Outcome::Unknown),
-    ] {
-        let fault = registered_with(status, body, small(), CallPurpose::Initial).await.unwrap_err();
-        assert_eq!((fault.code, fault.outcome), (code, outcome), "{status} {body}");
-        assert_eq!(fault.connection.unwrap().connection, "et");
-        assert_eq!(fault.vendor.unwrap().http_status, Some(status));
-    }
+async fn the_status_decides_unless_the_body_has_a_published_error(
+    #[case] status: u16,
+    #[case] body: &'static str,
+    #[case] code: Code,
+    #[case] outcome: Outcome,
+) {
+    let error = registered_with(status, body, small(), CallPurpose::Initial).await.unwrap_err();
+    assert_eq!((error.code, error.outcome), (code, outcome));
+    assert_eq!(error.connection.unwrap().connection, "et");
+    assert_eq!(error.vendor.unwrap().http_status, Some(status));
 }
 
 #[tokio::test]

@@ -143,19 +143,23 @@ fn about_signature(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
-    #[test]
-    fn messages_about_the_signature_are_recognised() {
-        for message in
-            ["Invalid signature", "invalid_sgn", "Token mismatch.", "Unauthenticated.", "time out of timestamp"]
-        {
-            assert_eq!(suspicion_of(message), Some(Suspicion::Signature), "{message}");
-        }
-        assert_eq!(suspicion_of("Request expired"), Some(Suspicion::Expiry));
-        for message in ["Test already assigned", "Test designed by author", "Something went wrong", ""] {
-            assert_eq!(suspicion_of(message), None, "{message}");
-        }
+    #[rstest]
+    #[case::signature("Invalid signature", Some(Suspicion::Signature))]
+    #[case::sgn("invalid_sgn", Some(Suspicion::Signature))]
+    #[case::token("Token mismatch.", Some(Suspicion::Signature))]
+    #[case::unauthenticated("Unauthenticated.", Some(Suspicion::Signature))]
+    #[case::timestamp("time out of timestamp", Some(Suspicion::Signature))]
+    #[case::expired("Request expired", Some(Suspicion::Expiry))]
+    #[case::assigned("Test already assigned", None)]
+    #[case::designed("Test designed by author", None)]
+    #[case::anything("Something went wrong", None)]
+    #[case::empty("", None)]
+    fn messages_about_the_signature_are_recognised(#[case] message: &str, #[case] expected: Option<Suspicion>) {
+        assert_eq!(suspicion_of(message), expected);
     }
 
     #[test]

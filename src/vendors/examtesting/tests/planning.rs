@@ -77,25 +77,42 @@ fn generated_passwords_have_letters_and_digits() {
     assert_eq!(seen.len(), 500);
 }
 
+/// Returns the keys of the settings that are invalid.
+fn invalid_keys(more: Value) -> Vec<String> {
+    let errors = connected(more).err().unwrap();
+    assert!(!format!("{errors:?}").contains("key&one"));
+    errors.into_iter().map(|error| error.key).collect()
+}
+
 #[test]
 fn every_invalid_setting_is_reported_without_secrets() {
-    let keys = |more: Value| -> Vec<String> {
-        let faults = connected(more).err().unwrap();
-        assert!(!format!("{faults:?}").contains("key&one"));
-        faults.into_iter().map(|fault| fault.key).collect()
-    };
     let all = json!({
         "base_url": "http://api.examtesting.com", "institution_id": " ", "api_key": "env:NOT_THERE", "api_pass": "file:/none",
         "response_format": "regex", "default_group": "<a>",
     });
     let expected = ["base_url", "institution_id", "api_key", "api_pass", "response_regex", "default_group"];
-    assert_eq!(keys(all), expected);
-    for base_url in ["nonsense", "https://u:p@h.example", "https://h.example/?a=b", "ftp://h.example"] {
-        assert_eq!(keys(json!({ "base_url": base_url })), ["base_url"], "{base_url}");
-    }
-    for (format, regex) in [("regex", "("), ("regex", "(?<id>.)"), ("regex", "(?<status>.)(?<nummer>.)"), ("auto", "a")]
-    {
-        assert_eq!(keys(json!({ "response_format": format, "response_regex": regex })), ["response_regex"], "{regex}");
-    }
+    assert_eq!(invalid_keys(all), expected);
+}
+
+#[rstest]
+#[case::no_url("nonsense")]
+#[case::user_and_password("https://u:p@h.example")]
+#[case::query("https://h.example/?a=b")]
+#[case::ftp("ftp://h.example")]
+fn a_base_url_that_cannot_be_used_is_rejected(#[case] base_url: &str) {
+    assert_eq!(invalid_keys(json!({ "base_url": base_url })), ["base_url"]);
+}
+
+#[rstest]
+#[case::not_an_expression("regex", "(")]
+#[case::without_a_status("regex", "(?<id>.)")]
+#[case::unknown_group("regex", "(?<status>.)(?<nummer>.)")]
+#[case::of_another_format("auto", "a")]
+fn a_response_regex_that_cannot_be_used_is_rejected(#[case] format: &str, #[case] regex: &str) {
+    assert_eq!(invalid_keys(json!({ "response_format": format, "response_regex": regex })), ["response_regex"]);
+}
+
+#[test]
+fn a_response_regex_with_a_status_is_accepted() {
     assert!(connected(json!({ "response_format": "regex", "response_regex": "(?<status>.+)" })).is_ok());
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::server::Reply;
@@ -69,48 +70,51 @@ async fn proctoring_fields_are_omitted_when_off() {
     assert!(!sent.to_string().contains("roctoring"));
 }
 
+const BAD: &str = "vendor_bad_response unknown";
+
+#[rstest]
+// A single flagged row, with every setting.
+#[case::unknown_one_id("unknown", CallPurpose::Initial, Reuse, json!([FIRST_ID]), &[FIRST_ID])]
+#[case::unknown_no_id("unknown", CallPurpose::Initial, Reuse, json!([]), &["there"])]
+#[case::unknown_null("unknown", CallPurpose::Initial, Reuse, json!([null]), &["there"])]
+#[case::unknown_two_ids("unknown", CallPurpose::Initial, Reuse, json!([FIRST_ID, SECOND_ID]), &[BAD])]
+#[case::left_out("left_out", CallPurpose::Initial, Reuse, json!([]), &["there"])]
+#[case::repeated("repeated", CallPurpose::Initial, Reuse, json!([FIRST_ID]), &[FIRST_ID])]
+#[case::null("null", CallPurpose::Initial, Reuse, json!([null]), &["there"])]
+// Reconciliation always sets the flag.
+#[case::reconcile_create_new("unknown", CallPurpose::Reconcile, CreateNew, json!([]), &["there"])]
+#[case::reconcile_fail("unknown", CallPurpose::Reconcile, Fail, json!([FIRST_ID]), &[FIRST_ID])]
+#[case::reconcile_null("null", CallPurpose::Reconcile, Reuse, json!([null]), &["there"])]
+#[case::reconcile_no_list("unknown", CallPurpose::Reconcile, Reuse, json!("odd"), &[BAD])]
+// Flagged rows together.
+#[case::two_repeated("repeated", CallPurpose::Initial, Reuse, json!([FIRST_ID, SECOND_ID]), &[FIRST_ID, SECOND_ID])]
+#[case::two_repeated_one_id("repeated", CallPurpose::Initial, Reuse, json!([SECOND_ID]), &[BAD, BAD])]
+#[case::two_repeated_same_id("repeated", CallPurpose::Initial, Reuse, json!([FIRST_ID, FIRST_ID]), &[BAD, BAD])]
+#[case::two_null_first("null", CallPurpose::Initial, Reuse, json!([null, SECOND_ID]), &["there", SECOND_ID])]
+#[case::two_null_both("null", CallPurpose::Initial, Reuse, json!([null, null]), &["there", "there"])]
+#[case::two_null_one_id("null", CallPurpose::Initial, Reuse, json!([SECOND_ID]), &[BAD, BAD])]
+#[case::two_null_no_id("null", CallPurpose::Initial, Reuse, json!([]), &[BAD, BAD])]
+// Unflagged rows need one distinct id each.
+#[case::new_two("null", CallPurpose::Initial, CreateNew, json!([FIRST_ID, SECOND_ID]), &[FIRST_ID, SECOND_ID])]
+#[case::new_two_with_null("null", CallPurpose::Initial, CreateNew, json!([null, SECOND_ID]), &[BAD, BAD])]
+#[case::fail_no_id("unknown", CallPurpose::Initial, Fail, json!([]), &[BAD])]
+#[case::new_two_same_id("unknown", CallPurpose::Initial, CreateNew, json!([FIRST_ID, FIRST_ID]), &[BAD, BAD])]
+#[case::new_no_guid("unknown", CallPurpose::Initial, CreateNew, json!(["7"]), &[BAD])]
 #[tokio::test]
-async fn responses_are_read_by_flag_purpose_and_setting() {
-    let bad = "vendor_bad_response unknown";
-    let (a, b) = (FIRST_ID, SECOND_ID);
-    let cases = [
-        // A single flagged row, with every setting.
-        ("unknown", CallPurpose::Initial, Reuse, 1, json!([a]), vec![a]),
-        ("unknown", CallPurpose::Initial, Reuse, 1, json!([]), vec!["there"]),
-        ("unknown", CallPurpose::Initial, Reuse, 1, json!([null]), vec!["there"]),
-        ("unknown", CallPurpose::Initial, Reuse, 1, json!([a, b]), vec![bad]),
-        ("left_out", CallPurpose::Initial, Reuse, 1, json!([]), vec!["there"]),
-        ("repeated", CallPurpose::Initial, Reuse, 1, json!([a]), vec![a]),
-        ("null", CallPurpose::Initial, Reuse, 1, json!([null]), vec!["there"]),
-        // Reconciliation always sets the flag.
-        ("unknown", CallPurpose::Reconcile, CreateNew, 1, json!([]), vec!["there"]),
-        ("unknown", CallPurpose::Reconcile, Fail, 1, json!([a]), vec![a]),
-        ("null", CallPurpose::Reconcile, Reuse, 1, json!([null]), vec!["there"]),
-        ("unknown", CallPurpose::Reconcile, Reuse, 1, json!("odd"), vec![bad]),
-        // Flagged rows together.
-        ("repeated", CallPurpose::Initial, Reuse, 2, json!([a, b]), vec![a, b]),
-        ("repeated", CallPurpose::Initial, Reuse, 2, json!([b]), vec![bad, bad]),
-        ("repeated", CallPurpose::Initial, Reuse, 2, json!([a, a]), vec![bad, bad]),
-        ("null", CallPurpose::Initial, Reuse, 2, json!([null, b]), vec!["there", b]),
-        ("null", CallPurpose::Initial, Reuse, 2, json!([null, null]), vec!["there", "there"]),
-        ("null", CallPurpose::Initial, Reuse, 2, json!([b]), vec![bad, bad]),
-        ("null", CallPurpose::Initial, Reuse, 2, json!([]), vec![bad, bad]),
-        // Unflagged rows need one distinct id each.
-        ("null", CallPurpose::Initial, CreateNew, 2, json!([a, b]), vec![a, b]),
-        ("null", CallPurpose::Initial, CreateNew, 2, json!([null, b]), vec![bad, bad]),
-        ("unknown", CallPurpose::Initial, Fail, 1, json!([]), vec![bad]),
-        ("unknown", CallPurpose::Initial, CreateNew, 2, json!([a, a]), vec![bad, bad]),
-        ("unknown", CallPurpose::Initial, CreateNew, 1, json!(["7"]), vec![bad]),
-    ];
-    for (existing, attempt, if_exists, count, ids, expected) in cases {
-        let settings = json!({ "existing_registration": existing, "bookings_only_here": true });
-        let (vendor, server) = connected(settings, vec![answer(&ids)]).await;
-        let rows: Vec<Booking> = (0..count).map(|row| booking(&row.to_string(), if_exists)).collect();
-        let done: Vec<String> = vendor.assign(&rows, &call(attempt)).await.into_iter().map(came_to).collect();
-        assert_eq!(done, expected, "{existing} {attempt:?} {if_exists:?} {ids}");
-        let flagged = attempt == CallPurpose::Reconcile || if_exists == Reuse;
-        assert_eq!(server.only().json()["doNotCreateIfExist"], flagged);
-    }
+async fn responses_are_read_by_flag_purpose_and_setting(
+    #[case] existing: &str,
+    #[case] purpose: CallPurpose,
+    #[case] if_exists: IfAssignmentExists,
+    #[case] ids: Value,
+    #[case] expected: &[&str],
+) {
+    let settings = json!({ "existing_registration": existing, "bookings_only_here": true });
+    let (vendor, server) = connected(settings, vec![answer(&ids)]).await;
+    let rows: Vec<Booking> = (0..expected.len()).map(|row| booking(&row.to_string(), if_exists)).collect();
+    let done: Vec<String> = vendor.assign(&rows, &call(purpose)).await.into_iter().map(came_to).collect();
+    assert_eq!(done, expected);
+    let flagged = purpose == CallPurpose::Reconcile || if_exists == Reuse;
+    assert_eq!(server.only().json()["doNotCreateIfExist"], flagged);
 }
 
 #[tokio::test]
@@ -127,81 +131,94 @@ async fn an_ambiguous_response_fails_the_whole_batch_and_keeps_no_id() {
     }
 }
 
+/// Returns two rows, the second of them with this change.
+fn with_other(change: fn(&mut Booking)) -> Vec<Booking> {
+    let mut other = booking("2", CreateNew);
+    change(&mut other);
+    vec![booking("1", CreateNew), other]
+}
+
+fn two_flagged() -> Vec<Booking> {
+    vec![booking("1", Reuse), booking("2", Reuse)]
+}
+
+#[rstest]
+#[case::candidate("null", CallPurpose::Initial, with_other(|row| row.candidate = VendorKey("1".to_owned())))]
+#[case::center("null", CallPurpose::Initial, with_other(|row| row.center = Some("elsewhere".to_owned())))]
+#[case::assessment("null", CallPurpose::Initial, with_other(|row| row.assessment = FIRST_ID.to_owned()))]
+#[case::valid_from("null", CallPurpose::Initial, with_other(|row| row.valid_from = None))]
+#[case::valid_until("null", CallPurpose::Initial, with_other(|row| row.valid_until = None))]
+#[case::proctoring("null", CallPurpose::Initial, with_other(|row| row.proctoring.enabled = true))]
+#[case::flag("null", CallPurpose::Initial, with_other(|row| row.if_exists = Reuse))]
+#[case::flagged_unknown("unknown", CallPurpose::Initial, two_flagged())]
+#[case::flagged_left_out("left_out", CallPurpose::Initial, two_flagged())]
+#[case::reconciled_together("repeated", CallPurpose::Reconcile, two_flagged())]
+#[case::reconciled_without_proof(
+    "repeated",
+    CallPurpose::Reconcile,
+    vec![Booking { first_booking: false, ..booking("1", CreateNew) }]
+)]
+#[case::none("unknown", CallPurpose::Initial, vec![])]
 #[tokio::test]
-async fn rows_that_cannot_share_a_call_are_not_sent() {
-    let settings = |existing: &str| json!({ "existing_registration": existing });
-    let other = |change: fn(&mut Booking)| {
-        let mut other = booking("2", CreateNew);
-        change(&mut other);
-        vec![booking("1", CreateNew), other]
-    };
-    let first = CallPurpose::Initial;
-    let cases = [
-        ("null", first, other(|row| row.candidate = VendorKey("1".to_owned()))),
-        ("null", first, other(|row| row.center = Some("elsewhere".to_owned()))),
-        ("null", first, other(|row| row.assessment = FIRST_ID.to_owned())),
-        ("null", first, other(|row| row.valid_from = None)),
-        ("null", first, other(|row| row.valid_until = None)),
-        ("null", first, other(|row| row.proctoring.enabled = true)),
-        ("null", first, other(|row| row.if_exists = Reuse)),
-        ("unknown", first, vec![booking("1", Reuse), booking("2", Reuse)]),
-        ("left_out", first, vec![booking("1", Reuse), booking("2", Reuse)]),
-        ("repeated", CallPurpose::Reconcile, vec![booking("1", Reuse), booking("2", Reuse)]),
-        ("repeated", CallPurpose::Reconcile, vec![Booking { first_booking: false, ..booking("1", CreateNew) }]),
-    ];
-    for (existing, attempt, rows) in cases {
-        let (vendor, server) = connected(settings(existing), vec![answer(&json!([FIRST_ID, SECOND_ID]))]).await;
-        for row in vendor.assign(&rows, &call(attempt)).await {
-            assert_eq!(came_to(row), "internal not_applied", "{rows:?}");
-        }
-        assert!(server.seen().is_empty());
+async fn rows_that_cannot_share_a_call_are_not_sent(
+    #[case] existing: &str,
+    #[case] purpose: CallPurpose,
+    #[case] rows: Vec<Booking>,
+) {
+    let settings = json!({ "existing_registration": existing });
+    let (vendor, server) = connected(settings, vec![answer(&json!([FIRST_ID, SECOND_ID]))]).await;
+    let results = vendor.assign(&rows, &call(purpose)).await;
+    assert_eq!(results.len(), rows.len());
+    for result in results {
+        assert_eq!(came_to(result), "internal not_applied");
     }
-    let (vendor, server) = connected(json!({}), Vec::new()).await;
-    assert!(vendor.assign(&[], &call(first)).await.is_empty());
     assert!(server.seen().is_empty());
 }
 
-#[test]
-fn only_rows_with_equal_parameters_share_a_batch() {
-    let changes: [fn(&mut Booking); 6] = [
-        |row| row.center = Some("elsewhere".to_owned()),
-        |row| row.assessment = FIRST_ID.to_owned(),
-        |row| row.valid_from = Some("2024-05-03T00:00:01Z".parse().unwrap()),
-        |row| row.valid_until = Some("2024-06-03T00:00:01Z".parse().unwrap()),
-        |row| row.proctoring.enabled = true,
-        |row| row.if_exists = Reuse,
-    ];
+#[rstest]
+#[case::center(|row: &mut Booking| row.center = Some("elsewhere".to_owned()))]
+#[case::assessment(|row: &mut Booking| row.assessment = FIRST_ID.to_owned())]
+#[case::valid_from(|row: &mut Booking| row.valid_from = Some("2024-05-03T00:00:01Z".parse().unwrap()))]
+#[case::valid_until(|row: &mut Booking| row.valid_until = Some("2024-06-03T00:00:01Z".parse().unwrap()))]
+#[case::proctoring(|row: &mut Booking| row.proctoring.enabled = true)]
+#[case::if_exists(|row: &mut Booking| row.if_exists = Reuse)]
+fn only_rows_with_equal_parameters_share_a_batch(#[case] change: fn(&mut Booking)) {
     let vendor = unconnected(&json!({ "existing_registration": "null" }));
-    let packed = vendor.booking_batch(&booking("1", CreateNew));
-    assert!(matches!(packed, BatchGroup::Keyed { at_most: 500, .. }));
-    assert_eq!(vendor.booking_batch(&booking("2", Fail)), packed);
-    for change in changes {
-        let mut other = booking("2", CreateNew);
-        change(&mut other);
-        assert_ne!(vendor.booking_batch(&other), packed, "{other:?}");
-    }
-    for (existing, alone) in [("unknown", true), ("left_out", true), ("repeated", false), ("null", false)] {
-        let vendor = unconnected(&json!({ "existing_registration": existing }));
-        assert_eq!(vendor.booking_batch(&booking("1", Reuse)) == BatchGroup::Single, alone, "{existing}");
-        assert_ne!(vendor.booking_batch(&booking("1", CreateNew)), BatchGroup::Single, "{existing}");
-    }
+    let batch = vendor.booking_batch(&booking("1", CreateNew));
+    assert!(matches!(batch, BatchGroup::Keyed { at_most: 500, .. }));
+    assert_eq!(vendor.booking_batch(&booking("2", Fail)), batch);
+    let mut other = booking("2", CreateNew);
+    change(&mut other);
+    assert_ne!(vendor.booking_batch(&other), batch);
 }
 
-#[test]
-fn a_retry_is_harmless_only_with_the_flag() {
-    let (shared, only_here) = (json!({}), json!({ "bookings_only_here": true }));
-    for (settings, if_exists, first_booking, expected) in [
-        (&shared, Reuse, false, RetrySafety::IdempotentWithFlag),
-        (&shared, CreateNew, true, RetrySafety::Unsafe),
-        (&shared, Fail, true, RetrySafety::Unsafe),
-        (&only_here, CreateNew, true, RetrySafety::IdempotentWithFlag),
-        (&only_here, Fail, true, RetrySafety::IdempotentWithFlag),
-        (&only_here, CreateNew, false, RetrySafety::Unsafe),
-        (&only_here, Fail, false, RetrySafety::Unsafe),
-    ] {
-        let row = Booking { first_booking, ..booking("1", if_exists) };
-        assert_eq!(unconnected(settings).booking_retry_safety(&row), expected, "{settings} {row:?}");
-    }
+#[rstest]
+#[case::unknown("unknown", true)]
+#[case::left_out("left_out", true)]
+#[case::repeated("repeated", false)]
+#[case::null("null", false)]
+fn flagged_rows_share_a_batch_if_their_response_would_be_unambiguous(#[case] existing: &str, #[case] alone: bool) {
+    let vendor = unconnected(&json!({ "existing_registration": existing }));
+    assert_eq!(vendor.booking_batch(&booking("1", Reuse)) == BatchGroup::Single, alone);
+    assert_ne!(vendor.booking_batch(&booking("1", CreateNew)), BatchGroup::Single);
+}
+
+#[rstest]
+#[case::shared_reuse(false, Reuse, false, RetrySafety::IdempotentWithFlag)]
+#[case::shared_create_new(false, CreateNew, true, RetrySafety::Unsafe)]
+#[case::shared_fail(false, Fail, true, RetrySafety::Unsafe)]
+#[case::only_here_create_new(true, CreateNew, true, RetrySafety::IdempotentWithFlag)]
+#[case::only_here_fail(true, Fail, true, RetrySafety::IdempotentWithFlag)]
+#[case::only_here_create_another(true, CreateNew, false, RetrySafety::Unsafe)]
+#[case::only_here_fail_later(true, Fail, false, RetrySafety::Unsafe)]
+fn a_retry_is_harmless_only_with_the_flag(
+    #[case] only_here: bool,
+    #[case] if_exists: IfAssignmentExists,
+    #[case] first_booking: bool,
+    #[case] expected: RetrySafety,
+) {
+    let vendor = unconnected(&json!({ "bookings_only_here": only_here }));
+    assert_eq!(vendor.booking_retry_safety(&Booking { first_booking, ..booking("1", if_exists) }), expected);
 }
 
 fn order() -> NewAssignment {
@@ -227,30 +244,45 @@ fn planned(order: &NewAssignment) -> Result<Booking, Vec<FieldError>> {
     Ok(planned.write)
 }
 
-#[test]
-fn validity_is_completed_in_whole_seconds() {
-    let time = |text: &str| Some(text.parse::<Timestamp>().unwrap());
-    let cases = [
-        (None, None, "2024-05-03T02:27:07Z", "2024-06-02T02:27:07Z"),
-        (time("2024-05-10T00:00:00.5Z"), None, "2024-05-10T00:00:00Z", "2024-06-09T00:00:00Z"),
-        (None, time("2024-05-03T02:27:08.1Z"), "2024-05-03T02:27:07Z", "2024-05-03T02:27:08Z"),
-        (time("2020-01-01T00:00:00Z"), time("2030-01-01T00:00:00Z"), "2020-01-01T00:00:00Z", "2030-01-01T00:00:00Z"),
-    ];
-    for (valid_from, valid_until, from, until) in cases {
-        let write = planned(&NewAssignment { valid_from, valid_until, ..order() }).unwrap();
-        assert_eq!(write.valid_from.unwrap().to_string(), from);
-        assert_eq!(write.valid_until.unwrap().to_string(), until);
-        assert_eq!(write.center.as_deref(), Some("mycenter"));
-    }
-    for (valid_from, valid_until, pointer) in [
-        (None, time("2024-05-03T02:27:07.95Z"), "/validUntil"),
-        (None, time("2024-05-01T00:00:00Z"), "/validUntil"),
-        (time("2024-05-10T00:00:00.1Z"), time("2024-05-10T00:00:00.9Z"), "/validUntil"),
-        (time("9999-12-30T00:00:00Z"), None, "/validFrom"),
-    ] {
-        let faults = planned(&NewAssignment { valid_from, valid_until, ..order() }).unwrap_err();
-        assert_eq!((faults.len(), faults[0].pointer.as_str()), (1, pointer));
-    }
+fn order_with(valid_from: Option<&str>, valid_until: Option<&str>) -> NewAssignment {
+    let time = |text: Option<&str>| text.map(|text| text.parse::<Timestamp>().unwrap());
+    NewAssignment { valid_from: time(valid_from), valid_until: time(valid_until), ..order() }
+}
+
+#[rstest]
+#[case::neither(None, None, "2024-05-03T02:27:07Z", "2024-06-02T02:27:07Z")]
+#[case::from(Some("2024-05-10T00:00:00.5Z"), None, "2024-05-10T00:00:00Z", "2024-06-09T00:00:00Z")]
+#[case::until(None, Some("2024-05-03T02:27:08.1Z"), "2024-05-03T02:27:07Z", "2024-05-03T02:27:08Z")]
+#[case::both(
+    Some("2020-01-01T00:00:00Z"),
+    Some("2030-01-01T00:00:00Z"),
+    "2020-01-01T00:00:00Z",
+    "2030-01-01T00:00:00Z"
+)]
+fn validity_is_completed_in_whole_seconds(
+    #[case] valid_from: Option<&str>,
+    #[case] valid_until: Option<&str>,
+    #[case] from: &str,
+    #[case] until: &str,
+) {
+    let write = planned(&order_with(valid_from, valid_until)).unwrap();
+    assert_eq!(write.valid_from.unwrap().to_string(), from);
+    assert_eq!(write.valid_until.unwrap().to_string(), until);
+    assert_eq!(write.center.as_deref(), Some("mycenter"));
+}
+
+#[rstest]
+#[case::in_the_same_second(None, Some("2024-05-03T02:27:07.95Z"), "/validUntil")]
+#[case::in_the_past(None, Some("2024-05-01T00:00:00Z"), "/validUntil")]
+#[case::within_a_second(Some("2024-05-10T00:00:00.1Z"), Some("2024-05-10T00:00:00.9Z"), "/validUntil")]
+#[case::at_the_end_of_time(Some("9999-12-30T00:00:00Z"), None, "/validFrom")]
+fn a_validity_without_a_whole_second_is_rejected(
+    #[case] valid_from: Option<&str>,
+    #[case] valid_until: Option<&str>,
+    #[case] pointer: &str,
+) {
+    let errors = planned(&order_with(valid_from, valid_until)).unwrap_err();
+    assert_eq!((errors.len(), errors[0].pointer.as_str()), (1, pointer));
 }
 
 #[test]

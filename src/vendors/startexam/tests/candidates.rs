@@ -1,5 +1,6 @@
 //! Candidates: mapping to profile fields, ignored fields, cleared fields.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::server::Reply;
@@ -239,15 +240,16 @@ async fn hiding_keeps_the_persons_data() {
     assert_eq!((fault.code, fault.outcome), (Code::VendorInternalError, Outcome::Unknown));
 }
 
-#[test]
-fn registrations_share_calls_of_the_configured_size() {
-    for (batch_size, expected) in [(0, 500), (50, 50), (9_000, 500)] {
-        let connection = crate::transport::ConnectionSettings { batch_size, ..super::connection() };
-        let vendor = super::adapter(super::settings(&json!({})), &connection).unwrap();
-        let BatchGroup::Keyed { at_most, key, bytes } = vendor.registration_batch(&registration("1")) else {
-            panic!("registrations are batched")
-        };
-        assert_eq!(at_most, expected);
-        assert_eq!(vendor.registration_batch(&registration("2")), BatchGroup::Keyed { at_most, key, bytes });
-    }
+#[rstest]
+#[case::not_configured(0, 500)]
+#[case::smaller(50, 50)]
+#[case::larger_than_documented(9_000, 500)]
+fn registrations_share_calls_of_the_configured_size(#[case] batch_size: usize, #[case] expected: usize) {
+    let connection = crate::transport::ConnectionSettings { batch_size, ..super::connection() };
+    let vendor = super::adapter(super::settings(&json!({})), &connection).unwrap();
+    let BatchGroup::Keyed { at_most, key, bytes } = vendor.registration_batch(&registration("1")) else {
+        panic!("registrations are batched")
+    };
+    assert_eq!(at_most, expected);
+    assert_eq!(vendor.registration_batch(&registration("2")), BatchGroup::Keyed { at_most, key, bytes });
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::server::Reply;
@@ -28,44 +29,52 @@ fn date_refused() -> Reply {
     Reply::json(u16::try_from(fixture["status"].as_u64().unwrap()).unwrap(), &fixture["response"])
 }
 
+const NO: &str = r#"{"message":"no"}"#;
+
+#[rstest]
+#[case::bad_request(400, NO, Code::VendorRejectedRequest, NotApplied, false)]
+#[case::unauthorized(401, NO, Code::ConnectionCredentialsInvalid, NotApplied, false)]
+#[case::authorization(
+    403,
+    r#"{"message":"Authorization is incorrect"}"#,
+    Code::ConnectionCredentialsInvalid,
+    NotApplied,
+    false
+)]
+#[case::forbidden(403, "", Code::ConnectionCredentialsInvalid, NotApplied, false)]
+#[case::not_found(404, NO, Code::InvalidReference, NotApplied, true)]
+#[case::conflict(409, NO, Code::VendorErrorUnmapped, Unknown, false)]
+#[case::too_many_requests(429, NO, Code::VendorRateLimited, NotApplied, false)]
+#[case::internal_server_error(500, "<html>", Code::VendorInternalError, Unknown, false)]
+#[case::bad_gateway(502, "", Code::VendorInternalError, Unknown, false)]
+#[case::service_unavailable(503, "", Code::VendorUnavailable, Unknown, false)]
+#[case::moved_permanently(301, "", Code::VendorBadResponse, Unknown, false)]
+#[case::found(302, "", Code::VendorBadResponse, Unknown, false)]
+#[case::temporary_redirect(307, "", Code::VendorBadResponse, NotApplied, false)]
 #[tokio::test]
-async fn every_status_maps_to_its_error() {
-    let message = |text: &str| json!({ "message": text }).to_string();
-    let cases: [(u16, String, Code, Outcome, bool); 13] = [
-        (400, message("no"), Code::VendorRejectedRequest, NotApplied, false),
-        (401, message("no"), Code::ConnectionCredentialsInvalid, NotApplied, false),
-        (403, message("Authorization is incorrect"), Code::ConnectionCredentialsInvalid, NotApplied, false),
-        (403, String::new(), Code::ConnectionCredentialsInvalid, NotApplied, false),
-        (404, message("no"), Code::InvalidReference, NotApplied, true),
-        (409, message("no"), Code::VendorErrorUnmapped, Unknown, false),
-        (429, message("no"), Code::VendorRateLimited, NotApplied, false),
-        (500, "<html>".to_owned(), Code::VendorInternalError, Unknown, false),
-        (502, String::new(), Code::VendorInternalError, Unknown, false),
-        (503, String::new(), Code::VendorUnavailable, Unknown, false),
-        (301, String::new(), Code::VendorBadResponse, Unknown, false),
-        (302, String::new(), Code::VendorBadResponse, Unknown, false),
-        (307, String::new(), Code::VendorBadResponse, NotApplied, false),
-    ];
-    for (status, body, code, outcome, proof) in cases {
-        let (fault, calls) = refused(vec![Reply::new(status, body)], 1).await;
-        assert_eq!((fault.code, fault.outcome, fault.proof), (code, outcome, proof), "{status}");
-        assert_eq!((fault.reach, calls), (RejectionScope::Row, 1), "{status}");
-        assert_eq!(fault.vendor.unwrap().http_status, Some(status));
-    }
+async fn every_status_maps_to_its_error(
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] code: Code,
+    #[case] outcome: Outcome,
+    #[case] proof: bool,
+) {
+    let (error, calls) = refused(vec![Reply::new(status, body)], 1).await;
+    assert_eq!((error.code, error.outcome, error.proof), (code, outcome, proof));
+    assert_eq!((error.reach, calls), (RejectionScope::Row, 1));
+    assert_eq!(error.vendor.unwrap().http_status, Some(status));
 }
 
+#[rstest]
+#[case::bad_request(400, RejectionScope::Batch)]
+#[case::not_found(404, RejectionScope::Batch)]
+#[case::unauthorized(401, RejectionScope::Row)]
+#[case::forbidden(403, RejectionScope::Row)]
+#[case::too_many_requests(429, RejectionScope::Row)]
 #[tokio::test]
-async fn an_error_that_one_row_may_cause_rejects_the_batch() {
-    for (status, reach) in [
-        (400, RejectionScope::Batch),
-        (404, RejectionScope::Batch),
-        (401, RejectionScope::Row),
-        (403, RejectionScope::Row),
-        (429, RejectionScope::Row),
-    ] {
-        let (fault, _) = refused(vec![Reply::new(status, "{}")], 2).await;
-        assert_eq!(fault.reach, reach, "{status}");
-    }
+async fn an_error_that_one_row_may_cause_rejects_the_batch(#[case] status: u16, #[case] reach: RejectionScope) {
+    let (error, _) = refused(vec![Reply::new(status, "{}")], 2).await;
+    assert_eq!(error.reach, reach);
 }
 
 #[tokio::test]
@@ -74,25 +83,26 @@ async fn retry_after_is_passed_on() {
     assert_eq!(refused(vec![reply], 1).await.0.retry_after, Some(Duration::from_secs(7)));
 }
 
+#[rstest]
+#[case::control_characters(json!({ "message": "Test\r\nis not\u{7} found" }).to_string(), Some("Test is not found"))]
+#[case::capital(json!({ "Message": "Upper" }).to_string(), Some("Upper"))]
+#[case::byte_order_mark("\u{feff}{\"message\":\"marked\"}", Some("marked"))]
+#[case::secret(json!({ "message": format!("key {SECRET} is wrong") }).to_string(), Some("key *** is wrong"))]
+#[case::plain_text("plain words", Some("plain words"))]
+#[case::other_json("{\"error\":1}", Some("{\"error\":1}"))]
+#[case::page(" <html>a page</html>", None)]
+#[case::empty("", None)]
+#[case::truncated_json("{\"message\":7", Some("{\"message\":7"))]
 #[tokio::test]
-async fn the_vendors_message_is_cleaned_redacted_and_truncated() {
-    let cases: [(Vec<u8>, Option<&str>); 9] = [
-        (json!({ "message": "Test\r\nis not\u{7} found" }).to_string().into(), Some("Test is not found")),
-        (json!({ "Message": "Upper" }).to_string().into(), Some("Upper")),
-        (b"\xef\xbb\xbf{\"message\":\"marked\"}".to_vec(), Some("marked")),
-        (json!({ "message": format!("key {SECRET} is wrong") }).to_string().into(), Some("key *** is wrong")),
-        (b"plain words".to_vec(), Some("plain words")),
-        (b"{\"error\":1}".to_vec(), Some("{\"error\":1}")),
-        (b" <html>a page</html>".to_vec(), None),
-        (b"".to_vec(), None),
-        (b"{\"message\":7".to_vec(), Some("{\"message\":7")),
-    ];
-    for (body, expected) in cases {
-        let (fault, _) = refused(vec![Reply::new(400, body.clone())], 1).await;
-        assert_eq!(fault.vendor.unwrap().message.as_deref(), expected, "{body:?}");
-    }
-    let (fault, _) = refused(vec![Reply::json(404, &json!({ "message": "x".repeat(999) }))], 1).await;
-    assert_eq!(fault.vendor.unwrap().message.unwrap().len(), 300);
+async fn the_vendors_message_is_cleaned_and_redacted(#[case] body: String, #[case] expected: Option<&str>) {
+    let (error, _) = refused(vec![Reply::new(400, body)], 1).await;
+    assert_eq!(error.vendor.unwrap().message.as_deref(), expected);
+}
+
+#[tokio::test]
+async fn a_long_message_is_truncated() {
+    let (error, _) = refused(vec![Reply::json(404, &json!({ "message": "x".repeat(999) }))], 1).await;
+    assert_eq!(error.vendor.unwrap().message.unwrap().len(), 300);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Accepted settings, and the errors of invalid ones.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{Settings, adapter, connection, settings};
@@ -45,57 +46,76 @@ fn every_error_is_reported_at_once() {
     assert_eq!(keys(&changes), expected);
 }
 
-#[test]
-fn a_base_url_with_more_than_a_path_is_rejected() {
-    for url in ["api.startexam.com", "https://api.startexam.com/?a=b", "https://me:pw@api.startexam.com", "ftp://x/"] {
-        assert_eq!(keys(&json!({ "base_url": url })), ["base_url"], "{url}");
-    }
-    for url in ["https://proxy.example.com/startexam/", "http://127.0.0.1:9101"] {
-        assert_eq!(keys(&json!({ "base_url": url })), Vec::<String>::new(), "{url}");
-    }
+#[rstest]
+#[case::without_scheme("api.startexam.com")]
+#[case::query("https://api.startexam.com/?a=b")]
+#[case::user_and_password("https://me:pw@api.startexam.com")]
+#[case::ftp("ftp://x/")]
+fn a_base_url_with_more_than_a_path_is_rejected(#[case] url: &str) {
+    assert_eq!(keys(&json!({ "base_url": url })), ["base_url"]);
+}
+
+#[rstest]
+#[case::with_a_path("https://proxy.example.com/startexam/")]
+#[case::http_on_loopback("http://127.0.0.1:9101")]
+fn another_base_url_is_accepted(#[case] url: &str) {
+    assert_eq!(keys(&json!({ "base_url": url })), Vec::<String>::new());
+}
+
+#[rstest]
+#[case::no_url("{id}")]
+#[case::placeholder_in_the_host("https://{id}.example.com/")]
+#[case::unknown_placeholder("https://go.example.com/{participant}?{id}")]
+#[case::doubled_braces("https://go.example.com/{{id}}")]
+#[case::plain_http("http://go.example.com/{id}")]
+#[case::javascript("javascript:alert({id})")]
+#[case::empty("")]
+fn a_link_template_may_use_placeholders_only_after_the_host(#[case] link: &str) {
+    assert_eq!(keys(&json!({ "link_template": link })), ["link_template"]);
 }
 
 #[test]
-fn a_link_template_may_use_placeholders_only_after_the_host() {
-    for link in [
-        "{id}",
-        "https://{id}.example.com/",
-        "https://go.example.com/{participant}?{id}",
-        "https://go.example.com/{{id}}",
-        "http://go.example.com/{id}",
-        "javascript:alert({id})",
-        "",
-    ] {
-        assert_eq!(keys(&json!({ "link_template": link })), ["link_template"], "{link}");
-    }
+fn a_link_template_may_use_placeholders_in_its_query() {
     assert_eq!(keys(&json!({ "link_template": "https://go.example.com/x?c={center}&p={id}" })), Vec::<String>::new());
 }
 
+#[rstest]
+#[case::no_base64("base64", "plain:not base64!")]
+#[case::no_hex("hex", "plain:xyzw")]
+#[case::odd_padding("base64", "plain:QUJD=")]
+fn a_secret_that_does_not_decode_is_rejected_and_never_shown(#[case] encoding: &str, #[case] secret: &str) {
+    let errors = faults(&json!({ "secret": secret, "secret_encoding": encoding }));
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].0, "secret");
+    assert!(!errors[0].1.contains(secret.trim_start_matches("plain:")));
+}
+
+#[rstest]
+#[case::utf8("utf8", "plain:not base64!")]
+#[case::base64("base64", "plain:QUJD")]
+#[case::hex("hex", "plain:C0ffee")]
+fn a_secret_that_decodes_is_accepted(#[case] encoding: &str, #[case] secret: &str) {
+    assert_eq!(faults(&json!({ "secret": secret, "secret_encoding": encoding })), []);
+}
+
 #[test]
-fn a_secret_that_does_not_decode_is_rejected_and_never_shown() {
-    for (encoding, secret) in [("base64", "plain:not base64!"), ("hex", "plain:xyzw"), ("base64", "plain:QUJD=")] {
-        let faults = faults(&json!({ "secret": secret, "secret_encoding": encoding }));
-        assert_eq!(faults.len(), 1, "{encoding} {secret}");
-        assert_eq!(faults[0].0, "secret");
-        assert!(!faults[0].1.contains(secret.trim_start_matches("plain:")));
-    }
-    for (encoding, secret) in [("utf8", "plain:not base64!"), ("base64", "plain:QUJD"), ("hex", "plain:C0ffee")] {
-        assert_eq!(faults(&json!({ "secret": secret, "secret_encoding": encoding })), [], "{encoding} {secret}");
-    }
+fn debug_output_hides_the_secret() {
     assert!(!format!("{:?}", settings(&json!({ "secret": "plain:hunter2-hunter2" }))).contains("hunter2"));
 }
 
 #[test]
-fn unknown_and_missing_keys_are_reported() {
+fn unknown_keys_are_reported() {
     let table = json!({ "account_id": 1, "secret": "plain:x", "center": "c", "profile_id": "p",
                         "scret": 1, "profile_fields": { "mail": "Email" } });
     let mut pointers: Vec<_> = read::<Settings>(table).unwrap_err().iter().map(DeserializeError::pointer).collect();
     pointers.sort();
     assert_eq!(pointers, ["/profile_fields/mail", "/scret"]);
-    for key in ["account_id", "secret", "center", "profile_id"] {
-        let mut table = json!({ "account_id": 1, "secret": "plain:x", "center": "c", "profile_id": "p" });
-        table.as_object_mut().unwrap().remove(key);
-        let faults = read::<Settings>(table).unwrap_err();
-        assert_eq!(faults.iter().map(DeserializeError::pointer).collect::<Vec<_>>(), [format!("/{key}")]);
-    }
+}
+
+#[rstest]
+fn a_missing_key_is_reported(#[values("account_id", "secret", "center", "profile_id")] key: &str) {
+    let mut table = json!({ "account_id": 1, "secret": "plain:x", "center": "c", "profile_id": "p" });
+    table.as_object_mut().unwrap().remove(key);
+    let errors = read::<Settings>(table).unwrap_err();
+    assert_eq!(errors.iter().map(DeserializeError::pointer).collect::<Vec<_>>(), [format!("/{key}")]);
 }

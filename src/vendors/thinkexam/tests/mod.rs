@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{Settings, connect};

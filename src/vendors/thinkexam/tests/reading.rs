@@ -107,12 +107,11 @@ async fn an_error_of_the_whole_call_rejects_the_batch() {
     assert_eq!((fault.code, fault.reach), (Code::MissingField, RejectionScope::Row));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_error_by_status_does_not_reject_the_batch() {
-    for status in [429, 503] {
-        let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
-        assert_eq!(results[1].as_ref().unwrap_err().reach, RejectionScope::Row);
-    }
+async fn an_error_by_status_does_not_reject_the_batch(#[values(429, 503)] status: u16) {
+    let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
+    assert_eq!(results[1].as_ref().unwrap_err().reach, RejectionScope::Row);
 }
 
 #[tokio::test]
@@ -146,104 +145,122 @@ async fn success_without_an_id_leaves_its_row_unknown() {
     }
 }
 
-#[tokio::test]
-async fn known_errors_of_php_servers_are_tolerated() {
-    let body = fixture!("register_success").to_string();
-    let warning = "<br />\n<b>Warning</b>:  Undefined array key {\"x\"} in <b>/var/www/[a].php</b> on line <b>3</b>\n";
-    let mut nested = fixture!("register_success");
+const PHP_WARNING: &str =
+    "<br />\n<b>Warning</b>:  Undefined array key {\"x\"} in <b>/var/www/[a].php</b> on line <b>3</b>\n";
+
+#[rstest]
+#[case::byte_order_mark(|body: &Value| format!("\u{feff}{body}"))]
+#[case::warning(|body: &Value| format!("{PHP_WARNING}{body}"))]
+#[case::mark_and_warning(|body: &Value| format!("\u{feff}\r\n{PHP_WARNING}{body}\n"))]
+#[case::rows_as_text(|body: &Value| {
+    let mut nested = body.clone();
     nested["responseArray"] = json!(nested["responseArray"].to_string());
-    let answers = [
-        format!("\u{feff}{body}"),
-        format!("{warning}{body}"),
-        format!("\u{feff}\r\n{warning}{body}\n"),
-        nested.to_string(),
-        Value::from(body.as_str()).to_string(),
-    ];
-    for answer in answers {
-        let results = registered((200, answer.clone().into_bytes()), &numbered(&["E-1", "E-2"])).await;
-        assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [Ok("85638919"), Ok("85638920")], "{answer}");
-    }
+    nested.to_string()
+})]
+#[case::body_as_text(|body: &Value| Value::from(body.to_string()).to_string())]
+#[tokio::test]
+async fn known_errors_of_php_servers_are_tolerated(#[case] spoil: fn(&Value) -> String) {
+    let body = spoil(&fixture!("register_success")).into_bytes();
+    let results = registered((200, body), &numbered(&["E-1", "E-2"])).await;
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [Ok("85638919"), Ok("85638920")]);
+}
+
+#[rstest]
+#[case::empty("")]
+#[case::a_brace("{")]
+#[case::null("null")]
+#[case::a_list("[]")]
+#[case::an_object("{}")]
+#[case::page("<html>Bye</html>")]
+#[case::success_without_result(r#"{"success":{"code":"200"}}"#)]
+#[case::truncated(r#"{"result":"#)]
+#[tokio::test]
+async fn a_response_without_a_result_is_not_a_success(#[case] body: &str) {
+    let error = refused_booking((200, body.into())).await;
+    assert_eq!((error.code, error.outcome), (Code::VendorBadResponse, Outcome::Unknown));
 }
 
 #[tokio::test]
-async fn a_response_without_a_result_is_not_a_success() {
-    for body in ["", "{", "null", "[]", "{}", "<html>Bye</html>", r#"{"success":{"code":"200"}}"#, r#"{"result":"#] {
-        let fault = refused_booking((200, body.into())).await;
-        assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown), "{body}");
-    }
+async fn a_success_without_rows_leaves_the_row_unknown() {
     let results = registered(ok(&json!({ "result": "Success" })), &numbered(&["E-1"])).await;
     assert_eq!(told(&results[0]), AMBIGUOUS);
 }
 
+#[rstest]
+#[case::text(json!({ "result": "error", "error": { "code": "3095", "msg": "testId is required." } }))]
+#[case::number(json!({ "result": "ERROR", "error": { "code": 3095, "message": "token is required." } }))]
+#[case::under_a_success(json!({ "result": "success", "error": { "code": "3095" } }))]
+#[case::flat(json!({ "result": "error", "code": 3095, "msg": "testId is required." }))]
+#[case::json_as_text(json!({ "result": "error", "error": "{\"code\":\"3095\"}" }))]
 #[tokio::test]
-async fn known_codes_decide_regardless_of_status_and_format() {
-    let forms = [
-        json!({ "result": "error", "error": { "code": "3095", "msg": "testId is required." } }),
-        json!({ "result": "ERROR", "error": { "code": 3095, "message": "token is required." } }),
-        json!({ "result": "success", "error": { "code": "3095" } }),
-        json!({ "result": "error", "code": 3095, "msg": "testId is required." }),
-        json!({ "result": "error", "error": "{\"code\":\"3095\"}" }),
-    ];
-    for form in forms {
-        for status in [200, 400, 401, 422, 500] {
-            let fault = refused_booking((status, form.to_string().into_bytes())).await;
-            assert_eq!(
-                (fault.code, fault.outcome, fault.proof),
-                (Code::MissingField, Outcome::NotApplied, true),
-                "{form}"
-            );
-            assert_eq!(fault.vendor.unwrap().http_status, Some(status));
-        }
-    }
+async fn known_codes_decide_regardless_of_status_and_format(
+    #[case] body: Value,
+    #[values(200, 400, 401, 422, 500)] status: u16,
+) {
+    let error = refused_booking((status, body.to_string().into_bytes())).await;
+    assert_eq!((error.code, error.outcome, error.proof), (Code::MissingField, Outcome::NotApplied, true));
+    assert_eq!(error.vendor.unwrap().http_status, Some(status));
+}
+
+#[rstest]
+#[case::already_assigned(fixture!("error_already_assigned"))]
+#[case::no_record(json!({ "result": "no_record" }))]
+#[case::error_as_text(json!({ "error": "Test expired" }))]
+#[tokio::test]
+async fn an_undocumented_error_leaves_the_write_unknown(#[case] body: Value) {
+    let error = refused_booking(ok(&body)).await;
+    assert_eq!((error.code, error.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown));
+    assert!(error.vendor.unwrap().message.is_some());
+}
+
+#[rstest]
+#[case::found(302, Code::VendorBadResponse, Outcome::Unknown)]
+#[case::temporary_redirect(307, Code::VendorBadResponse, Outcome::NotApplied)]
+#[case::too_many_requests(429, Code::VendorRateLimited, Outcome::NotApplied)]
+#[case::internal_server_error(500, Code::VendorInternalError, Outcome::Unknown)]
+#[case::service_unavailable(503, Code::VendorUnavailable, Outcome::Unknown)]
+#[tokio::test]
+async fn without_a_known_code_the_status_decides(
+    #[case] status: u16,
+    #[case] code: Code,
+    #[case] outcome: Outcome,
+    #[values(
+        r#"{"result":"error","error":{"code":"1","msg":"Session token expired"}}"#,
+        "<html><body>Whoops</body></html>"
+    )]
+    body: &str,
+) {
+    let error = refused_booking((status, body.into())).await;
+    assert_eq!((error.code, error.outcome), (code, outcome));
 }
 
 #[tokio::test]
-async fn an_undocumented_error_leaves_the_write_unknown() {
-    for body in
-        [fixture!("error_already_assigned"), json!({ "result": "no_record" }), json!({ "error": "Test expired" })]
-    {
-        let fault = refused_booking(ok(&body)).await;
-        assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown), "{body}");
-        assert!(fault.vendor.unwrap().message.is_some());
-    }
+async fn a_page_under_404_leaves_the_write_unknown() {
+    let error = refused_booking((404, b"<html>".to_vec())).await;
+    assert_eq!((error.code, error.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown));
 }
 
 #[tokio::test]
-async fn without_a_known_code_the_status_decides() {
-    let error = json!({ "result": "error", "error": { "code": "1", "msg": "Session token expired" } }).to_string();
-    let page = "<html><body>Whoops</body></html>".to_owned();
-    for body in [error, page] {
-        for (status, code, outcome) in [
-            (302, Code::VendorBadResponse, Outcome::Unknown),
-            (307, Code::VendorBadResponse, Outcome::NotApplied),
-            (429, Code::VendorRateLimited, Outcome::NotApplied),
-            (500, Code::VendorInternalError, Outcome::Unknown),
-            (503, Code::VendorUnavailable, Outcome::Unknown),
-        ] {
-            let fault = refused_booking((status, body.clone().into_bytes())).await;
-            assert_eq!((fault.code, fault.outcome), (code, outcome), "{status} {body}");
-        }
-    }
-    let fault = refused_booking((404, b"<html>".to_vec())).await;
-    assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown));
-}
-
-#[tokio::test]
-async fn a_success_counts_only_under_a_2xx() {
+async fn a_success_under_404_says_so() {
     let booked = refused_booking((404, fixture!("assign_success").to_string().into_bytes())).await;
     assert_eq!(booked.detail, "ThinkExam's response reports success, but its status is 404.");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_success_counts_only_under_a_2xx(
+    #[values(300, 302, 307, 401, 403, 404, 413, 429, 500, 503, 504)] status: u16,
+) {
     let one_of_two =
         json!({ "responseArray": [{ "result": "error" }, { "result": "success", "data": { "studentId": 1 } }] });
-    for status in [300, 302, 307, 401, 403, 404, 413, 429, 500, 503, 504] {
-        for body in [fixture!("register_success"), one_of_two.clone()] {
-            let results = registered((status, body.to_string().into_bytes()), &numbered(&["E-1", "E-2"])).await;
-            assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS], "{status} {body}");
-            let fault = results[0].as_ref().unwrap_err();
-            assert_eq!((fault.lingering, fault.reach), (status >= 500, RejectionScope::Row), "{status}");
-        }
-        let fault = refused_booking((status, fixture!("assign_success").to_string().into_bytes())).await;
-        assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown), "{status}");
+    for body in [fixture!("register_success"), one_of_two] {
+        let results = registered((status, body.to_string().into_bytes()), &numbered(&["E-1", "E-2"])).await;
+        assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS], "{body}");
+        let error = results[0].as_ref().unwrap_err();
+        assert_eq!((error.lingering, error.reach), (status >= 500, RejectionScope::Row), "{body}");
     }
+    let error = refused_booking((status, fixture!("assign_success").to_string().into_bytes())).await;
+    assert_eq!((error.code, error.outcome), (Code::VendorBadResponse, Outcome::Unknown));
 }
 
 #[tokio::test]

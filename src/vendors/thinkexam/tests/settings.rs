@@ -77,12 +77,12 @@ fn templates_are_checked_before_they_are_used() {
     assert_eq!(keys(remote(&json!({ "headers": { "bad name": "x" } }))), ["signature.headers.bad name"]);
 }
 
-#[test]
-fn a_secret_that_does_not_match_key_encoding_is_an_error() {
-    for (secret, encoding) in [("plain:not base64!", "base64"), ("plain:abc", "hex")] {
-        let signature = json!({ "mode": "hmac", "api_key": "plain:k1", "secret": secret, "key_encoding": encoding });
-        assert_eq!(keys(json!({ "base_url": "https://x.example", "signature": signature })), ["signature.secret"]);
-    }
+#[rstest]
+#[case::base64("plain:not base64!", "base64")]
+#[case::hex("plain:abc", "hex")]
+fn a_secret_that_does_not_match_key_encoding_is_an_error(#[case] secret: &str, #[case] encoding: &str) {
+    let signature = json!({ "mode": "hmac", "api_key": "plain:k1", "secret": secret, "key_encoding": encoding });
+    assert_eq!(keys(json!({ "base_url": "https://x.example", "signature": signature })), ["signature.secret"]);
 }
 
 #[test]

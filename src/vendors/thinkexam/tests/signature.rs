@@ -141,18 +141,17 @@ async fn a_second_rejected_signature_is_a_credentials_error() {
     assert_eq!(stub.at(ASSIGN).iter().map(|seen| seen.header("sgn")).collect::<Vec<_>>(), ["sig-1", "sig-2"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_rejection_by_status_counts_like_one_by_message() {
-    for status in [401, 403] {
-        let stub = vendor_with(move |seen| match seen.header("sgn") {
-            "sig-1" => (status, b"<html>".to_vec()),
-            _ => ok(&fixture!("assign_success")),
-        })
-        .await;
-        let (connected, _) = remote(&stub, &json!({}));
-        connected.vendor.assign(&[booking()], &first()).await[0].as_ref().unwrap();
-        assert_eq!(stub.at(ASSIGN).len(), 2);
-    }
+async fn a_rejection_by_status_counts_like_one_by_message(#[values(401, 403)] status: u16) {
+    let stub = vendor_with(move |seen| match seen.header("sgn") {
+        "sig-1" => (status, b"<html>".to_vec()),
+        _ => ok(&fixture!("assign_success")),
+    })
+    .await;
+    let (connected, _) = remote(&stub, &json!({}));
+    connected.vendor.assign(&[booking()], &first()).await[0].as_ref().unwrap();
+    assert_eq!(stub.at(ASSIGN).len(), 2);
 }
 
 #[tokio::test]
@@ -188,25 +187,30 @@ async fn a_formula_signs_every_attempt_by_the_clock() {
     assert_eq!(["ak", "sgn", "ts"].map(|name| sent.header(name)), ["demo-key", expected, "1795348800"]);
 }
 
+#[rstest]
+#[case::unauthorized((401, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "rejected")]
+#[case::unprocessable((422, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "rejected")]
+#[case::error_of_the_signature(ok(&fixture!("error_signature")), Code::ConnectionCredentialsInvalid, "rejected")]
+#[case::not_found((404, b"<html>".to_vec()), Code::ConnectionMisconfigured, "signature.url")]
+#[case::without_sgn(
+    ok(&json!({ "data": { "ak": "a", "ts": "1" } })),
+    Code::ConnectionMisconfigured,
+    "/data/sgn"
+)]
+#[case::line_break_in_sgn(
+    ok(&json!({ "data": { "ak": "a", "sgn": "b\nc", "ts": "1" } })),
+    Code::ConnectionMisconfigured,
+    "sgn_pointer"
+)]
+#[case::service_unavailable((503, b"<html>".to_vec()), Code::VendorUnavailable, "503")]
 #[tokio::test]
-async fn without_a_signature_the_write_is_not_sent() {
-    let cases: [(Canned, Code, &str); 7] = [
-        ((401, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "rejected"),
-        ((422, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "rejected"),
-        (ok(&fixture!("error_signature")), Code::ConnectionCredentialsInvalid, "rejected"),
-        ((404, b"<html>".to_vec()), Code::ConnectionMisconfigured, "signature.url"),
-        (ok(&json!({ "data": { "ak": "a", "ts": "1" } })), Code::ConnectionMisconfigured, "/data/sgn"),
-        (ok(&json!({ "data": { "ak": "a", "sgn": "b\nc", "ts": "1" } })), Code::ConnectionMisconfigured, "sgn_pointer"),
-        ((503, b"<html>".to_vec()), Code::VendorUnavailable, "503"),
-    ];
-    for (canned, code, words) in cases {
-        let stub = Stub::answering(canned).await;
-        let (connected, _) = remote(&stub, &json!({}));
-        let fault = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
-        assert_eq!((fault.code, fault.outcome, fault.proof), (code, Outcome::NotApplied, false), "{fault}");
-        assert!(fault.detail.contains(words), "{fault}");
-        assert!(stub.at(ASSIGN).is_empty());
-    }
+async fn without_a_signature_the_write_is_not_sent(#[case] response: Canned, #[case] code: Code, #[case] words: &str) {
+    let stub = Stub::answering(response).await;
+    let (connected, _) = remote(&stub, &json!({}));
+    let error = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
+    assert_eq!((error.code, error.outcome, error.proof), (code, Outcome::NotApplied, false), "{error}");
+    assert!(error.detail.contains(words), "{error}");
+    assert!(stub.at(ASSIGN).is_empty());
 }
 
 #[tokio::test]
