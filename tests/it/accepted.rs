@@ -224,9 +224,9 @@ async fn a_password_generated_for_a_request_without_a_key_is_not_lost() {
                 "{response:?}"
             );
         }
-        assert_eq!(gateway.get(path).await.body.get("initialPassword"), None);
+        assert_eq!(gateway.get(path).await.body.get("initialPassword"), None, "{path}");
         let other = gateway.request_as(&key("other"), Method::POST, &format!("{path}/initial-password")).send().await;
-        assert_eq!(other.problem().1, "not_found");
+        assert_eq!(other.problem().1, "not_found", "{path}");
     }
     // Only generated passwords, and only as long as the candidate exists.
     let mut given = person("e3");

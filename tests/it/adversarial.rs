@@ -383,7 +383,7 @@ async fn malformed_requests_get_an_error_or_a_closed_connection() {
             format!("{method} /vendors HTTP/1.1\r\nHost: a\r\n{auth}Connection: close\r\n\r\n").as_bytes(),
         )
         .await;
-        assert_eq!(&response[9..12], expected);
+        assert_eq!(&response[9..12], expected, "{method}");
         assert_eq!(response.ends_with("\r\n\r\n"), method == "HEAD", "{response}");
     }
     for (name, value) in [
@@ -421,7 +421,7 @@ async fn http_2_with_prior_knowledge_works() {
         let response =
             sender.send_request(request.body(Empty::<Bytes>::new()).expect("a request")).await.expect("a response");
         assert_eq!((response.status(), response.version()), (http::StatusCode::OK, http::Version::HTTP_2), "{path}");
-        assert!(!response.into_body().collect().await.expect("a body").to_bytes().is_empty());
+        assert!(!response.into_body().collect().await.expect("a body").to_bytes().is_empty(), "{path}");
     }
     driving.abort();
 }

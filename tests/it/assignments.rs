@@ -172,7 +172,7 @@ async fn unknown_references_are_rejected() {
     ] {
         let refused = gateway.post("/assignments", &body).await;
         assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"), "{body}");
-        assert_eq!(refused.text("/errors/0/pointer"), pointer);
+        assert_eq!(refused.text("/errors/0/pointer"), pointer, "{body}");
     }
     assert_eq!(call_count(sandbox.startexam()).await, 0);
     // The vendor's own key is passed on; this vendor does not know it either.

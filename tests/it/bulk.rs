@@ -1,6 +1,7 @@
 //! Bulks: every row has its own outcome, in as few vendor calls as are safe.
 
 use examgate::sandbox::accounts;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::connections::{
@@ -13,16 +14,20 @@ use crate::support::watch::{bodies, call_count, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
-async fn register_bulk(gateway: &Gateway, items: &[Value]) -> ApiResponse {
-    let response = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
+/// Sends a bulk and waits for its end for longer than the gateway does by default, since a slow machine takes longer.
+async fn send_bulk(gateway: &Gateway, path: &str, items: &[Value]) -> ApiResponse {
+    let request = gateway.request(Method::POST, path).header("Prefer", "respond-async, wait=50");
+    let response = request.json(&json!({ "items": items })).send().await;
     assert_eq!(response.status, 207, "{response:?}");
     response
 }
 
+async fn register_bulk(gateway: &Gateway, items: &[Value]) -> ApiResponse {
+    send_bulk(gateway, "/candidates/bulk", items).await
+}
+
 async fn book_bulk(gateway: &Gateway, items: &[Value]) -> ApiResponse {
-    let response = gateway.post("/assignments/bulk", &json!({ "items": items })).await;
-    assert_eq!(response.status, 207, "{response:?}");
-    response
+    send_bulk(gateway, "/assignments/bulk", items).await
 }
 
 /// Returns status, outcome and problem code of every row, and checks the summary.
@@ -86,7 +91,7 @@ async fn every_row_has_its_own_result_in_input_order() {
         ("examtesting-main", sandbox.examtesting()),
     ] {
         let known = with(person("known"), "connection", json!(connection));
-        assert_eq!(gateway.post("/candidates", &known).await.status, 201);
+        assert_eq!(gateway.post("/candidates", &known).await.status, 201, "{connection}");
         let before = call_count(port).await;
         let items = json!([
             with(person("a"), "itemId", json!("first")),
@@ -107,13 +112,17 @@ async fn every_row_has_its_own_result_in_input_order() {
             [created(), invalid.clone(), row(200, "applied", ""), invalid.clone(), duplicate, invalid, created()],
             "{connection}"
         );
-        assert!(response.text("/operation").starts_with("op_"));
-        assert_eq!((response.text("/results/0/itemId"), response.text("/results/4/itemId")), ("first", "again"));
-        assert_eq!(response.body["results"][1].get("itemId"), None);
-        assert_eq!(response.text("/results/1/problem/errors/0/pointer"), "/odd");
+        assert!(response.text("/operation").starts_with("op_"), "{connection}");
+        assert_eq!(
+            (response.text("/results/0/itemId"), response.text("/results/4/itemId")),
+            ("first", "again"),
+            "{connection}"
+        );
+        assert_eq!(response.body["results"][1].get("itemId"), None, "{connection}");
+        assert_eq!(response.text("/results/1/problem/errors/0/pointer"), "/odd", "{connection}");
         let id = response.text("/results/6/resource/id");
         let read = gateway.get(&format!("/candidates/{id}")).await;
-        assert_eq!((read.status, read.text("/externalId")), (200, "d"));
+        assert_eq!((read.status, read.text("/externalId")), (200, "d"), "{connection}");
         let expected = if connection == "examtesting-main" { 2 } else { 1 };
         assert_eq!(call_count(port).await - before, expected, "{connection}");
     }
@@ -132,7 +141,7 @@ async fn an_invalid_envelope_sends_nothing() {
     ] {
         for path in ["/candidates/bulk", "/assignments/bulk"] {
             let refused = gateway.post(path, &body).await;
-            assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"));
+            assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{path} {body}");
         }
     }
     let elsewhere = gateway.post("/candidates/bulk", &json!({ "connection": "nowhere", "items": people(1) })).await;
@@ -187,12 +196,12 @@ async fn a_call_that_failed_for_another_reason_is_not_split() {
         let stub = Stub::start(move |_| json_response(status, &json!({ "message": "no" }))).await;
         let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
         let response = register_bulk(&gateway, &people(8)).await;
-        assert_eq!(rows(&response), vec![row(http, outcome, code); 8]);
+        assert_eq!(rows(&response), vec![row(http, outcome, code); 8], "{status}");
         // A temporary failure is retried as a whole, as often as the operator allows.
         assert_eq!(stub.seen().len(), if status == 429 { 2 } else { 1 }, "{status}");
         if outcome == "unknown" {
             let resource = response.text("/results/3/problem/resource");
-            assert_eq!(gateway.get(resource).await.text("/state"), "unknown");
+            assert_eq!(gateway.get(resource).await.text("/state"), "unknown", "{status}");
             let other = response.text("/results/4/problem/resource");
             assert_ne!(resource, other, "every row points to its own record");
         }
@@ -305,7 +314,7 @@ async fn bookings_share_calls_only_if_the_response_can_be_matched_to_rows() {
         }
         let again = book_bulk(&gateway, &orders).await;
         assert_eq!(rows(&again), vec![row(200, "applied", ""); 12], "{setting}");
-        assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), expected);
+        assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), expected, "{setting}");
     }
 }
 

@@ -159,17 +159,17 @@ async fn a_candidate_is_created_once_read_back_and_returned_again() {
         let created = gateway.post("/candidates", &body).await;
         assert_eq!(created.status, 201, "{created:?}");
         let id = created.text("/id");
-        assert!(id.starts_with("cand_"));
-        assert_eq!(created.header("location"), Some(format!("/candidates/{id}").as_str()));
-        assert_eq!((created.text("/state"), created.text("/outcome")), ("registered", "applied"));
-        assert_eq!((created.text("/connection"), created.text("/externalId")), (connection, "p1"));
+        assert!(id.starts_with("cand_"), "{connection}");
+        assert_eq!(created.header("location"), Some(format!("/candidates/{id}").as_str()), "{connection}");
+        assert_eq!((created.text("/state"), created.text("/outcome")), ("registered", "applied"), "{connection}");
+        assert_eq!((created.text("/connection"), created.text("/externalId")), (connection, "p1"), "{connection}");
         let read = gateway.get(&format!("/candidates/{id}")).await;
         let mut without_password = created.body.clone();
         without_password.as_object_mut().unwrap().remove("initialPassword");
-        assert_eq!((read.status, &read.body), (200, &without_password));
+        assert_eq!((read.status, &read.body), (200, &without_password), "{connection}");
         let again = gateway.post("/candidates", &body).await;
-        assert_eq!((again.status, &again.body), (200, &without_password));
-        assert_eq!(call_count(port).await, 1);
+        assert_eq!((again.status, &again.body), (200, &without_password), "{connection}");
+        assert_eq!(call_count(port).await, 1, "{connection}");
     }
 }
 
@@ -271,7 +271,7 @@ async fn another_tenants_candidate_is_neither_shown_nor_taken_over() {
     let rival = |method: Method, path: &str| gateway.request_as(&key("rival"), method, path);
     for body in [person("p1"), with(person("other"), "email", json!("P1@example.com"))] {
         let refused = rival(Method::POST, "/candidates").json(&body).send().await;
-        assert_eq!(refused.problem(), (409, "candidate_conflict", "not_applied"));
+        assert_eq!(refused.problem(), (409, "candidate_conflict", "not_applied"), "{body}");
         assert!(!refused.body.to_string().contains("cand_"), "{refused:?}");
     }
     let path = format!("/candidates/{}", created.text("/id"));
@@ -347,10 +347,10 @@ async fn generated_passwords_and_user_names_are_the_ones_sent_and_returned_once(
     for (response, sent, head) in [(&created, &sent[0], "p1"), (&nameless, &sent[1], "c")] {
         assert_eq!(response.status, 201, "{response:?}");
         let id = response.text("/id");
-        assert_eq!(response.text("/userName"), format!("{head}-{}", &id[id.len() - 8..]));
-        assert_eq!(response.text("/userName"), sent["username"]);
-        assert!(response.text("/initialPassword").len() >= 12);
-        assert_eq!(response.text("/initialPassword"), sent["password"]);
+        assert_eq!(response.text("/userName"), format!("{head}-{}", &id[id.len() - 8..]), "{head}");
+        assert_eq!(response.text("/userName"), sent["username"], "{head}");
+        assert!(response.text("/initialPassword").len() >= 12, "{head}");
+        assert_eq!(response.text("/initialPassword"), sent["password"], "{head}");
     }
     assert_ne!(created.text("/initialPassword"), nameless.text("/initialPassword"));
     let again = gateway.post("/candidates", &person("p1")).await;
@@ -395,7 +395,7 @@ async fn startexam_candidates_are_patched_including_removed_fields() {
     ] {
         let refused = gateway.patch(&path, &change).await;
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{change}");
-        assert_eq!(refused.text("/errors/0/pointer"), pointer);
+        assert_eq!(refused.text("/errors/0/pointer"), pointer, "{change}");
     }
     assert_eq!(call_count(sandbox.startexam()).await, before);
 }
@@ -468,14 +468,14 @@ async fn deletion_hides_the_person_if_the_vendor_can_and_always_removes_the_reco
         let before = call_count(port).await;
         let deleted = gateway.delete(&path).await;
         assert_eq!((deleted.status, call_count(port).await), (204, before + more), "{connection}");
-        assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
-        assert_eq!(gateway.delete(&path).await.problem(), (404, "not_found", "not_applied"));
+        assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"), "{connection}");
+        assert_eq!(gateway.delete(&path).await.problem(), (404, "not_found", "not_applied"), "{connection}");
         assert_eq!(gateway.get("/candidates?externalId=p1").await.body["items"], json!([]), "{connection}");
         // The identities are available again.
         let again = gateway.post("/candidates", &body).await;
         assert_eq!(again.status, 201, "{again:?}");
-        assert_ne!(again.text("/id"), created.text("/id"));
-        assert_eq!(gateway.delete(&format!("/candidates/{}", again.text("/id"))).await.status, 204);
+        assert_ne!(again.text("/id"), created.text("/id"), "{connection}");
+        assert_eq!(gateway.delete(&format!("/candidates/{}", again.text("/id"))).await.status, 204, "{connection}");
     }
     let sent = bodies(sandbox.startexam(), "employees").await;
     assert_eq!((&sent[1]["employees"][0]["id"], &sent[1]["employees"][0]["status"]), (&json!("p1"), &json!("hidden")));
@@ -544,9 +544,9 @@ async fn an_asynchronous_caller_gets_the_pending_record_and_later_its_outcome() 
         let response = request.json(&body).send().await;
         assert_eq!((response.status, response.text("/state")), (202, "pending"), "{response:?}");
         let path = format!("/candidates/{}", response.text("/id"));
-        assert_eq!(response.header("location"), Some(path.as_str()));
+        assert_eq!(response.header("location"), Some(path.as_str()), "{preference}");
         let ended = wait_for_state(&gateway, &path, "registered").await;
-        assert_eq!(ended.text("/outcome"), "applied");
+        assert_eq!(ended.text("/outcome"), "applied", "{preference}");
     }
     // A deletion continues in the background, too, and leaves no record.
     let found = gateway.get("/candidates?externalId=e0").await;

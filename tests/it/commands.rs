@@ -5,6 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use sha2::{Digest, Sha256};
 
+use crate::support::snapshots::assert_output;
+
 fn examgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_examgate"));
     command.args(arguments).env_clear().stdin(Stdio::null());
@@ -55,11 +57,23 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
+fn help_is_as_stored() {
+    for (name, arguments) in [
+        ("help", &["--help"][..]),
+        ("help-import", &["import", "--help"]),
+        ("help-key", &["key", "--help"]),
+        ("help-key-new", &["key", "new", "--help"]),
+    ] {
+        assert_output(name, &run(arguments));
+    }
+}
+
+#[test]
 fn an_invalid_command_line_exits_with_code_2() {
     for arguments in [&[][..], &["srve"], &["serve", "--port", "1"], &["key"], &["sandbox", "--host", "nowhere"]] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(!output.stderr.is_empty());
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
     assert_eq!(run(&["serve", "--config", "/nowhere/examgate.toml"]).status.code(), Some(2));
 }

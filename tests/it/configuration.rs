@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 
 use crate::support::postgres::Server;
+use crate::support::snapshots::assert_output;
 
 const EVERY_KEY: &str = include_str!("../fixtures/every-key.toml");
 /// A secret that must never be printed.
@@ -122,6 +123,7 @@ fn all_errors_are_reported_together_with_key_and_line() {
         assert!(lines.lines().any(|line| line.starts_with(expected)), "{expected}\n{lines}");
     }
     assert!(!lines.contains(PLANTED_SECRET), "{lines}");
+    assert_output("check-broken", &output);
 }
 
 #[test]
@@ -140,6 +142,7 @@ fn a_valid_configuration_is_checked_to_the_end() {
     assert_eq!(files(folder.path()), ["examgate.toml"]);
     let changes = "store: ok: examgate.db: serve would create the database and create its key in examgate.key\n";
     assert!(lines.contains(changes), "{lines}");
+    assert_output("check-good", &output);
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn a_store_that_cannot_be_created_is_an_error() {
     for (url, key) in [("sqlite:missing/a.db", "file:a.key"), ("sqlite:a.db", "file:missing/a.key")] {
         let store = [("EXAMGATE__STORE__URL", url), ("EXAMGATE__STORE__ENCRYPTION_KEY", key)];
         let output = check(folder.path(), &[&[("KEY", "aaaa")], &store[..]].concat());
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(1), "{url} {key}");
         assert!(text(&output.stdout).contains("its directory does not exist"), "{output:?}");
     }
     assert_eq!(files(folder.path()), ["examgate.toml"]);

@@ -39,7 +39,7 @@ async fn a_healthy_vendor_is_reported_as_healthy_without_side_effects() {
     ] {
         let found = check_connection(&gateway, connection).await;
         assert_eq!(results(&found), ["ok", "ok", "unchecked", "ok", credentials], "{found}");
-        assert_eq!((&found["status"], &found["circuit"]), (&json!(status), &json!("closed")));
+        assert_eq!((&found["status"], &found["circuit"]), (&json!(status), &json!("closed")), "{connection}");
         assert_eq!(read_effects(port).await["effects"], json!([]), "{connection}");
     }
     let seen = gateway.get("/connections/startexam-main").await;

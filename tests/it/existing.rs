@@ -162,7 +162,7 @@ async fn an_expired_booking_is_marked_or_made_again() {
         let more = format!("rebook_expired = {rebook}");
         let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), &more)).await;
         let body = json!({ "externalId": "e1", "name": { "givenName": "Ada", "familyName": "King" } });
-        assert_eq!(gateway.post("/candidates", &body).await.status, 201);
+        assert_eq!(gateway.post("/candidates", &body).await.status, 201, "{rebook}");
         let order = |until: Option<String>| {
             let mut order = json!({ "candidate": { "externalId": "e1" }, "assessment": TEST });
             if let Some(until) = until {
@@ -187,7 +187,7 @@ async fn an_expired_booking_is_marked_or_made_again() {
         let made = changes(sandbox.startexam(), "employees_participants", "created").await;
         if rebook {
             assert_eq!((again.status, made.len()), (201, 2), "{again:?}");
-            assert_ne!(again.text("/launch/url"), first.text("/launch/url"));
+            assert_ne!(again.text("/launch/url"), first.text("/launch/url"), "{rebook}");
             let third = gateway.post("/assignments", &order(None)).await;
             assert_eq!((third.status, third.text("/id")), (200, again.text("/id")), "the valid one is returned");
             assert_eq!(pointers_of(&warnings(&third), "window_over").len(), 0, "{third:?}");

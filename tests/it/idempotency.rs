@@ -208,7 +208,11 @@ async fn a_resent_bulk_is_the_same_operation() {
         r#"{"failOnErrors":5,"items":[{"externalId":"2"},{"externalId":"1"}]}"#,
         r#"{"failOnErrors":6,"items":[{"externalId":"1"},{"externalId":"2"}]}"#,
     ] {
-        assert_eq!(send(json_form, "", "j", other).await.problem(), (422, "idempotency_key_reused", "not_applied"));
+        assert_eq!(
+            send(json_form, "", "j", other).await.problem(),
+            (422, "idempotency_key_reused", "not_applied"),
+            "{other}"
+        );
     }
     let table = "externalId\n3\n4\n";
     let first = send("text/csv", "?failOnErrors=5", "t", table).await;

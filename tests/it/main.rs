@@ -42,6 +42,7 @@ mod openapi;
 mod operations;
 mod outbound;
 mod outcome_accuracy;
+mod problem_bodies;
 mod problems;
 mod programs;
 mod redaction;

@@ -373,6 +373,6 @@ async fn a_callers_mistakes_and_a_busy_vendor_never_open_the_circuit() {
         }
         assert_eq!(stub.seen().len(), 10, "{status}");
         stub.respond_with(|_| json_response(200, &json!({})));
-        assert_eq!(gateway.post("/candidates", &person("last")).await.status, 201);
+        assert_eq!(gateway.post("/candidates", &person("last")).await.status, 201, "{status}");
     }
 }

@@ -287,7 +287,7 @@ async fn a_late_retry_never_undoes_a_later_change() {
         let port = sandbox.startexam();
         set_faults(port, json!({ "faults": [{ "name": lost, "operation": "program_employees", "times": 1 }] })).await;
         let unknown = gateway.post(&employees_path(PROGRAM), &enrolment(&["e1"], &[])).await;
-        assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+        assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"), "{lost}");
         let operation = unknown.text("/resource").to_owned();
         let later = gateway.post(&employees_path(PROGRAM), &enrolment(&[], &["e1"])).await;
         assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(0)), "{lost}: {later:?}");
@@ -298,7 +298,7 @@ async fn a_late_retry_never_undoes_a_later_change() {
         assert_eq!(registers, [1, 1, 0], "{lost}");
         let items = gateway.get(&format!("{operation}/items")).await;
         assert_eq!(items.text("/items/0/outcome"), "applied", "{items:?}");
-        assert_eq!(gateway.get(&operation).await.text("/state"), "completed");
+        assert_eq!(gateway.get(&operation).await.text("/state"), "completed", "{lost}");
     }
 }
 
@@ -311,7 +311,7 @@ async fn writes_to_a_program_named_in_two_ways_are_serialised() {
         let lost = json!({ "name": "reset_before_effect", "operation": "program_employees", "times": 1 });
         set_faults(port, json!({ "faults": [lost] })).await;
         let unknown = gateway.post(&employees_path(first), &enrolment(&["e1"], &[])).await;
-        assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
+        assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"), "{first} {then}");
         let later = gateway.post(&employees_path(then), &enrolment(&[], &["e1"])).await;
         assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(0)), "{later:?}");
         let sent = bodies(port, "program_employees").await;

@@ -25,7 +25,7 @@ async fn a_finished_operation_is_deleted_with_its_rows() {
     let operation = format!("/operations/{}", bulk.text("/operation"));
     wait_until(&gateway, &operation, |response| response.status == 404).await;
     for path in [format!("{operation}/items"), format!("{operation}/events")] {
-        assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
+        assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"), "{path}");
     }
     assert_eq!(gateway.get("/operations").await.body["items"], json!([]));
     // The person stays: only what the operation stored is gone.

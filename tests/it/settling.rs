@@ -53,7 +53,7 @@ async fn a_registration_without_a_response_is_reconciled_by_resending_it() {
                 "{connection} {lost}: {settled:?}"
             );
             assert_eq!(resource, format!("/candidates/{}", settled.text("/id")), "{connection} {lost}");
-            assert_eq!(settled.text("/outcome"), "applied");
+            assert_eq!(settled.text("/outcome"), "applied", "{connection}");
         }
         assert_eq!(changes(port, operation, "created").await.len(), 2, "{connection}");
     }

@@ -102,11 +102,11 @@ async fn callers_are_served_over_tls_with_http_2_and_with_http_1() {
     for (client, version, id) in [(newer, Version::HTTP_2, "a"), (older, Version::HTTP_11, "b")] {
         let request = client.post(url(&gateway, "/candidates")).bearer_auth(key("lms")).json(&person(id));
         let response = request.send().await.expect("a response");
-        assert_eq!((response.status().as_u16(), response.version()), (201, version));
+        assert_eq!((response.status().as_u16(), response.version()), (201, version), "{version:?}");
         let location = response.headers()["location"].to_str().expect("text").to_owned();
         let read = client.get(url(&gateway, &location)).bearer_auth(key("lms")).send().await.expect("a response");
         let candidate: Value = read.json().await.expect("a candidate");
-        assert_eq!((&candidate["externalId"], &candidate["outcome"]), (&json!(id), &json!("applied")));
+        assert_eq!((&candidate["externalId"], &candidate["outcome"]), (&json!(id), &json!("applied")), "{version:?}");
     }
 }
 
@@ -116,9 +116,9 @@ async fn tls_1_2_and_later_are_accepted_and_earlier_versions_rejected() {
     let gateway = start(&authority.sign(), "").await;
     for (offered, negotiated) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
         let mut stream = dial(gateway.address, &authority, &[offered]).await;
-        assert_eq!(stream.get_ref().1.protocol_version(), Some(negotiated));
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(negotiated), "{offered:?}");
         stream.write_all(LIVEZ).await.expect("the request goes out");
-        assert!(read_until_closed(&mut stream).await.starts_with(b"HTTP/1.1 200"));
+        assert!(read_until_closed(&mut stream).await.starts_with(b"HTTP/1.1 200"), "{offered:?}");
     }
     for minor in [0, 1, 2, 3] {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");

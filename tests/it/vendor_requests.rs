@@ -243,7 +243,7 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
         let [seen] = &stub.seen()[..] else { panic!("{:?}", stub.seen()) };
         assert_sound(seen, "/ManageCandidate.aspx");
         let mut query = pairs(seen.uri.query().unwrap_or_default().as_bytes());
-        assert_eq!(query.remove(0), ("action".to_owned(), "add".to_owned()));
+        assert_eq!(query.remove(0), ("action".to_owned(), "add".to_owned()), "{params_in}");
         let (in_query, in_body): (&[_], &[_]) = match params_in {
             "form" => (&[], &expected),
             "query" => (&expected, &[]),
@@ -251,7 +251,10 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
         };
         assert_eq!((&query[..], &pairs(&seen.body)[..]), (in_query, in_body), "{params_in}");
         if params_in != "query" {
-            assert!(text(&seen.headers, "content-type").starts_with("application/x-www-form-urlencoded"));
+            assert!(
+                text(&seen.headers, "content-type").starts_with("application/x-www-form-urlencoded"),
+                "{params_in}"
+            );
         }
         for header in seen.headers.values() {
             let header = header.to_str().expect("visible text");

@@ -104,7 +104,7 @@ async fn unknown_control_paths_and_methods_are_rejected() {
         (bench.client.delete(format!("http://{address}/_faults")), 405),
         (bench.client.get(format!("http://{address}/_fault")), 404),
     ] {
-        assert_eq!(bench.send(request).await.status, Some(status));
+        assert_eq!(bench.send(request).await.status, Some(status), "{status}");
     }
 }
 

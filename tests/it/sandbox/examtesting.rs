@@ -120,8 +120,8 @@ async fn the_response_has_the_configured_format() {
             .as_array()
             .and_then(|all| all.last())
             .map(|last| last["studentId"].as_str().expect("an id").to_owned());
-        assert_eq!(response, success.replace("ID", &id.expect("a student")));
-        assert_eq!(bench.examtesting("add", &student(format)).await.text(), conflict);
+        assert_eq!(response, success.replace("ID", &id.expect("a student")), "{format}");
+        assert_eq!(bench.examtesting("add", &student(format)).await.text(), conflict, "{format}");
     }
 }
 

@@ -47,7 +47,7 @@ async fn a_reset_and_a_close_differ_on_the_wire() {
         tokio::io::AsyncWriteExt::write_all(&mut socket, request).await.expect("written");
         let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut Vec::new()).await;
         let kind = read.map_err(|error| error.kind());
-        assert_eq!(kind, if is_reset { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) });
+        assert_eq!(kind, if is_reset { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) }, "{fault}");
     }
     assert!(bench.changes(address).await.is_empty());
 }
@@ -119,7 +119,7 @@ async fn error_responses_have_the_configured_content() {
     for status in [301, 302, 307, 308] {
         bench.inject_fault(address, json!({ "name": "redirect", "status": status, "location": "/v1/employees" })).await;
         let response = register(&bench).await;
-        assert_eq!((response.status, response.location.as_str()), (Some(status), "/v1/employees"));
+        assert_eq!((response.status, response.location.as_str()), (Some(status), "/v1/employees"), "{status}");
     }
     bench
         .inject_fault(address, json!({ "name": "status", "body": "short and stout", "contentType": "text/teapot" }))

@@ -68,7 +68,7 @@ async fn a_program_is_created_repeated_and_updated_and_keeps_omitted_fields() {
     );
     for (style, text) in [("empty", String::new()), ("id", format!("{{\n  \"programId\": \"{PROGRAM}\"\n}}"))] {
         bench.set_switch(address, "program_answer", style).await;
-        assert_eq!(set_program(&bench, &program(true)).await.text(), text);
+        assert_eq!(set_program(&bench, &program(true)).await.text(), text, "{style}");
     }
 }
 

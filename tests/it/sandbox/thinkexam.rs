@@ -138,7 +138,8 @@ async fn missing_fields_have_the_published_error_codes() {
         let response = bench.thinkexam(operation, &body).await.json();
         assert_eq!(
             (&response["result"], &response["error"]["code"], &response["error"]["msg"]),
-            (&json!("error"), &json!(code), &json!(message))
+            (&json!("error"), &json!(code), &json!(message)),
+            "{operation} {body}"
         );
     }
 }

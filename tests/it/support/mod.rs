@@ -9,6 +9,7 @@ pub mod machine;
 pub mod people;
 pub mod postgres;
 pub mod relay;
+pub mod snapshots;
 pub mod tls;
 pub mod vendor;
 pub mod watch;
