@@ -296,15 +296,15 @@ fn vendor_ref() -> Map<String, serde_json::Value> {
     Map::from_iter([("id".to_owned(), json!("17"))])
 }
 
-fn applied(value: VendorReply) -> RowResult<VendorReply> {
-    Ok(WriteSuccess { value, warnings: vec![Warning::new(WarningCode::MailUncertain, "")] })
+fn applied(value: VendorReply) -> WriteSuccess<VendorReply> {
+    WriteSuccess { value, warnings: vec![Warning::new(WarningCode::MailUncertain, "")] }
 }
 
-fn registered() -> RowResult<VendorReply> {
+fn registered() -> WriteSuccess<VendorReply> {
     applied(VendorReply::Registered(Registered { vendor_ref: vendor_ref(), private: BTreeMap::new() }))
 }
 
-fn booked(already_there: bool) -> RowResult<VendorReply> {
+fn booked(already_there: bool) -> WriteSuccess<VendorReply> {
     let launch = Some(launch("https://go.example.com/new"));
     applied(VendorReply::Booked(Booked { vendor_ref: vendor_ref(), launch, already_there }))
 }
@@ -333,27 +333,27 @@ fn codes(warnings: &[Warning]) -> Vec<WarningCode> {
 #[case::removal(removal(), applied(VendorReply::Nothing), true, None)]
 fn an_applied_write_leaves_a_registered_candidate(
     #[case] write: Write,
-    #[case] result: RowResult<VendorReply>,
+    #[case] success: WriteSuccess<VendorReply>,
     #[case] created: bool,
     #[case] identities: Option<Vec<Identity>>,
 ) {
-    let transition = conclude(candidate(), &intent(write.clone(), 1), result.clone());
+    let transition = conclude(candidate(), &intent(write.clone(), 1), Ok(success.clone()));
     assert_eq!(transition.identities, identities);
     assert_eq!(transition.erased, matches!(write, Write::Hide(_)));
-    let success = transition.result.unwrap();
-    assert_eq!(success.created, created);
-    assert_eq!(success.row.result, if created { ItemStatus::Created } else { ItemStatus::Existing });
+    let applied = transition.result.unwrap();
+    assert_eq!(applied.created, created);
+    assert_eq!(applied.row.result, if created { ItemStatus::Created } else { ItemStatus::Existing });
 
     let candidate = Candidate::try_from(transition.record).unwrap();
     assert_eq!((candidate.state, candidate.outcome), (CandidateState::Registered, Outcome::Applied));
     assert_eq!((candidate.problem.is_none(), candidate.last_modified), (true, NOW));
-    let has_data = matches!(result.unwrap().value, VendorReply::Registered(_));
+    let has_data = matches!(success.value, VendorReply::Registered(_));
     assert_eq!(candidate.vendor_ref, if has_data { vendor_ref() } else { Map::new() });
 }
 
 #[test]
 fn an_applied_registration_replies_with_its_generated_password() {
-    let success = conclude(candidate(), &intent(registration(), 1), registered()).result.unwrap();
+    let success = conclude(candidate(), &intent(registration(), 1), Ok(registered())).result.unwrap();
     let shown = |password: Option<Secret>| password.map(|password| password.expose().to_owned());
     assert_eq!(shown(success.row.initial_password).as_deref(), Some(PASSWORD));
     let Some(StoredReply::Candidate { created: true, initial_password, candidate }) = success.reply else {
@@ -366,7 +366,7 @@ fn an_applied_registration_replies_with_its_generated_password() {
 #[test]
 fn an_applied_update_replaces_person_and_warnings() {
     let earlier = [WarningCode::PasswordIgnored, WarningCode::NameUnsplit].map(|code| Warning::new(code, "")).to_vec();
-    let transition = conclude(Candidate { warnings: earlier, ..candidate() }, &intent(update(), 1), registered());
+    let transition = conclude(Candidate { warnings: earlier, ..candidate() }, &intent(update(), 1), Ok(registered()));
     let success = transition.result.unwrap();
     assert!(matches!(success.reply, Some(StoredReply::Candidate { created: false, initial_password: None, .. })));
     let candidate = Candidate::try_from(transition.record).unwrap();
@@ -378,7 +378,7 @@ fn an_applied_update_replaces_person_and_warnings() {
 
 #[test]
 fn an_applied_removal_erases_the_candidate() {
-    let transition = conclude(candidate(), &intent(removal(), 1), applied(VendorReply::Nothing));
+    let transition = conclude(candidate(), &intent(removal(), 1), Ok(applied(VendorReply::Nothing)));
     assert!(transition.erased);
     let success = transition.result.unwrap();
     assert!(matches!(success.reply, Some(StoredReply::Gone)), "{:?}", success.reply);
@@ -432,7 +432,7 @@ fn a_failed_write_of_a_candidate_shows_what_is_known(
 #[case::new_by_a_resend(2, false, true)]
 #[case::found_by_a_resend(2, true, true)]
 fn an_applied_booking_is_assigned(#[case] attempts: u32, #[case] already_there: bool, #[case] created: bool) {
-    let transition = conclude(assignment(), &intent(booking(), attempts), booked(already_there));
+    let transition = conclude(assignment(), &intent(booking(), attempts), Ok(booked(already_there)));
     assert_eq!((transition.identities, transition.erased), (None, false));
     let success = transition.result.unwrap();
     assert_eq!(success.created, created);
@@ -511,7 +511,7 @@ fn an_applied_enrolment_is_counted(
     #[case] counts: EnrolmentCounts,
     #[case] warnings: &[WarningCode],
 ) {
-    let transition = conclude(Record::Enrolment(enrolment_id()), &intent(enrolment(), 1), applied(reply));
+    let transition = conclude(Record::Enrolment(enrolment_id()), &intent(enrolment(), 1), Ok(applied(reply)));
     assert_eq!((transition.identities, transition.erased), (None, false));
     let success = transition.result.unwrap();
     assert!(success.created && success.reply.is_none());
