@@ -23,4 +23,5 @@ pub mod transition;
 pub mod units;
 pub mod validation;
 pub mod vendor;
+pub mod vendor_error;
 pub mod words;

@@ -14,7 +14,7 @@ use super::{AdapterContext, DESCRIPTORS, Settings};
 use crate::domain::assignment::{IfAssignmentExists, Notify, Proctoring};
 use crate::domain::candidate::{Name, Person};
 use crate::domain::capability::WriteKind;
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::error::Code;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::Outcome::{self, NotApplied, Unknown};
@@ -25,6 +25,7 @@ use crate::domain::vendor::{
     BatchGroup, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, EnrolmentBatch, Priority,
     Registration, Update, Vendor, VendorKey,
 };
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 use crate::secret::{Secret, SecretSource};
 use crate::transport::{BreakerSettings, ConnectionSettings};
 
@@ -116,7 +117,7 @@ impl VendorHarness {
     }
 
     /// Returns the error of a first call of this write kind that ends in this way; `None` for a success.
-    async fn fault(&self, operation: WriteKind, end: End) -> Option<Error> {
+    async fn fault(&self, operation: WriteKind, end: End) -> Option<VendorError> {
         *self.end.lock().unwrap() = end;
         let call = CallContext {
             purpose: CallPurpose::Initial,
@@ -261,8 +262,8 @@ async fn a_status_means_the_same_for_every_write_kind() {
                     let fault = bench.fault(operation, End::Answer(status, body.to_owned())).await.unwrap();
                     let what = format!("{kind} {} {status} {body:?}: {fault:?}", operation.as_str());
                     assert_eq!((fault.code, fault.outcome), expected(kind, status), "{what}");
-                    assert_eq!(fault.lingering, status >= 500, "{what}");
-                    assert_eq!(fault.reach == RejectionScope::Batch, status == 413, "{what}");
+                    assert_eq!(fault.may_still_complete, status >= 500, "{what}");
+                    assert_eq!(fault.scope == RejectionScope::Batch, status == 413, "{what}");
                     assert_eq!(fault.vendor.as_ref().and_then(|said| said.http_status), Some(status), "{what}");
                 }
             }
@@ -279,7 +280,7 @@ async fn an_attempt_without_a_complete_response_may_still_take_effect() {
                 let fault = bench.fault(operation, end.clone()).await.unwrap();
                 let what = format!("{kind} {} {end:?}: {fault:?}", operation.as_str());
                 assert_eq!((fault.code, fault.outcome), (Code::VendorTimeout, Unknown), "{what}");
-                assert!(fault.lingering, "{what}");
+                assert!(fault.may_still_complete, "{what}");
             }
         }
     }
@@ -317,7 +318,7 @@ async fn the_content_type_does_not_change_how_a_body_is_read() {
             let page = "\u{feff}\r\n <!DOCTYPE html><title>Sign in</title>".to_owned();
             let fault = bench.fault(operation, End::Answer(200, page)).await.unwrap();
             assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Unknown), "{kind}: {fault:?}");
-            assert!(!fault.lingering, "{kind}");
+            assert!(!fault.may_still_complete, "{kind}");
         }
     }
 }
@@ -331,7 +332,11 @@ async fn a_success_body_under_an_error_status_leaves_the_write_unknown() {
             for status in STATUSES.into_iter().filter(|status| *status != 304) {
                 let fault = bench.fault(operation, End::Answer(status, body.to_string())).await.unwrap();
                 let what = format!("{kind} {} {status}: {fault:?}", operation.as_str());
-                assert_eq!((fault.outcome, fault.lingering, fault.proof), (Unknown, status >= 500, false), "{what}");
+                assert_eq!(
+                    (fault.outcome, fault.may_still_complete, fault.proves_no_effect),
+                    (Unknown, status >= 500, false),
+                    "{what}"
+                );
                 let (code, outcome) = expected(kind, status);
                 // If the status alone leaves the write unknown, its code is kept, except at ThinkExam.
                 let own_word = kind != "thinkexam" && outcome == Unknown;

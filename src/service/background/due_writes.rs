@@ -137,7 +137,7 @@ impl Gateway {
                     let writes: Vec<Write> = part.iter().map(|write| write.intent.write.clone()).collect();
                     executor.send(&connection, &writes, &call).await
                 }
-                Err(error) => part.iter().map(|_| Err(error.clone())).collect(),
+                Err(error) => part.iter().map(|_| Err(error.clone().into())).collect(),
             };
             if part.len() > 1 && may_split(&results) {
                 let second = part.split_off(part.len() / 2);

@@ -156,7 +156,7 @@ impl Gateway {
         let record = self.0.reconciler.read(&intent.tenant, &intent.write.record()).await?;
         let Some(record) = record.filter(is_open) else { return Ok(None) };
         let item = intent.origin.item.clone();
-        let (mut changes, _) = self.0.executor.conclusion(&connection, record, intent.clone(), Err(error));
+        let (mut changes, _) = self.0.executor.conclusion(&connection, record, intent.clone(), Err(error.into()));
         // The caller adds this condition itself.
         changes.retain(|change| !matches!(change, Mutation::RequireAttempt(..)));
         changes.extend(item.map(Mutation::RequeueItem));

@@ -19,6 +19,7 @@ use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::{Record, RecordId};
 use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{CallContext, CallPurpose, RowResult, WriteSuccess};
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
@@ -271,8 +272,8 @@ impl Reconciler {
 
 /// Keeps the outcome unknown unless the error proves that no attempt was applied: rejecting a later attempt says
 /// nothing about an earlier one.
-pub(in crate::service) fn keep_unknown_unless_proved(error: Error, resource: &str) -> Error {
-    if error.proof || error.outcome == Outcome::Unknown {
+pub(in crate::service) fn keep_unknown_unless_proved(error: VendorError, resource: &str) -> VendorError {
+    if error.proves_no_effect || error.outcome == Outcome::Unknown {
         return error;
     }
     error.with_unknown_outcome().with_resource(resource)
@@ -301,13 +302,13 @@ pub(in crate::service) fn with_reason(
     problem: Option<&Error>,
 ) -> RowResult<VendorReply> {
     result.map_err(|error| match problem {
-        Some(problem) => Error {
+        Some(problem) => VendorError::from(Error {
             outcome: error.outcome,
             detail: format!("{} Earlier problem: {}", error.detail, problem.detail),
             resource: None,
             retry_after: None,
             ..problem.clone()
-        },
+        }),
         None => error,
     })
 }
@@ -321,7 +322,7 @@ pub(in crate::service) fn manual_resolution(outcome: Outcome) -> Result<RowResul
             Ok(Ok(WriteSuccess { value: VendorReply::Nothing, warnings: vec![warning] }))
         }
         Outcome::NotApplied => {
-            Ok(Err(Error::new(Code::SubjectUnsettled, "An operator confirmed that the write was not applied.")))
+            Ok(Err(VendorError::new(Code::SubjectUnsettled, "An operator confirmed that the write was not applied.")))
         }
         Outcome::Unknown => {
             Err(Error::from_fields(vec![FieldError::invalid("/outcome", "must be applied or not_applied")]))

@@ -63,7 +63,7 @@ async fn unmapped_statuses_have_a_default_error() {
     ] {
         let error = error_of(status, None).unwrap();
         assert_eq!(summary(&error), (code, outcome, Some(status)));
-        let vendor = error.vendor.unwrap();
+        let vendor = error.vendor.clone().unwrap();
         assert_eq!((vendor.code.as_deref(), vendor.message.as_deref()), (Some("E1"), Some("no *** !")));
     }
     assert!(error_of(204, None).is_none());

@@ -8,12 +8,13 @@ use super::server::Reply;
 use super::{SECRET, booking, call, connected, fixture, registration};
 use crate::domain::assignment::IfAssignmentExists::CreateNew;
 use crate::domain::capability::WriteKind;
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome::{self, NotApplied, Unknown};
 use crate::domain::vendor::{CallPurpose, CredentialCheck};
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 use crate::vendors::startexam::DESCRIPTOR;
 
-async fn refused(replies: Vec<Reply>, rows: usize) -> (Error, usize) {
+async fn refused(replies: Vec<Reply>, rows: usize) -> (VendorError, usize) {
     let (vendor, server) = connected(json!({}), replies).await;
     let rows: Vec<_> = (0..rows).map(|row| booking(&row.to_string(), CreateNew)).collect();
     let fault = vendor.assign(&rows, &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
@@ -48,9 +49,9 @@ async fn every_status_maps_to_its_error() {
     ];
     for (status, body, code, outcome, proof) in cases {
         let (fault, calls) = refused(vec![Reply::new(status, body)], 1).await;
-        assert_eq!((fault.code, fault.outcome, fault.proof), (code, outcome, proof), "{status}");
-        assert_eq!((fault.reach, calls), (RejectionScope::Row, 1), "{status}");
-        assert_eq!(fault.vendor.unwrap().http_status, Some(status));
+        assert_eq!((fault.code, fault.outcome, fault.proves_no_effect), (code, outcome, proof), "{status}");
+        assert_eq!((fault.scope, calls), (RejectionScope::Row, 1), "{status}");
+        assert_eq!(fault.vendor.clone().unwrap().http_status, Some(status));
     }
 }
 
@@ -64,7 +65,7 @@ async fn an_error_that_one_row_may_cause_rejects_the_batch() {
         (429, RejectionScope::Row),
     ] {
         let (fault, _) = refused(vec![Reply::new(status, "{}")], 2).await;
-        assert_eq!(fault.reach, reach, "{status}");
+        assert_eq!(fault.scope, reach, "{status}");
     }
 }
 
@@ -89,10 +90,10 @@ async fn the_vendors_message_is_cleaned_redacted_and_truncated() {
     ];
     for (body, expected) in cases {
         let (fault, _) = refused(vec![Reply::new(400, body.clone())], 1).await;
-        assert_eq!(fault.vendor.unwrap().message.as_deref(), expected, "{body:?}");
+        assert_eq!(fault.vendor.clone().unwrap().message.as_deref(), expected, "{body:?}");
     }
     let (fault, _) = refused(vec![Reply::json(404, &json!({ "message": "x".repeat(999) }))], 1).await;
-    assert_eq!(fault.vendor.unwrap().message.unwrap().len(), 300);
+    assert_eq!(fault.vendor.clone().unwrap().message.unwrap().len(), 300);
 }
 
 #[tokio::test]
@@ -105,7 +106,7 @@ async fn a_rejected_date_is_signed_anew_once() {
 
     let (fault, calls) = refused(vec![date_refused(), date_refused()], 1).await;
     assert_eq!((fault.code, fault.outcome, calls), (Code::VendorClockSkew, NotApplied, 2));
-    let message = fault.vendor.unwrap().message.unwrap();
+    let message = fault.vendor.clone().unwrap().message.unwrap();
     assert_eq!(message, "HTTP header 'Date' is incorrect: it's older than 15 minutes");
 
     // The second attempt may have taken effect, although the first was rejected.

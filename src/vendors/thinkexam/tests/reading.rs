@@ -4,16 +4,17 @@ use serde_json::{Value, json};
 
 use super::stub::{Canned, Stub, ok};
 use super::*;
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome;
 use crate::domain::vendor::{Registered, RowResult};
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 
 async fn registered(canned: Canned, rows: &[Registration]) -> Vec<RowResult<Registered>> {
     let stub = Stub::answering(canned).await;
     connected(&stub.url).vendor.register(rows, &first()).await
 }
 
-async fn refused_booking(canned: Canned) -> Error {
+async fn refused_booking(canned: Canned) -> VendorError {
     let stub = Stub::answering(canned).await;
     connected(&stub.url).vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err()
 }
@@ -21,7 +22,7 @@ async fn refused_booking(canned: Canned) -> Error {
 fn told(row: &RowResult<Registered>) -> Result<&str, (Code, Outcome, bool)> {
     match row {
         Ok(applied) => Ok(applied.value.vendor_ref["id"].as_str().unwrap()),
-        Err(fault) => Err((fault.code, fault.outcome, fault.proof)),
+        Err(fault) => Err((fault.code, fault.outcome, fault.proves_no_effect)),
     }
 }
 
@@ -100,18 +101,18 @@ async fn an_error_of_the_whole_call_rejects_the_batch() {
     for result in &results {
         let fault = result.as_ref().unwrap_err();
         assert_eq!((fault.code, fault.outcome), (Code::InvalidReference, Outcome::NotApplied));
-        assert_eq!((fault.reach, fault.proof), (RejectionScope::Batch, true));
+        assert_eq!((fault.scope, fault.proves_no_effect), (RejectionScope::Batch, true));
     }
     let alone = registered(ok(&fixture!("error_3023")), &numbered(&["E-1"])).await;
     let fault = alone[0].as_ref().unwrap_err();
-    assert_eq!((fault.code, fault.reach), (Code::MissingField, RejectionScope::Row));
+    assert_eq!((fault.code, fault.scope), (Code::MissingField, RejectionScope::Row));
 }
 
 #[tokio::test]
 async fn an_error_by_status_does_not_reject_the_batch() {
     for status in [429, 503] {
         let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
-        assert_eq!(results[1].as_ref().unwrap_err().reach, RejectionScope::Row);
+        assert_eq!(results[1].as_ref().unwrap_err().scope, RejectionScope::Row);
     }
 }
 
@@ -188,11 +189,11 @@ async fn known_codes_decide_regardless_of_status_and_format() {
         for status in [200, 400, 401, 422, 500] {
             let fault = refused_booking((status, form.to_string().into_bytes())).await;
             assert_eq!(
-                (fault.code, fault.outcome, fault.proof),
+                (fault.code, fault.outcome, fault.proves_no_effect),
                 (Code::MissingField, Outcome::NotApplied, true),
                 "{form}"
             );
-            assert_eq!(fault.vendor.unwrap().http_status, Some(status));
+            assert_eq!(fault.vendor.clone().unwrap().http_status, Some(status));
         }
     }
 }
@@ -204,7 +205,7 @@ async fn an_undocumented_error_leaves_the_write_unknown() {
     {
         let fault = refused_booking(ok(&body)).await;
         assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown), "{body}");
-        assert!(fault.vendor.unwrap().message.is_some());
+        assert!(fault.vendor.clone().unwrap().message.is_some());
     }
 }
 
@@ -239,7 +240,7 @@ async fn a_success_counts_only_under_a_2xx() {
             let results = registered((status, body.to_string().into_bytes()), &numbered(&["E-1", "E-2"])).await;
             assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS], "{status} {body}");
             let fault = results[0].as_ref().unwrap_err();
-            assert_eq!((fault.lingering, fault.reach), (status >= 500, RejectionScope::Row), "{status}");
+            assert_eq!((fault.may_still_complete, fault.scope), (status >= 500, RejectionScope::Row), "{status}");
         }
         let fault = refused_booking((status, fixture!("assign_success").to_string().into_bytes())).await;
         assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown), "{status}");

@@ -137,7 +137,7 @@ async fn a_second_rejected_signature_is_a_credentials_error() {
     let (connected, _) = remote(&stub, &json!({}));
     let fault = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::ConnectionCredentialsInvalid, Outcome::NotApplied));
-    assert_eq!(fault.vendor.unwrap().code.as_deref(), Some("3001"));
+    assert_eq!(fault.vendor.clone().unwrap().code.as_deref(), Some("3001"));
     assert_eq!(stub.at(ASSIGN).iter().map(|seen| seen.header("sgn")).collect::<Vec<_>>(), ["sig-1", "sig-2"]);
 }
 
@@ -203,7 +203,7 @@ async fn without_a_signature_the_write_is_not_sent() {
         let stub = Stub::answering(canned).await;
         let (connected, _) = remote(&stub, &json!({}));
         let fault = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
-        assert_eq!((fault.code, fault.outcome, fault.proof), (code, Outcome::NotApplied, false), "{fault}");
+        assert_eq!((fault.code, fault.outcome, fault.proves_no_effect), (code, Outcome::NotApplied, false), "{fault}");
         assert!(fault.detail.contains(words), "{fault}");
         assert!(stub.at(ASSIGN).is_empty());
     }
