@@ -13,6 +13,7 @@ use super::ids::{EnrolmentId, OperationId};
 use super::operation::ItemId;
 use super::program::Enrolled;
 use super::record::RecordId;
+use super::subject::SubjectKey;
 use super::vendor::{Booking, Cancellation, CandidateSnapshot, EnrolmentBatch, Registration, Update, Vendor};
 use crate::secret::Secret;
 
@@ -134,7 +135,7 @@ pub struct Intent {
     /// The write.
     pub write: Write,
     /// The subject by which writes are ordered: no two writes of one subject run at once.
-    pub subject: String,
+    pub subject: SubjectKey,
     /// The origin of the write.
     pub origin: WriteOrigin,
     /// The time at which the intent was first stored.
@@ -266,7 +267,7 @@ mod tests {
             connection: String::new(),
             destination: None,
             write: Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() }),
-            subject: String::new(),
+            subject: String::new().into(),
             origin: WriteOrigin::default(),
             opened: at(0),
             started: at(0),

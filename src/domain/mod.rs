@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod program;
 pub mod record;
 pub mod scope;
+pub mod subject;
 pub mod system;
 pub mod transition;
 pub mod units;

@@ -18,6 +18,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::Record;
+use crate::domain::subject::SubjectKey;
 use crate::domain::system::System;
 use crate::domain::transition::{AppliedWrite, Transition, VendorReply};
 use crate::domain::vendor::{CallContext, CallPurpose, RowResult};
@@ -116,7 +117,7 @@ impl Executor {
         &self,
         caller: &RequestContext,
         connection: &Connection,
-        subject: &str,
+        subject: SubjectKey,
         write: Write,
     ) -> Intent {
         let started = self.clock.now();
@@ -126,7 +127,7 @@ impl Executor {
             connection: connection.name.clone(),
             destination: Some(connection.destination()),
             write,
-            subject: subject.to_owned(),
+            subject,
             origin: caller.origin.clone(),
             opened: started,
             started,

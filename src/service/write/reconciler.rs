@@ -17,6 +17,7 @@ use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{Intent, MIN_BACKOFF};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::{Record, RecordId};
+use crate::domain::subject::SubjectKey;
 use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{CallContext, CallPurpose, RowResult, WriteSuccess};
 use crate::domain::vendor_error::VendorError;
@@ -158,7 +159,7 @@ impl Reconciler {
         let until = Instant::now() + patience;
         let mut pause = POLL_INTERVALS.0;
         loop {
-            let lock = self.locks.lock(id.as_str()).await.or_not_applied()?;
+            let lock = self.locks.lock(&SubjectKey::candidate(id)).await.or_not_applied()?;
             // Read the intent first: once it is gone, a record read later has the outcome.
             let intent = self.store.intent(id.as_str()).await.or_not_applied()?;
             let in_flight = intent.is_some_and(|intent| intent.under_way);
@@ -180,7 +181,7 @@ impl Reconciler {
         id: &AssignmentId,
     ) -> Result<Option<(SubjectLock, Assignment)>, Error> {
         let Some(found) = self.store.assignment(tenant, id).await.or_not_applied()? else { return Ok(None) };
-        let lock = self.locks.lock(&found.lock_key()).await.or_not_applied()?;
+        let lock = self.locks.lock(&found.subject_key()).await.or_not_applied()?;
         let assignment = self.store.assignment(tenant, id).await.or_not_applied()?;
         Ok(assignment.map(|assignment| (lock, assignment)))
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::domain::candidate::Person;
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::{EnrolmentWrite, Intent, Write, WriteOrigin};
+use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{Booking, Cancellation, CandidateSnapshot, Registration, Update};
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
@@ -46,7 +47,7 @@ struct IntentRecord {
     #[serde(with = "WriteRecord")]
     write: Write,
     #[serde(default)]
-    subject: String,
+    subject: SubjectKey,
     #[serde(default)]
     origin: WriteOrigin,
     #[serde(default = "unknown")]

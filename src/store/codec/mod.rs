@@ -228,7 +228,7 @@ impl RecordCodec {
             tenant: intent.tenant.clone(),
             connection: intent.connection.clone(),
             operation: intent.write.kind().as_str(),
-            subject: self.lock_index(&intent.subject),
+            subject: self.lock_index(intent.subject.as_str()),
             started: micros(intent.started),
             settle_from: micros(intent.settle_from),
             due: intent.due.map(micros),

@@ -138,7 +138,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
     };
     let (first, second, elsewhere) = (enrol(&connection), enrol(&connection), enrol(&make.name("connection")));
     // Earlier versions used a rendering of the program as the subject; it makes no difference.
-    let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")"), ..second };
+    let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")").into(), ..second };
     for intent in [&first, &second, &elsewhere] {
         store.commit(vec![Mutation::Intent(intent.clone())]).await.unwrap();
     }
@@ -155,7 +155,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
 pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
     let (one, two) = (make.claimed(&*store).await, make.claimed(&*store).await);
     let subject = make.name("subject");
-    let about = |candidate| Intent { subject: subject.clone(), ..make.registration(candidate) };
+    let about = |candidate| Intent { subject: subject.clone().into(), ..make.registration(candidate) };
     store.commit(vec![Mutation::Intent(about(&two)), Mutation::Intent(about(&one))]).await.unwrap();
     let found = store.intents_of(&subject).await.unwrap();
     assert_eq!(

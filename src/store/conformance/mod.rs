@@ -193,7 +193,7 @@ impl Maker {
 
     pub(crate) fn intent(&self, tenant: &str, connection: &str, write: Write) -> Intent {
         let started = self.0.now();
-        let subject = write.record_id().to_owned();
+        let subject = write.record_id().to_owned().into();
         Intent {
             tenant: tenant.to_owned(),
             connection: connection.to_owned(),
