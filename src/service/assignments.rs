@@ -162,7 +162,7 @@ impl Gateway {
             let _lock = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.subject_key()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
-            let is_open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
+            let is_open = |intent: &Intent| !intent.in_flight && assignment.state == AssignmentState::Unknown;
             let Some(mut intent) = intent.filter(is_open) else { return Err(nothing_to_settle()) };
             // The request's own audit entry records the resolution.
             intent.reason = None;

@@ -224,7 +224,7 @@ impl Gateway {
             let candidate = gateway.own_candidate(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
-            let is_open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
+            let is_open = |intent: &Intent| !intent.in_flight && candidate.state == CandidateState::Unknown;
             let Some(mut intent) = intent.filter(is_open) else { return Err(nothing_to_settle()) };
             // The request's own audit entry records the resolution.
             intent.reason = None;

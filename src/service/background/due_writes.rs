@@ -164,7 +164,7 @@ impl Gateway {
         let id = intent.write.record();
         let Some(intent) = self.0.store.intent(id.as_str()).await.or_not_applied()? else { return Ok(None) };
         let in_grace = self.0.executor.grace_periods.remaining(&intent, connection.settle_grace()).is_some();
-        if intent.under_way || in_grace || matches!(batch_group(connection, &intent), BatchGroup::Single) {
+        if intent.in_flight || in_grace || matches!(batch_group(connection, &intent), BatchGroup::Single) {
             return Ok(None);
         }
         let record = self.0.reconciler.read(&intent.tenant, &id).await?;

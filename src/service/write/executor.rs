@@ -132,10 +132,10 @@ impl Executor {
             opened: started,
             started,
             attempts: 1,
-            under_way: true,
+            in_flight: true,
             lingering: true,
             settle_from,
-            rested: std::time::Duration::ZERO,
+            backed_off: std::time::Duration::ZERO,
             due: Some(settle_from),
             reason: None,
         }
@@ -341,7 +341,7 @@ impl Executor {
         let mut changes: Vec<Mutation> = Vec::with_capacity(6);
         // Fences the outcome to its attempt; an intent that is not in flight is concluded by a person.
         changes.extend(
-            intent.under_way.then(|| Mutation::RequireAttempt(intent.write.record_id().to_owned(), intent.started)),
+            intent.in_flight.then(|| Mutation::RequireAttempt(intent.write.record_id().to_owned(), intent.started)),
         );
         let entry = reconciled_entry(self.system.now(), &intent, &result);
         let may_still_complete = result.as_ref().is_err_and(|error| error.may_still_complete);

@@ -162,7 +162,7 @@ impl Reconciler {
             let lock = self.locks.lock(&SubjectKey::candidate(id)).await.or_not_applied()?;
             // Read the intent first: once it is gone, a record read later has the outcome.
             let intent = self.store.intent(id.as_str()).await.or_not_applied()?;
-            let in_flight = intent.is_some_and(|intent| intent.under_way);
+            let in_flight = intent.is_some_and(|intent| intent.in_flight);
             let Some(candidate) = self.store.candidate(tenant, id).await.or_not_applied()? else { return Ok(None) };
             if candidate.state.is_terminal() || !in_flight || Instant::now() >= until {
                 return Ok(Some((lock, candidate)));
@@ -219,7 +219,7 @@ impl Reconciler {
         call: &CallContext,
     ) -> Result<(Intent, RowResult<VendorReply>), Error> {
         let now = self.executor.clock.now();
-        if intent.under_way {
+        if intent.in_flight {
             let detail = "An earlier write about this resource is in flight at another instance.";
             let wait = Some(Duration::from_secs(1));
             return Err(connection.tag_connection(

@@ -54,13 +54,13 @@ struct IntentRecord {
     opened: Timestamp,
     started: Timestamp,
     attempts: u32,
-    #[serde(default)]
-    under_way: bool,
+    #[serde(rename = "under_way", default)]
+    in_flight: bool,
     #[serde(default = "lingering")]
     lingering: bool,
     settle_from: Timestamp,
-    #[serde(default, serialize_with = "write_seconds", deserialize_with = "read_seconds")]
-    rested: Duration,
+    #[serde(rename = "rested", default, serialize_with = "write_seconds", deserialize_with = "read_seconds")]
+    backed_off: Duration,
     #[serde(default)]
     due: Option<Timestamp>,
     reason: Option<String>,

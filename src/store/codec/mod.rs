@@ -108,7 +108,7 @@ pub(super) struct IntentRow {
     pub due: Option<i64>,
     pub attempts: u32,
     /// Whether the writing instance is sending it.
-    pub under_way: bool,
+    pub in_flight: bool,
     pub sealed: Vec<u8>,
 }
 
@@ -233,7 +233,7 @@ impl RecordCodec {
             settle_from: micros(intent.settle_from),
             due: intent.due.map(micros),
             attempts: intent.attempts,
-            under_way: intent.under_way,
+            in_flight: intent.in_flight,
             sealed: self.seal(INTENTS_TABLE, record, &SealedIntent(intent))?,
         })
     }
