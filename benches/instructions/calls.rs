@@ -53,7 +53,7 @@ async fn called(connection: &str) -> Result<Times, Failure> {
 
 async fn register(vendor: &dyn Vendor, row: &Registration, call: &CallContext) -> Result<(), Failure> {
     for row in vendor.register(std::slice::from_ref(row), call).await {
-        row.map_err(|fault| fault.detail)?;
+        row.map_err(|error| error.detail.clone())?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::candidate::Identity;
 use super::error::{Error, FieldError};
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::{Outcome, Warning};
+use super::subject::SubjectKey;
 use super::validation::{FieldErrors, pointer_token};
 use super::words::words;
 
@@ -199,10 +200,10 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Returns the lock key that serialises writes about the same booking.
+    /// Returns the subject by which writes about the same booking are ordered.
     #[must_use]
-    pub fn lock_key(&self) -> String {
-        format!("{}\n{}", self.connection, self.subject)
+    pub fn subject_key(&self) -> SubjectKey {
+        SubjectKey::booking(&self.connection, &self.subject)
     }
 
     /// Returns whether the person was erased, so that the vendor can no longer be asked about the booking.

@@ -86,18 +86,6 @@ pub struct VendorResponse {
     pub message: Option<String>,
 }
 
-/// The part of a vendor call that a rejection applies to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RejectionScope {
-    /// This row only.
-    #[default]
-    Row,
-    /// The whole call. Its other rows may be valid, so splitting the call is worthwhile.
-    #[serde(rename = "call")]
-    Batch,
-}
-
 /// The outcome of one of several vendor calls made for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ProblemChunk)]
@@ -135,17 +123,6 @@ pub struct Error {
     /// Path of the resource that will show the reconciled state, e.g. `/candidates/cand_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// The part of the vendor call that the rejection applies to.
-    #[serde(default)]
-    pub reach: RejectionScope,
-    /// Whether this rejection of a retry proves that the earlier attempt had no effect either. Set by the vendor's
-    /// error table; without it, reconciliation leaves the write unknown.
-    #[serde(default)]
-    pub proof: bool,
-    /// Whether the vendor may still act on the attempt: no complete response arrived, or it had a status of 500 or
-    /// above, which a proxy may have sent while the vendor is still working.
-    #[serde(default)]
-    pub lingering: bool,
     /// The result of each vendor call, if the request took several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<PartialResult>,
@@ -176,9 +153,6 @@ impl Error {
             vendor: None,
             connection: None,
             resource: None,
-            reach: RejectionScope::Row,
-            proof: false,
-            lingering: false,
             chunks: Vec::new(),
             exchange: None,
         }
@@ -212,12 +186,10 @@ impl Error {
         self
     }
 
-    /// Adds the vendor's error. With a status of 500 or above the vendor may still be working: see
-    /// [`Error::lingering`].
+    /// Adds the vendor's error.
     #[must_use]
-    pub fn with_vendor_response(mut self, answer: VendorResponse) -> Self {
-        self.lingering |= answer.http_status.is_some_and(|status| status >= 500);
-        self.vendor = Some(answer);
+    pub fn with_vendor_response(mut self, response: VendorResponse) -> Self {
+        self.vendor = Some(response);
         self
     }
 
@@ -225,20 +197,6 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
-        self
-    }
-
-    /// Marks the error as a rejection of the whole call.
-    #[must_use]
-    pub fn for_batch(mut self) -> Self {
-        self.reach = RejectionScope::Batch;
-        self
-    }
-
-    /// Marks the error as a rejection which proves that an earlier attempt of the same write had no effect either.
-    #[must_use]
-    pub fn proving_no_effect(mut self) -> Self {
-        self.proof = true;
         self
     }
 

@@ -13,6 +13,7 @@ use super::ids::{EnrolmentId, OperationId};
 use super::operation::ItemId;
 use super::program::Enrolled;
 use super::record::RecordId;
+use super::subject::SubjectKey;
 use super::vendor::{Booking, Cancellation, CandidateSnapshot, EnrolmentBatch, Registration, Update, Vendor};
 use crate::secret::Secret;
 
@@ -134,7 +135,7 @@ pub struct Intent {
     /// The write.
     pub write: Write,
     /// The subject by which writes are ordered: no two writes of one subject run at once.
-    pub subject: String,
+    pub subject: SubjectKey,
     /// The origin of the write.
     pub origin: WriteOrigin,
     /// The time at which the intent was first stored.
@@ -145,13 +146,13 @@ pub struct Intent {
     pub attempts: u32,
     /// Whether the instance that stored this intent is sending the write now; if that instance dies, the outcome is
     /// unknown.
-    pub under_way: bool,
+    pub in_flight: bool,
     /// Whether the last attempt ended without a complete response, so that it may still take effect for a while.
     pub lingering: bool,
     /// The end of that grace period, by the clock of the process that saw the attempt end.
     pub settle_from: Timestamp,
     /// The total back-off of the background reconciler so far.
-    pub rested: Duration,
+    pub backed_off: Duration,
     /// The time of the next background reconciliation; `None` if only a person can determine the outcome.
     pub due: Option<Timestamp>,
     /// A sentence on why the write is still open, if an attempt ended without reconciling it.
@@ -162,7 +163,7 @@ impl Intent {
     /// Marks the beginning of an attempt, whose grace period will end at `settle_from` if it gets no response.
     pub fn begin_attempt(&mut self, now: Timestamp, settle_from: Timestamp) {
         self.started = now;
-        self.under_way = true;
+        self.in_flight = true;
         self.lingering = true;
         self.settle_from = settle_from;
     }
@@ -170,15 +171,15 @@ impl Intent {
     /// Marks the write as no longer in flight and schedules the next background attempt with exponential back-off, but
     /// not before `settle_from`, the end of the last attempt's grace period.
     pub fn schedule_next_attempt(&mut self, safety: RetrySafety, settle_from: Timestamp, now: Timestamp) {
-        self.under_way = false;
+        self.in_flight = false;
         self.settle_from = settle_from;
-        if self.rested >= GIVE_UP_AFTER || safety == RetrySafety::Unsafe {
+        if self.backed_off >= GIVE_UP_AFTER || safety == RetrySafety::Unsafe {
             self.due = None;
             return;
         }
         let doublings = 1_u32.checked_shl(self.attempts.saturating_sub(1)).unwrap_or(u32::MAX);
         let back_off = MIN_BACKOFF.saturating_mul(doublings).min(MAX_BACKOFF);
-        self.rested = self.rested.saturating_add(back_off);
+        self.backed_off = self.backed_off.saturating_add(back_off);
         let earliest = SignedDuration::try_from(back_off).ok().and_then(|back_off| now.checked_add(back_off).ok());
         self.due = Some(settle_from.max(earliest.unwrap_or(now)));
     }
@@ -186,7 +187,7 @@ impl Intent {
     /// Credits back the remaining back-off that a request skips by reconciling now.
     pub fn expedite(&mut self, now: Timestamp) {
         let left = self.due.and_then(|due| Duration::try_from(due.duration_since(now)).ok()).unwrap_or_default();
-        self.rested = self.rested.saturating_sub(left.min(MAX_BACKOFF));
+        self.backed_off = self.backed_off.saturating_sub(left.min(MAX_BACKOFF));
     }
 }
 
@@ -266,15 +267,15 @@ mod tests {
             connection: String::new(),
             destination: None,
             write: Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() }),
-            subject: String::new(),
+            subject: String::new().into(),
             origin: WriteOrigin::default(),
             opened: at(0),
             started: at(0),
             attempts: 1,
-            under_way: true,
+            in_flight: true,
             lingering: true,
             settle_from: at(30),
-            rested: Duration::ZERO,
+            backed_off: Duration::ZERO,
             due: None,
             reason: None,
         }
@@ -284,10 +285,10 @@ mod tests {
     fn back_off_respects_the_grace_and_grows() {
         let mut intent = intent();
         intent.schedule_next_attempt(RetrySafety::Idempotent, at(130), at(100));
-        assert_eq!((intent.under_way, intent.settle_from, intent.due), (false, at(130), Some(at(130))));
+        assert_eq!((intent.in_flight, intent.settle_from, intent.due), (false, at(130), Some(at(130))));
         for (attempts, pause) in [(1, 5), (2, 10), (3, 20), (30, 600), (u32::MAX, 600)] {
             intent.attempts = attempts;
-            intent.rested = Duration::ZERO;
+            intent.backed_off = Duration::ZERO;
             intent.schedule_next_attempt(RetrySafety::Idempotent, at(100), at(100));
             assert_eq!((intent.settle_from, intent.due), (at(100), Some(at(100 + pause))));
         }
@@ -318,6 +319,6 @@ mod tests {
             intent.schedule_next_attempt(RetrySafety::Idempotent, at(second), at(second));
             intent.attempts += 1;
         }
-        assert!(intent.due.is_some() && intent.rested < Duration::from_secs(11_000), "{:?}", intent.rested);
+        assert!(intent.due.is_some() && intent.backed_off < Duration::from_secs(11_000), "{:?}", intent.backed_off);
     }
 }

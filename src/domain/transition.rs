@@ -18,6 +18,7 @@ use super::outcome::{Outcome, Warning, WarningCode};
 use super::program::EnrolmentCounts;
 use super::record::Record;
 use super::vendor::{Booked, Registered, RowResult, Update, Vendor, WriteSuccess};
+use super::vendor_error::VendorError;
 
 /// The vendor's reply to a write of any kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,9 +77,12 @@ impl Record {
         match self {
             Self::Candidate(candidate) => conclude_candidate(candidate, &intent.write, result, vendor, now),
             Self::Assignment(assignment) => conclude_assignment(assignment, intent, result, now),
-            Self::Enrolment(_) => {
-                Transition { record: self, erased: false, identities: None, result: result.map(enrolled) }
-            }
+            Self::Enrolment(_) => Transition {
+                record: self,
+                erased: false,
+                identities: None,
+                result: result.map(enrolled).map_err(|error| *error.error),
+            },
         }
     }
 }
@@ -120,8 +124,8 @@ fn conclude_candidate(
             let applied = AppliedWrite::new(created, Some(reply));
             Ok(AppliedWrite { row: ItemOutcome { initial_password, ..applied.row }, ..applied })
         }
-        Err(error) => {
-            candidate.problem = Some(Box::new(error.clone()));
+        Err(VendorError { error, .. }) => {
+            candidate.problem = Some(error.clone());
             (candidate.state, candidate.outcome) = match (error.outcome, write) {
                 (Outcome::Unknown, _) => (CandidateState::Unknown, Outcome::Unknown),
                 (_, Write::Register(_)) => {
@@ -134,7 +138,7 @@ fn conclude_candidate(
                     (CandidateState::Registered, Outcome::Applied)
                 }
             };
-            Err(error)
+            Err(*error)
         }
     };
     Transition { record: Record::Candidate(candidate), erased, identities, result }
@@ -170,14 +174,14 @@ fn conclude_assignment(
             };
             Ok(AppliedWrite::new(created, Some(reply)))
         }
-        Err(error) => {
-            assignment.problem = Some(Box::new(error.clone()));
+        Err(VendorError { error, .. }) => {
+            assignment.problem = Some(error.clone());
             (assignment.state, assignment.outcome) = match (error.outcome, &intent.write) {
                 (Outcome::Unknown, _) => (AssignmentState::Unknown, Outcome::Unknown),
                 (_, Write::Assign(_)) => (AssignmentState::Failed, Outcome::NotApplied),
                 _ => (AssignmentState::Assigned, Outcome::Applied),
             };
-            Err(error)
+            Err(*error)
         }
     };
     Transition { record: Record::Assignment(assignment), erased: false, identities: None, result }

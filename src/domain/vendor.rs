@@ -15,12 +15,13 @@ use serde_json::{Map, Value};
 use super::assignment::{CandidateKey, IfAssignmentExists, Launch, NewAssignment, Notify, Proctoring};
 use super::candidate::{NewCandidate, Person};
 use super::capability::{RetrySafety, VendorDescriptor};
-use super::error::{Error, FieldError};
+use super::error::FieldError;
 use super::exchange::Exchange;
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::Warning;
 use super::program::{Enrolment, EnrolmentCounts, ProgramRef};
 use super::system::System;
+use super::vendor_error::VendorError;
 use crate::secret::Secret;
 
 /// The purpose of a vendor call.
@@ -29,7 +30,7 @@ pub enum CallPurpose {
     /// The first attempt.
     Initial,
     /// A retry that determines the outcome of an earlier attempt. The adapter uses the harmless form of the write and
-    /// interprets the response accordingly; only a success, or an error marked as [`Error::proof`], reconciles the
+    /// interprets the response accordingly; only a success, or an error marked as [`VendorError::proves_no_effect`], reconciles the
     /// write.
     Reconcile,
 }
@@ -87,7 +88,7 @@ impl<T> WriteSuccess<T> {
 }
 
 /// The result of one row: applied, or an error whose `outcome` states what is known.
-pub type RowResult<T> = Result<WriteSuccess<T>, Error>;
+pub type RowResult<T> = Result<WriteSuccess<T>, VendorError>;
 
 /// A write ready to be sent, with warnings for the caller.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,7 +241,7 @@ pub enum CredentialCheck {
         detail: String,
     },
     /// The check failed.
-    Faulty(Box<Error>),
+    Faulty(VendorError),
 }
 
 /// An exam vendor accessed through one configured account.

@@ -143,7 +143,7 @@ impl Gateway {
             if assignment.state != AssignmentState::Cancelled {
                 gateway.connection_of(&assignment.connection)?.require_capability(WriteKind::AssignmentsCancel)?;
             }
-            let _lock = gateway.lock_subject(&assignment.lock_key()).await?;
+            let _lock = gateway.lock_subject(&assignment.subject_key()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             gateway.withdraw(&caller, assignment, &acceptance).await
         })
@@ -159,10 +159,10 @@ impl Gateway {
         let result = manual_resolution(outcome)?;
         let id = id.clone();
         self.spawn_idempotent(caller, "assignments.settle", move |gateway, caller, _acceptance| async move {
-            let _lock = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.lock_key()).await?;
+            let _lock = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.subject_key()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
-            let is_open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
+            let is_open = |intent: &Intent| !intent.in_flight && assignment.state == AssignmentState::Unknown;
             let Some(mut intent) = intent.filter(is_open) else { return Err(nothing_to_settle()) };
             // The request's own audit entry records the resolution.
             intent.reason = None;
@@ -208,7 +208,7 @@ impl Gateway {
         assignment: &Assignment,
     ) -> Result<(), Error> {
         self.reject_other_tenants_people(caller, connection, [assignment.vendor_key.as_str()]).await?;
-        let open = self.0.store.intents_of(&assignment.lock_key()).await.or_not_applied()?;
+        let open = self.0.store.intents_of(assignment.subject_key().as_str()).await.or_not_applied()?;
         self.reconcile_other_tenants_writes(caller, connection, open).await
     }
 
@@ -256,7 +256,7 @@ impl Gateway {
             assessment: assignment.assessment_ref.clone(),
         };
         let cancel = Write::Cancel(cancellation);
-        let intent = self.0.executor.intent(caller, connection, &assignment.lock_key(), cancel);
+        let intent = self.0.executor.intent(caller, connection, assignment.subject_key(), cancel);
         let pending = Assignment {
             state: AssignmentState::Pending,
             outcome: Outcome::Unknown,

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::error::{Code, Error};
 use crate::domain::outcome::Outcome;
 use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{BatchGroup, RowResult};
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 use crate::service::connections::Connection;
 
 /// Bytes reserved for a call's fields besides its rows: account, centre, validity and the like.
@@ -86,9 +87,10 @@ pub(super) fn parts(bytes: impl Iterator<Item = usize>, call_bytes: usize) -> Ve
 /// Returns whether the rows are worth sending in smaller calls: the vendor rejected the whole call, regardless of
 /// individual rows, and not for a transient reason.
 pub(super) fn may_split(results: &[RowResult<VendorReply>]) -> bool {
-    let rejects_batch = |error: &Error| error.reach == RejectionScope::Batch && error.outcome == Outcome::NotApplied;
-    let all = |test: &dyn Fn(&Error) -> bool| results.iter().all(|result| result.as_ref().is_err_and(test));
-    all(&rejects_batch) && !all(&is_transient)
+    let rejects_batch =
+        |error: &VendorError| error.scope == RejectionScope::Batch && error.outcome == Outcome::NotApplied;
+    let all = |test: &dyn Fn(&VendorError) -> bool| results.iter().all(|result| result.as_ref().is_err_and(test));
+    all(&rejects_batch) && !all(&|error| is_transient(error))
 }
 
 /// Returns whether the call had no effect for a transient reason: the rows are valid and worth retrying.

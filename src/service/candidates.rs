@@ -11,6 +11,7 @@ use crate::domain::ids::CandidateId;
 use crate::domain::intent::{Intent, StoredReply, Write};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::Record;
+use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{CallPurpose, CandidateSnapshot, Plan, Update};
 use crate::secret::Secret;
 use crate::service::audit::entry::AuditFacts;
@@ -219,11 +220,11 @@ impl Gateway {
         let result = manual_resolution(outcome)?;
         let id = id.clone();
         self.spawn_idempotent(caller, "candidates.settle", move |gateway, caller, _acceptance| async move {
-            let _lock = gateway.lock_subject(id.as_str()).await?;
+            let _lock = gateway.lock_subject(&SubjectKey::candidate(&id)).await?;
             let candidate = gateway.own_candidate(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
-            let is_open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
+            let is_open = |intent: &Intent| !intent.in_flight && candidate.state == CandidateState::Unknown;
             let Some(mut intent) = intent.filter(is_open) else { return Err(nothing_to_settle()) };
             // The request's own audit entry records the resolution.
             intent.reason = None;
@@ -267,7 +268,8 @@ impl Gateway {
         identities.extend(Identity::of(&update.candidate.person, kinds));
         identities.sort();
         identities.dedup();
-        let intent = self.0.executor.intent(caller, connection, candidate.id.as_str(), Write::Update(update));
+        let intent =
+            self.0.executor.intent(caller, connection, SubjectKey::candidate(&candidate.id), Write::Update(update));
         let pending = Candidate {
             state: CandidateState::Pending,
             outcome: Outcome::Unknown,
@@ -300,7 +302,7 @@ impl Gateway {
             return erased.map_err(|error| with_resource_if_unknown(error, &resource));
         };
         let hide = Write::Hide(candidate_snapshot(&candidate));
-        let intent = self.0.executor.intent(caller, connection, candidate.id.as_str(), hide);
+        let intent = self.0.executor.intent(caller, connection, SubjectKey::candidate(&candidate.id), hide);
         let pending =
             Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, problem: None, ..candidate };
         let record = PreparedRecord::Candidate(pending, None);
@@ -326,7 +328,7 @@ impl Gateway {
                 .await?
                 .ok_or_else(|| no_candidate(id))?,
             // The connection was removed; the candidate can still be read and erased.
-            Err(_) => (self.lock_subject(id.as_str()).await?, candidate),
+            Err(_) => (self.lock_subject(&SubjectKey::candidate(&id)).await?, candidate),
         };
         if candidate.state.is_terminal() {
             return Ok((lock, candidate));

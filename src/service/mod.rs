@@ -54,6 +54,7 @@ use self::bulk::ActiveOperations;
 use crate::domain::capability::VendorDescriptor;
 use crate::domain::error::{Code, Error};
 use crate::domain::intent::Intent;
+use crate::domain::subject::SubjectKey;
 use crate::domain::system::System;
 use crate::service::cluster::lease::Lease;
 use crate::service::cluster::steady_clock::SteadyClock;
@@ -318,7 +319,7 @@ impl Gateway {
     }
 
     /// Acquires the lock that serialises writes about a subject.
-    async fn lock_subject(&self, subject: &str) -> Result<SubjectLock, Error> {
+    async fn lock_subject(&self, subject: &SubjectKey) -> Result<SubjectLock, Error> {
         self.0.subject_locks.lock(subject).await.or_not_applied()
     }
 

@@ -17,15 +17,16 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Code;
 use crate::domain::validation::sanitize_for_display;
+use crate::domain::vendor_error::VendorError;
 use crate::transport::response::Response;
 
 /// The end of an attempt without a complete response.
 #[derive(Debug)]
 pub(super) struct AttemptError {
     pub(super) kind: AttemptErrorKind,
-    pub(super) error: Error,
+    pub(super) error: VendorError,
     /// The status, if it arrived.
     pub(super) status: Option<StatusCode>,
     /// Why no connection could be made, if that ended the attempt.
@@ -68,12 +69,12 @@ pub(super) enum AttemptErrorKind {
 }
 
 impl AttemptError {
-    pub(super) fn local(error: Error) -> Self {
+    pub(super) fn local(error: VendorError) -> Self {
         Self { kind: AttemptErrorKind::Local, error, status: None, connect: None }
     }
 
     fn not_sent(detail: impl Into<String>) -> Self {
-        let error = Error::new(Code::VendorUnreachable, detail);
+        let error = VendorError::new(Code::VendorUnreachable, detail);
         Self { kind: AttemptErrorKind::NotSent, error, status: None, connect: None }
     }
 
@@ -188,15 +189,15 @@ fn response_too_long(status: StatusCode, limit: u64) -> AttemptError {
 }
 
 /// Creates the error of an attempt without a complete response: the vendor may still be working on it.
-fn no_response_error(code: Code, detail: impl Into<String>) -> Error {
-    Error { lingering: true, ..Error::unknown(code, detail) }
+fn no_response_error(code: Code, detail: impl Into<String>) -> VendorError {
+    VendorError { may_still_complete: true, ..VendorError::unknown(code, detail) }
 }
 
 fn classify_error(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
     let error = error.without_url();
     if error.is_builder() {
         let detail = format!("The request could not be built: {}.", root_cause(&error));
-        return AttemptError::local(Error::new(Code::Internal, detail));
+        return AttemptError::local(VendorError::new(Code::Internal, detail));
     }
     if error.is_connect() {
         let detail = if error.is_dns() {

@@ -14,9 +14,10 @@ use super::http_client::RotatingClient;
 use super::request::Target;
 use super::settings::ConnectionSettings;
 use super::shared_state::{ConnectionStats, SharedState};
-use crate::domain::error::{ConnectionRef, Error, VendorResponse};
+use crate::domain::error::{ConnectionRef, VendorResponse};
 use crate::domain::system::System;
 use crate::domain::validation;
+use crate::domain::vendor_error::VendorError;
 use crate::secret::{Redactor, Secret};
 
 /// Maximum characters of a vendor text that are kept (as documented for problems).
@@ -112,7 +113,7 @@ impl Client {
 
     /// Adds the connection and the operation to an error.
     #[must_use]
-    pub fn error(&self, operation: &'static str, mut error: Error) -> Error {
+    pub fn error(&self, operation: &'static str, mut error: VendorError) -> VendorError {
         error.connection.get_or_insert_with(|| self.inner.name.clone());
         error
             .vendor

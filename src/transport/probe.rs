@@ -94,7 +94,7 @@ impl Client {
             Err(AttemptError { connect: Some(failure), .. }) => {
                 Err(ProbeError { reason: format!("{}.", failure.cause), tls: failure.tls })
             }
-            Err(AttemptError { error, .. }) => Err(ProbeError { reason: error.detail, tls: None }),
+            Err(AttemptError { error, .. }) => Err(ProbeError { reason: error.error.detail, tls: None }),
         }
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use url::Url;
 
-use crate::domain::error::Error;
+use crate::domain::vendor_error::VendorError;
 use crate::transport::redaction::RedactionPolicy;
 
 /// The destination of a request.
@@ -62,7 +62,7 @@ pub trait Signer: Send + Sync {
     ///
     /// # Errors
     /// An error with outcome `not_applied`: nothing was sent.
-    async fn sign(&self, request: SigningRequest<'_>, now: Timestamp) -> Result<(), Error>;
+    async fn sign(&self, request: SigningRequest<'_>, now: Timestamp) -> Result<(), VendorError>;
 }
 
 /// A signer that adds nothing.
@@ -70,7 +70,7 @@ pub struct NoSignature;
 
 #[async_trait]
 impl Signer for NoSignature {
-    async fn sign(&self, _request: SigningRequest<'_>, _now: Timestamp) -> Result<(), Error> {
+    async fn sign(&self, _request: SigningRequest<'_>, _now: Timestamp) -> Result<(), VendorError> {
         Ok(())
     }
 }

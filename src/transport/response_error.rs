@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome;
+use crate::domain::vendor_error::VendorError;
 use crate::transport::client::Client;
 use crate::transport::response::Response;
 
@@ -22,7 +23,7 @@ pub fn general_error(
     response: &Response,
     code: Option<&str>,
     message: Option<&str>,
-) -> Option<Error> {
+) -> Option<VendorError> {
     let status = response.status.as_u16();
     let (kind, outcome) = default_error(status)?;
     let given = response.retry_after(client.now()).map(|wait| wait.max(MIN_WAIT));
@@ -37,7 +38,8 @@ pub fn general_error(
     };
     let clean = |text: &str| client.clean(text, []);
     let description = response.describe(operation, code.map(clean), message.map(clean));
-    let error = Error { outcome, ..Error::new(kind, detail) }.with_vendor_response(description).with_retry_after(wait);
+    let error =
+        VendorError::new(kind, detail).with_outcome(outcome).with_vendor_response(description).with_retry_after(wait);
     // The size is that of the whole call: fewer rows may fit.
     let error = if status == 413 { error.for_batch() } else { error };
     Some(client.error(operation, error))

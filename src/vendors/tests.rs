@@ -15,7 +15,7 @@ use super::{AdapterContext, DESCRIPTORS, Settings};
 use crate::domain::assignment::{IfAssignmentExists, Notify, Proctoring};
 use crate::domain::candidate::{Name, Person};
 use crate::domain::capability::WriteKind;
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::error::Code;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::Outcome::{self, NotApplied, Unknown};
@@ -26,6 +26,7 @@ use crate::domain::vendor::{
     BatchGroup, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, EnrolmentBatch, Priority,
     Registration, Update, Vendor, VendorKey,
 };
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 use crate::secret::{Secret, SecretSource};
 use crate::transport::{BreakerSettings, ConnectionSettings};
 
@@ -117,7 +118,7 @@ impl VendorHarness {
     }
 
     /// Returns the error of a first call of this write kind that ends in this way; `None` for a success.
-    async fn fault(&self, operation: WriteKind, end: End) -> Option<Error> {
+    async fn fault(&self, operation: WriteKind, end: End) -> Option<VendorError> {
         *self.end.lock().unwrap() = end;
         let call = CallContext {
             purpose: CallPurpose::Initial,
@@ -263,8 +264,8 @@ async fn a_status_means_the_same_for_every_write_kind(
                 let error = bench.fault(operation, End::Answer(status, body.to_owned())).await.unwrap();
                 let row = format!("{kind} {} {status} {body:?}: {error:?}", operation.as_str());
                 assert_eq!((error.code, error.outcome), expected(kind, status), "{row}");
-                assert_eq!(error.lingering, status >= 500, "{row}");
-                assert_eq!(error.reach == RejectionScope::Batch, status == 413, "{row}");
+                assert_eq!(error.may_still_complete, status >= 500, "{row}");
+                assert_eq!(error.scope == RejectionScope::Batch, status == 413, "{row}");
                 assert_eq!(error.vendor.as_ref().and_then(|response| response.http_status), Some(status), "{row}");
             }
         }
@@ -284,7 +285,7 @@ async fn an_attempt_without_a_complete_response_may_still_take_effect(#[case] en
             let error = bench.fault(operation, end.clone()).await.unwrap();
             let row = format!("{kind} {}: {error:?}", operation.as_str());
             assert_eq!((error.code, error.outcome), (Code::VendorTimeout, Unknown), "{row}");
-            assert!(error.lingering, "{row}");
+            assert!(error.may_still_complete, "{row}");
         }
     }
 }
@@ -321,7 +322,7 @@ async fn the_content_type_does_not_change_how_a_body_is_read() {
             let page = "\u{feff}\r\n <!DOCTYPE html><title>Sign in</title>".to_owned();
             let fault = bench.fault(operation, End::Answer(200, page)).await.unwrap();
             assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Unknown), "{kind}: {fault:?}");
-            assert!(!fault.lingering, "{kind}");
+            assert!(!fault.may_still_complete, "{kind}");
         }
     }
 }
@@ -342,7 +343,11 @@ async fn a_success_body_under_an_error_status_leaves_the_write_unknown(
             let Some(body) = success(kind, operation) else { continue };
             let error = bench.fault(operation, End::Answer(status, body.to_string())).await.unwrap();
             let row = format!("{kind} {} {status}: {error:?}", operation.as_str());
-            assert_eq!((error.outcome, error.lingering, error.proof), (Unknown, status >= 500, false), "{row}");
+            assert_eq!(
+                (error.outcome, error.may_still_complete, error.proves_no_effect),
+                (Unknown, status >= 500, false),
+                "{row}"
+            );
             let (code, outcome) = expected(kind, status);
             // If the status alone leaves the write unknown, its code is kept, except at ThinkExam.
             let keeps_code = kind != "thinkexam" && outcome == Unknown;

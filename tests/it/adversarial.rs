@@ -198,8 +198,8 @@ async fn vendor_messages_are_sanitized_and_truncated() {
                 assert!(!text.chars().any(unfit), "{connection} {pointer}: {text:?}");
             }
         }
-        let log = gateway.take_log();
-        assert!(!log.contains('\u{1b}') && !log.lines().any(|line| line.starts_with("level=ERROR")), "{log}");
+        let output = gateway.take_log();
+        assert!(!output.contains('\u{1b}') && !output.lines().any(|line| line.starts_with("level=ERROR")), "{output}");
     }
 }
 

@@ -147,7 +147,7 @@ fn connection(vendor: &Vendor, more: &str) -> String {
 }
 
 #[tokio::test]
-async fn never_more_calls_than_max_in_flight_are_at_the_vendor_whoever_makes_them() {
+async fn the_vendor_never_sees_more_calls_in_flight_than_configured() {
     let vendor = Vendor::start(0, Duration::from_millis(1)).await;
     let gateway = Arc::new(Gateway::start(&connection(&vendor, "max_in_flight = 3")).await);
     let operation = start_bulk(&gateway, "row", 30).await;
@@ -163,7 +163,7 @@ async fn never_more_calls_than_max_in_flight_are_at_the_vendor_whoever_makes_the
 }
 
 #[tokio::test]
-async fn never_more_calls_than_the_rate_leave_within_a_second() {
+async fn the_vendor_never_sees_more_calls_per_second_than_configured() {
     const RATE: usize = 20;
     const AT_ONCE: usize = 2;
     let vendor = Vendor::start(OPEN, Duration::from_millis(1)).await;
@@ -194,7 +194,7 @@ async fn never_more_calls_than_the_rate_leave_within_a_second() {
 
 /// The intent of a row is stored before it has a permit, possibly long before it is sent.
 #[tokio::test]
-async fn the_grace_of_a_row_does_not_count_from_when_it_was_journalled() {
+async fn the_grace_period_of_a_row_starts_when_it_is_sent_not_when_it_is_stored() {
     const GRACE: Duration = Duration::from_secs(3);
     let vendor = Vendor::start(0, Duration::ZERO).await;
     let connections =
@@ -217,7 +217,7 @@ async fn the_grace_of_a_row_does_not_count_from_when_it_was_journalled() {
 }
 
 #[tokio::test]
-async fn a_single_request_goes_before_the_rows_that_wait() {
+async fn a_single_request_is_sent_before_waiting_rows() {
     let vendor = Vendor::start(0, Duration::ZERO).await;
     let (gateway, admin) = start_with_metrics(&connection(&vendor, "max_in_flight = 1")).await;
     let gateway = Arc::new(gateway);
@@ -240,7 +240,7 @@ async fn a_single_request_goes_before_the_rows_that_wait() {
 }
 
 #[tokio::test]
-async fn a_stream_of_single_requests_does_not_stop_a_bulk() {
+async fn a_stream_of_single_requests_does_not_starve_a_bulk() {
     let vendor = Vendor::start(OPEN, Duration::from_millis(2)).await;
     let gateway = Arc::new(Gateway::start(&connection(&vendor, "max_in_flight = 1")).await);
     let (stop, watching) = watch::channel(false);
@@ -266,7 +266,7 @@ async fn a_stream_of_single_requests_does_not_stop_a_bulk() {
 }
 
 #[tokio::test]
-async fn a_vendors_retry_after_is_kept_by_every_call_of_the_connection() {
+async fn a_vendors_retry_after_is_honoured_by_every_call_of_the_connection() {
     for status in [429, 503] {
         let refused: Arc<Mutex<Option<Instant>>> = Arc::default();
         let next: Arc<Mutex<Option<Instant>>> = Arc::default();
@@ -297,7 +297,7 @@ async fn a_vendors_retry_after_is_kept_by_every_call_of_the_connection() {
 }
 
 #[tokio::test]
-async fn what_never_left_is_repeated_for_a_fifth_of_the_calls_and_no_more() {
+async fn retries_of_unsent_calls_are_limited_to_a_fifth_of_all_calls() {
     const CALLS: u32 = 150;
     let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = gone.local_addr().expect("an address");
@@ -322,7 +322,7 @@ async fn what_never_left_is_repeated_for_a_fifth_of_the_calls_and_no_more() {
 }
 
 #[tokio::test]
-async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
+async fn one_call_probes_a_failed_vendor_and_no_other_is_sent() {
     let vendor = Vendor::start(OPEN, Duration::ZERO).await;
     let more = "breaker = { failures = 2, cooldown = \"200ms\" }\nmax_in_flight = 8\nsettle_grace = \"1h\"";
     let connections = startexam(&vendor.url(), more).replace("settle_grace = \"0s\"\n", "");
@@ -360,7 +360,7 @@ async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
 }
 
 #[tokio::test]
-async fn a_callers_mistakes_and_a_busy_vendor_never_open_the_circuit() {
+async fn caller_errors_and_a_busy_vendor_never_open_the_circuit() {
     for (status, body) in [(400, "{}"), (404, "{}"), (422, "{}"), (429, "")] {
         let stub = Stub::start(move |_| build_response(status, "application/json", body)).await;
         let more = "breaker = { failures = 2, cooldown = \"1h\" }\nsettle_grace = \"1h\"";

@@ -477,8 +477,8 @@ async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     // Keys are still required, at the previous address and path; the new limit applies.
     assert_eq!(gateway.anonymous(Method::GET, "/connections").send().await.status, 401);
     assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
-    let long = json!({ "externalId": "b", "email": "b@example.com", "custom": { "x": "y".repeat(2_000) } });
-    assert_eq!(gateway.post("/candidates", &long).await.problem().0, 413);
+    let oversized = json!({ "externalId": "b", "email": "b@example.com", "custom": { "x": "y".repeat(2_000) } });
+    assert_eq!(gateway.post("/candidates", &oversized).await.problem().0, 413);
     // It is reported on each reload, until the restart.
     assert!(reload_until(&mut gateway, APPLIED).await.contains("\"key\":\"server.listen\""));
 }

@@ -134,7 +134,7 @@ async fn tls_1_2_and_later_are_accepted_and_earlier_versions_rejected() {
     }
 }
 
-/// Returns the ClientHello of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246,
+/// Returns the `ClientHello` of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246,
 /// 7.4.1.2): version, random, no session, old and then-current suites, no compression; groups, signatures and points.
 fn greeting(minor: u8) -> Vec<u8> {
     let mut hello = vec![3, minor];
@@ -171,7 +171,7 @@ async fn a_caller_that_does_not_finish_the_handshake_is_dropped() {
     };
     let dripping = async {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
-        // The beginning of a ClientHello of four kilobytes.
+        // The beginning of a `ClientHello` of four kilobytes.
         stream.write_all(&[22, 3, 1, 16, 0, 1, 0, 15, 252]).await.expect("it goes out");
         let began = Instant::now();
         while stream.write_all(&[3]).await.is_ok() {

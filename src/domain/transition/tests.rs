@@ -221,15 +221,15 @@ fn intent(write: Write, attempts: u32) -> Intent {
         connection: String::new(),
         destination: None,
         write,
-        subject: String::new(),
+        subject: String::new().into(),
         origin: WriteOrigin::default(),
         opened: Timestamp::UNIX_EPOCH,
         started: Timestamp::UNIX_EPOCH,
         attempts,
-        under_way: true,
+        in_flight: true,
         lingering: true,
         settle_from: Timestamp::UNIX_EPOCH,
-        rested: Duration::ZERO,
+        backed_off: Duration::ZERO,
         due: None,
         reason: None,
     }
@@ -310,11 +310,11 @@ fn booked(already_there: bool) -> WriteSuccess<VendorReply> {
 }
 
 fn unknown() -> RowResult<VendorReply> {
-    Err(Error::unknown(Code::VendorTimeout, "No response."))
+    Err(VendorError::unknown(Code::VendorTimeout, "No response."))
 }
 
 fn rejected() -> RowResult<VendorReply> {
-    Err(Error::new(Code::VendorRejectedRequest, "No."))
+    Err(VendorError::new(Code::VendorRejectedRequest, "No."))
 }
 
 fn conclude(record: impl Into<Record>, intent: &Intent, result: RowResult<VendorReply>) -> Transition {
@@ -420,7 +420,7 @@ fn a_failed_write_of_a_candidate_shows_what_is_known(
     let transition = conclude(candidate(), &intent(write, 1), result.clone());
     assert_eq!((transition.identities, transition.erased), (identities, false));
     let error = transition.result.unwrap_err();
-    assert_eq!(error, result.unwrap_err());
+    assert_eq!(error, *result.unwrap_err().error);
     let expected = Candidate { state, outcome, problem: Some(Box::new(error)), last_modified: NOW, ..candidate() };
     assert_eq!(Candidate::try_from(transition.record).unwrap(), expected);
 }
@@ -485,7 +485,7 @@ fn a_failed_write_of_an_assignment_shows_what_is_known(
     let transition = conclude(assignment(), &intent(write, 1), result.clone());
     assert_eq!((transition.identities, transition.erased), (None, false));
     let error = transition.result.unwrap_err();
-    assert_eq!(error, result.unwrap_err());
+    assert_eq!(error, *result.unwrap_err().error);
     let expected = Assignment { state, outcome, problem: Some(Box::new(error)), last_modified: NOW, ..assignment() };
     assert_eq!(Assignment::try_from(transition.record).unwrap(), expected);
 }
@@ -525,5 +525,5 @@ fn an_applied_enrolment_is_counted(
 fn a_failed_enrolment_has_only_its_error(#[case] result: RowResult<VendorReply>) {
     let transition = conclude(Record::Enrolment(enrolment_id()), &intent(enrolment(), 1), result.clone());
     assert!(matches!(transition.record, Record::Enrolment(_)));
-    assert_eq!(transition.result.unwrap_err(), result.unwrap_err());
+    assert_eq!(transition.result.unwrap_err(), *result.unwrap_err().error);
 }

@@ -71,7 +71,7 @@ impl Gateway {
         let resolved = self.resolve(caller, configured, connection, &order).await?;
         let PreparedBooking { assignment, mut intent } =
             self.prepare_booking(caller, connection, &order, resolved, self.0.system.now(), strict)?;
-        let _lock = self.lock_subject(&assignment.lock_key()).await?;
+        let _lock = self.lock_subject(&assignment.subject_key()).await?;
         if let Some(existing) = self.find_existing_booking(caller, connection, &order, &assignment, &mut intent).await?
         {
             return Ok(WriteResult::Existing(existing));
@@ -219,7 +219,7 @@ impl Gateway {
             created: accepted,
             last_modified: accepted,
         };
-        let intent = self.0.executor.intent(caller, connection, &assignment.lock_key(), Write::Assign(booking));
+        let intent = self.0.executor.intent(caller, connection, assignment.subject_key(), Write::Assign(booking));
         Ok(PreparedBooking { assignment, intent })
     }
 

@@ -137,7 +137,7 @@ impl Gateway {
                     let writes: Vec<Write> = part.iter().map(|write| write.intent.write.clone()).collect();
                     executor.send(&connection, &writes, &call).await
                 }
-                Err(error) => part.iter().map(|_| Err(error.clone())).collect(),
+                Err(error) => part.iter().map(|_| Err(error.clone().into())).collect(),
             };
             if part.len() > 1 && may_split(&results) {
                 let second = part.split_off(part.len() / 2);
@@ -164,7 +164,7 @@ impl Gateway {
         let id = intent.write.record();
         let Some(intent) = self.0.store.intent(id.as_str()).await.or_not_applied()? else { return Ok(None) };
         let in_grace = self.0.executor.grace_periods.remaining(&intent, connection.settle_grace()).is_some();
-        if intent.under_way || in_grace || matches!(batch_group(connection, &intent), BatchGroup::Single) {
+        if intent.in_flight || in_grace || matches!(batch_group(connection, &intent), BatchGroup::Single) {
             return Ok(None);
         }
         let record = self.0.reconciler.read(&intent.tenant, &id).await?;

@@ -43,7 +43,7 @@ impl OperationRun {
         let (mut rows, mut ends) = (Vec::new(), Vec::new());
         while let Some((item, order, prepared)) = resolved.next().await {
             let planned = prepared.and_then(|PreparedBooking { assignment, intent }| {
-                let subject = self.gateway.0.store.hash_subject(&item.id.operation, &assignment.lock_key());
+                let subject = self.gateway.0.store.hash_subject(&item.id.operation, assignment.subject_key().as_str());
                 reject_duplicate(seen, &[subject], item.id.index)?;
                 Ok(AssignmentRow { item: item.clone(), order, assignment, intent, subjects: vec![subject] })
             });
@@ -81,10 +81,10 @@ impl OperationRun {
         begun: ClaimPermit,
     ) -> Result<(), Error> {
         // All tasks acquire several locks in the same order, so two bulks never deadlock.
-        rows.sort_by_cached_key(|row| row.assignment.lock_key());
+        rows.sort_by_cached_key(|row| row.assignment.subject_key());
         let (mut open, mut ends) = (Vec::with_capacity(rows.len()), Vec::new());
         for mut row in rows {
-            let lock = self.gateway.lock_subject(&row.assignment.lock_key()).await?;
+            let lock = self.gateway.lock_subject(&row.assignment.subject_key()).await?;
             match self.check_existing(connection, &mut row).await {
                 Ok(None) => open.push((row, lock)),
                 Ok(Some(existing)) => {

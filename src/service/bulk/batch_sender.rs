@@ -79,7 +79,7 @@ impl OperationRun {
             let call = self.caller.call_context(CallPurpose::Initial);
             let results = executor.send(connection, &writes, &call).await;
             drop(permit);
-            let transient = results.iter().all(|result| result.as_ref().is_err_and(is_transient));
+            let transient = results.iter().all(|result| result.as_ref().is_err_and(|error| is_transient(error)));
             let again = transient && tried < connection.bulk_attempts();
             if again {
                 let wait = results.iter().filter_map(|result| result.as_ref().err()?.retry_after).max();

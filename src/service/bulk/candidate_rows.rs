@@ -65,7 +65,7 @@ impl OperationRun {
         let mut writes = Vec::with_capacity(people.len());
         for person in &mut people {
             self.gateway.0.executor.restart_attempt(connection, &mut person.prepared.intent);
-            locks.push(self.gateway.0.subject_locks.lock_new(person.prepared.candidate.id.as_str()).await);
+            locks.push(self.gateway.0.subject_locks.lock_new(&person.prepared.intent.subject).await);
             writes.push(self.gateway.prepared_write(person.prepared.clone()));
         }
         let results = self.gateway.0.executor.begin(None, writes).await.or_not_applied()?;

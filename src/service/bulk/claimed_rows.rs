@@ -74,7 +74,7 @@ impl OperationRun {
 
     /// Returns the error of a row whose open write is not reconciled automatically.
     fn manual_resolution_error(&self, intent: &Intent) -> Option<Error> {
-        if intent.under_way {
+        if intent.in_flight {
             return None;
         }
         let connection = self.gateway.connection_of(&intent.connection).ok();

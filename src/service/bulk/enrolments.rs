@@ -12,6 +12,7 @@ use crate::domain::intent::{EnrolmentWrite, Write};
 use crate::domain::operation::{Item, ItemId, ItemOutcome, ItemRequest, ItemState};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::RecordId;
+use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{CallPurpose, EnrolmentBatch};
 use crate::service::bulk::operation_run::OperationRun;
 use crate::service::connections::Connection;
@@ -22,12 +23,6 @@ use crate::store::{Mutation, PreparedRecord, PreparedWrite};
 
 /// Interval between checks of a call in its grace period.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Returns the subject recorded for an enrolment. Its locks are those of its employees, and open ones are found by
-/// connection.
-fn subject(connection: &Connection) -> String {
-    format!("{}\nprograms", connection.name)
-}
 
 /// Sends an operation's calls, each through the connection as configured at that time; stops if the connection was
 /// removed from the configuration.
@@ -105,7 +100,8 @@ impl OperationRun {
         let id = EnrolmentId::new(&item.id.operation, item.id.index);
         let write = Write::Enrol(EnrolmentWrite { id: id.clone(), call: enrolment });
         let executor = &gateway.0.executor;
-        let intent = executor.intent(&self.row_context(item), connection, &subject(connection), write);
+        let intent =
+            executor.intent(&self.row_context(item), connection, SubjectKey::programs(&connection.name), write);
         let write = PreparedWrite { record: PreparedRecord::Enrolment(id), intent, subjects: Vec::new() };
         // A row that was cancelled meanwhile is not sent.
         executor.execute(&self.caller, connection, None, write, |_| ()).await.map(drop)

@@ -42,7 +42,7 @@ impl Gateway {
             let _locks = self.lock_subjects(&open).await?;
             // Read under the locks: it may have been reconciled, or be in flight again.
             let now = self.0.store.intent(open.write.record_id()).await.or_not_applied()?;
-            let Some(mut intent) = now.filter(|intent| !intent.under_way) else { continue };
+            let Some(mut intent) = now.filter(|intent| !intent.in_flight) else { continue };
             // The request's own audit entry records the resolution.
             intent.reason = None;
             if let RecordId::Enrolment(call) = intent.write.record() {
@@ -64,7 +64,7 @@ impl Gateway {
             }
             let Some(record) = &item.record else { continue };
             let intent = self.0.store.intent(record).await.or_not_applied()?;
-            open.extend(intent.filter(|intent| !intent.under_way).map(|intent| (item.id.index, intent)));
+            open.extend(intent.filter(|intent| !intent.in_flight).map(|intent| (item.id.index, intent)));
         }
         let mut errors = Vec::new();
         for (position, index) in items.unwrap_or_default().iter().enumerate() {

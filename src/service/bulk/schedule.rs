@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 use crate::domain::error::Error;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::Operation;
+use crate::domain::subject::SubjectKey;
 use crate::service::Gateway;
 use crate::service::bulk::active_operations::SlotGroup;
 use crate::service::bulk::run;
@@ -32,7 +33,9 @@ pub(super) async fn begin(gateway: &Gateway) -> Result<(), Error> {
             }
             moved = true;
             seen.push(operation.id.clone());
-            if let Some(lock) = gateway.0.subject_locks.try_lock(&subject(&operation.id)).await.or_not_applied()? {
+            if let Some(lock) =
+                gateway.0.subject_locks.try_lock(&SubjectKey::operation(&operation.id)).await.or_not_applied()?
+            {
                 spawn(gateway, operation, lock);
             }
         }
@@ -40,10 +43,6 @@ pub(super) async fn begin(gateway: &Gateway) -> Result<(), Error> {
             return Ok(());
         }
     }
-}
-
-fn subject(id: &OperationId) -> String {
-    format!("operation {id}")
 }
 
 fn spawn(gateway: &Gateway, operation: Operation, lock: SubjectLock) {

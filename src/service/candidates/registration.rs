@@ -15,6 +15,7 @@ use crate::domain::intent::{Intent, Write};
 use crate::domain::operation::ItemId;
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::Record;
+use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{CallPurpose, Plan};
 use crate::service::candidates::{CandidateWithWarnings, accept_candidate, conflict};
 use crate::service::connections::Connection;
@@ -48,7 +49,7 @@ impl Gateway {
     ) -> Option<Result<WriteReply<CandidateWithWarnings>, Error>> {
         let work = |key: AcquireKey| async move {
             prepared.intent.origin.key = Some(key.key());
-            let _lock = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
+            let _lock = self.0.subject_locks.lock_new(&prepared.intent.subject).await;
             match self.send_registration(caller, connection, Some(&key), prepared, acceptance).await {
                 Ok(Execution::NotBegun(_)) => None,
                 Ok(applied) => Some(registered(applied)),
@@ -87,7 +88,7 @@ impl Gateway {
                 Some(prepared) => prepared,
                 None => self.prepare(caller, connection, new.clone(), strict)?,
             };
-            let lock = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
+            let lock = self.0.subject_locks.lock_new(&prepared.intent.subject).await;
             match self.send_registration(caller, connection, None, prepared, acceptance).await? {
                 Execution::NotBegun(BeginResult::Exists(holders)) => {
                     drop(lock);
@@ -140,7 +141,7 @@ impl Gateway {
             created: now,
             last_modified: now,
         };
-        let subject = candidate.id.as_str();
+        let subject = SubjectKey::candidate(&candidate.id);
         let intent = self.0.executor.intent(caller, connection, subject, Write::Register(registration));
         Ok(PreparedRegistration { candidate, identities, intent })
     }

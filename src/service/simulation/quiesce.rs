@@ -95,7 +95,7 @@ impl CaseRun {
         };
         let outcome = {
             let exam = self.world.exam.lock().unwrap();
-            if intent.under_way || exam.coming(&record) {
+            if intent.in_flight || exam.coming(&record) {
                 return Ok(());
             }
             if happened(&exam, &intent.write) { Outcome::Applied } else { Outcome::NotApplied }

@@ -12,7 +12,7 @@ use serde_json::Map;
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
-use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::EnrolmentId;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{EnrolmentWrite, Write};
@@ -23,6 +23,7 @@ use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
     EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::service::simulation::sim::{CrashPoint, FailurePlan, Time};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, RowState, VendorOracle};
@@ -101,7 +102,7 @@ impl Fake {
     }
 
     /// Makes one call. Returns what the vendor did with each row, as far as the gateway learns it.
-    async fn call(&self, writes: Vec<Write>, call: &CallContext) -> Vec<Result<RowState, Error>> {
+    async fn call(&self, writes: Vec<Write>, call: &CallContext) -> Vec<Result<RowState, VendorError>> {
         self.fate.pass(CrashPoint::BeforeCall).await;
         let settling = call.purpose == CallPurpose::Reconcile;
         let (rows, script) = self.exam.lock().unwrap().take(&writes, settling, self.time.passed());
@@ -111,19 +112,22 @@ impl Fake {
         exam.pass(self.time.passed());
         exam.answered(&rows);
         let truths: Vec<RowState> = rows.iter().map(|row| exam.sent[*row].truth.clone()).collect();
-        let of_call = |fault: Error| if rows.len() > 1 { fault.for_batch() } else { fault };
-        let whole = |fault: Error| vec![Err(of_call(fault)); rows.len()];
+        let of_call = |fault: VendorError| if rows.len() > 1 { fault.for_batch() } else { fault };
+        let whole = |fault: VendorError| vec![Err(of_call(fault)); rows.len()];
         let refused = |proof: bool| {
             let code = if proof { Code::InvalidReference } else { Code::VendorRejectedRequest };
-            Error { proof, ..Error::new(code, "refused") }
+            VendorError { proves_no_effect: proof, ..VendorError::new(code, "refused") }
         };
         match script.reply {
-            Reply::Reset => whole(Error::unknown(Code::VendorTimeout, "reset")),
-            Reply::TimeOut => whole(Error { lingering: true, ..Error::unknown(Code::VendorTimeout, "timed out") }),
-            Reply::Garbage => whole(Error::unknown(Code::VendorBadResponse, "garbage")),
-            Reply::Down => whole(Error::unknown(Code::VendorUnavailable, "down")),
+            Reply::Reset => whole(VendorError::unknown(Code::VendorTimeout, "reset")),
+            Reply::TimeOut => whole(VendorError {
+                may_still_complete: true,
+                ..VendorError::unknown(Code::VendorTimeout, "timed out")
+            }),
+            Reply::Garbage => whole(VendorError::unknown(Code::VendorBadResponse, "garbage")),
+            Reply::Down => whole(VendorError::unknown(Code::VendorUnavailable, "down")),
             Reply::Busy => {
-                whole(Error::new(Code::VendorRateLimited, "busy").with_retry_after(Some(Duration::from_secs(1))))
+                whole(VendorError::new(Code::VendorRateLimited, "busy").with_retry_after(Some(Duration::from_secs(1))))
             }
             Reply::Refused { proof, rows: None } => whole(refused(proof)),
             _ if exam.profile == Profile::Employees && truths.contains(&RowState::Bad) => whole(refused(false)),
@@ -141,7 +145,7 @@ impl Fake {
         }
     }
 
-    async fn one(&self, write: Write, call: &CallContext) -> Result<RowState, Error> {
+    async fn one(&self, write: Write, call: &CallContext) -> Result<RowState, VendorError> {
         self.call(vec![write], call).await.remove(0)
     }
 }
@@ -272,12 +276,12 @@ impl Vendor for Fake {
     async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>> {
         let answers = self.call(rows.iter().cloned().map(Write::Register).collect(), call).await;
         let settling = call.purpose == CallPurpose::Reconcile;
-        let read = |(row, answer): (&Registration, Result<RowState, Error>)| match answer? {
+        let read = |(row, answer): (&Registration, Result<RowState, VendorError>)| match answer? {
             RowState::Taken if settling && row.own_user_name => Ok(WriteSuccess::new(Registered::default())),
             RowState::Taken if settling => {
-                Err(Error::unknown(Code::CandidateAlreadyExists, "account_exists_unverified"))
+                Err(VendorError::unknown(Code::CandidateAlreadyExists, "account_exists_unverified"))
             }
-            RowState::Taken => Err(Error::new(Code::CandidateAlreadyExists, "taken")),
+            RowState::Taken => Err(VendorError::new(Code::CandidateAlreadyExists, "taken")),
             _ => {
                 let id = self.exam.lock().unwrap().key(&row.person);
                 let vendor_ref = Map::from_iter([("id".to_owned(), id.into())]);
@@ -298,7 +302,7 @@ impl Vendor for Fake {
     async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>> {
         let answers = self.call(rows.iter().cloned().map(Write::Assign).collect(), call).await;
         let tells = self.profile() == Profile::Employees;
-        let read = |answer: Result<RowState, Error>| {
+        let read = |answer: Result<RowState, VendorError>| {
             let already_there = answer? == RowState::Done(false) && tells;
             let warnings =
                 if already_there { vec![Warning::new(WarningCode::LaunchUnknown, "there before")] } else { Vec::new() };
@@ -311,16 +315,16 @@ impl Vendor for Fake {
         let answer = self.one(Write::Cancel(cancellation.clone()), call).await;
         match (answer, call.purpose) {
             (Ok(RowState::Absent), CallPurpose::Initial) => {
-                Err(Error::new(Code::VendorErrorUnmapped, "there is no booking"))
+                Err(VendorError::new(Code::VendorErrorUnmapped, "there is no booking"))
             }
             (Ok(RowState::Absent), CallPurpose::Reconcile) => {
-                Err(Error::unknown(Code::VendorErrorUnmapped, "there is no booking any more"))
+                Err(VendorError::unknown(Code::VendorErrorUnmapped, "there is no booking any more"))
             }
             (answer, CallPurpose::Initial) => answer.map(|_| WriteSuccess::new(())),
             // The first attempt may be the reason why there is nothing left to withdraw.
             (answer, CallPurpose::Reconcile) => answer
                 .map(|_| WriteSuccess::new(()))
-                .map_err(|fault| Error { proof: false, ..fault.with_unknown_outcome() }),
+                .map_err(|fault| VendorError { proves_no_effect: false, ..fault.with_unknown_outcome() }),
         }
     }
 

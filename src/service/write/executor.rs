@@ -18,9 +18,11 @@ use crate::domain::error::{Code, Error};
 use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::Record;
+use crate::domain::subject::SubjectKey;
 use crate::domain::system::System;
 use crate::domain::transition::{AppliedWrite, Transition, VendorReply};
 use crate::domain::vendor::{CallContext, CallPurpose, RowResult};
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::service::RequestContext;
 use crate::service::audit::entry::{AuditFacts, reconciled_entry};
@@ -115,7 +117,7 @@ impl Executor {
         &self,
         caller: &RequestContext,
         connection: &Connection,
-        subject: &str,
+        subject: SubjectKey,
         write: Write,
     ) -> Intent {
         let started = self.clock.now();
@@ -125,15 +127,15 @@ impl Executor {
             connection: connection.name.clone(),
             destination: Some(connection.destination()),
             write,
-            subject: subject.to_owned(),
+            subject,
             origin: caller.origin.clone(),
             opened: started,
             started,
             attempts: 1,
-            under_way: true,
+            in_flight: true,
             lingering: true,
             settle_from,
-            rested: std::time::Duration::ZERO,
+            backed_off: std::time::Duration::ZERO,
             due: Some(settle_from),
             reason: None,
         }
@@ -239,27 +241,27 @@ impl Executor {
         let paused = connection.seat_limit_error(writes, call.purpose);
         let sent = paused.is_none();
         let mut results = if let Some(error) = paused {
-            vec![Err(error); writes.len()]
+            vec![Err(error.into()); writes.len()]
         } else {
             let results = call_vendor(connection, writes, call).await;
-            connection.record_seat_limit(results.iter().filter_map(|result| result.as_ref().err()));
+            connection.record_seat_limit(results.iter().filter_map(|result| Some(&*result.as_ref().err()?.error)));
             results
         };
         if results.len() != writes.len() {
             // Only a defective adapter gets here; the outcome of every row is unknown.
             let (connection, rows) = (&connection.name, results.len());
             tracing::error!(connection, rows, "adapter returned the wrong number of rows");
-            let error = Error::unknown(Code::Internal, "The adapter returned the wrong number of rows.");
+            let error = VendorError::unknown(Code::Internal, "The adapter returned the wrong number of rows.");
             results = writes.iter().map(|_| Err(error.clone())).collect();
         }
         let now = self.system.now();
         for (result, write) in results.iter_mut().zip(writes) {
             if sent {
-                connection.note(result.as_ref().map(|_| ()), now);
+                connection.note(result.as_ref().map(|_| ()).map_err(|error| &*error.error), now);
             }
-            if let Err(error) = result {
-                *error =
-                    Error { exchange: Some(call.exchange.id().clone()), ..connection.tag_connection(error.clone()) };
+            if let Err(VendorError { error, .. }) = result {
+                **error = connection.tag_connection(error.as_ref().clone());
+                error.exchange = Some(call.exchange.id().clone());
                 if error.outcome == Outcome::Unknown && error.resource.is_none() {
                     error.resource = Some(write.record().path());
                 }
@@ -279,7 +281,7 @@ impl Executor {
         call: &CallContext,
     ) -> RowResult<VendorReply> {
         let mut results = self.send(connection, std::slice::from_ref(write), call).await;
-        results.pop().unwrap_or_else(|| Err(Error::unknown(Code::Internal, "The adapter returned no result.")))
+        results.pop().unwrap_or_else(|| Err(VendorError::unknown(Code::Internal, "The adapter returned no result.")))
     }
 
     /// Commits the outcomes of one call's writes in one transaction and returns what became of each, in order.
@@ -339,9 +341,10 @@ impl Executor {
         let mut changes: Vec<Mutation> = Vec::with_capacity(6);
         // Fences the outcome to its attempt; an intent that is not in flight is concluded by a person.
         changes.extend(
-            intent.under_way.then(|| Mutation::RequireAttempt(intent.write.record_id().to_owned(), intent.started)),
+            intent.in_flight.then(|| Mutation::RequireAttempt(intent.write.record_id().to_owned(), intent.started)),
         );
         let entry = reconciled_entry(self.system.now(), &intent, &result);
+        let may_still_complete = result.as_ref().is_err_and(|error| error.may_still_complete);
         let mut transition = record.conclude(&intent, result, connection.vendor(), self.system.now());
         changes.extend(transition_mutations(&transition));
         let origin = std::mem::take(&mut intent.origin);
@@ -355,7 +358,7 @@ impl Executor {
             Err(error) if error.outcome == Outcome::Unknown => {
                 changes.extend(fail_origin(origin.clone(), record_id, error));
                 intent.origin = origin;
-                self.schedule_reconciliation(&mut intent, connection, error);
+                self.schedule_reconciliation(&mut intent, connection, error, may_still_complete);
                 changes.push(Mutation::Intent(intent));
             }
             Err(error) => {
@@ -371,12 +374,18 @@ impl Executor {
     /// Schedules reconciliation of an attempt that ended as unknown. After a complete response it may start at once;
     /// otherwise only after the grace period, counted from the attempt's end, because the vendor may still be
     /// processing it.
-    fn schedule_reconciliation(&self, intent: &mut Intent, connection: &Connection, error: &Error) {
+    fn schedule_reconciliation(
+        &self,
+        intent: &mut Intent,
+        connection: &Connection,
+        error: &Error,
+        may_still_complete: bool,
+    ) {
         let now = self.clock.now();
         intent.reason = Some(error.to_string());
-        intent.lingering = error.lingering;
-        let settle_from = if error.lingering { connection.reconcile_from(now) } else { now };
-        if error.lingering {
+        intent.lingering = may_still_complete;
+        let settle_from = if may_still_complete { connection.reconcile_from(now) } else { now };
+        if may_still_complete {
             self.grace_periods.begin(intent);
         }
         intent.schedule_next_attempt(connection.retry_safety(intent), settle_from, now);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc};
 
 use crate::domain::intent::{Intent, Write};
+use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::EnrolmentBatch;
 use crate::store::{Store, StoreError};
 
@@ -23,7 +24,7 @@ const MAX_RELEASE_BATCH: usize = 512;
 
 /// Table of the locks of all subjects with writes in progress.
 pub(in crate::service) struct SubjectLocks {
-    locks: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
+    locks: Mutex<HashMap<SubjectKey, Weak<AsyncMutex<()>>>>,
     store: Arc<dyn Store>,
     /// Channel of the locks to release in the store; `None` if only this process uses the store.
     returned: Option<mpsc::UnboundedSender<HeldLock>>,
@@ -31,7 +32,7 @@ pub(in crate::service) struct SubjectLocks {
 
 /// Returns the subjects a write locks: a change of a program's employees locks each employee, because one program may
 /// have two names at the vendor that the gateway cannot match; any other write locks its one subject.
-pub(in crate::service) fn subjects_of(intent: &Intent) -> BTreeSet<String> {
+pub(in crate::service) fn subjects_of(intent: &Intent) -> BTreeSet<SubjectKey> {
     match &intent.write {
         Write::Enrol(enrolment) => employee_subjects(&intent.connection, &enrolment.call),
         _ => BTreeSet::from([intent.subject.clone()]),
@@ -39,8 +40,8 @@ pub(in crate::service) fn subjects_of(intent: &Intent) -> BTreeSet<String> {
 }
 
 /// Returns the lock subjects of a call's employees.
-pub(in crate::service) fn employee_subjects(connection: &str, call: &EnrolmentBatch) -> BTreeSet<String> {
-    call.enrolment.employees().map(|id| format!("{connection}\nemployee\n{id}")).collect()
+pub(in crate::service) fn employee_subjects(connection: &str, call: &EnrolmentBatch) -> BTreeSet<SubjectKey> {
+    call.enrolment.employees().map(|id| SubjectKey::employee(connection, id)).collect()
 }
 
 /// Guard of a subject's lock; released on drop.
@@ -50,7 +51,7 @@ pub(in crate::service) struct SubjectLock {
 }
 
 struct HeldLock {
-    subject: String,
+    subject: SubjectKey,
     _lock: OwnedMutexGuard<()>,
 }
 
@@ -69,9 +70,9 @@ impl SubjectLocks {
     ///
     /// # Errors
     /// The store's, where it is shared.
-    pub(in crate::service) async fn lock(&self, subject: &str) -> Result<SubjectLock, StoreError> {
+    pub(in crate::service) async fn lock(&self, subject: &SubjectKey) -> Result<SubjectLock, StoreError> {
         let lock = self.lock_of(subject).lock_owned().await;
-        self.wait_in_store(&[subject]).await?;
+        self.wait_in_store(&[subject.as_str()]).await?;
         Ok(self.guard_lock(subject, lock))
     }
 
@@ -82,7 +83,7 @@ impl SubjectLocks {
     /// The store's, where it is shared.
     pub(in crate::service) async fn lock_all(
         &self,
-        subjects: &BTreeSet<String>,
+        subjects: &BTreeSet<SubjectKey>,
     ) -> Result<Vec<SubjectLock>, StoreError> {
         let mut locks = Vec::with_capacity(subjects.len());
         for subject in subjects {
@@ -98,7 +99,7 @@ impl SubjectLocks {
     /// The store's, where it is shared.
     pub(in crate::service) async fn try_lock_all(
         &self,
-        subjects: &BTreeSet<String>,
+        subjects: &BTreeSet<SubjectKey>,
     ) -> Result<Option<Vec<SubjectLock>>, StoreError> {
         let mut locks = Vec::with_capacity(subjects.len());
         for subject in subjects {
@@ -126,9 +127,9 @@ impl SubjectLocks {
     ///
     /// # Errors
     /// The store's, where it is shared.
-    pub(in crate::service) async fn try_lock(&self, subject: &str) -> Result<Option<SubjectLock>, StoreError> {
+    pub(in crate::service) async fn try_lock(&self, subject: &SubjectKey) -> Result<Option<SubjectLock>, StoreError> {
         let Ok(lock) = self.lock_of(subject).try_lock_owned() else { return Ok(None) };
-        if self.returned.is_some() && !self.store.acquire_locks(&[subject]).await? {
+        if self.returned.is_some() && !self.store.acquire_locks(&[subject.as_str()]).await? {
             return Ok(None);
         }
         Ok(Some(self.guard_lock(subject, lock)))
@@ -136,19 +137,16 @@ impl SubjectLocks {
 
     /// Acquires the lock of a newly created subject in this process only: other instances cannot know the subject
     /// before its first intent is in the store, and that intent makes them wait.
-    pub(in crate::service) async fn lock_new(&self, subject: &str) -> SubjectLock {
+    pub(in crate::service) async fn lock_new(&self, subject: &SubjectKey) -> SubjectLock {
         let lock = self.lock_of(subject).lock_owned().await;
-        SubjectLock { held: Some(HeldLock { subject: subject.to_owned(), _lock: lock }), returned: None }
+        SubjectLock { held: Some(HeldLock { subject: subject.clone(), _lock: lock }), returned: None }
     }
 
-    fn guard_lock(&self, subject: &str, lock: OwnedMutexGuard<()>) -> SubjectLock {
-        SubjectLock {
-            held: Some(HeldLock { subject: subject.to_owned(), _lock: lock }),
-            returned: self.returned.clone(),
-        }
+    fn guard_lock(&self, subject: &SubjectKey, lock: OwnedMutexGuard<()>) -> SubjectLock {
+        SubjectLock { held: Some(HeldLock { subject: subject.clone(), _lock: lock }), returned: self.returned.clone() }
     }
 
-    fn lock_of(&self, subject: &str) -> Arc<AsyncMutex<()>> {
+    fn lock_of(&self, subject: &SubjectKey) -> Arc<AsyncMutex<()>> {
         // A poisoned map is still a map: no code that holds the lock can leave it half changed.
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(subject).and_then(Weak::upgrade) {
@@ -159,7 +157,7 @@ impl SubjectLocks {
             locks.retain(|_, lock| lock.strong_count() > 0);
         }
         let lock = Arc::new(AsyncMutex::new(()));
-        locks.insert(subject.to_owned(), Arc::downgrade(&lock));
+        locks.insert(subject.clone(), Arc::downgrade(&lock));
         lock
     }
 }
@@ -173,15 +171,15 @@ impl Drop for SubjectLock {
     }
 }
 
-fn names(subjects: &BTreeSet<String>) -> Vec<&str> {
-    subjects.iter().map(String::as_str).collect()
+fn names(subjects: &BTreeSet<SubjectKey>) -> Vec<&str> {
+    subjects.iter().map(SubjectKey::as_str).collect()
 }
 
 /// Releases locks in the store, in batches, and only then the in-process mutexes. Ends with the gateway.
 async fn release_locks(store: Arc<dyn Store>, mut locks: mpsc::UnboundedReceiver<HeldLock>) {
     let mut held = Vec::with_capacity(MAX_RELEASE_BATCH);
     while locks.recv_many(&mut held, MAX_RELEASE_BATCH).await > 0 {
-        let subjects: Vec<String> = held.iter().map(|lock| lock.subject.clone()).collect();
+        let subjects: Vec<String> = held.iter().map(|lock| lock.subject.to_string()).collect();
         loop {
             match store.release_locks(&subjects).await {
                 Ok(()) | Err(StoreError::Fenced) => break,
@@ -200,6 +198,10 @@ mod tests {
     use super::*;
     use crate::store::{Keyring, SqliteStore};
 
+    fn key(name: &str) -> SubjectKey {
+        name.to_owned().into()
+    }
+
     fn locks() -> SubjectLocks {
         let environment = crate::store::conformance::environment();
         let ring = Keyring::new(&Keyring::generate(&environment), &[]).unwrap();
@@ -209,20 +211,20 @@ mod tests {
     #[tokio::test]
     async fn a_subject_has_one_lock_holder_at_a_time() {
         let locks = locks();
-        let lock = locks.lock("a").await.unwrap();
-        assert!(locks.try_lock("a").await.unwrap().is_none());
-        assert!(locks.try_lock("b").await.unwrap().is_some());
+        let lock = locks.lock(&key("a")).await.unwrap();
+        assert!(locks.try_lock(&key("a")).await.unwrap().is_none());
+        assert!(locks.try_lock(&key("b")).await.unwrap().is_some());
         drop(lock);
-        assert!(locks.try_lock("a").await.unwrap().is_some());
+        assert!(locks.try_lock(&key("a")).await.unwrap().is_some());
     }
 
     #[tokio::test]
     async fn several_locks_are_acquired_all_or_none() {
         let locks = locks();
-        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let set = |names: &[&str]| names.iter().map(|name| key(name)).collect::<BTreeSet<_>>();
         let both = locks.lock_all(&set(&["a", "b"])).await.unwrap();
         assert!(locks.try_lock_all(&set(&["b", "c"])).await.unwrap().is_none());
-        assert!(locks.try_lock("c").await.unwrap().is_some(), "none was kept");
+        assert!(locks.try_lock(&key("c")).await.unwrap().is_some(), "none was kept");
         drop(both);
         assert_eq!(locks.try_lock_all(&set(&["b", "c"])).await.unwrap().map(|taken| taken.len()), Some(2));
     }
@@ -231,7 +233,7 @@ mod tests {
     async fn unused_locks_are_swept() {
         let locks = locks();
         for number in 0..10_000 {
-            drop(locks.lock(&number.to_string()).await);
+            drop(locks.lock(&key(&number.to_string())).await);
         }
         assert!(locks.locks.lock().unwrap().capacity() < 100);
     }

@@ -38,7 +38,7 @@ impl Gateway {
             let Some(held) = self.try_lock_subjects(&intent).await? else { continue };
             locks.push(held);
             let now = self.0.store.intent(intent.write.record_id()).await.or_not_applied()?;
-            let Some(intent) = now.filter(|now| now.under_way && now.started == intent.started) else { continue };
+            let Some(intent) = now.filter(|now| now.in_flight && now.started == intent.started) else { continue };
             changes.extend(self.adoption_mutations(intent).await?);
         }
         if changes.is_empty() {
@@ -122,7 +122,7 @@ impl Gateway {
         let Some(_locks) = self.try_lock_subjects(&intent).await? else { return Ok(()) };
         // Read again under the lock: the task may have concluded it since.
         let now = self.0.store.intent(&record).await.or_not_applied()?;
-        let is_orphan = |now: &Intent| now.under_way && now.started == intent.started;
+        let is_orphan = |now: &Intent| now.in_flight && now.started == intent.started;
         let orphan = now.filter(is_orphan).filter(|_| !self.0.executor.pending_outcomes.concludes(&record));
         if let Some(intent) = orphan {
             let mut changes = vec![Mutation::RequireAttempt(record.clone(), intent.started)];
@@ -156,7 +156,7 @@ impl Gateway {
         let record = self.0.reconciler.read(&intent.tenant, &intent.write.record()).await?;
         let Some(record) = record.filter(is_open) else { return Ok(None) };
         let item = intent.origin.item.clone();
-        let (mut changes, _) = self.0.executor.conclusion(&connection, record, intent.clone(), Err(error));
+        let (mut changes, _) = self.0.executor.conclusion(&connection, record, intent.clone(), Err(error.into()));
         // The caller adds this condition itself.
         changes.retain(|change| !matches!(change, Mutation::RequireAttempt(..)));
         changes.extend(item.map(Mutation::RequeueItem));

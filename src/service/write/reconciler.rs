@@ -17,8 +17,10 @@ use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{Intent, MIN_BACKOFF};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::{Record, RecordId};
+use crate::domain::subject::SubjectKey;
 use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{CallContext, CallPurpose, RowResult, WriteSuccess};
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
@@ -157,10 +159,10 @@ impl Reconciler {
         let until = Instant::now() + patience;
         let mut pause = POLL_INTERVALS.0;
         loop {
-            let lock = self.locks.lock(id.as_str()).await.or_not_applied()?;
+            let lock = self.locks.lock(&SubjectKey::candidate(id)).await.or_not_applied()?;
             // Read the intent first: once it is gone, a record read later has the outcome.
             let intent = self.store.intent(id.as_str()).await.or_not_applied()?;
-            let in_flight = intent.is_some_and(|intent| intent.under_way);
+            let in_flight = intent.is_some_and(|intent| intent.in_flight);
             let Some(candidate) = self.store.candidate(tenant, id).await.or_not_applied()? else { return Ok(None) };
             if candidate.state.is_terminal() || !in_flight || Instant::now() >= until {
                 return Ok(Some((lock, candidate)));
@@ -179,7 +181,7 @@ impl Reconciler {
         id: &AssignmentId,
     ) -> Result<Option<(SubjectLock, Assignment)>, Error> {
         let Some(found) = self.store.assignment(tenant, id).await.or_not_applied()? else { return Ok(None) };
-        let lock = self.locks.lock(&found.lock_key()).await.or_not_applied()?;
+        let lock = self.locks.lock(&found.subject_key()).await.or_not_applied()?;
         let assignment = self.store.assignment(tenant, id).await.or_not_applied()?;
         Ok(assignment.map(|assignment| (lock, assignment)))
     }
@@ -217,7 +219,7 @@ impl Reconciler {
         call: &CallContext,
     ) -> Result<(Intent, RowResult<VendorReply>), Error> {
         let now = self.executor.clock.now();
-        if intent.under_way {
+        if intent.in_flight {
             let detail = "An earlier write about this resource is in flight at another instance.";
             let wait = Some(Duration::from_secs(1));
             return Err(connection.tag_connection(
@@ -271,8 +273,8 @@ impl Reconciler {
 
 /// Keeps the outcome unknown unless the error proves that no attempt was applied: rejecting a later attempt says
 /// nothing about an earlier one.
-pub(in crate::service) fn keep_unknown_unless_proved(error: Error, resource: &str) -> Error {
-    if error.proof || error.outcome == Outcome::Unknown {
+pub(in crate::service) fn keep_unknown_unless_proved(error: VendorError, resource: &str) -> VendorError {
+    if error.proves_no_effect || error.outcome == Outcome::Unknown {
         return error;
     }
     error.with_unknown_outcome().with_resource(resource)
@@ -301,13 +303,13 @@ pub(in crate::service) fn with_reason(
     problem: Option<&Error>,
 ) -> RowResult<VendorReply> {
     result.map_err(|error| match problem {
-        Some(problem) => Error {
+        Some(problem) => VendorError::from(Error {
             outcome: error.outcome,
             detail: format!("{} Earlier problem: {}", error.detail, problem.detail),
             resource: None,
             retry_after: None,
             ..problem.clone()
-        },
+        }),
         None => error,
     })
 }
@@ -321,7 +323,7 @@ pub(in crate::service) fn manual_resolution(outcome: Outcome) -> Result<RowResul
             Ok(Ok(WriteSuccess { value: VendorReply::Nothing, warnings: vec![warning] }))
         }
         Outcome::NotApplied => {
-            Ok(Err(Error::new(Code::SubjectUnsettled, "An operator confirmed that the write was not applied.")))
+            Ok(Err(VendorError::new(Code::SubjectUnsettled, "An operator confirmed that the write was not applied.")))
         }
         Outcome::Unknown => {
             Err(Error::from_fields(vec![FieldError::invalid("/outcome", "must be applied or not_applied")]))

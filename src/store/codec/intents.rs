@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::domain::candidate::Person;
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::{EnrolmentWrite, Intent, Write, WriteOrigin};
+use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{Booking, Cancellation, CandidateSnapshot, Registration, Update};
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
@@ -46,20 +47,20 @@ struct IntentRecord {
     #[serde(with = "WriteRecord")]
     write: Write,
     #[serde(default)]
-    subject: String,
+    subject: SubjectKey,
     #[serde(default)]
     origin: WriteOrigin,
     #[serde(default = "unknown")]
     opened: Timestamp,
     started: Timestamp,
     attempts: u32,
-    #[serde(default)]
-    under_way: bool,
+    #[serde(rename = "under_way", default)]
+    in_flight: bool,
     #[serde(default = "lingering")]
     lingering: bool,
     settle_from: Timestamp,
-    #[serde(default, serialize_with = "write_seconds", deserialize_with = "read_seconds")]
-    rested: Duration,
+    #[serde(rename = "rested", default, serialize_with = "write_seconds", deserialize_with = "read_seconds")]
+    backed_off: Duration,
     #[serde(default)]
     due: Option<Timestamp>,
     reason: Option<String>,

@@ -108,7 +108,7 @@ pub(super) struct IntentRow {
     pub due: Option<i64>,
     pub attempts: u32,
     /// Whether the writing instance is sending it.
-    pub under_way: bool,
+    pub in_flight: bool,
     pub sealed: Vec<u8>,
 }
 
@@ -228,12 +228,12 @@ impl RecordCodec {
             tenant: intent.tenant.clone(),
             connection: intent.connection.clone(),
             operation: intent.write.kind().as_str(),
-            subject: self.lock_index(&intent.subject),
+            subject: self.lock_index(intent.subject.as_str()),
             started: micros(intent.started),
             settle_from: micros(intent.settle_from),
             due: intent.due.map(micros),
             attempts: intent.attempts,
-            under_way: intent.under_way,
+            in_flight: intent.in_flight,
             sealed: self.seal(INTENTS_TABLE, record, &SealedIntent(intent))?,
         })
     }

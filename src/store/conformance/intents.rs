@@ -84,7 +84,7 @@ pub(crate) async fn due_intents_exclude_those_being_sent(store: Arc<dyn Store>, 
     let far = make.0.now() + 1.hours();
     assert_eq!(due(far).await, Vec::<String>::new(), "all are being sent");
     let at_rest = |candidate: &Candidate, due: Option<Timestamp>| {
-        Mutation::Intent(Intent { under_way: false, due, attempts: 2, ..make.registration(candidate) })
+        Mutation::Intent(Intent { in_flight: false, due, attempts: 2, ..make.registration(candidate) })
     };
     let (soon, later) = (make.0.now() + 1.minutes(), make.0.now() + 2.minutes());
     let changes = vec![at_rest(&one, Some(later)), at_rest(&two, Some(soon)), at_rest(&three, None)];
@@ -118,7 +118,7 @@ pub(crate) async fn an_outcome_is_written_for_its_own_attempt_only(store: Arc<dy
     let late = store.commit(concluded(&first)).await;
     assert!(matches!(late, Err(StoreError::Superseded)), "{late:?}");
     assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().unwrap().state, candidate.state);
-    let resting = Intent { under_way: false, ..second.clone() };
+    let resting = Intent { in_flight: false, ..second.clone() };
     store.commit(vec![Mutation::Intent(resting)]).await.unwrap();
     assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "no instance is sending it");
     store.commit(vec![Mutation::Intent(second.clone())]).await.unwrap();
@@ -138,7 +138,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
     };
     let (first, second, elsewhere) = (enrol(&connection), enrol(&connection), enrol(&make.name("connection")));
     // Earlier versions used a rendering of the program as the subject; it makes no difference.
-    let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")"), ..second };
+    let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")").into(), ..second };
     for intent in [&first, &second, &elsewhere] {
         store.commit(vec![Mutation::Intent(intent.clone())]).await.unwrap();
     }
@@ -155,7 +155,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
 pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
     let (one, two) = (make.claimed(&*store).await, make.claimed(&*store).await);
     let subject = make.name("subject");
-    let about = |candidate| Intent { subject: subject.clone(), ..make.registration(candidate) };
+    let about = |candidate| Intent { subject: subject.clone().into(), ..make.registration(candidate) };
     store.commit(vec![Mutation::Intent(about(&two)), Mutation::Intent(about(&one))]).await.unwrap();
     let found = store.intents_of(&subject).await.unwrap();
     assert_eq!(
@@ -171,7 +171,7 @@ pub(crate) async fn open_writes_are_read_a_few_megabytes_at_a_time(store: Arc<dy
         let person = Person { photo: Some("x".repeat(1 << 20).into()), ..make.person() };
         let candidate = make.candidate(&tenant, &name, person);
         let mut claimant = make.claimant(&candidate, Vec::new());
-        claimant.intent.under_way = false;
+        claimant.intent.in_flight = false;
         claimant.intent.due = Some(make.0.now());
         store.begin_writes(None, vec![claimant]).await.unwrap();
     }

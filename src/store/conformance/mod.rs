@@ -193,7 +193,7 @@ impl Maker {
 
     pub(crate) fn intent(&self, tenant: &str, connection: &str, write: Write) -> Intent {
         let started = self.0.now();
-        let subject = write.record_id().to_owned();
+        let subject = write.record_id().to_owned().into();
         Intent {
             tenant: tenant.to_owned(),
             connection: connection.to_owned(),
@@ -204,10 +204,10 @@ impl Maker {
             opened: started,
             started,
             attempts: 1,
-            under_way: true,
+            in_flight: true,
             lingering: true,
             settle_from: started + 30.seconds(),
-            rested: std::time::Duration::ZERO,
+            backed_off: std::time::Duration::ZERO,
             due: Some(started + 30.seconds()),
             reason: Some("the vendor did not answer".to_owned()),
         }

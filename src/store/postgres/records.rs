@@ -123,7 +123,7 @@ pub(super) async fn put_intents(tx: &mut WriteContext<'_>, rows: &[&IntentRow]) 
     .bind(rows.iter().map(|row| row.settle_from).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.due).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| i64::from(row.attempts)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.under_way.then_some(tx.instance)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.in_flight.then_some(tx.instance)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
     .execute(&mut *tx.connection)
     .await?;

@@ -327,10 +327,10 @@ fn put_intent(tx: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreErro
         settle_from,
         due,
         attempts,
-        under_way,
+        in_flight,
         sealed,
     } = intent;
-    let owner = under_way.then_some(tx.instance);
+    let owner = in_flight.then_some(tx.instance);
     tx.connection
         .prepare_cached(
             "INSERT OR REPLACE INTO intents

@@ -13,9 +13,10 @@ use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::{Client, Inner};
-use crate::domain::error::{Code, ConnectionRef, Error, VendorResponse};
+use crate::domain::error::{Code, ConnectionRef, VendorResponse};
 use crate::domain::outcome::Outcome;
 use crate::domain::vendor::{CallContext, Priority};
+use crate::domain::vendor_error::VendorError;
 use crate::telemetry::{metrics, spans};
 use crate::transport::attempt::{AttemptError, AttemptErrorKind, BodyGate, exchange};
 use crate::transport::circuit_breaker::CallResult;
@@ -58,7 +59,12 @@ impl Client {
     /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited`
     /// (the vendor asked for a pause longer than the timeout), or the signer's error. Sent, outcome unknown:
     /// `vendor_timeout`, `vendor_bad_response`. Any complete response, whatever its status, is a [`Response`].
-    pub async fn send(&self, request: Request, signer: &dyn Signer, call: &CallContext) -> Result<Response, Error> {
+    pub async fn send(
+        &self,
+        request: Request,
+        signer: &dyn Signer,
+        call: &CallContext,
+    ) -> Result<Response, VendorError> {
         let connection = &self.inner.name.connection;
         let span = spans::call(connection, request.operation, call.exchange.request_id());
         let _at_vendor = call.exchange.start_vendor_timer();
@@ -91,8 +97,8 @@ impl Client {
         request: &'a Request,
         signer: &'a dyn Signer,
         context: &'a CallContext,
-    ) -> Result<InFlightCall<'a>, Error> {
-        let url = self.inner.address(&request.target).map_err(|reason| Error::new(Code::Internal, reason))?;
+    ) -> Result<InFlightCall<'a>, VendorError> {
+        let url = self.inner.address(&request.target).map_err(|reason| VendorError::new(Code::Internal, reason))?;
         let timeout = self.inner.settings.timeout.0;
         let patience = match context.priority {
             Priority::Interactive => timeout,
@@ -106,7 +112,7 @@ impl Client {
 
     /// Breaker, then concurrency limit. The breaker is outermost so that no call queues for a failing vendor; it is
     /// checked again after the wait because it may have opened meanwhile.
-    async fn admit(&self, request: &Request, signer: &dyn Signer, call: &CallContext) -> Result<Response, Error> {
+    async fn admit(&self, request: &Request, signer: &dyn Signer, call: &CallContext) -> Result<Response, VendorError> {
         let environment = &self.inner.environment;
         let mut flight = self.start_call(request, signer, call)?;
         let state = Arc::clone(&flight.state);
@@ -228,11 +234,14 @@ impl Client {
             Ok(Ok(())) => {}
             // Whatever the result of the signer's own calls, this request was not sent.
             Ok(Err(error)) => {
-                return Err(AttemptError::local(Error { outcome: Outcome::NotApplied, lingering: false, ..error }));
+                return Err(AttemptError::local(VendorError {
+                    may_still_complete: false,
+                    ..error.with_outcome(Outcome::NotApplied)
+                }));
             }
             Err(_) => {
                 let detail = format!("Signing took longer than {}; nothing was sent.", settings.timeout);
-                return Err(AttemptError::local(Error::new(Code::VendorUnreachable, detail)));
+                return Err(AttemptError::local(VendorError::new(Code::VendorUnreachable, detail)));
             }
         }
 
@@ -241,7 +250,7 @@ impl Client {
         let permit = self.permit.get();
         if permit.is_some_and(|permit| !permit()) {
             let detail = "This instance has lost contact with the shared store, so it sends nothing.";
-            let error = Error::new(Code::StoreUnavailable, detail).with_retry_after(Some(MIN_WAIT));
+            let error = VendorError::new(Code::StoreUnavailable, detail).with_retry_after(Some(MIN_WAIT));
             return Err(AttemptError::local(error));
         }
         let gate = BodyGate::new(permit.cloned());
@@ -288,19 +297,19 @@ const fn class(status: StatusCode) -> &'static str {
     }
 }
 
-fn circuit_open(rest: Duration) -> Error {
+fn circuit_open(rest: Duration) -> VendorError {
     let detail = "The vendor failed several times in a row; calls are paused.";
-    Error::new(Code::VendorCircuitOpen, detail).with_retry_after(Some(rest.max(MIN_WAIT)))
+    VendorError::new(Code::VendorCircuitOpen, detail).with_retry_after(Some(rest.max(MIN_WAIT)))
 }
 
-fn limit_error(reason: LimitError) -> Error {
+fn limit_error(reason: LimitError) -> VendorError {
     match reason {
         LimitError::Saturated => {
-            Error::new(Code::ConnectionSaturated, "Too many calls are already waiting for this connection.")
+            VendorError::new(Code::ConnectionSaturated, "Too many calls are already waiting for this connection.")
                 .with_retry_after(Some(MIN_WAIT))
         }
         LimitError::Paused(rest) => {
-            Error::new(Code::VendorRateLimited, "The vendor asked for a pause; calls resume when it ends.")
+            VendorError::new(Code::VendorRateLimited, "The vendor asked for a pause; calls resume when it ends.")
                 .with_retry_after(Some(rest.max(MIN_WAIT)))
         }
     }

@@ -6,9 +6,9 @@ use http::HeaderMap;
 
 use super::Client;
 use super::layers::{AttemptTimes, InFlightCall};
-use crate::domain::error::Error;
 use crate::domain::exchange::VendorCall;
 use crate::domain::vendor::CallPurpose;
+use crate::domain::vendor_error::VendorError;
 use crate::transport::attempt::AttemptError;
 use crate::transport::redaction::{self, RequestSnapshot};
 use crate::transport::request::Request;
@@ -41,7 +41,7 @@ impl Client {
     }
 
     /// Records a call that was rejected before it was sent.
-    pub(super) fn record_unsent(&self, flight: &InFlightCall<'_>, error: &Error) {
+    pub(super) fn record_unsent(&self, flight: &InFlightCall<'_>, error: &VendorError) {
         let Request { headers, body, .. } = flight.request;
         let sent = RequestSnapshot::new(headers, flight.url.query(), body);
         let times = AttemptTimes { started: self.now(), waited: flight.began.elapsed(), took: Duration::ZERO };

@@ -38,7 +38,7 @@ fn invalid_addresses_are_rejected(#[case] url: &str, #[case] part: &str) {
 }
 
 /// Returns the default error of a response with this status and `Retry-After`.
-async fn default_error(status: u16, retry_after: Option<&'static str>) -> Option<Error> {
+async fn default_error(status: u16, retry_after: Option<&'static str>) -> Option<VendorError> {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client(&vendor, &settings());
     let mut headers = HeaderMap::new();
@@ -62,7 +62,7 @@ async fn default_error(status: u16, retry_after: Option<&'static str>) -> Option
 async fn unmapped_statuses_have_a_default_error(#[case] status: u16, #[case] code: Code, #[case] outcome: Outcome) {
     let error = default_error(status, None).await.unwrap();
     assert_eq!(summary(&error), (code, outcome, Some(status)));
-    let vendor = error.vendor.unwrap();
+    let vendor = error.vendor.clone().unwrap();
     assert_eq!((vendor.code.as_deref(), vendor.message.as_deref()), (Some("E1"), Some("no *** !")));
 }
 

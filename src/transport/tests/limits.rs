@@ -6,7 +6,7 @@ struct Asking(Client);
 
 #[async_trait]
 impl Signer for Asking {
-    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), Error> {
+    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), VendorError> {
         send(&self.0).await.map(drop)
     }
 }

@@ -15,13 +15,14 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::*;
-use crate::domain::error::{Code, ConnectionRef, Error};
+use crate::domain::error::{Code, ConnectionRef};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
 use crate::domain::outcome::Outcome;
 use crate::domain::system::{Clock, SecureRandom, System};
 use crate::domain::units::{ByteSize, ConfigDuration};
 use crate::domain::vendor::{CallContext, CallPurpose, Priority};
+use crate::domain::vendor_error::VendorError;
 use crate::secret::{Redactor, Secret};
 
 mod errors;
@@ -186,7 +187,7 @@ fn post(body: &'static str) -> Request {
     }
 }
 
-async fn send(client: &Client) -> Result<Response, Error> {
+async fn send(client: &Client) -> Result<Response, VendorError> {
     client.send(post("{\"a\":1}"), &NoSignature, &call()).await
 }
 
@@ -198,7 +199,7 @@ fn ok() -> Reply {
     Reply::Keep(answer("200 OK", "", "done"))
 }
 
-fn summary(error: &Error) -> (Code, Outcome, Option<u16>) {
+fn summary(error: &VendorError) -> (Code, Outcome, Option<u16>) {
     assert_eq!(error.connection.as_ref().unwrap().connection, "main");
     let response = error.vendor.as_ref().unwrap();
     assert_eq!(response.operation, "assignments.create");

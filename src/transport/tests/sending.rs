@@ -85,7 +85,7 @@ struct Counting(Mutex<Vec<String>>);
 
 #[async_trait]
 impl Signer for Counting {
-    async fn sign(&self, request: SigningRequest<'_>, now: Timestamp) -> Result<(), Error> {
+    async fn sign(&self, request: SigningRequest<'_>, now: Timestamp) -> Result<(), VendorError> {
         let length = request.headers.get("content-length").unwrap().to_str().unwrap().to_owned();
         let text =
             format!("{} {} {length} {}", request.method, request.url.path(), String::from_utf8_lossy(request.body));
@@ -120,8 +120,8 @@ struct Refusing;
 
 #[async_trait]
 impl Signer for Refusing {
-    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), Error> {
-        Err(Error::unknown(Code::VendorTimeout, "The signature service did not response."))
+    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), VendorError> {
+        Err(VendorError::unknown(Code::VendorTimeout, "The signature service did not respond."))
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::wire::Action;
-use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::error::{Code, FieldError};
 use crate::domain::vendor::CallPurpose;
+use crate::domain::vendor_error::VendorError;
 use crate::vendors::examtesting::documented_codes::{DocumentedCode, published};
 use crate::vendors::examtesting::error_text::fixed;
 use crate::vendors::examtesting::parsed_response::Refusal;
@@ -45,7 +46,7 @@ pub(super) enum Mapping {
     /// An earlier attempt succeeded: the account exists and can only be ours.
     DoneBefore,
     /// An error.
-    Fault(Box<Error>),
+    Fault(Box<VendorError>),
 }
 
 /// Maps an error of the vendor to its meaning for the write.
@@ -60,30 +61,30 @@ pub(super) fn meaning(refusal: &Refusal, asked: RequestKind) -> Mapping {
     Mapping::Fault(Box::new(if proof { fault.proving_no_effect() } else { fault }))
 }
 
-fn fault(published: &DocumentedCode, action: Action) -> Error {
+fn fault(published: &DocumentedCode, action: Action) -> VendorError {
     if published.code == "1004" && action == Action::Update {
-        return Error::new(Code::CandidateNotFound, "The vendor has no student with this id.");
+        return VendorError::new(Code::CandidateNotFound, "The vendor has no student with this id.");
     }
-    let fault = Error::new(published.kind, published.detail);
+    let fault = VendorError::new(published.kind, published.detail);
     match published.pointer {
         Some(pointer) => fault.with_field(FieldError::new(pointer, published.kind.as_str(), published.detail)),
         None => fault,
     }
 }
 
-fn unverified() -> Error {
-    Error::unknown(
+fn unverified() -> VendorError {
+    VendorError::unknown(
         Code::CandidateAlreadyExists,
         "account_exists_unverified: the vendor has an account with this user name; the gateway cannot determine \
          whether an earlier attempt created it.",
     )
 }
 
-fn unpublished(refusal: &Refusal) -> Error {
+fn unpublished(refusal: &Refusal) -> VendorError {
     if refusal.code.is_none() && VALIDATION.is_match(&refusal.message) {
-        return Error::new(Code::VendorRejectedRequest, "The vendor rejected the request; its message says why.");
+        return VendorError::new(Code::VendorRejectedRequest, "The vendor rejected the request; its message says why.");
     }
-    Error::unknown(Code::VendorErrorUnmapped, "The vendor reported an undocumented error.")
+    VendorError::unknown(Code::VendorErrorUnmapped, "The vendor reported an undocumented error.")
 }
 
 /// Returns whether the error also mentions an existing account. The vendor says that an error may have several reasons;
@@ -107,7 +108,7 @@ mod tests {
         Refusal { code: code.map(str::to_owned), message: message.to_owned() }
     }
 
-    fn fault_of(refusal: &Refusal, asked: RequestKind) -> Error {
+    fn fault_of(refusal: &Refusal, asked: RequestKind) -> VendorError {
         match meaning(refusal, asked) {
             Mapping::Fault(fault) => *fault,
             Mapping::DoneBefore => panic!("{refusal:?}"),
@@ -135,7 +136,7 @@ mod tests {
             if published.code != EXISTS {
                 let expected = ["1004", "1005", "1006"].contains(&published.code);
                 assert_eq!(
-                    fault_of(&refusal(Some(published.code), ""), SETTLING).proof,
+                    fault_of(&refusal(Some(published.code), ""), SETTLING).proves_no_effect,
                     expected,
                     "{}",
                     published.code
@@ -143,8 +144,8 @@ mod tests {
             }
         }
         let both = refusal(Some("1005"), "Group Name is invalid, 1007 Username already exist");
-        assert!(!fault_of(&both, SETTLING).proof);
-        assert!(!fault_of(&refusal(None, "email is required"), SETTLING).proof);
+        assert!(!fault_of(&both, SETTLING).proves_no_effect);
+        assert!(!fault_of(&refusal(None, "email is required"), SETTLING).proves_no_effect);
     }
 
     #[test]
@@ -165,7 +166,10 @@ mod tests {
         assert!(matches!(meaning(&refusal(Some("1007"), ""), SETTLING), Mapping::DoneBefore));
         let theirs = RequestKind { own_user_name: false, ..SETTLING };
         let fault = fault_of(&refusal(Some("1007"), ""), theirs);
-        assert_eq!((fault.code, fault.outcome, fault.proof), (Code::CandidateAlreadyExists, Outcome::Unknown, false));
+        assert_eq!(
+            (fault.code, fault.outcome, fault.proves_no_effect),
+            (Code::CandidateAlreadyExists, Outcome::Unknown, false)
+        );
         assert!(fault.detail.starts_with("account_exists_unverified:"));
     }
 

@@ -37,7 +37,7 @@ use super::{AdapterContext, SettingError, VendorConnection, is_touched, supporte
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
-use crate::domain::error::{Code, Error, FieldError, RejectionScope};
+use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
@@ -46,6 +46,7 @@ use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
     EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 use crate::secret::{Redactor, Secret};
 use crate::transport::{Client, NoSignature, Response, general_error};
 use crate::vendors::examtesting::parsed_response::{ParsedResponse, Refusal};
@@ -203,7 +204,8 @@ impl Vendor for ExamTesting {
         });
         match self.ask(asked, sent.collect(), None, call).await?.value {
             Some(answered) if answered != id => {
-                let fault = Error::unknown(Code::VendorBadResponse, "The vendor's response is about another student.");
+                let fault =
+                    VendorError::unknown(Code::VendorBadResponse, "The vendor's response is about another student.");
                 Err(self.finished(fault, UPDATE, asked))
             }
             _ => Ok(WriteSuccess::new(registered(Some(id.to_owned())))),
@@ -270,7 +272,7 @@ impl ExamTesting {
         asked: RequestKind,
         operation: &'static str,
         password: Option<&Secret>,
-    ) -> Result<Option<String>, Box<Error>> {
+    ) -> Result<Option<String>, Box<VendorError>> {
         let reading = self.settings.format.read(&answer.body);
         let (code, text) = match &reading {
             ParsedResponse::Success { .. } => (None, ""),
@@ -293,22 +295,27 @@ impl ExamTesting {
                 Mapping::DoneBefore => return Ok(None),
                 Mapping::Fault(fault) => *fault,
             },
-            ParsedResponse::Unclear { why, .. } => {
-                Error::unknown(Code::VendorBadResponse, format!("The vendor's response cannot be interpreted: {why}."))
-            }
+            ParsedResponse::Unclear { why, .. } => VendorError::unknown(
+                Code::VendorBadResponse,
+                format!("The vendor's response cannot be interpreted: {why}."),
+            ),
         };
         Err(Box::new(fault.with_vendor_response(answer.describe(operation, code, message))))
     }
 
     /// Completes the error of a call. A failed retry shows nothing about the attempt before it, unless its error is
     /// proof.
-    fn finished(&self, error: Error, operation: &'static str, asked: RequestKind) -> Error {
+    fn finished(&self, error: VendorError, operation: &'static str, asked: RequestKind) -> VendorError {
         let error = self.client.error(operation, error);
-        if asked.attempt == CallPurpose::Reconcile && !error.proof { error.with_unknown_outcome() } else { error }
+        if asked.attempt == CallPurpose::Reconcile && !error.proves_no_effect {
+            error.with_unknown_outcome()
+        } else {
+            error
+        }
     }
 
-    fn unsupported(&self, kind: WriteKind, detail: &str) -> Error {
-        self.client.error(kind.as_str(), Error::new(Code::CapabilityUnsupported, detail))
+    fn unsupported(&self, kind: WriteKind, detail: &str) -> VendorError {
+        self.client.error(kind.as_str(), VendorError::new(Code::CapabilityUnsupported, detail))
     }
 }
 
@@ -322,10 +329,10 @@ fn decisive(refusal: &Refusal, answer: &Response) -> bool {
 }
 
 /// Returns the error of a status that means "nothing was done" with a text that reports SUCCESS.
-fn contradiction_error(fault: Error) -> Error {
+fn contradiction_error(fault: VendorError) -> VendorError {
     let detail = format!("The vendor's response reports SUCCESS, but its status does not. {}", fault.detail);
-    Error { code: Code::VendorBadResponse, outcome: Outcome::Unknown, reach: RejectionScope::Row, detail, ..fault }
-        .with_retry_after(None)
+    let fault = fault.map(|error| Error { code: Code::VendorBadResponse, outcome: Outcome::Unknown, detail, ..error });
+    VendorError { scope: RejectionScope::Row, ..fault }.with_retry_after(None)
 }
 
 fn registered(id: Option<String>) -> Registered {

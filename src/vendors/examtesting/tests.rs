@@ -278,10 +278,13 @@ async fn a_taken_user_name_on_a_retry_is_proof_only_for_a_generated_one() {
 async fn a_rejected_retry_leaves_the_write_unknown_unless_it_is_proof() {
     let proved =
         registered_with(200, "ERROR|1005|Group Name is invalid", small(), CallPurpose::Reconcile).await.unwrap_err();
-    assert_eq!((proved.code, proved.outcome, proved.proof), (Code::GroupNotFound, Outcome::NotApplied, true));
+    assert_eq!(
+        (proved.code, proved.outcome, proved.proves_no_effect),
+        (Code::GroupNotFound, Outcome::NotApplied, true)
+    );
     for body in ["ERROR|1008|Maximum Student count is reached", "status: ERROR, Reason: email is required"] {
         let fault = registered_with(200, body, small(), CallPurpose::Reconcile).await.unwrap_err();
-        assert_eq!((fault.outcome, fault.proof), (Outcome::Unknown, false), "{body}");
+        assert_eq!((fault.outcome, fault.proves_no_effect), (Outcome::Unknown, false), "{body}");
     }
     let fault = registered_with(429, "", small(), CallPurpose::Reconcile).await.unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorRateLimited, Outcome::Unknown));
@@ -317,15 +320,15 @@ async fn the_status_decides_unless_the_body_has_a_published_error(
 ) {
     let error = registered_with(status, body, small(), CallPurpose::Initial).await.unwrap_err();
     assert_eq!((error.code, error.outcome), (code, outcome));
-    assert_eq!(error.connection.unwrap().connection, "et");
-    assert_eq!(error.vendor.unwrap().http_status, Some(status));
+    assert_eq!(error.connection.clone().unwrap().connection, "et");
+    assert_eq!(error.vendor.clone().unwrap().http_status, Some(status));
 }
 
 #[tokio::test]
 async fn the_vendors_message_is_kept_without_secrets() {
     let body = "status=ERROR&Reason=1004&error=Student ID is invalid: key%26one s3cret-Pass";
     let fault = registered_with(200, body, small(), CallPurpose::Initial).await.unwrap_err();
-    let said = fault.vendor.unwrap();
+    let said = fault.vendor.clone().unwrap();
     assert_eq!(said.code.as_deref(), Some("1004"));
     assert_eq!(said.message.as_deref(), Some("Student ID is invalid: *** ***"));
     assert_eq!(said.operation, "candidates.create");

@@ -13,9 +13,10 @@ use serde_json::Map;
 use crate::domain::assignment::{IfAssignmentExists, Launch};
 use crate::domain::candidate::Person;
 use crate::domain::capability::{RetrySafety, WriteKind};
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Code;
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::vendor::{Booked, Booking, CallContext, CallPurpose, Vendor, WriteSuccess};
+use crate::domain::vendor_error::VendorError;
 use crate::transport::{RedactionPolicy, Request, Response, Target};
 use crate::vendors::startexam::{ExistingRegistration, StartExam, error, wire};
 
@@ -58,7 +59,7 @@ impl StartExam {
         operation: WriteKind,
         employees: Vec<wire::Employee<'_>>,
         call: &CallContext,
-    ) -> Result<(), Error> {
+    ) -> Result<(), VendorError> {
         if employees.is_empty() {
             return Ok(());
         }
@@ -83,7 +84,7 @@ impl StartExam {
         rows: &[Booking],
         flagged: bool,
         call: &CallContext,
-    ) -> Result<Vec<Option<String>>, Error> {
+    ) -> Result<Vec<Option<String>>, VendorError> {
         const OPERATION: &str = WriteKind::AssignmentsCreate.as_str();
         let shared = self.shared(first, flagged);
         if rows.len() > self.at_most(flagged, call.purpose)
@@ -169,7 +170,7 @@ impl StartExam {
         body: &T,
         rows: usize,
         call: &CallContext,
-    ) -> Result<Response, Error> {
+    ) -> Result<Response, VendorError> {
         let body = serde_json::to_vec(body).map_err(|_| misuse("a body that cannot be written as JSON"))?;
         self.send(operation, Method::POST, path, body.into(), rows, call).await
     }
@@ -184,7 +185,7 @@ impl StartExam {
         body: Bytes,
         rows: usize,
         call: &CallContext,
-    ) -> Result<Response, Error> {
+    ) -> Result<Response, VendorError> {
         const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
         let mut headers = HeaderMap::from_iter([(ACCEPT, JSON)]);
         if method == Method::POST {
@@ -213,6 +214,6 @@ fn has_repeats<'a>(mut ids: impl Iterator<Item = &'a str>) -> bool {
 }
 
 /// Returns the internal error of a call that no plan of this adapter allows; nothing was sent.
-pub(super) fn misuse(what: &str) -> Error {
-    Error::new(Code::Internal, format!("The gateway was about to send StartExam {what}; nothing was sent."))
+pub(super) fn misuse(what: &str) -> VendorError {
+    VendorError::new(Code::Internal, format!("The gateway was about to send StartExam {what}; nothing was sent."))
 }

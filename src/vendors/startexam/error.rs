@@ -7,8 +7,9 @@
 use http::StatusCode;
 
 use super::wire::{counts, member, object, participant_ids, without_mark};
-use crate::domain::error::{Code, Error, VendorResponse};
+use crate::domain::error::{Code, VendorResponse};
 use crate::domain::outcome::Outcome;
+use crate::domain::vendor_error::VendorError;
 use crate::transport::{Client, Response, general_error};
 
 /// Returns the error of a response, or `None` for a success; `rows` is the number of rows in the call.
@@ -29,7 +30,7 @@ pub(super) fn response_error(
     operation: &'static str,
     response: &Response,
     rows: usize,
-) -> Option<Error> {
+) -> Option<VendorError> {
     if response.status.is_success() {
         return None;
     }
@@ -42,21 +43,21 @@ pub(super) fn response_error(
     Some(error)
 }
 
-fn by_status(client: &Client, operation: &'static str, response: &Response, rows: usize) -> Option<Error> {
+fn by_status(client: &Client, operation: &'static str, response: &Response, rows: usize) -> Option<VendorError> {
     let message = message(response);
     let error = match response.status {
         StatusCode::BAD_REQUEST => {
-            of_call(Error::new(Code::VendorRejectedRequest, "StartExam rejected the request as invalid."), rows)
+            of_call(VendorError::new(Code::VendorRejectedRequest, "StartExam rejected the request as invalid."), rows)
         }
         StatusCode::FORBIDDEN if is_about_date(message.as_deref()) => {
-            Error::new(Code::VendorClockSkew, "StartExam rejected the date of a freshly signed request.")
+            VendorError::new(Code::VendorClockSkew, "StartExam rejected the date of a freshly signed request.")
         }
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Error::new(
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => VendorError::new(
             Code::ConnectionCredentialsInvalid,
             "StartExam rejected the account or the signature of this connection.",
         ),
         StatusCode::NOT_FOUND => of_call(
-            Error::new(Code::InvalidReference, "The request refers to something StartExam does not know.")
+            VendorError::new(Code::InvalidReference, "The request refers to something StartExam does not know.")
                 .proving_no_effect(),
             rows,
         ),
@@ -75,9 +76,9 @@ pub(super) fn unreadable(
     response: &Response,
     detail: &str,
     rows: usize,
-) -> Error {
+) -> VendorError {
     let message = object(without_mark(&response.body)).and_then(|object| message_member(&object));
-    let error = Error::unknown(Code::VendorBadResponse, detail);
+    let error = VendorError::unknown(Code::VendorBadResponse, detail);
     let error = of_call(error, rows).with_vendor_response(describe(client, operation, response, message.as_deref()));
     client.error(operation, error)
 }
@@ -117,7 +118,7 @@ fn is_about_date(message: Option<&str>) -> bool {
     words.into_iter().any(|word| word.eq_ignore_ascii_case("date"))
 }
 
-fn of_call(error: Error, rows: usize) -> Error {
+fn of_call(error: VendorError, rows: usize) -> VendorError {
     if rows > 1 { error.for_batch() } else { error }
 }
 

@@ -19,7 +19,7 @@ use super::{AdapterContext, SettingError, VendorConnection, json_length, support
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
-use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::program::{AssessmentScope, EnrolmentCounts, ProgramRef};
@@ -28,6 +28,7 @@ use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
     EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
+use crate::domain::vendor_error::VendorError;
 use crate::transport::Client;
 use crate::vendors::startexam::client::{flagged, misuse};
 use crate::vendors::startexam::settings::Account;
@@ -268,7 +269,10 @@ impl Vendor for StartExam {
     }
 
     async fn cancel(&self, _cancellation: &Cancellation, _call: &CallContext) -> RowResult<()> {
-        Err(Error::new(Code::CapabilityUnsupported, "StartExam does not document a way to withdraw a registration."))
+        Err(VendorError::new(
+            Code::CapabilityUnsupported,
+            "StartExam does not document a way to withdraw a registration.",
+        ))
     }
 
     async fn enrol(&self, enrolment: &EnrolmentBatch, call: &CallContext) -> RowResult<EnrolmentCounts> {
@@ -312,9 +316,9 @@ impl Vendor for StartExam {
             }
             Ok(answer) => {
                 let detail = "StartExam's response is not a list of tests; check base_url.";
-                CredentialCheck::Faulty(Box::new(error::unreadable(&self.client, OPERATION, &answer, detail, 1)))
+                CredentialCheck::Faulty(error::unreadable(&self.client, OPERATION, &answer, detail, 1))
             }
-            Err(fault) => CredentialCheck::Faulty(Box::new(fault)),
+            Err(fault) => CredentialCheck::Faulty(fault),
         }
     }
 }
@@ -324,7 +328,7 @@ fn employee_id(candidate: &CandidateSnapshot) -> Option<&str> {
     known_as.or(candidate.person.external_id.as_deref())
 }
 
-fn missing_id_error() -> Error {
+fn missing_id_error() -> VendorError {
     misuse("a person without an externalId")
 }
 

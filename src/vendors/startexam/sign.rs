@@ -14,7 +14,8 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Code;
+use crate::domain::vendor_error::VendorError;
 use crate::transport::{Signer, SigningRequest};
 
 /// Returns the value of the `Authorization` header: `SharedKey <account>:<Base64 of HMAC-SHA256>` over
@@ -46,13 +47,13 @@ impl SharedKey {
 
 #[async_trait]
 impl Signer for SharedKey {
-    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error> {
-        let date = DateTimePrinter::new()
-            .timestamp_to_rfc9110_string(&now)
-            .map_err(|_| Error::new(Code::Internal, "The year of the gateway's clock does not fit an HTTP date."))?;
+    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), VendorError> {
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now).map_err(|_| {
+            VendorError::new(Code::Internal, "The year of the gateway's clock does not fit an HTTP date.")
+        })?;
         let length = draft.body.len();
         let value = authorization(draft.method.as_str(), draft.url.path(), &date, length, self.account, &self.key);
-        let unprintable = |_| Error::new(Code::Internal, "The signature is not a valid header value.");
+        let unprintable = |_| VendorError::new(Code::Internal, "The signature is not a valid header value.");
         let mut value = HeaderValue::try_from(value).map_err(unprintable)?;
         value.set_sensitive(true);
         draft.headers.insert(AUTHORIZATION, value);

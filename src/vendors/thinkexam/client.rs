@@ -10,12 +10,13 @@ use serde_json::{Map, Value};
 use crate::domain::assignment::{Launch, Notify};
 use crate::domain::candidate::Person;
 use crate::domain::capability::WriteKind;
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Code;
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::validation::normalize_identity;
 use crate::domain::vendor::{
     Booked, Booking, CallContext, CallPurpose, Registered, Registration, RowResult, VendorKey, WriteSuccess,
 };
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::transport::{RedactionPolicy, Request, Response, Target};
 use crate::vendors::percent_encoded;
@@ -95,7 +96,7 @@ impl ThinkExam {
     ) -> Vec<RowResult<Registered>> {
         let MaskedResponse { answer, reply, masks } = exchanged;
         let reading = ErrorContext { client: &self.client, operation, answer, masks: masks.clone() };
-        let all = |fault: Error| numbers.iter().map(|_| Err(fault.clone())).collect();
+        let all = |fault: VendorError| numbers.iter().map(|_| Err(fault.clone())).collect();
         let several = numbers.len() > 1;
         let items = match (&reply.items, &reply.single) {
             (Some(items), _) => items.as_slice(),
@@ -107,7 +108,7 @@ impl ThinkExam {
                 return all(reading.bad_response("ThinkExam's response is an error but contains items."));
             }
             // A rejection of the content may concern a single row; one by status (429, 503) concerns none.
-            let splits = several && (fault.proof || fault.code == Code::VendorErrorUnmapped);
+            let splits = several && (fault.proves_no_effect || fault.code == Code::VendorErrorUnmapped);
             return all(if splits { fault.for_batch() } else { fault });
         }
         wire::places(numbers, items)
@@ -183,7 +184,7 @@ impl ThinkExam {
         path: &str,
         body: Bytes,
         call: &CallContext,
-    ) -> Result<(), Error> {
+    ) -> Result<(), VendorError> {
         let MaskedResponse { answer, reply, masks } = self.exchange(operation, path, body, Vec::new(), call).await?;
         let reading = ErrorContext { client: &self.client, operation, answer: &answer, masks };
         reading.fault(&reply.said).map_or(Ok(()), Err)
@@ -198,7 +199,7 @@ impl ThinkExam {
         body: Bytes,
         secrets: Vec<Secret>,
         call: &CallContext,
-    ) -> Result<MaskedResponse, Error> {
+    ) -> Result<MaskedResponse, VendorError> {
         let mut renewed = false;
         loop {
             let ticket = self.source.ticket(call);

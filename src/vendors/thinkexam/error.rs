@@ -7,7 +7,8 @@
 use http::StatusCode;
 
 use super::wire::{ReplyResult, VendorMessage};
-use crate::domain::error::{Code, Error, VendorResponse};
+use crate::domain::error::{Code, VendorResponse};
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::transport::{Client, Response, general_error};
 
@@ -60,7 +61,7 @@ impl ErrorContext<'_> {
     }
 
     /// Returns the error of a response or item; `None` for a success.
-    pub(super) fn fault(&self, said: &ReplyResult) -> Option<Error> {
+    pub(super) fn fault(&self, said: &ReplyResult) -> Option<VendorError> {
         match said {
             ReplyResult::Success => None,
             ReplyResult::Error(words) | ReplyResult::Odd(words) => Some(self.refusal(words)),
@@ -71,38 +72,38 @@ impl ErrorContext<'_> {
     }
 
     /// Returns the error of a call whose signature the vendor rejected although it was as fresh as possible.
-    pub(super) fn credentials(&self, said: &ReplyResult) -> Error {
+    pub(super) fn credentials(&self, said: &ReplyResult) -> VendorError {
         let (ReplyResult::Error(words) | ReplyResult::Odd(words) | ReplyResult::Nothing(words)) = said else {
             return self.bad_response("ThinkExam's response contradicts itself.");
         };
-        Error::new(Code::ConnectionCredentialsInvalid, "ThinkExam rejected the signature (ak, sgn, ts).")
+        VendorError::new(Code::ConnectionCredentialsInvalid, "ThinkExam rejected the signature (ak, sgn, ts).")
             .with_vendor_response(self.vendor_answer(words))
     }
 
     /// Returns the error of a response whose body reports success but whose status does not.
-    pub(super) fn contradiction(&self) -> Error {
+    pub(super) fn contradiction(&self) -> VendorError {
         let status = self.answer.status.as_u16();
         self.bad_response(&format!("ThinkExam's response reports success, but its status is {status}."))
     }
 
     /// Returns the error of an unreadable response.
-    pub(super) fn bad_response(&self, detail: &str) -> Error {
-        Error::unknown(Code::VendorBadResponse, detail)
+    pub(super) fn bad_response(&self, detail: &str) -> VendorError {
+        VendorError::unknown(Code::VendorBadResponse, detail)
             .with_vendor_response(self.vendor_answer(&VendorMessage::default()))
     }
 
-    fn refusal(&self, words: &VendorMessage) -> Error {
+    fn refusal(&self, words: &VendorMessage) -> VendorError {
         let said = self.vendor_answer(words);
         if let Some((_, code, detail)) = row_of(words) {
-            return Error::new(*code, *detail).with_vendor_response(said).proving_no_effect();
+            return VendorError::new(*code, *detail).with_vendor_response(said).proving_no_effect();
         }
         self.by_status(words).unwrap_or_else(|| {
-            Error::unknown(Code::VendorErrorUnmapped, "ThinkExam reported an undocumented error.")
+            VendorError::unknown(Code::VendorErrorUnmapped, "ThinkExam reported an undocumented error.")
                 .with_vendor_response(said)
         })
     }
 
-    fn by_status(&self, words: &VendorMessage) -> Option<Error> {
+    fn by_status(&self, words: &VendorMessage) -> Option<VendorError> {
         let VendorMessage { code, message } = self.cleaned(words);
         general_error(self.client, self.operation, self.answer, code.as_deref(), message.as_deref())
     }

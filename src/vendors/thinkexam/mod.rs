@@ -36,7 +36,7 @@ use super::{AdapterContext, SettingError, VendorConnection, json_length, support
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
-use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::system::System;
@@ -44,6 +44,7 @@ use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
     EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::transport::Client;
 use crate::vendors::thinkexam::signature_provider::{RemoteProvider, SignatureProvider};
@@ -225,7 +226,7 @@ impl Vendor for ThinkExam {
             let answered = if sent.contains(&index) { answers.next() } else { None };
             results.push(answered.unwrap_or_else(|| {
                 let detail = "An earlier row in the same call has the same e-mail address or enrolment number.";
-                Err(Error::new(Code::DuplicateItem, detail))
+                Err(VendorError::new(Code::DuplicateItem, detail))
             }));
         }
         results
@@ -234,11 +235,11 @@ impl Vendor for ThinkExam {
     async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered> {
         let people = [(&update.candidate.person, None)];
         let rows = self.enter(WriteKind::CandidatesUpdate.as_str(), &people, call).await;
-        rows.into_iter().next().unwrap_or_else(|| Err(Error::new(Code::Internal, "There was no row to send.")))
+        rows.into_iter().next().unwrap_or_else(|| Err(VendorError::new(Code::Internal, "There was no row to send.")))
     }
 
     async fn hide(&self, _candidate: &CandidateSnapshot, _call: &CallContext) -> RowResult<()> {
-        Err(Error::new(Code::CapabilityUnsupported, "ThinkExam has no call that hides a person."))
+        Err(VendorError::new(Code::CapabilityUnsupported, "ThinkExam has no call that hides a person."))
     }
 
     async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>> {
@@ -256,21 +257,21 @@ impl Vendor for ThinkExam {
         match call.purpose {
             CallPurpose::Initial => result.map(WriteSuccess::new),
             // The error may be due to the first attempt, which left nothing to withdraw.
-            CallPurpose::Reconcile => {
-                result.map(WriteSuccess::new).map_err(|fault| Error { proof: false, ..fault.with_unknown_outcome() })
-            }
+            CallPurpose::Reconcile => result
+                .map(WriteSuccess::new)
+                .map_err(|fault| VendorError { proves_no_effect: false, ..fault.with_unknown_outcome() }),
         }
     }
 
     async fn enrol(&self, _enrolment: &EnrolmentBatch, _call: &CallContext) -> RowResult<EnrolmentCounts> {
-        Err(Error::new(Code::CapabilityUnsupported, "ThinkExam has no programs."))
+        Err(VendorError::new(Code::CapabilityUnsupported, "ThinkExam has no programs."))
     }
 
     async fn check(&self, call: &CallContext) -> CredentialCheck {
         match &self.source {
             SignatureProvider::Remote(remote) => match remote.renew(call).await {
                 Ok(()) => CredentialCheck::Ok { detail: "The signature service returned a signature.".to_owned() },
-                Err(fault) => CredentialCheck::Faulty(Box::new(fault)),
+                Err(fault) => CredentialCheck::Faulty(fault),
             },
             SignatureProvider::Formula(_) | SignatureProvider::Fixed(_) => {
                 let detail = "Every ThinkExam call changes data, so nothing was checked.";

@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 use super::settings::{Algorithm, Encoding};
 use super::template::Template;
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Code;
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 
 /// The three header values of a signed call. Identity matters: a clone is the same triple, equal values are not.
@@ -56,11 +57,12 @@ impl SignatureHeaders {
     ///
     /// # Errors
     /// `internal`; cannot happen, because [`Self::new`] checked the values.
-    pub(super) fn write(&self, headers: &mut HeaderMap) -> Result<(), Error> {
+    pub(super) fn write(&self, headers: &mut HeaderMap) -> Result<(), VendorError> {
         let Values { ak, sgn, ts } = &*self.0;
         for (name, value) in [("ak", ak), ("sgn", sgn), ("ts", ts)] {
-            let mut value = HeaderValue::from_str(value.expose())
-                .map_err(|_| Error::new(Code::Internal, format!("The value of `{name}` is not a valid header.")))?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+                VendorError::new(Code::Internal, format!("The value of `{name}` is not a valid header."))
+            })?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -115,7 +117,7 @@ impl Formula {
     ///
     /// # Errors
     /// `internal` if the hash rejects the key; HMAC (RFC 2104) accepts keys of any length.
-    pub(super) fn at(&self, now: Timestamp) -> Result<SignatureHeaders, Error> {
+    pub(super) fn at(&self, now: Timestamp) -> Result<SignatureHeaders, VendorError> {
         let ts = if self.mac.milliseconds { now.as_millisecond() } else { now.as_second() }.to_string();
         let message = Zeroizing::new(self.message.render(|name| match name {
             "api_key" => Some(self.api_key.expose().to_owned()),
@@ -128,7 +130,7 @@ impl Formula {
             Algorithm::Sha1 => code_of::<Hmac<sha1::Sha1>>(&self.key, message.as_bytes()),
             Algorithm::Md5 => code_of::<Hmac<md5::Md5>>(&self.key, message.as_bytes()),
         };
-        let failed = || Error::new(Code::Internal, "The signature could not be computed.");
+        let failed = || VendorError::new(Code::Internal, "The signature could not be computed.");
         let bytes = bytes.ok_or_else(failed)?;
         let sgn = match self.mac.encoding {
             Encoding::Hex => HEXLOWER.encode(&bytes),

@@ -21,6 +21,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::outcome::Outcome;
 use crate::domain::system::System;
 use crate::domain::vendor::CallContext;
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::transport::{Client, NoSignature, RedactionPolicy, Request, Response, Signer, SigningRequest, Target};
 use crate::vendors::thinkexam::error::ErrorContext;
@@ -86,7 +87,7 @@ impl SignatureGuard<'_> {
 
 #[async_trait]
 impl Signer for SignatureGuard<'_> {
-    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error> {
+    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), VendorError> {
         let triple = match self.source {
             SignatureProvider::Remote(remote) => remote.triple(self.call).await?,
             SignatureProvider::Formula(formula) => formula.at(now)?,
@@ -111,7 +112,7 @@ pub(super) struct RemoteProvider {
 #[derive(Default)]
 struct InFlightFetch {
     held: Option<CachedSignature>,
-    failed: Option<Error>,
+    failed: Option<VendorError>,
 }
 
 struct CachedSignature {
@@ -125,7 +126,7 @@ impl RemoteProvider {
     }
 
     /// Returns a triple younger than `ttl`. Concurrent calls cause one request and share its result, also an error.
-    pub(super) async fn triple(&self, call: &CallContext) -> Result<SignatureHeaders, Error> {
+    pub(super) async fn triple(&self, call: &CallContext) -> Result<SignatureHeaders, VendorError> {
         if self.recipe.ttl.is_zero() {
             // Nothing is shared, so there is nothing to wait for.
             return self.fetch(call, self.environment.now()).await;
@@ -144,7 +145,7 @@ impl RemoteProvider {
     }
 
     /// Fetches a new triple, regardless of the cached one.
-    pub(super) async fn renew(&self, call: &CallContext) -> Result<(), Error> {
+    pub(super) async fn renew(&self, call: &CallContext) -> Result<(), VendorError> {
         let mut flight = self.flight.lock().await;
         self.refill(&mut flight, call).await.map(drop)
     }
@@ -156,7 +157,7 @@ impl RemoteProvider {
         }
     }
 
-    async fn refill(&self, flight: &mut InFlightFetch, call: &CallContext) -> Result<SignatureHeaders, Error> {
+    async fn refill(&self, flight: &mut InFlightFetch, call: &CallContext) -> Result<SignatureHeaders, VendorError> {
         // Count the age from before the request: the vendor does not document when validity starts.
         let asked = self.environment.now();
         let fetched = self.fetch(call, asked).await;
@@ -174,13 +175,13 @@ impl RemoteProvider {
         !age.is_negative() && age < ttl
     }
 
-    async fn fetch(&self, call: &CallContext, now: Timestamp) -> Result<SignatureHeaders, Error> {
+    async fn fetch(&self, call: &CallContext, now: Timestamp) -> Result<SignatureHeaders, VendorError> {
         let request = self.recipe.request(now)?;
         let answer = self.client.send(request, &NoSignature, call).await.map_err(as_not_sent)?;
         self.read(&answer)
     }
 
-    fn read(&self, answer: &Response) -> Result<SignatureHeaders, Error> {
+    fn read(&self, answer: &Response) -> Result<SignatureHeaders, VendorError> {
         let reading = ErrorContext { client: &self.client, operation: OPERATION, answer, masks: Vec::new() };
         let reply = Reply::read(&answer.body);
         if !answer.status.is_success() {
@@ -197,7 +198,7 @@ impl RemoteProvider {
 }
 
 impl GeneratorRequest {
-    fn request(&self, now: Timestamp) -> Result<Request, Error> {
+    fn request(&self, now: Timestamp) -> Result<Request, VendorError> {
         let value = |name: &str| match name {
             "api_key" => self.api_key.as_ref().map(|secret| secret.expose().to_owned()),
             "secret" => self.secret.as_ref().map(|secret| secret.expose().to_owned()),
@@ -229,7 +230,7 @@ impl GeneratorRequest {
         })
     }
 
-    fn picked(&self, tree: &Value) -> Result<SignatureHeaders, Error> {
+    fn picked(&self, tree: &Value) -> Result<SignatureHeaders, VendorError> {
         let pick = |key: &str, pointer: &str| {
             tree.pointer(pointer).and_then(scalar).map(Secret::new).ok_or_else(|| {
                 let detail = format!("signature.{key}: the signature service's response has no value at {pointer}.");
@@ -245,24 +246,25 @@ impl GeneratorRequest {
     }
 }
 
-fn misconfigured(detail: String) -> Error {
-    Error::new(Code::ConnectionMisconfigured, detail)
+fn misconfigured(detail: String) -> VendorError {
+    VendorError::new(Code::ConnectionMisconfigured, detail)
 }
 
 /// Converts an error of the signature request to one of the write, which has not been sent.
-fn as_not_sent(fault: Error) -> Error {
+fn as_not_sent(fault: VendorError) -> VendorError {
     if fault.code == Code::VendorTimeout {
         let detail = "The signature service did not respond in time; the request itself was not sent.";
-        return Error { detail: detail.to_owned(), code: Code::VendorUnreachable, ..not_sent(fault) };
+        let (code, detail) = (Code::VendorUnreachable, detail.to_owned());
+        return not_sent(fault).map(|error| Error { code, detail, ..error });
     }
     not_sent(fault)
 }
 
-fn not_sent(fault: Error) -> Error {
-    Error { outcome: Outcome::NotApplied, proof: false, ..fault }
+fn not_sent(fault: VendorError) -> VendorError {
+    VendorError { proves_no_effect: false, ..fault.with_outcome(Outcome::NotApplied) }
 }
 
-fn refused(reading: &ErrorContext<'_>, said: &ReplyResult) -> Error {
+fn refused(reading: &ErrorContext<'_>, said: &ReplyResult) -> VendorError {
     let status = reading.answer.status;
     if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
         return misconfigured(format!(
@@ -278,9 +280,9 @@ fn refused(reading: &ErrorContext<'_>, said: &ReplyResult) -> Error {
     not_sent(fault)
 }
 
-fn credentials(reading: &ErrorContext<'_>, said: &ReplyResult) -> Error {
+fn credentials(reading: &ErrorContext<'_>, said: &ReplyResult) -> VendorError {
     let detail = "The signature service rejected the account's key or secret; the request itself was not sent.";
-    Error { detail: detail.to_owned(), ..not_sent(reading.credentials(said)) }
+    not_sent(reading.credentials(said)).map(|error| Error { detail: detail.to_owned(), ..error })
 }
 
 /// Escapes the text for the inside of a JSON string.

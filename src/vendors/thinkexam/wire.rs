@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::settings::PasswordEncoding;
 use crate::domain::candidate::{Name, Person, PhoneKind};
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Code;
+use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 
 /// Names of the vendor's free fields, and of the `custom` fields that fill them.
@@ -110,10 +111,10 @@ pub(super) const fn flag(on: bool) -> &'static str {
 ///
 /// # Errors
 /// `internal`; cannot happen, because text and lists of text always have a JSON form.
-pub(super) fn bytes(body: &impl Serialize) -> Result<Bytes, Error> {
+pub(super) fn bytes(body: &impl Serialize) -> Result<Bytes, VendorError> {
     serde_json::to_vec(body)
         .map(Bytes::from)
-        .map_err(|_| Error::new(Code::Internal, "The request could not be serialised as JSON."))
+        .map_err(|_| VendorError::new(Code::Internal, "The request could not be serialised as JSON."))
 }
 
 /// The vendor's code and message, unchanged.

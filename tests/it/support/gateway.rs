@@ -194,7 +194,7 @@ impl Gateway {
             }
             let _ = writeln!(startup_log, "{line}");
         };
-        Self { address, folder, startup_log: startup_log, lines, process }
+        Self { address, folder, startup_log, lines, process }
     }
 
     /// Returns how many files the process has open, sockets included.

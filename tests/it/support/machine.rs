@@ -81,13 +81,13 @@ fn library() -> &'static Path {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let (compiled, library) =
             (folder.join(format!("machine-{}.so", std::process::id())), folder.join("machine.so"));
-        let compiler = Command::new("cc")
+        let output = Command::new("cc")
             .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
             .arg(&compiled)
             .arg(source)
             .output()
             .expect("cc is installed (scripts/test)");
-        assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         std::fs::rename(&compiled, &library).expect("the library can be put in its place");
         library
     })

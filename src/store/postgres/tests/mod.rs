@@ -83,7 +83,7 @@ fn ring(environment: &System) -> Keyring {
 
 /// Returns a registration that is under way.
 fn sending(make: &Maker, candidate: &Candidate) -> Intent {
-    Intent { under_way: true, ..make.registration(candidate) }
+    Intent { in_flight: true, ..make.registration(candidate) }
 }
 
 fn claimant(make: &Maker, candidate: &Candidate) -> PreparedWrite {

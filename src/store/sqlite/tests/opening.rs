@@ -18,7 +18,7 @@ async fn intents_of_an_earlier_process_are_orphans() {
     let orphans = store.orphaned_intents(10).await.unwrap();
     assert_eq!(orphans.iter().map(|intent| intent.write.record_id()).collect::<Vec<_>>(), [candidate.id.as_str()]);
     assert!(matches!(store.acquire_key(&key).await.unwrap(), KeyState::Resumable(_, None)));
-    let adopted = Intent { under_way: false, ..orphans[0].clone() };
+    let adopted = Intent { in_flight: false, ..orphans[0].clone() };
     store.commit(vec![Mutation::Intent(adopted)]).await.unwrap();
     assert!(store.orphaned_intents(10).await.unwrap().is_empty());
 }

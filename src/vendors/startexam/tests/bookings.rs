@@ -10,10 +10,11 @@ use super::server::Reply;
 use super::{FIRST_ID, NOW, SECOND_ID, TEST, booking, call, connected, environment, fixture, person, unconnected};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment, Notify, Proctoring};
 use crate::domain::capability::RetrySafety;
-use crate::domain::error::{Code, FieldError, RejectionScope};
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::Outcome;
 use crate::domain::vendor::{BatchGroup, Booking, CallPurpose, Cancellation, RowResult, VendorKey};
+use crate::domain::vendor_error::RejectionScope;
 
 use IfAssignmentExists::{CreateNew, Fail, Reuse};
 
@@ -124,9 +125,9 @@ async fn an_ambiguous_response_fails_the_whole_batch_and_keeps_no_id() {
     let rows = [booking("1", CreateNew), booking("2", CreateNew)];
     for row in vendor.assign(&rows, &call(CallPurpose::Initial)).await {
         let fault = row.unwrap_err();
-        assert_eq!((fault.reach, fault.outcome), (RejectionScope::Batch, Outcome::Unknown));
+        assert_eq!((fault.scope, fault.outcome), (RejectionScope::Batch, Outcome::Unknown));
         assert_eq!(fault.connection.as_ref().unwrap().connection, "startexam-main");
-        let said = fault.vendor.unwrap();
+        let said = fault.vendor.clone().unwrap();
         assert_eq!((said.http_status, said.message.as_deref()), (Some(200), Some("partly done")));
     }
 }

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::server::Reply;
 use super::{SECRET, call, connected, environment, fixture, known, person, registration, unconnected};
 use crate::domain::candidate::{IfCandidateExists, NewCandidate, Person, PhoneKind, PhoneNumber};
-use crate::domain::error::{Code, FieldError, RejectionScope};
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::vendor::{BatchGroup, CallPurpose, Plan, Registration, Update};
+use crate::domain::vendor_error::RejectionScope;
 use crate::secret::Secret;
 use crate::vendors::startexam::sign::authorization;
 
@@ -101,8 +102,8 @@ async fn people_in_one_call_share_its_outcome() {
     for refused in vendor.register(&rows, &call(CallPurpose::Initial)).await {
         let fault = refused.unwrap_err();
         assert_eq!((fault.code, fault.outcome), (Code::VendorRejectedRequest, Outcome::NotApplied));
-        assert_eq!((fault.reach, fault.proof), (RejectionScope::Batch, false));
-        assert_eq!(fault.vendor.unwrap().message.unwrap(), "Field 'Email' is not valid");
+        assert_eq!((fault.scope, fault.proves_no_effect), (RejectionScope::Batch, false));
+        assert_eq!(fault.vendor.clone().unwrap().message.unwrap(), "Field 'Email' is not valid");
     }
 }
 
@@ -112,7 +113,7 @@ async fn a_call_with_a_duplicate_employee_is_never_sent() {
     for refused in vendor.register(&[registration("1"), registration("1")], &call(CallPurpose::Initial)).await {
         let fault = refused.unwrap_err();
         assert_eq!(
-            (fault.code, fault.outcome, fault.reach),
+            (fault.code, fault.outcome, fault.scope),
             (Code::Internal, Outcome::NotApplied, RejectionScope::Batch)
         );
     }
@@ -126,7 +127,7 @@ async fn a_web_page_is_not_a_success() {
     let (vendor, _server) = connected(json!({}), vec![page]).await;
     let fault = vendor.register(&[registration("1")], &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown));
-    assert_eq!(fault.vendor.unwrap().message, None);
+    assert_eq!(fault.vendor.clone().unwrap().message, None);
 }
 
 #[test]

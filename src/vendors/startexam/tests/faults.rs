@@ -9,12 +9,13 @@ use super::server::Reply;
 use super::{SECRET, booking, call, connected, fixture, registration};
 use crate::domain::assignment::IfAssignmentExists::CreateNew;
 use crate::domain::capability::WriteKind;
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome::{self, NotApplied, Unknown};
 use crate::domain::vendor::{CallPurpose, CredentialCheck};
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 use crate::vendors::startexam::DESCRIPTOR;
 
-async fn refused(replies: Vec<Reply>, rows: usize) -> (Error, usize) {
+async fn refused(replies: Vec<Reply>, rows: usize) -> (VendorError, usize) {
     let (vendor, server) = connected(json!({}), replies).await;
     let rows: Vec<_> = (0..rows).map(|row| booking(&row.to_string(), CreateNew)).collect();
     let fault = vendor.assign(&rows, &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
@@ -60,9 +61,9 @@ async fn every_status_maps_to_its_error(
     #[case] proof: bool,
 ) {
     let (error, calls) = refused(vec![Reply::new(status, body)], 1).await;
-    assert_eq!((error.code, error.outcome, error.proof), (code, outcome, proof));
-    assert_eq!((error.reach, calls), (RejectionScope::Row, 1));
-    assert_eq!(error.vendor.unwrap().http_status, Some(status));
+    assert_eq!((error.code, error.outcome, error.proves_no_effect), (code, outcome, proof));
+    assert_eq!((error.scope, calls), (RejectionScope::Row, 1));
+    assert_eq!(error.vendor.clone().unwrap().http_status, Some(status));
 }
 
 #[rstest]
@@ -74,7 +75,7 @@ async fn every_status_maps_to_its_error(
 #[tokio::test]
 async fn an_error_that_one_row_may_cause_rejects_the_batch(#[case] status: u16, #[case] reach: RejectionScope) {
     let (error, _) = refused(vec![Reply::new(status, "{}")], 2).await;
-    assert_eq!(error.reach, reach);
+    assert_eq!(error.scope, reach);
 }
 
 #[tokio::test]
@@ -96,13 +97,13 @@ async fn retry_after_is_passed_on() {
 #[tokio::test]
 async fn the_vendors_message_is_cleaned_and_redacted(#[case] body: String, #[case] expected: Option<&str>) {
     let (error, _) = refused(vec![Reply::new(400, body)], 1).await;
-    assert_eq!(error.vendor.unwrap().message.as_deref(), expected);
+    assert_eq!(error.vendor.clone().unwrap().message.as_deref(), expected);
 }
 
 #[tokio::test]
 async fn a_long_message_is_truncated() {
     let (error, _) = refused(vec![Reply::json(404, &json!({ "message": "x".repeat(999) }))], 1).await;
-    assert_eq!(error.vendor.unwrap().message.unwrap().len(), 300);
+    assert_eq!(error.vendor.clone().unwrap().message.unwrap().len(), 300);
 }
 
 #[tokio::test]
@@ -115,7 +116,7 @@ async fn a_rejected_date_is_signed_anew_once() {
 
     let (fault, calls) = refused(vec![date_refused(), date_refused()], 1).await;
     assert_eq!((fault.code, fault.outcome, calls), (Code::VendorClockSkew, NotApplied, 2));
-    let message = fault.vendor.unwrap().message.unwrap();
+    let message = fault.vendor.clone().unwrap().message.unwrap();
     assert_eq!(message, "HTTP header 'Date' is incorrect: it's older than 15 minutes");
 
     // The second attempt may have taken effect, although the first was rejected.

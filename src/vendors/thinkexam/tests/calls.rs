@@ -164,7 +164,7 @@ async fn an_error_on_a_retried_withdrawal_proves_nothing() {
     let at_first = vendor.cancel(&cancellation(), &first()).await.unwrap_err();
     assert_eq!((at_first.code, at_first.outcome), (Code::MissingField, Outcome::NotApplied));
     let repeated = vendor.cancel(&cancellation(), &settling()).await.unwrap_err();
-    assert_eq!((repeated.outcome, repeated.proof), (Outcome::Unknown, false));
+    assert_eq!((repeated.outcome, repeated.proves_no_effect), (Outcome::Unknown, false));
 }
 
 #[tokio::test]

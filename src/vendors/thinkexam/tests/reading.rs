@@ -4,16 +4,17 @@ use serde_json::{Value, json};
 
 use super::stub::{Canned, Stub, ok};
 use super::*;
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome;
 use crate::domain::vendor::{Registered, RowResult};
+use crate::domain::vendor_error::{RejectionScope, VendorError};
 
 async fn registered(canned: Canned, rows: &[Registration]) -> Vec<RowResult<Registered>> {
     let stub = Stub::answering(canned).await;
     connected(&stub.url).vendor.register(rows, &first()).await
 }
 
-async fn refused_booking(canned: Canned) -> Error {
+async fn refused_booking(canned: Canned) -> VendorError {
     let stub = Stub::answering(canned).await;
     connected(&stub.url).vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err()
 }
@@ -21,7 +22,7 @@ async fn refused_booking(canned: Canned) -> Error {
 fn told(row: &RowResult<Registered>) -> Result<&str, (Code, Outcome, bool)> {
     match row {
         Ok(applied) => Ok(applied.value.vendor_ref["id"].as_str().unwrap()),
-        Err(fault) => Err((fault.code, fault.outcome, fault.proof)),
+        Err(fault) => Err((fault.code, fault.outcome, fault.proves_no_effect)),
     }
 }
 
@@ -100,18 +101,18 @@ async fn an_error_of_the_whole_call_rejects_the_batch() {
     for result in &results {
         let fault = result.as_ref().unwrap_err();
         assert_eq!((fault.code, fault.outcome), (Code::InvalidReference, Outcome::NotApplied));
-        assert_eq!((fault.reach, fault.proof), (RejectionScope::Batch, true));
+        assert_eq!((fault.scope, fault.proves_no_effect), (RejectionScope::Batch, true));
     }
     let alone = registered(ok(&fixture!("error_3023")), &numbered(&["E-1"])).await;
     let fault = alone[0].as_ref().unwrap_err();
-    assert_eq!((fault.code, fault.reach), (Code::MissingField, RejectionScope::Row));
+    assert_eq!((fault.code, fault.scope), (Code::MissingField, RejectionScope::Row));
 }
 
 #[rstest]
 #[tokio::test]
 async fn an_error_by_status_does_not_reject_the_batch(#[values(429, 503)] status: u16) {
     let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
-    assert_eq!(results[1].as_ref().unwrap_err().reach, RejectionScope::Row);
+    assert_eq!(results[1].as_ref().unwrap_err().scope, RejectionScope::Row);
 }
 
 #[tokio::test]
@@ -198,8 +199,8 @@ async fn known_codes_decide_regardless_of_status_and_format(
     #[values(200, 400, 401, 422, 500)] status: u16,
 ) {
     let error = refused_booking((status, body.to_string().into_bytes())).await;
-    assert_eq!((error.code, error.outcome, error.proof), (Code::MissingField, Outcome::NotApplied, true));
-    assert_eq!(error.vendor.unwrap().http_status, Some(status));
+    assert_eq!((error.code, error.outcome, error.proves_no_effect), (Code::MissingField, Outcome::NotApplied, true));
+    assert_eq!(error.vendor.clone().unwrap().http_status, Some(status));
 }
 
 #[rstest]
@@ -210,7 +211,7 @@ async fn known_codes_decide_regardless_of_status_and_format(
 async fn an_undocumented_error_leaves_the_write_unknown(#[case] body: Value) {
     let error = refused_booking(ok(&body)).await;
     assert_eq!((error.code, error.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown));
-    assert!(error.vendor.unwrap().message.is_some());
+    assert!(error.vendor.clone().unwrap().message.is_some());
 }
 
 #[rstest]
@@ -257,7 +258,7 @@ async fn a_success_counts_only_under_a_2xx(
         let results = registered((status, body.to_string().into_bytes()), &numbered(&["E-1", "E-2"])).await;
         assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS], "{body}");
         let error = results[0].as_ref().unwrap_err();
-        assert_eq!((error.lingering, error.reach), (status >= 500, RejectionScope::Row), "{body}");
+        assert_eq!((error.may_still_complete, error.scope), (status >= 500, RejectionScope::Row), "{body}");
     }
     let error = refused_booking((status, fixture!("assign_success").to_string().into_bytes())).await;
     assert_eq!((error.code, error.outcome), (Code::VendorBadResponse, Outcome::Unknown));

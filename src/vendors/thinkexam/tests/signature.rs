@@ -137,7 +137,7 @@ async fn a_second_rejected_signature_is_a_credentials_error() {
     let (connected, _) = remote(&stub, &json!({}));
     let fault = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::ConnectionCredentialsInvalid, Outcome::NotApplied));
-    assert_eq!(fault.vendor.unwrap().code.as_deref(), Some("3001"));
+    assert_eq!(fault.vendor.clone().unwrap().code.as_deref(), Some("3001"));
     assert_eq!(stub.at(ASSIGN).iter().map(|seen| seen.header("sgn")).collect::<Vec<_>>(), ["sig-1", "sig-2"]);
 }
 
@@ -208,7 +208,7 @@ async fn without_a_signature_the_write_is_not_sent(#[case] response: Canned, #[c
     let stub = Stub::answering(response).await;
     let (connected, _) = remote(&stub, &json!({}));
     let error = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
-    assert_eq!((error.code, error.outcome, error.proof), (code, Outcome::NotApplied, false), "{error}");
+    assert_eq!((error.code, error.outcome, error.proves_no_effect), (code, Outcome::NotApplied, false), "{error}");
     assert!(error.detail.contains(words), "{error}");
     assert!(stub.at(ASSIGN).is_empty());
 }

@@ -1,0 +1,67 @@
+//! Subjects: what writes are ordered by.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{CandidateId, OperationId};
+
+/// What a write is ordered by: no two writes of one subject run at once.
+///
+/// The text names the subject's lock, in this process and in a shared store, and finds its open intents by their blind
+/// index. A change of its form would separate replicas of two versions and orphan intents, so there is one encoder per
+/// kind, and none of them may change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SubjectKey(String);
+
+impl SubjectKey {
+    /// Returns the subject of the writes about a candidate.
+    #[must_use]
+    pub fn candidate(id: &CandidateId) -> Self {
+        Self(id.to_string())
+    }
+
+    /// Returns the subject of the writes about a booking, which the connection's adapter tells from others by this text.
+    #[must_use]
+    pub fn booking(connection: &str, booking: &str) -> Self {
+        Self(format!("{connection}\n{booking}"))
+    }
+
+    /// Returns the subject recorded for all changes of a connection's programs. Their locks are those of the employees.
+    #[must_use]
+    pub fn programs(connection: &str) -> Self {
+        Self(format!("{connection}\nprograms"))
+    }
+
+    /// Returns the subject of the changes of an employee's programs.
+    #[must_use]
+    pub fn employee(connection: &str, id: &str) -> Self {
+        Self(format!("{connection}\nemployee\n{id}"))
+    }
+
+    /// Returns the subject of an operation, whose lock the instance that runs it holds.
+    #[must_use]
+    pub fn operation(id: &OperationId) -> Self {
+        Self(format!("operation {id}"))
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A subject as an earlier version has stored it.
+impl From<String> for SubjectKey {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
