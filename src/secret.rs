@@ -270,12 +270,12 @@ mod tests {
     #[test]
     fn a_fingerprint_differs_with_any_part() {
         let of = |parts: &[&str]| ConfigFingerprint::of(parts.iter().map(|part| Secret::new(*part)).collect());
-        let likeness = of(&["table", "secret"]);
-        assert!(likeness.same(&of(&["table", "secret"])));
+        let fingerprint = of(&["table", "secret"]);
+        assert!(fingerprint.same(&of(&["table", "secret"])));
         for other in [&["table", "Secret"][..], &["tables", "ecret"], &["table"], &["table", "secret", ""], &[]] {
-            assert!(!likeness.same(&of(other)) && !of(other).same(&likeness), "{other:?}");
+            assert!(!fingerprint.same(&of(other)) && !of(other).same(&fingerprint), "{other:?}");
         }
-        assert_eq!(format!("{likeness:?}"), "ConfigFingerprint(***)");
+        assert_eq!(format!("{fingerprint:?}"), "ConfigFingerprint(***)");
     }
 
     #[test]

@@ -79,8 +79,8 @@ pub(super) fn connect(
         let setup = AdapterContext { name, connection: &settings, secrets: &secrets, environment: environment.clone() };
         match vendor.clone().connect(&setup) {
             Ok(connected) => {
-                let likeness = ConfigFingerprint::of(secrets.read.into_inner());
-                built.insert(name.clone(), ConnectionSetup { connected, settings, likeness });
+                let fingerprint = ConfigFingerprint::of(secrets.read.into_inner());
+                built.insert(name.clone(), ConnectionSetup { connected, settings, fingerprint });
             }
             Err(found) => {
                 for error in found {

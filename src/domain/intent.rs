@@ -148,7 +148,7 @@ pub struct Intent {
     /// unknown.
     pub in_flight: bool,
     /// Whether the last attempt ended without a complete response, so that it may still take effect for a while.
-    pub lingering: bool,
+    pub may_still_complete: bool,
     /// The end of that grace period, by the clock of the process that saw the attempt end.
     pub settle_from: Timestamp,
     /// The total back-off of the background reconciler so far.
@@ -164,7 +164,7 @@ impl Intent {
     pub fn begin_attempt(&mut self, now: Timestamp, settle_from: Timestamp) {
         self.started = now;
         self.in_flight = true;
-        self.lingering = true;
+        self.may_still_complete = true;
         self.settle_from = settle_from;
     }
 
@@ -273,7 +273,7 @@ mod tests {
             started: at(0),
             attempts: 1,
             in_flight: true,
-            lingering: true,
+            may_still_complete: true,
             settle_from: at(30),
             backed_off: Duration::ZERO,
             due: None,

@@ -38,7 +38,7 @@ const MAX_BACKLOG: usize = 10_000;
 pub(super) struct AuditWriter {
     waiting: Mutex<VecDeque<QueuedEntry>>,
     /// Lock of the task that writes.
-    pen: tokio::sync::Mutex<()>,
+    write_lock: tokio::sync::Mutex<()>,
     /// Backlog of entries that could not be written while the store was unavailable.
     late: Mutex<VecDeque<Entry>>,
 }
@@ -81,7 +81,7 @@ impl Gateway {
         let (written, mut done) = oneshot::channel();
         lock_unpoisoned(&self.0.audit_writer.waiting).push_back(QueuedEntry { entry, written });
         while matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-            let _pen = self.0.audit_writer.pen.lock().await;
+            let _pen = self.0.audit_writer.write_lock.lock().await;
             if !matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                 return;
             }

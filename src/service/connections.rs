@@ -28,7 +28,7 @@ pub struct ConnectionSetup {
     /// Settings such as grace period and batch size.
     pub settings: ConnectionSettings,
     /// Fingerprint of its configuration.
-    pub likeness: ConfigFingerprint,
+    pub fingerprint: ConfigFingerprint,
 }
 
 /// Observed status of a connection.
@@ -88,9 +88,9 @@ pub(super) struct Connection {
     destination: Box<str>,
     connected: VendorConnection,
     settings: ConnectionSettings,
-    likeness: ConfigFingerprint,
+    fingerprint: ConfigFingerprint,
     seen: Mutex<LastCheck>,
-    lent: BulkLimits,
+    bulk_limits: BulkLimits,
     seats: SeatLimit,
 }
 
@@ -103,8 +103,8 @@ struct LastCheck {
 
 impl Connection {
     pub(super) fn new(name: String, setup: ConnectionSetup) -> Self {
-        let lent = BulkLimits::new(&setup.settings);
-        Self::with_limits(name, setup, lent)
+        let bulk_limits = BulkLimits::new(&setup.settings);
+        Self::with_limits(name, setup, bulk_limits)
     }
 
     /// Creates the successor of a connection with changed settings. For the same account and address it inherits the
@@ -114,23 +114,23 @@ impl Connection {
         if *setup.connected.destination() != *earlier.destination {
             return Self::new(name, setup);
         }
-        earlier.lent.resize(&setup.settings);
+        earlier.bulk_limits.resize(&setup.settings);
         setup.connected.client.inherit_state(&earlier.connected.client);
-        Self::with_limits(name, setup, earlier.lent.clone())
+        Self::with_limits(name, setup, earlier.bulk_limits.clone())
     }
 
-    fn with_limits(name: String, setup: ConnectionSetup, lent: BulkLimits) -> Self {
-        let ConnectionSetup { connected, settings, likeness } = setup;
+    fn with_limits(name: String, setup: ConnectionSetup, bulk_limits: BulkLimits) -> Self {
+        let ConnectionSetup { connected, settings, fingerprint } = setup;
         let seen =
             LastCheck { status: ConnectionStatus::Unchecked, detail: "No call was made yet.".to_owned(), since: None };
         let destination = connected.destination().into();
         let seats = SeatLimit::default();
-        Self { name, destination, connected, settings, likeness, seen: Mutex::new(seen), lent, seats }
+        Self { name, destination, connected, settings, fingerprint, seen: Mutex::new(seen), bulk_limits, seats }
     }
 
     /// Returns whether this setup has the same configuration.
     pub(super) fn is_same_config(&self, setup: &ConnectionSetup) -> bool {
-        self.likeness.same(&setup.likeness)
+        self.fingerprint.same(&setup.fingerprint)
     }
 
     /// Makes the client send requests only while this lease is held.
@@ -141,7 +141,7 @@ impl Connection {
 
     /// Acquires the in-flight permit for a call that so far holds only a claim permit.
     pub(super) async fn acquire_in_flight(&self, begun: Option<&ClaimPermit>, key: &QueueKey) -> Option<FairPermit> {
-        if begun.is_none_or(|begun| begun.ahead) { Some(self.lent.calls.acquire(key).await) } else { None }
+        if begun.is_none_or(|begun| begun.ahead) { Some(self.bulk_limits.calls.acquire(key).await) } else { None }
     }
 
     /// Returns the maximum number of attempts for a bulk call that fails for transient reasons.
@@ -395,7 +395,7 @@ impl Gateway {
         name: &str,
         key: &QueueKey,
     ) -> Result<(Arc<Connection>, FairPermit), Error> {
-        self.acquire_from(name, key, |lent| &lent.calls).await
+        self.acquire_from(name, key, |bulk_limits| &bulk_limits.calls).await
     }
 
     /// As [`Self::acquire_bulk`], for a call that changes a program's employees.
@@ -407,7 +407,7 @@ impl Gateway {
         name: &str,
         key: &QueueKey,
     ) -> Result<(Arc<Connection>, FairPermit), Error> {
-        self.acquire_from(name, key, |lent| &lent.enrolments).await
+        self.acquire_from(name, key, |bulk_limits| &bulk_limits.enrolments).await
     }
 
     /// Acquires the permit to claim a batch, and returns it with the connection as [`Self::acquire_bulk`] does. Set
@@ -421,8 +421,9 @@ impl Gateway {
         key: &QueueKey,
         ahead: bool,
     ) -> Result<(Arc<Connection>, ClaimPermit), Error> {
-        let (connection, permit) =
-            self.acquire_from(name, key, |lent| if ahead { &lent.begun } else { &lent.calls }).await?;
+        let (connection, permit) = self
+            .acquire_from(name, key, |bulk_limits| if ahead { &bulk_limits.begun } else { &bulk_limits.calls })
+            .await?;
         Ok((connection, ClaimPermit { _permit: permit, ahead }))
     }
 
@@ -434,7 +435,7 @@ impl Gateway {
     ) -> Result<(Arc<Connection>, FairPermit), Error> {
         loop {
             let connection = self.connection_of(name)?;
-            let permit = among(&connection.lent).acquire(key).await;
+            let permit = among(&connection.bulk_limits).acquire(key).await;
             if self.is_current(&connection) {
                 return Ok((connection, permit));
             }

@@ -1,9 +1,11 @@
 //! The service layer, which keeps the gateway's promises: a person is registered once, a booking is made once, and
 //! every response about a write is true. The only room that knows both the store and the vendors.
 //!
-//! Every write takes the same path: acquire the idempotency key, plan (nothing is sent yet), lock the subject, commit the
-//! intent, call the vendor, commit the outcome, respond. The work runs in its own task, so a caller who hangs up
-//! changes nothing. `write` is that path, and the place to begin reading.
+//! Every write takes the same path: acquire the idempotency key, lock the subject, plan (nothing is sent yet), commit the
+//! intent, call the vendor, commit the outcome, respond. A registration is planned first, because a new person needs no
+//! look-up: its first transaction then acquires the key as well. Only if the key or an identity is in use does it take
+//! the common path. The work runs in its own task, so a caller who hangs up changes nothing. `write` is that path, and
+//! the place to begin reading.
 //!
 //! * `candidates`, `assignments`, `programs`, `catalogue`: the requests about each resource; they plan writes and run
 //!   them through `write`.
@@ -76,7 +78,7 @@ pub use self::bulk::{
     AcceptedBulk, BulkOptions, BulkRow, BulkUpload, OperationSettlement, OperationStatus, ResultFilter, ResultRow,
     RowOutcome, RowResource,
 };
-pub use self::candidates::{CandidatePatch, CandidateWithWarnings};
+pub use self::candidates::{CandidatePatch, CandidateWithPassword};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup, ConnectionStatus};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};

@@ -227,7 +227,7 @@ fn intent(write: Write, attempts: u32) -> Intent {
         started: Timestamp::UNIX_EPOCH,
         attempts,
         in_flight: true,
-        lingering: true,
+        may_still_complete: true,
         settle_from: Timestamp::UNIX_EPOCH,
         backed_off: Duration::ZERO,
         due: None,

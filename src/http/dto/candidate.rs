@@ -18,7 +18,7 @@ use crate::domain::validation::{FieldErrors, normalize_identity};
 use crate::http::extract::validate::{ApiInput, PasswordText, StrictObject, word};
 use crate::http::problem::LastProblem;
 use crate::secret::Secret;
-use crate::service::{CandidateWithWarnings, Gateway, RequestContext};
+use crate::service::{CandidateWithPassword, Gateway, RequestContext};
 
 with_person! {
     /// A person to register.
@@ -312,9 +312,9 @@ impl Candidate {
     }
 }
 
-impl From<CandidateWithWarnings> for Candidate {
-    fn from(reply: CandidateWithWarnings) -> Self {
-        let CandidateWithWarnings { candidate, initial_password } = reply;
+impl From<CandidateWithPassword> for Candidate {
+    fn from(reply: CandidateWithPassword) -> Self {
+        let CandidateWithPassword { candidate, initial_password } = reply;
         let initial_password = initial_password.map(|password| password.expose().to_owned());
         Self { initial_password, ..candidate.into() }
     }

@@ -10,7 +10,7 @@ use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
 use crate::service::bulk::batch_sender::{Batch, CandidateRow, into_batches};
 use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk_limits::ClaimPermit;
-use crate::service::candidates::CandidateWithWarnings;
+use crate::service::candidates::CandidateWithPassword;
 use crate::service::candidates::registration::PreparedRegistration;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
@@ -49,7 +49,7 @@ impl OperationRun {
     ) -> Result<CandidateRow, Error> {
         let caller = self.row_context(&item);
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
-        let subjects = self.gateway.subjects_of(&item.id, &prepared.identities);
+        let subjects = self.gateway.row_subjects(&item.id, &prepared.identities);
         reject_duplicate(seen, &subjects, item.id.index)?;
         Ok(CandidateRow { item, new, prepared, subjects })
     }
@@ -107,7 +107,7 @@ impl OperationRun {
         let (record, end) = match result {
             // The write has recorded the row's outcome.
             Ok(WriteResult::Created(_) | WriteResult::Pending(_)) => return Ok(()),
-            Ok(WriteResult::Existing(CandidateWithWarnings { candidate, initial_password })) => {
+            Ok(WriteResult::Existing(CandidateWithPassword { candidate, initial_password })) => {
                 // Keep the warnings about this row; the record does not store them.
                 let warnings =
                     candidate.warnings.iter().filter(|warning| warning.concerns_request_only()).cloned().collect();

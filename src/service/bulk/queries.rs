@@ -15,7 +15,7 @@ use crate::domain::operation::{
 };
 use crate::domain::program::Enrolled;
 use crate::service::errors::{StoreResultExt as _, skipped_error, with_resource_if_unknown};
-use crate::service::{CandidateWithWarnings, Gateway, RequestContext};
+use crate::service::{CandidateWithPassword, Gateway, RequestContext};
 use crate::store::{Mutation, Page, Window, WindowedRows};
 
 /// Initial and maximum polling interval while a caller waits for an operation's end. The end of an operation that this
@@ -83,7 +83,7 @@ pub enum RowOutcome {
 #[derive(Debug, Clone)]
 pub enum RowResource {
     /// Candidate.
-    Candidate(CandidateWithWarnings),
+    Candidate(CandidateWithPassword),
     /// Assignment.
     Assignment(Assignment),
     /// Change of a program's employees.

@@ -17,7 +17,7 @@ use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::Record;
 use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{CallPurpose, Plan};
-use crate::service::candidates::{CandidateWithWarnings, accept_candidate, conflict};
+use crate::service::candidates::{CandidateWithPassword, accept_candidate, conflict};
 use crate::service::connections::Connection;
 use crate::service::errors::{enforce_strict, skipped_error};
 use crate::service::write::executor::Execution;
@@ -45,8 +45,8 @@ impl Gateway {
         caller: &RequestContext,
         connection: &Connection,
         mut prepared: PreparedRegistration,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Option<Result<WriteReply<CandidateWithWarnings>, Error>> {
+        acceptance: &AcceptedSender<CandidateWithPassword>,
+    ) -> Option<Result<WriteReply<CandidateWithPassword>, Error>> {
         let work = |key: AcquireKey| async move {
             prepared.intent.origin.key = Some(key.key());
             let _lock = self.0.subject_locks.lock_new(&prepared.intent.subject).await;
@@ -66,10 +66,10 @@ impl Gateway {
         connection: &Connection,
         key: Option<&AcquireKey>,
         prepared: PreparedRegistration,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
+        acceptance: &AcceptedSender<CandidateWithPassword>,
     ) -> Result<Execution, Error> {
         let write = self.prepared_write(prepared);
-        let accept = |record: &Record| accept_candidate(acceptance, record, CandidateWithWarnings::from);
+        let accept = |record: &Record| accept_candidate(acceptance, record, CandidateWithPassword::from);
         self.0.executor.execute(caller, connection, key, write, accept).await
     }
 
@@ -81,8 +81,8 @@ impl Gateway {
         new: NewCandidate,
         strict: bool,
         mut planned: Option<PreparedRegistration>,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Result<WriteResult<CandidateWithWarnings>, Error> {
+        acceptance: &AcceptedSender<CandidateWithPassword>,
+    ) -> Result<WriteResult<CandidateWithPassword>, Error> {
         for _ in 0..MAX_INSERT_ATTEMPTS {
             let prepared = match planned.take() {
                 Some(prepared) => prepared,
@@ -149,7 +149,7 @@ impl Gateway {
     /// Builds the write that the store begins.
     pub(in crate::service) fn prepared_write(&self, prepared: PreparedRegistration) -> PreparedWrite {
         let PreparedRegistration { candidate, identities, intent } = prepared;
-        let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.subjects_of(item, &identities));
+        let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.row_subjects(item, &identities));
         PreparedWrite { record: PreparedRecord::NewCandidate(candidate, identities), intent, subjects }
     }
 
@@ -162,8 +162,8 @@ impl Gateway {
         holders: &[Candidate],
         new: &NewCandidate,
         strict: bool,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Result<Option<WriteResult<CandidateWithWarnings>>, Error> {
+        acceptance: &AcceptedSender<CandidateWithPassword>,
+    ) -> Result<Option<WriteResult<CandidateWithPassword>>, Error> {
         let [holder] = holders else {
             return Err(connection.tag_connection(conflict("The given identities belong to different candidates.")));
         };
@@ -208,7 +208,7 @@ impl Gateway {
             IfCandidateExists::Reuse => {
                 let mut candidate = with_difference_warnings(candidate, &touched);
                 candidate.warnings.extend(ignored);
-                Ok(Some(WriteResult::Existing(CandidateWithWarnings { candidate, initial_password })))
+                Ok(Some(WriteResult::Existing(CandidateWithPassword { candidate, initial_password })))
             }
             IfCandidateExists::Update => {
                 let changes = CandidateChanges { person, touched };
@@ -220,7 +220,7 @@ impl Gateway {
     }
 
     /// Returns the subject hashes of a row about a person, for detecting duplicates.
-    pub(in crate::service) fn subjects_of(&self, item: &ItemId, identities: &[Identity]) -> Vec<SubjectHash> {
+    pub(in crate::service) fn row_subjects(&self, item: &ItemId, identities: &[Identity]) -> Vec<SubjectHash> {
         let subject = |identity: &Identity| {
             let (kind, text) = identity.parts();
             self.0.store.hash_subject(&item.operation, &format!("{kind}\n{text}"))
@@ -230,10 +230,10 @@ impl Gateway {
 }
 
 /// Returns the result of a registration.
-fn registered(ended: Execution) -> Result<WriteResult<CandidateWithWarnings>, Error> {
+fn registered(ended: Execution) -> Result<WriteResult<CandidateWithPassword>, Error> {
     let Execution::Applied { record, created: _, initial_password } = ended else { return Err(skipped_error()) };
     let candidate = record.try_into()?;
-    Ok(WriteResult::Created(CandidateWithWarnings { candidate, initial_password }))
+    Ok(WriteResult::Created(CandidateWithPassword { candidate, initial_password }))
 }
 
 /// Rejects a second external id for the same e-mail address, at vendors that identify people by it: it would be another

@@ -17,7 +17,7 @@ use crate::service::simulation::sim::{CONNECTION, Sim};
 use crate::service::simulation::steps::{Newcomer, Order, Wish};
 use crate::service::simulation::vendor_oracle::{Profile, RowState, Sent};
 use crate::service::{
-    CandidateWithWarnings, ConnectionAccess, EmployeeRef, EnrolmentProgress, EnrolmentRequest, Gateway,
+    CandidateWithPassword, ConnectionAccess, EmployeeRef, EnrolmentProgress, EnrolmentRequest, Gateway,
     IdempotencyRequest, Removal, RequestContext, WriteHandle, WriteReply, WriteResult,
 };
 use crate::store::{AssignmentFilter, CandidateSelector, Page};
@@ -347,7 +347,7 @@ async fn said<T: Debug + Clone + Send + Sync + 'static>(
     Said::Done { created, replayed, record, text }
 }
 
-fn told_candidate(answer: &CandidateWithWarnings) -> (Option<String>, String) {
+fn told_candidate(answer: &CandidateWithPassword) -> (Option<String>, String) {
     let password = answer.initial_password.as_ref().map(Secret::expose);
     (Some(answer.candidate.id.to_string()), format!("{:?} {password:?}", answer.candidate))
 }

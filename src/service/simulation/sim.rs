@@ -342,7 +342,7 @@ impl Sim {
         let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
         let settings = ConnectionSettings { settle_grace: ConfigDuration(GRACE), ..ConnectionSettings::default() };
         let connected = VendorConnection { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
-        let setup = ConnectionSetup { connected, settings, likeness: ConfigFingerprint::default() };
+        let setup = ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default() };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
         let day = Duration::from_hours(24);
         let (kept, environment) = (Retention { operations: 30 * day, keys: day }, self.environment.clone());

@@ -133,7 +133,7 @@ impl Executor {
             started,
             attempts: 1,
             in_flight: true,
-            lingering: true,
+            may_still_complete: true,
             settle_from,
             backed_off: std::time::Duration::ZERO,
             due: Some(settle_from),
@@ -383,7 +383,7 @@ impl Executor {
     ) {
         let now = self.clock.now();
         intent.reason = Some(error.to_string());
-        intent.lingering = may_still_complete;
+        intent.may_still_complete = may_still_complete;
         let settle_from = if may_still_complete { connection.reconcile_from(now) } else { now };
         if may_still_complete {
             self.grace_periods.begin(intent);

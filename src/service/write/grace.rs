@@ -37,7 +37,7 @@ impl GracePeriods {
 
     /// Returns the remaining grace period of the intent's last attempt; `None` if it is over.
     pub(in crate::service) fn remaining(&self, intent: &Intent, grace: Duration) -> Option<Duration> {
-        if !intent.lingering {
+        if !intent.may_still_complete {
             return None;
         }
         let mut graces = lock_unpoisoned(&self.0);

@@ -135,7 +135,7 @@ impl IdempotencyKeys {
                 // The reconciled write's conclusion has completed or freed the key, or left it open; the next look-up
                 // shows which.
                 Some(record) if look < MAX_LOOKUPS && self.reconcile_for_retry(&caller, &record).await? => {
-                    self.release(&mut guard, Mutation::ReleaseKey(key)).await?;
+                    self.end_use(&mut guard, Mutation::ReleaseKey(key)).await?;
                 }
                 resumed => {
                     let origin = WriteOrigin { key: Some(key.clone()), item: None };
@@ -313,11 +313,12 @@ impl IdempotencyKeys {
             Err(error) if error.outcome == Outcome::NotApplied => Mutation::FreeKey(key),
             Err(_) => Mutation::ReleaseKey(key),
         };
-        // The write has ended whether or not the key can be stored now; `release` retries in the background.
-        drop(self.release(guard, change).await);
+        // The write has ended whether or not the key can be stored now; `end_use` retries in the background.
+        drop(self.end_use(guard, change).await);
     }
 
-    async fn release(&self, guard: &mut KeyGuard, change: Mutation) -> Result<(), Error> {
+    /// Commits what becomes of the key, and retries in the background if the store fails.
+    async fn end_use(&self, guard: &mut KeyGuard, change: Mutation) -> Result<(), Error> {
         guard.key = None;
         let committed = self.store.commit(vec![change.clone()]).await;
         if committed.is_err() {

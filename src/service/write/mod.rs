@@ -1,9 +1,10 @@
 //! The write protocol: how one change at a vendor is made durable, sent, concluded and, if its outcome is unknown,
 //! reconciled.
 //!
-//! 1. [`locks`]: the subject's lock orders writes about the same person or booking, across replicas.
-//! 2. [`idempotency`]: the caller's key is acquired; a finished write is replayed, an open one is reconciled first.
-//!    [`open_keys`] remembers unfinished keys in memory, for retries while the store cannot be read.
+//! 1. [`idempotency`]: the caller's key is acquired; a finished write is replayed, an open one is reconciled first. A
+//!    registration acquires a new key in step 3. [`open_keys`] remembers unfinished keys in memory, for retries while
+//!    the store cannot be read.
+//! 2. [`locks`]: the subject's lock orders writes about the same person or booking, across replicas.
 //! 3. [`executor`], begin: record, intent, key and bulk row are committed together. From here on only the vendor's own
 //!    response proves `not_applied`.
 //! 4. [`executor`], send: one vendor call for all writes of a batch; a single write is a batch of one.

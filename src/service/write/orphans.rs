@@ -53,7 +53,7 @@ impl Gateway {
     async fn adoption_mutations(&self, mut intent: Intent) -> Result<Vec<Mutation>, Error> {
         const REASON: &str = "The process handling it ended before it recorded an outcome.";
         let now = self.now();
-        intent.lingering = true;
+        intent.may_still_complete = true;
         self.0.executor.grace_periods.begin(&intent);
         let (id, connection) = (intent.write.record(), self.connection_of(&intent.connection).ok());
         let unknown = |detail: &str| {

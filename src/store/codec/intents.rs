@@ -56,8 +56,8 @@ struct IntentRecord {
     attempts: u32,
     #[serde(rename = "under_way", default)]
     in_flight: bool,
-    #[serde(default = "lingering")]
-    lingering: bool,
+    #[serde(rename = "lingering", default = "lingering")]
+    may_still_complete: bool,
     settle_from: Timestamp,
     #[serde(rename = "rested", default, serialize_with = "write_seconds", deserialize_with = "read_seconds")]
     backed_off: Duration,

@@ -205,7 +205,7 @@ impl Maker {
             started,
             attempts: 1,
             in_flight: true,
-            lingering: true,
+            may_still_complete: true,
             settle_from: started + 30.seconds(),
             backed_off: std::time::Duration::ZERO,
             due: Some(started + 30.seconds()),
