@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::error::{Code, Error};
+use crate::domain::outcome::Outcome;
 
 /// Pause of a connection's registrations, if one is active.
 #[derive(Default)]
@@ -44,7 +45,8 @@ impl SeatLimit {
             error.detail,
             left.as_secs().max(1)
         );
-        Some(Error { detail, ..error }.with_retry_after(Some(left)))
+        // The error that began the pause may be that of a resend, whose outcome was unknown; this one was not sent.
+        Some(Error { detail, outcome: Outcome::NotApplied, ..error }.with_retry_after(Some(left)))
     }
 
     /// Ends the pause.
@@ -75,10 +77,11 @@ mod tests {
         seats.note([full()].iter(), MINUTE);
         let refusal = seats.refusal().unwrap();
         assert_eq!((refusal.code, refusal.retry_after), (Code::VendorSeatLimitReached, Some(Duration::from_secs(40))));
+        assert_eq!(refusal.outcome, Outcome::NotApplied);
         tokio::time::advance(Duration::from_secs(41)).await;
         assert!(seats.refusal().is_none());
-        seats.note([full()].iter(), MINUTE);
-        assert!(seats.refusal().is_some());
+        seats.note([full().with_unknown_outcome()].iter(), MINUTE);
+        assert_eq!(seats.refusal().map(|refusal| refusal.outcome), Some(Outcome::NotApplied));
         seats.resume();
         assert!(seats.refusal().is_none());
     }

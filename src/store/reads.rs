@@ -98,7 +98,7 @@ pub trait StoreReads: Send + Sync {
     /// Returns the tenant's audit entries after the one with this number, in order.
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError>;
 
-    /// Returns the time most recently recorded by [`Store::remember_time`].
+    /// Returns the time most recently recorded by [`remember_time`](crate::store::Store::remember_time).
     async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError>;
 }
 

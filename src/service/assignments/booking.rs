@@ -12,7 +12,7 @@ use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
-use crate::domain::record::{Record, RecordId};
+use crate::domain::record::Record;
 use crate::domain::validation::normalize_identity;
 use crate::domain::vendor::{Booking, CallPurpose, Plan, VendorKey};
 use crate::service::assignments::accept_assignment;
@@ -158,8 +158,11 @@ impl Gateway {
         }
         let id = candidate.id.clone();
         let (reconciler, call) = (&self.0.reconciler, caller.call_context(CallPurpose::Reconcile));
-        let of_candidate = RecordId::Candidate(id.clone());
-        let settled = reconciler.lock_and_reconcile(&caller.tenant, connection, &of_candidate, &call).await;
+        let locked = reconciler.lock_candidate(&caller.tenant, &id, connection.longest_call()).await?;
+        let settled = match locked {
+            Some((_lock, candidate)) => reconciler.reconcile(connection, candidate.into(), &call).await.map(Some),
+            None => Ok(None),
+        };
         // The booking itself was not sent, even if the candidate's outcome is unknown.
         let settled = settled.map_err(|error| {
             let detail = format!("The candidate's own write is not settled: {}", error.detail);

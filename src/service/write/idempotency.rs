@@ -52,6 +52,8 @@ struct KeyGuard {
     key: Option<IdempotencyKeyUse>,
     /// Name of the key in [`OpenKeys`].
     name: String,
+    /// Whether the entry in [`OpenKeys`] is this guard's.
+    is_registered: bool,
 }
 
 impl KeyGuard {
@@ -63,14 +65,16 @@ impl KeyGuard {
         acceptance: &AcceptedSender<T>,
     ) -> Self {
         let acceptance = acceptance.clone();
-        keys.open_keys.begin(&name, Arc::new(move || acceptance.resource()));
-        Self { keys: Arc::clone(keys), key: Some(key), name }
+        let is_registered = keys.open_keys.begin(&name, Arc::new(move || acceptance.resource()));
+        Self { keys: Arc::clone(keys), key: Some(key), name, is_registered }
     }
 
     /// Drops the guard of a key that was not acquired after all.
     fn release_unused(mut self) {
         self.key = None;
-        self.keys.open_keys.remove(&self.name);
+        if self.is_registered {
+            self.keys.open_keys.remove(&self.name);
+        }
     }
 }
 

@@ -41,9 +41,13 @@ pub(in crate::service) struct OpenWrite {
 }
 
 impl OpenKeys {
-    /// Records that a write is running under the key.
-    pub(in crate::service) fn begin(&self, key: &str, probe: ResourceProbe) {
+    /// Records that a write is running under the key. Returns `false`, and changes nothing, if another one is.
+    pub(in crate::service) fn begin(&self, key: &str, probe: ResourceProbe) -> bool {
+        if matches!(lock_unpoisoned(&self.0).entries.get(key), Some((_, Entry::Running(_)))) {
+            return false;
+        }
         self.insert(key, Entry::Running(probe));
+        true
     }
 
     /// Records that the outcome of the key's write is unknown, and where it will appear.
@@ -101,7 +105,8 @@ mod tests {
         let keys = OpenKeys::default();
         let open = || Some(OpenWrite { resource: Some("/candidates/1".to_owned()) });
         assert_eq!(keys.get("a"), None);
-        keys.begin("a", Arc::new(|| Some("/candidates/1".to_owned())));
+        assert!(keys.begin("a", Arc::new(|| Some("/candidates/1".to_owned()))));
+        assert!(!keys.begin("a", Arc::new(|| None)), "another write is running");
         assert_eq!(keys.get("a"), open());
         keys.abandon("a");
         assert_eq!(keys.get("a"), open());

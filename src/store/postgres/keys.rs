@@ -27,7 +27,10 @@ pub(super) async fn take(tx: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -
     .fetch_optional(&mut *tx.connection)
     .await?;
     let Some(stored) = stored else {
-        begin(tx, claim, take, None).await?;
+        if !begin(tx, claim, take, None).await? {
+            // Acquired in the meantime.
+            return Ok(KeyState::InProgress);
+        }
         return Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }));
     };
     let stored = StoredKey::from_columns(&stored)?;
