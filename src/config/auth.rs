@@ -7,10 +7,11 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::Value;
 use url::Url;
 
-use super::{Auth, ClientSettings, JwkSet, KeySource, RateLimit, ServerSettings, TokenSettings, suggest};
+use super::{Auth, ClientSettings, JwkSet, KeySource, RateLimit, ServerSettings, TokenSettings};
 use crate::config::error::ConfigErrors;
 use crate::config::{identifier, schema, section};
 use crate::domain::scope::Scope;
+use crate::domain::suggest;
 use crate::secret::{SecretRef, SecretSource};
 use crate::service::ConnectionAccess;
 use crate::transport::is_loopback;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::connections::ConnectionConfig;
-use super::suggest;
 use crate::config::error::ConfigErrors;
 use crate::config::{identifier, schema, section};
 use crate::domain::capability::WriteKind;
 use crate::domain::program::ProgramRef;
+use crate::domain::suggest;
 use crate::domain::vendor::Vendor;
 use crate::service::{Catalogue, CatalogueEntry, ConnectionSetup};
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{bounds, suggest};
+use super::bounds;
 use crate::config::error::ConfigErrors;
 use crate::config::{identifier, section};
 use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind};
+use crate::domain::suggest;
 use crate::domain::system::System;
 use crate::secret::{ConfigFingerprint, Secret, SecretSource};
 use crate::service::ConnectionSetup;

@@ -1,22 +1,10 @@
-//! "Did you mean": suggests the nearest valid word.
+//! "Did you mean" for configuration keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use super::layers::DEFAULTS;
-
-/// Returns ` (did you mean …?)` with the nearest of these words, or an empty text.
-pub(super) fn word<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let most = (given.chars().count() / 3).max(1);
-    let folded = given.to_lowercase();
-    known
-        .into_iter()
-        .filter(|known| *known != given)
-        .map(|known| (strsim::damerau_levenshtein(&folded, &known.to_lowercase()), known))
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map_or_else(String::new, |(_, known)| format!(" (did you mean {known}?)"))
-}
+use crate::domain::suggest::word;
 
 /// Suggests a key of the same section for an unknown one; see [`word`].
 pub(super) fn key(path: &[String]) -> String {

@@ -19,6 +19,7 @@ pub mod program;
 pub mod record;
 pub mod scope;
 pub mod subject;
+pub mod suggest;
 pub mod system;
 pub mod transition;
 pub mod units;
