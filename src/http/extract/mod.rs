@@ -2,6 +2,7 @@
 
 pub(super) mod accept;
 pub(super) mod body;
+pub(super) mod content_coding;
 pub(super) mod fingerprint;
 pub(super) mod idempotency;
 pub(super) mod merge_patch;

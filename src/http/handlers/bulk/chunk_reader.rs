@@ -4,8 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use bytes::{Buf as _, Bytes};
 
-/// The byte order mark that some programs put before UTF-8 text.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use crate::http::extract::body::BYTE_ORDER_MARK;
 
 /// A reader over chunks; holds one at a time. It never fails: the code that feeds it knows whether the body was complete.
 pub(super) struct ChunkReader<N> {
@@ -19,7 +18,7 @@ impl<N: FnMut() -> Option<Bytes>> ChunkReader<N> {
         Self { next, piece: Bytes::new() }
     }
 
-    /// Skips a byte order mark at the beginning.
+    /// Skips a byte order mark at the beginning, which some programs put before UTF-8 text.
     pub(super) fn without_mark(mut self) -> Self {
         while self.piece.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(&self.piece) {
             let Some(more) = (self.next)() else { break };

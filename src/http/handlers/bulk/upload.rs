@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::validation::FieldErrors;
 use crate::http::app_state::AppState;
-use crate::http::extract::body::{MinRateBody, media_type};
+use crate::http::extract::body::media_type;
+use crate::http::extract::content_coding::DecodedBody;
 use crate::http::extract::fingerprint::{BodyFormat, Fingerprint, request_fingerprint};
 use crate::http::extract::idempotency::IdempotencyHeader;
 use crate::http::extract::prefer::Preferences;
@@ -41,7 +42,7 @@ pub(in crate::http) struct BulkRequest {
     form: BodyFormat,
     /// The options in the query.
     options: BulkOptions,
-    body: MinRateBody,
+    body: DecodedBody,
 }
 
 impl FromRequest<AppState> for BulkRequest {
@@ -60,7 +61,7 @@ impl FromRequest<AppState> for BulkRequest {
         let options = query_options(&mut parts, app, form).await?;
         let (query, preferences) = (parts.uri.query().map(str::to_owned), Preferences::of(&parts.headers));
         let body =
-            MinRateBody::new(Request::from_parts(parts, body), app.terms.now().server.bulk_body_limit.0, app.limits)?;
+            DecodedBody::new(Request::from_parts(parts, body), app.terms.now().server.bulk_body_limit.0, app.limits)?;
         Ok(Self { caller, preferences, keyed, query, form, options, body })
     }
 }
@@ -117,9 +118,9 @@ impl BulkRequest {
     }
 }
 
-/// Passes the body on chunk by chunk and returns its hash. Keeps receiving after the parser has stopped: callers read
+/// Passes the decoded body on chunk by chunk and returns its hash. Keeps receiving after the parser has stopped: callers read
 /// the response only once they have sent everything.
-async fn receive(mut body: MinRateBody, pieces: mpsc::Sender<Bytes>) -> Result<Fingerprint, Error> {
+async fn receive(mut body: DecodedBody, pieces: mpsc::Sender<Bytes>) -> Result<Fingerprint, Error> {
     let mut hash = Sha256::new();
     while let Some(piece) = body.next().await? {
         hash.update(&piece);
@@ -145,14 +146,14 @@ fn read(
     mut arriving: mpsc::Receiver<Bytes>,
     batches: &mpsc::Sender<Vec<BulkRow>>,
 ) -> Result<(BulkOptions, Option<Fingerprint>), ReadError> {
-    let pieces = ChunkReader::new(move || arriving.blocking_recv());
+    let pieces = ChunkReader::new(move || arriving.blocking_recv()).without_mark();
     let most = if form == BodyFormat::Json { MAX_JSON_ROWS } else { MAX_ROWS };
     let connections = ConnectionConsensus::of(options.connection.clone());
     let mut rows = RowSink::new(kind, most, connections, |batch| batches.blocking_send(batch).is_ok());
     match form {
         BodyFormat::Json => return json::read(pieces, &mut rows).map(|(envelope, hash)| (envelope, Some(hash))),
-        BodyFormat::Csv => csv::read(pieces.without_mark(), &mut rows)?,
-        BodyFormat::Lines | BodyFormat::Empty => ndjson::read(pieces.without_mark(), &mut rows)?,
+        BodyFormat::Csv => csv::read(pieces, &mut rows)?,
+        BodyFormat::Lines | BodyFormat::Empty => ndjson::read(pieces, &mut rows)?,
     }
     let agreed = rows.connections.agreed(options.connection, "?connection");
     let connection = agreed.map_err(|error: FieldError| Error::from_fields(vec![error]))?;
