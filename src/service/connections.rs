@@ -99,6 +99,8 @@ struct LastCheck {
     status: ConnectionStatus,
     detail: String,
     since: Option<Timestamp>,
+    /// The problem that led to the status.
+    code: Option<Code>,
 }
 
 impl Connection {
@@ -121,8 +123,8 @@ impl Connection {
 
     fn with_limits(name: String, setup: ConnectionSetup, bulk_limits: BulkLimits) -> Self {
         let ConnectionSetup { connected, settings, fingerprint } = setup;
-        let seen =
-            LastCheck { status: ConnectionStatus::Unchecked, detail: "No call was made yet.".to_owned(), since: None };
+        let detail = "No call was made yet.".to_owned();
+        let seen = LastCheck { status: ConnectionStatus::Unchecked, detail, since: None, code: None };
         let destination = connected.destination().into();
         let seats = SeatLimit::default();
         Self { name, destination, connected, settings, fingerprint, seen: Mutex::new(seen), bulk_limits, seats }
@@ -290,15 +292,23 @@ impl Connection {
                 _ => (ConnectionStatus::Ok, "The vendor responds.".to_owned()),
             },
         };
-        self.set(LastCheck { status, detail, since: Some(now) });
+        let code = end.err().map(|error| error.code).filter(|_| status != ConnectionStatus::Ok);
+        self.set(LastCheck { status, detail, since: Some(now), code });
     }
 
+    /// Sets the status; logs a problem that an operator must solve, once until another status follows.
     fn set(&self, seen: LastCheck) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        let code = seen.code;
+        let earlier = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), seen);
+        if let Some(code) = code.filter(|code| earlier.code != Some(*code) && needs_operator(*code)) {
+            let (connection, vendor) = (self.name.as_str(), self.descriptor().kind);
+            tracing::warn!(connection, vendor, code = code.as_str(), action = code.action(), "connection rejected");
+        }
     }
 
     fn view(&self) -> ConnectionInfo {
-        let LastCheck { status, detail, since } = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let LastCheck { status, detail, since, code: _ } =
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ConnectionStats { circuit, in_flight, single_waiting, bulk_waiting, skew } = self.stats();
         let (circuit, status, detail) = match circuit {
             transport::CircuitState::Open { until } => {
@@ -324,6 +334,17 @@ impl Connection {
             clock_ahead: skew.map(|skew| skew.as_secs()),
         }
     }
+}
+
+/// Returns whether the problem lasts until an operator solves it.
+fn needs_operator(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ConnectionCredentialsInvalid
+            | Code::ConnectionMisconfigured
+            | Code::VendorClockSkew
+            | Code::VendorContractError
+    )
 }
 
 impl Gateway {
@@ -354,11 +375,12 @@ impl Gateway {
         match (examination.error(), &examination.health) {
             (Some(error), _) => connection.note(Err(&error), now),
             (None, Some(CredentialCheck::Ok { detail })) => {
-                connection.set(LastCheck { status: ConnectionStatus::Ok, detail: detail.clone(), since: Some(now) });
+                let (status, detail) = (ConnectionStatus::Ok, detail.clone());
+                connection.set(LastCheck { status, detail, since: Some(now), code: None });
             }
             (None, Some(CredentialCheck::Unchecked { detail })) => {
                 let detail = format!("The vendor responds. {detail}");
-                connection.set(LastCheck { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
+                connection.set(LastCheck { status: ConnectionStatus::Unchecked, detail, since: Some(now), code: None });
             }
             (None, _) => {}
         }

@@ -49,7 +49,7 @@ pub(in crate::service) fn store_error(error: &StoreError) -> Error {
 /// Builds the error of a request that was not sent because the store is unreachable or full.
 pub(in crate::service) fn store_unreachable(error: &StoreError) -> Error {
     let detail = if error.is_full() {
-        "The store's disk is full, so it cannot record the request; nothing was sent."
+        "The store is full: its disk has no space left to record a request; nothing was sent."
     } else {
         "The store cannot be reached; nothing was sent."
     };

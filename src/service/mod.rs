@@ -203,11 +203,13 @@ impl Gateway {
             return Err(draining_error());
         }
         self.refuse_when_draining()?;
+        // Before the lease, which a full store ends too: its error names the cause. A failed ping puts no write in doubt,
+        // so the error is never `unknown`.
+        self.0.store.ping().await.map_err(|error| store_unreachable(&error))?;
         if !self.0.lease.holds() {
             return Err(Error::new(Code::StoreUnavailable, "This instance has lost contact with the shared store."));
         }
-        // A failed ping puts no write in doubt, so the error is never `unknown`.
-        self.0.store.ping().await.map_err(|error| store_unreachable(&error))
+        Ok(())
     }
 
     /// Rejects a request that needs the store while the store is known to be unavailable, so the caller does not wait
