@@ -176,6 +176,7 @@ fn clients_that_differ(before: &Auth, after: &Auth) -> Vec<String> {
 fn limits_that_differ(in_force: &ActiveConfig, server: &ServerSettings, retention: Retention) -> Vec<&'static str> {
     let now = &in_force.server;
     let keys = [
+        ("server.cors_origins", now.cors_origins != server.cors_origins),
         ("server.body_limit", now.body_limit != server.body_limit),
         ("server.bulk_body_limit", now.bulk_body_limit != server.bulk_body_limit),
         ("server.request_timeout", now.request_timeout != server.request_timeout),

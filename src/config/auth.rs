@@ -62,13 +62,20 @@ pub(super) fn checked(
 
 /// Validates `[auth.jwt]`: the form of its values in every mode, required values only if the mode is `used`.
 fn token(document: schema::Jwt, used: bool, errors: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
-    let schema::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
-    for (key, text) in [("issuer", &issuer), ("audience", &audience), ("client_claim", &client_claim)] {
-        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            errors.push(&["auth", "jwt", key], "must not contain white space or control characters");
-        } else if text.is_empty() && (used || key == "client_claim") {
-            errors.push(&["auth", "jwt", key], "must not be empty");
-        }
+    let schema::Jwt { issuer, audience, jwks, client_claim, scope_claims, scope_prefix, leeway } = document;
+    for (key, text, required) in [
+        ("issuer", &issuer, used),
+        ("audience", &audience, used),
+        ("client_claim", &client_claim, true),
+        ("scope_prefix", &scope_prefix, false),
+    ] {
+        check_word(&["auth", "jwt", key], text, required, errors);
+    }
+    if scope_claims.is_empty() {
+        errors.push(&["auth", "jwt", "scope_claims"], "needs at least one claim, such as \"scope\"");
+    }
+    for (index, name) in scope_claims.iter().enumerate() {
+        check_word(&["auth", "jwt", "scope_claims", &index.to_string()], name, true, errors);
     }
     if leeway.0 > MAX_LEEWAY {
         let detail = "must be at most 5m: a longer leeway would keep accepting expired tokens";
@@ -78,7 +85,16 @@ fn token(document: schema::Jwt, used: bool, errors: &mut ConfigErrors<'_>) -> Op
         return None;
     }
     let keys = errors.check(&["auth", "jwt", "jwks"], key_source(&jwks))?;
-    Some(TokenSettings { issuer, audience, keys, client_claim, leeway })
+    Some(TokenSettings { issuer, audience, keys, client_claim, scope_claims, scope_prefix, leeway })
+}
+
+/// Checks a value that is compared with parts of a token.
+fn check_word(at: &[&str], text: &str, required: bool, errors: &mut ConfigErrors<'_>) {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        errors.push(at, "must not contain white space or control characters");
+    } else if text.is_empty() && required {
+        errors.push(at, "must not be empty");
+    }
 }
 
 fn key_source(text: &str) -> Result<KeySource, &'static str> {

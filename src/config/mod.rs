@@ -109,6 +109,8 @@ pub struct ServerSettings {
     /// Absolute URL that callers use, for `Location` and the servers of the OpenAPI document.
     #[serde(deserialize_with = "server::public_url")]
     pub public_url: Option<Url>,
+    /// Origins of web pages that may call the API; with none there is no CORS.
+    pub cors_origins: Vec<String>,
     /// Maximum body size of a single request.
     pub body_limit: ByteSize,
     /// Maximum body size of a bulk upload.
@@ -176,8 +178,12 @@ pub struct TokenSettings {
     pub audience: String,
     /// Source of the keys that verify tokens.
     pub keys: KeySource,
-    /// Claim that names the client.
+    /// Claim that names the client: a name, or a dotted path.
     pub client_claim: String,
+    /// Claims that may hold the scopes, each a name or a dotted path; the first that is present decides.
+    pub scope_claims: Vec<String>,
+    /// Prefix of the token's scopes; those without it are ignored.
+    pub scope_prefix: String,
     /// Tolerated difference between the issuer's clock and this machine's.
     pub leeway: ConfigDuration,
 }

@@ -32,6 +32,8 @@ pub(super) struct Jwt {
     pub(super) audience: String,
     pub(super) jwks: String,
     pub(super) client_claim: String,
+    pub(super) scope_claims: Vec<String>,
+    pub(super) scope_prefix: String,
     pub(super) leeway: ConfigDuration,
 }
 

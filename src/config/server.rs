@@ -38,12 +38,31 @@ pub(super) fn checked(server: &Value, errors: &mut ConfigErrors<'_>) -> Option<(
             errors.push(&["server", key], "must be more than 0");
         }
     }
+    for (index, origin) in settings.cors_origins.iter().enumerate() {
+        errors.check(&["server", "cors_origins", &index.to_string()], check_origin(origin));
+    }
     let ServerSettings { request_timeout, keep_alive, shutdown_delay, shutdown_grace, .. } = settings;
     errors.check(&["server", "request_timeout"], bounds::more_than_zero(request_timeout, MAX_REQUEST_TIMEOUT));
     errors.check(&["server", "keep_alive"], bounds::more_than_zero(keep_alive, MAX_KEEP_ALIVE));
     errors.check(&["server", "shutdown_delay"], bounds::at_most(shutdown_delay, MAX_SHUTDOWN));
     errors.check(&["server", "shutdown_grace"], bounds::at_most(shutdown_grace, MAX_SHUTDOWN));
     Some((settings, allow_insecure.unwrap_or_default()))
+}
+
+/// Checks an origin; it must be spelt as browsers send it (RFC 6454 §6.2), because it is compared to the letter.
+fn check_origin(text: &str) -> Result<(), String> {
+    if text.contains('*') {
+        return Err("takes no wildcards: list the exact origin of each web page that may call the API".to_owned());
+    }
+    let parsed = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+    match parsed.map(|url| url.origin().ascii_serialization()) {
+        Some(origin) if origin == text => Ok(()),
+        // The origin of a URL holds neither its user nor its path, so nothing secret is quoted.
+        Some(origin) => Err(format!("must be spelt as browsers send it, without a path or a final slash: {origin:?}")),
+        None => {
+            Err("expected an origin such as \"https://portal.example.com\" or \"https://10.0.0.5:8443\"".to_owned())
+        }
+    }
 }
 
 fn tls_settings(document: schema::Tls) -> Result<Option<TlsSettings>, (&'static str, &'static str)> {

@@ -17,6 +17,7 @@ pub(super) use self::status::always_has_retry_after;
 pub use self::status::status;
 use crate::domain::error::{Code, ConnectionRef, Error, FieldError, PartialResult, Responsibility, VendorResponse};
 use crate::domain::outcome::Outcome;
+use crate::http::auth::challenge;
 use crate::http::exchange_context::ExchangeContext;
 
 mod example;
@@ -238,7 +239,8 @@ pub(super) fn pending_error(response: &Response) -> Option<&Error> {
 #[derive(Clone, Copy)]
 pub(super) struct ProblemCode(pub(super) Code);
 
-/// Renders the problem document of a failed request; passes every other response through unchanged.
+/// Renders the problem document of a failed request, with the headers and extensions of the response so far; passes
+/// every other response through unchanged.
 pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Response {
     let Some(PendingProblem(error)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
     if error.code == Code::Internal {
@@ -246,6 +248,7 @@ pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Respo
     }
     let mut problem = axum::Json(Problem::of(&error, context)).into_response();
     *problem.status_mut() = status(error.code);
+    *problem.extensions_mut() = std::mem::take(response.extensions_mut());
     problem.extensions_mut().insert(ProblemCode(error.code));
     let headers = problem.headers_mut();
     // Keep headers that layers above the handler set, `Allow` above all.
@@ -257,7 +260,7 @@ pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Respo
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if error.code == Code::Unauthenticated {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        headers.entry(WWW_AUTHENTICATE).or_insert_with(|| challenge::unauthenticated(false));
     }
     problem
 }
@@ -354,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn missing_credentials_yield_a_challenge() {
         let (parts, _) = answered(Error::new(Code::Unauthenticated, "x")).await;
-        assert_eq!(parts.headers[WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(parts.headers[WWW_AUTHENTICATE], "Bearer realm=\"examgate\"");
     }
 
     #[test]

@@ -9,6 +9,7 @@ fn the_embedded_defaults_are_the_documented_ones() {
     assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(server.admin_listen.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((server.base_path.as_str(), &server.public_url), ("", &None));
+    assert!(server.cors_origins.is_empty(), "no CORS unless configured");
     assert_eq!((server.body_limit.to_string(), server.bulk_body_limit.to_string()), ("8MiB".into(), "256MiB".into()));
     assert_eq!(
         (server.request_timeout, server.shutdown_grace),

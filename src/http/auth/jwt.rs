@@ -92,13 +92,15 @@ impl JwtVerifier {
         let key = self.key(&header).await?;
         let claims = decode::<Map<String, Value>>(token, &key.key, &self.validation(key.algorithm));
         let claims = claims.map_err(|error| unauthenticated(rejection_reason(error.kind())))?.claims;
-        let client = claims.get(&self.settings.client_claim).and_then(Value::as_str);
+        let client = claim(&claims, &self.settings.client_claim).and_then(Value::as_str);
         let client = client.ok_or_else(|| unauthenticated("The token has no claim that names a client."))?;
-        Ok(TokenClaims { client: client.to_owned(), scopes: scopes(claims.get("scope")) })
+        let TokenSettings { scope_claims, scope_prefix, .. } = &self.settings;
+        let granted = scope_claims.iter().find_map(|name| claim(&claims, name));
+        Ok(TokenClaims { client: client.to_owned(), scopes: scopes(granted, scope_prefix) })
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
-        let TokenSettings { issuer, audience, keys: _, client_claim: _, leeway } = &self.settings;
+        let TokenSettings { issuer, audience, leeway, .. } = &self.settings;
         let mut validation = Validation::new(algorithm);
         validation.leeway = leeway.0.as_secs();
         validation.validate_nbf = true;
@@ -174,14 +176,69 @@ fn rejection_reason(kind: &ErrorKind) -> &'static str {
     }
 }
 
-/// Parses scopes: words separated by spaces (RFC 8693 §4.2) or, as some issuers send them, a list. Ignores words that
-/// are not scopes of this gateway; they are meant for other services.
-fn scopes(claim: Option<&Value>) -> BTreeSet<Scope> {
+/// Returns the claim with this name or, if there is none, at this dotted path. A name may contain dots itself, as the
+/// claims do that Auth0 names by URLs. `null` counts as absent.
+fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = claims.get(path) {
+        return Some(value).filter(|value| !value.is_null());
+    }
+    path.match_indices('.').find_map(|(dot, _)| claim(claims.get(&path[..dot])?.as_object()?, &path[dot + 1..]))
+}
+
+/// Parses scopes: words separated by spaces (RFC 8693 §4.2) or, as some issuers send them, a list. Ignores words without
+/// the prefix and words that are not scopes of this gateway; they are meant for other services.
+fn scopes(claim: Option<&Value>, prefix: &str) -> BTreeSet<Scope> {
     let words: Vec<&str> = match claim {
-        Some(Value::String(words)) => words.split(' ').collect(),
+        Some(Value::String(words)) => words.split_ascii_whitespace().collect(),
         Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
-    let all = Scope::ALL.iter().copied();
-    all.filter(|scope| words.contains(&scope.as_str())).collect()
+    let own: BTreeSet<&str> = words.iter().filter_map(|word| word.strip_prefix(prefix)).collect();
+    Scope::ALL.iter().copied().filter(|scope| own.contains(scope.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("azp", Some(json!("lms")))]
+    #[case::nested("resource_access.examgate.roles", Some(json!(["a"])))]
+    #[case::url("https://examgate.example.com/scopes", Some(json!("b")))]
+    #[case::below_a_url("https://examgate.example.com/app.name", Some(json!("c")))]
+    #[case::key_with_dots("resource_access.exam.gate.roles", Some(json!(["d"])))]
+    #[case::the_literal_name_wins("realm.roles", Some(json!("literal")))]
+    #[case::null("nothing", None)]
+    #[case::absent("scope", None)]
+    #[case::through_a_text("azp.x", None)]
+    #[case::only_the_beginning("resource_access.examgate.role", None)]
+    #[case::empty_step("resource_access..roles", None)]
+    fn claims_are_found_by_name_or_path(#[case] path: &str, #[case] expected: Option<Value>) {
+        let claims = json!({
+            "azp": "lms", "nothing": null, "realm.roles": "literal", "realm": { "roles": "path" },
+            "resource_access": { "examgate": { "roles": ["a"] }, "exam.gate": { "roles": ["d"] } },
+            "https://examgate.example.com/scopes": "b", "https://examgate.example.com/app": { "name": "c" },
+        });
+        assert_eq!(claim(claims.as_object().unwrap(), path), expected.as_ref());
+    }
+
+    #[rstest]
+    #[case::words(json!("openid catalogue:read  audit:read"), "", &["catalogue:read", "audit:read"])]
+    #[case::list(json!(["catalogue:read", 7, "x"]), "", &["catalogue:read"])]
+    #[case::prefix(json!("examgate/catalogue:read audit:read"), "examgate/", &["catalogue:read"])]
+    #[case::prefix_in_a_list(json!(["api://eg/audit:read", "catalogue:read"]), "api://eg/", &["audit:read"])]
+    #[case::another_prefix(json!("other/catalogue:read"), "examgate/", &[])]
+    #[case::number(json!(1), "", &[])]
+    #[case::object(json!({ "catalogue:read": true }), "", &[])]
+    fn scopes_are_words_with_the_prefix(#[case] claim: Value, #[case] prefix: &str, #[case] expected: &[&str]) {
+        let found = scopes(Some(&claim), prefix);
+        let mut found: Vec<&str> = found.iter().map(|scope| scope.as_str()).collect();
+        let mut expected = expected.to_vec();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
@@ -19,12 +20,17 @@ use crate::http::auth::jwt::JwtVerifier;
 pub(super) use crate::http::auth::rate_limit::RateLimitState;
 use crate::http::auth::rate_limit::RateLimiter;
 use crate::service::{ConnectionAccess, RequestContext};
+use crate::telemetry::metrics;
 
+pub(super) mod challenge;
 mod jwt;
 mod rate_limit;
 
 /// The header that carries a key, as an alternative to `Authorization`.
 pub(super) const API_KEY_HEADER: &str = "x-api-key";
+
+/// Number of bytes of a key's SHA-256 that identify it in logs: enough to tell the few keys of a client apart.
+const KEY_ID_BYTES: usize = 4;
 
 /// All clients that may call.
 pub(super) struct ClientRegistry {
@@ -50,6 +56,15 @@ pub(super) struct Authenticated<'a> {
     pub(super) client: &'a Client,
     /// The client's scopes that its token grants; `None` if it presented no token.
     granted: Option<BTreeSet<Scope>>,
+    /// The first eight hexadecimal digits of the SHA-256 of the key it presented; `None` without a key.
+    pub(super) key: Option<String>,
+}
+
+/// What the credentials of a request permit; kept in the request's extensions.
+#[derive(Clone)]
+pub(super) struct Permissions {
+    pub(super) scopes: Vec<Scope>,
+    pub(super) key: Option<String>,
 }
 
 /// One client.
@@ -84,6 +99,9 @@ impl ClientRegistry {
         };
         let owners = (0u32..).zip(clients.values());
         let keys = owners.flat_map(|(index, client)| client.key_sha256.iter().map(move |key| (*key, index)));
+        for client in clients.values() {
+            client.key_sha256.iter().for_each(|key| metrics::client_key(&client.name, &key_id(key)));
+        }
         let all = clients.values().map(|client| Client::new(client, earlier)).collect();
         Self { keys: keys.collect(), all, by, ask }
     }
@@ -99,31 +117,47 @@ impl ClientRegistry {
     /// `unauthenticated`; the message does not reveal whether a part of a key was right. `issuer_unavailable` if a
     /// token cannot be verified.
     pub(super) async fn authenticate(&self, headers: &HeaderMap) -> Result<Authenticated<'_>, Error> {
-        let client = match &self.by {
-            AuthMode::Key => self.find_client(presented_key(headers)),
-            AuthMode::Nothing => self.all.first(),
+        let (client, key) = match &self.by {
+            AuthMode::Key => self.find_client(presented_key(headers)).unzip(),
+            AuthMode::Nothing => (self.all.first(), None),
             AuthMode::Token(issuer) => {
                 let token = bearer(headers).ok_or_else(|| unauthenticated("The request carries no token."))?;
                 let bearer = issuer.verify(token).await?;
                 let client = self.all.iter().find(|client| client.name == bearer.client);
                 let client = client.ok_or_else(|| unauthenticated("The token names an unknown client."))?;
-                return Ok(Authenticated { client, granted: Some(bearer.scopes) });
+                return Ok(Authenticated { client, granted: Some(bearer.scopes), key: None });
             }
         };
         let client = client.ok_or_else(|| unauthenticated("The request carries no valid API key."))?;
-        Ok(Authenticated { client, granted: None })
+        Ok(Authenticated { client, granted: None, key })
     }
 
-    /// Returns the client this key belongs to. Compares every hash, whether or not one has matched, so that timing
+    /// Returns whether the request presents credentials of the accepted kind, valid or not.
+    pub(super) fn has_credentials(&self, headers: &HeaderMap) -> bool {
+        let bearer = bearer_tokens(headers).next().is_some();
+        match &self.by {
+            AuthMode::Key => bearer || headers.contains_key(API_KEY_HEADER),
+            AuthMode::Token(_) => bearer,
+            AuthMode::Nothing => false,
+        }
+    }
+
+    /// Returns the client this key belongs to, and the key's id. Compares every hash, whether or not one has matched, so that timing
     /// reveals nothing.
-    fn find_client(&self, key: Option<&[u8]>) -> Option<&Client> {
+    fn find_client(&self, key: Option<&[u8]>) -> Option<(&Client, String)> {
         let presented: [u8; 32] = Sha256::digest(key?).into();
         let mut found = u32::MAX;
         for (key, owner) in &self.keys {
             found.conditional_assign(owner, key.ct_eq(&presented));
         }
-        self.all.get(usize::try_from(found).ok()?)
+        let client = self.all.get(usize::try_from(found).ok()?)?;
+        Some((client, key_id(&presented)))
     }
+}
+
+/// Returns the id by which logs, exchanges and metrics name the key with this SHA-256.
+fn key_id(hash: &[u8; 32]) -> String {
+    HEXLOWER.encode(&hash[..KEY_ID_BYTES])
 }
 
 fn unauthenticated(detail: &str) -> Error {
@@ -142,6 +176,13 @@ impl Authenticated<'_> {
             _ => return Ok(()),
         };
         Err(Error::new(Code::InsufficientScope, format!("The {who} lacks the scope `{}`.", scope.as_str())))
+    }
+
+    /// Returns what the credentials permit.
+    pub(super) fn permissions(&self) -> Permissions {
+        let has = |scope: &Scope| self.granted.as_ref().is_none_or(|granted| granted.contains(scope));
+        let scopes = self.client.scopes.iter().copied().filter(has).collect();
+        Permissions { scopes, key: self.key.clone() }
     }
 }
 
@@ -189,105 +230,33 @@ impl Client {
     }
 }
 
-/// Returns the key from `Authorization: Bearer <key>`, else from `X-Api-Key`.
+/// Returns the key from `Authorization: Bearer <key>`, else from `X-Api-Key`. Another scheme in `Authorization` belongs
+/// to somebody else, a proxy for instance, and does not hide `X-Api-Key`.
 fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
-    if headers.contains_key(header::AUTHORIZATION) {
+    if bearer_tokens(headers).next().is_some() {
         return bearer(headers);
     }
-    headers.get(API_KEY_HEADER).map(|key| key.as_bytes().trim_ascii())
+    only(headers.get_all(API_KEY_HEADER).iter().map(|key| key.as_bytes().trim_ascii()))
 }
 
-/// Parses `Authorization: Bearer <credentials>` (RFC 6750 §2.1); the scheme's name is case-insensitive.
+/// Returns the credentials of `Authorization: Bearer <credentials>`.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, rest) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
+    only(bearer_tokens(headers))
+}
+
+/// Parses each `Authorization: Bearer <credentials>` (RFC 6750 §2.1); the scheme's name is case-insensitive.
+fn bearer_tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, rest) = value.as_bytes().split_at_checked("Bearer".len())?;
+        let whole = rest.first().is_none_or(u8::is_ascii_whitespace);
+        (whole && scheme.eq_ignore_ascii_case(b"Bearer")).then(|| rest.trim_ascii())
+    })
+}
+
+/// Returns the only value. Of several, none is chosen: two readers could choose differently.
+fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    values.next().filter(|_| values.next().is_none())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use http::HeaderValue;
-
-    use super::*;
-    use crate::config::RateLimit;
-
-    fn clients() -> ClientRegistry {
-        ClientRegistry::new(&Auth::Keys(configured()), &nobody())
-    }
-
-    /// A fetcher for tests without an issuer.
-    fn nobody() -> JwksFetcher {
-        Arc::new(|_| Box::pin(async { Err(String::new()) }))
-    }
-
-    fn configured() -> BTreeMap<String, ClientSettings> {
-        let client = |name: &str, keys: &[&str]| ClientSettings {
-            name: name.to_owned(),
-            tenant: name.to_owned(),
-            key_sha256: keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect(),
-            scopes: BTreeSet::from([Scope::CandidatesRead]),
-            connections: ConnectionAccess::All,
-            default_connection: None,
-            rate_limit: RateLimit { requests_per_second: 1, burst: 2 },
-        };
-        let named = [client("lms", &["old", "new"]), client("hr", &["other"])];
-        named.into_iter().map(|client| (client.name.clone(), client)).collect()
-    }
-
-    #[test]
-    fn used_up_rate_survives_a_reload_unless_changed() {
-        let clients = clients();
-        for client in &clients.all {
-            let spent: Vec<bool> = (0..3).map(|_| client.count().unwrap().is_admitted().is_ok()).collect();
-            assert_eq!(spent, [true, true, false], "{}", client.name);
-        }
-        let mut changed = configured();
-        changed.get_mut("hr").unwrap().rate_limit.burst = 3;
-        let after = ClientRegistry::replacing(&clients, &Auth::Keys(changed));
-        let client = |name: &str| after.all.iter().find(|client| client.name == name).unwrap();
-        let used_up = |name: &str| client(name).count().unwrap().is_admitted().is_err();
-        assert!(used_up("lms") && !used_up("hr"));
-    }
-
-    async fn asked(name: &'static str, value: &'static str) -> Option<String> {
-        let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))]);
-        clients().authenticate(&headers).await.ok().map(|known| known.client.name.clone())
-    }
-
-    #[tokio::test]
-    async fn every_configured_key_is_recognised_in_either_header() {
-        assert_eq!(asked("authorization", "Bearer old").await.as_deref(), Some("lms"));
-        assert_eq!(asked("authorization", "bearer  new ").await.as_deref(), Some("lms"));
-        assert_eq!(asked("x-api-key", "other").await.as_deref(), Some("hr"));
-    }
-
-    #[tokio::test]
-    async fn other_credentials_are_rejected() {
-        for value in ["Bearer ", "Bearer", "old", "Basic old", "Bearer olds", "Bearer ol", ""] {
-            assert_eq!(asked("authorization", value).await, None, "{value}");
-        }
-        assert_eq!(asked("x-api-key", "").await, None);
-        assert!(clients().authenticate(&HeaderMap::new()).await.is_err());
-    }
-
-    #[test]
-    fn clients_have_separate_rates() {
-        let clients = clients();
-        while clients.all[0].count().unwrap().is_admitted().is_ok() {}
-        assert!(clients.all[1].count().unwrap().is_admitted().is_ok());
-    }
-
-    #[test]
-    fn missing_scope_is_named_for_client_and_token() {
-        let clients = clients();
-        let mut known = Authenticated { client: &clients.all[0], granted: None };
-        assert!(known.authorize(Scope::CandidatesRead).is_ok());
-        let detail = known.authorize(Scope::CandidatesWrite).unwrap_err().detail;
-        assert_eq!(detail, "The client lacks the scope `candidates:write`.");
-        known.granted = Some(BTreeSet::from([Scope::CandidatesWrite]));
-        assert!(known.authorize(Scope::CandidatesWrite).is_err(), "a token grants no scope the client lacks");
-        let detail = known.authorize(Scope::CandidatesRead).unwrap_err().detail;
-        assert_eq!(detail, "The token lacks the scope `candidates:read`.");
-    }
-}
+mod tests;

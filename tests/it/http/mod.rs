@@ -71,6 +71,7 @@ pub async fn api_parts() -> ApiParts {
             admin_listen: None,
             base_path: String::new(),
             public_url: None,
+            cors_origins: Vec::new(),
             body_limit: ByteSize(1000),
             bulk_body_limit: ByteSize(100_000),
             request_timeout: ConfigDuration(Duration::from_mins(1)),
