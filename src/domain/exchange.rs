@@ -56,6 +56,8 @@ pub enum Cause {
     Request {
         /// The configured client.
         client: String,
+        /// The id of the client's key: the first digits of its hash. Absent without a key.
+        key: Option<String>,
         /// The HTTP method.
         method: String,
         /// The route, never the path, because a path may name a person.
@@ -202,6 +204,12 @@ impl Exchange {
             state.left_out += 1;
         }
         state.calls.push_back(call);
+    }
+
+    /// Returns the connection of the last vendor call.
+    #[must_use]
+    pub fn last_connection(&self) -> Option<String> {
+        self.state().calls.back().map(|call| call.connection.clone())
     }
 
     /// Counts the time until the guard is dropped as spent at a vendor.

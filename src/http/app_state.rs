@@ -128,6 +128,8 @@ pub(super) struct AppState(Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) gateway: Gateway,
+    /// The path the routes are below.
+    base_path: Box<str>,
     pub(super) terms: LiveSettings,
     pub(super) environment: System,
     pub(super) limits: Limits,
@@ -137,10 +139,11 @@ pub(super) struct Shared {
 }
 
 impl AppState {
-    pub(super) fn new(parts: &ApiParts, terms: &LiveSettings) -> Self {
+    pub(super) fn new(parts: &ApiParts, terms: &LiveSettings, base_path: &str) -> Self {
         let ApiParts { gateway, server: _, auth: _, environment, limits, busy, ask: _ } = parts.clone();
         Self(Arc::new(Shared {
             gateway,
+            base_path: base_path.into(),
             terms: terms.clone(),
             environment,
             requests: InFlightLimiter::new(limits.in_flight, ShedReason::Requests, Arc::clone(&busy.0.requests)),
@@ -156,6 +159,16 @@ impl AppState {
     /// `overloaded`.
     pub(super) fn acquire_permit(&self, limiter: &Arc<InFlightLimiter>, client: &str) -> Result<InFlightPermit, Error> {
         limiter.acquire(client, self.terms.now().clients.alone())
+    }
+
+    /// Returns the pattern of a matched route below the base path, as logs, traces and metrics name it: the same in every
+    /// installation.
+    pub(super) fn route<'a>(&self, matched: &'a str) -> &'a str {
+        match matched.strip_prefix(&*self.base_path) {
+            Some("") => "/",
+            Some(route) => route,
+            None => matched,
+        }
     }
 
     /// Returns the address of a resource as the caller must use it.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
@@ -17,7 +17,8 @@ use utoipa::openapi::OpenApi;
 use crate::domain::error::Code;
 use crate::http::app_state::{ApiParts, AppState, LiveSettings};
 use crate::http::handlers::{health, swagger_ui};
-use crate::http::middleware::exchange;
+use crate::http::middleware::cors::Cors;
+use crate::http::middleware::{cors, exchange};
 use crate::http::openapi;
 use crate::http::openapi::v3_0;
 use crate::http::problem::ApiError;
@@ -33,16 +34,28 @@ pub fn router(parts: &ApiParts) -> Router {
 
 /// Like [`router`], with settings that may change while it serves.
 pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
-    let app = AppState::new(parts, terms);
+    let base = parts.server.base_path.trim_end_matches('/');
+    let app = AppState::new(parts, terms, base);
     let public_url = parts.server.public_url.as_ref().map(url::Url::as_str);
     let routes = route_entries().fold(Router::new(), |router, (_, paths, methods)| {
         paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
     });
-    let inner =
-        routes.merge(swagger_ui::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
-    let base = parts.server.base_path.trim_end_matches('/');
-    let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
-    with_outer_middleware(outer, app).layer(compression())
+    let inner = routes.merge(swagger_ui::routes()).merge(descriptions(public_url));
+    let outer = below(base, inner).method_not_allowed_fallback(wrong_method);
+    let cors = Cors::new(terms);
+    let preflights = from_fn_with_state(cors.clone(), cors::answer_preflight);
+    with_outer_middleware(outer.fallback(unknown_route).layer(preflights), app)
+        .layer(from_fn_with_state(cors, cors::share_response))
+        .layer(compression())
+}
+
+/// Moves the routes below the base path. The path itself, with and without a final slash, leads to the documentation by
+/// an address relative to it, which is right behind a proxy that strips a path, too.
+fn below(base: &str, routes: Router<AppState>) -> Router<AppState> {
+    let to = |location: String| get(async move || (StatusCode::SEE_OTHER, [(LOCATION, location)]));
+    let Some((_, last)) = base.rsplit_once('/') else { return routes.route("/", to("docs/".to_owned())) };
+    let slash = format!("{base}/");
+    Router::new().nest(base, routes.route("/", to(format!("{last}/docs/")))).route(&slash, to("docs/".to_owned()))
 }
 
 /// Builds the router for the operators' own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
@@ -52,10 +65,8 @@ pub fn admin_router(parts: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + S
         Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
         None => router,
     };
-    with_outer_middleware(
-        router.method_not_allowed_fallback(wrong_method),
-        AppState::new(parts, &LiveSettings::of(parts)),
-    )
+    let router = router.method_not_allowed_fallback(wrong_method).fallback(unknown_route);
+    with_outer_middleware(router, AppState::new(parts, &LiveSettings::of(parts), ""))
 }
 
 /// Compresses responses for clients that accept it, except event streams and responses too short to gain from it.
@@ -69,7 +80,7 @@ fn compression() -> CompressionLayer<impl Predicate> {
 }
 
 fn with_outer_middleware(router: Router<AppState>, app: AppState) -> Router {
-    router.fallback(unknown_route).layer(from_fn_with_state(app.clone(), exchange::exchange)).with_state(app)
+    router.layer(from_fn_with_state(app.clone(), exchange::exchange)).with_state(app)
 }
 
 async fn unknown_route() -> ApiError {

@@ -7,9 +7,9 @@ use crate::domain::error::Code;
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::handlers::{
-    assignments, audit, bulk, candidates, catalogue, exchanges, health, operation_events, operations, programs,
+    assignments, audit, bulk, candidates, catalogue, client, exchanges, health, operation_events, operations, programs,
 };
-use crate::http::middleware::authorize::{guarded, guarded_action, guarded_write, open};
+use crate::http::middleware::authorize::{guarded, guarded_action, guarded_without_scope, guarded_write, open};
 use crate::http::openapi::components::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 
 /// Builds one route with its documentation. One at a time: the schemas of all of them take megabytes.
@@ -109,6 +109,7 @@ fn catalogue_routes() -> &'static [Entry] {
 
 fn service_routes() -> &'static [Entry] {
     &[
+        || guarded_without_scope(&[], routes!(client::current)),
         || open(&[], routes!(health::livez)),
         || open(&[Code::StoreUnavailable, Code::Draining], routes!(health::readyz)),
         || open(&[Code::NotFound], routes!(health::problem)),

@@ -11,6 +11,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 
 const BUILD: &str = "examgate_build_info";
 const REQUESTS: &str = "examgate_http_requests_total";
+const CLIENT_REQUESTS: &str = "examgate_client_requests_total";
 const REQUEST_SECONDS: &str = "examgate_http_request_seconds";
 const OVERHEAD_SECONDS: &str = "examgate_gateway_overhead_seconds";
 const IN_FLIGHT: &str = "examgate_http_in_flight";
@@ -41,6 +42,10 @@ pub const BUCKETS: [f64; 16] =
 pub fn describe() {
     describe_gauge!(BUILD, "Build information; the value is always 1");
     describe_counter!(REQUESTS, "HTTP requests, by route and status");
+    describe_counter!(
+        CLIENT_REQUESTS,
+        "Authenticated requests, by client and the first digits of its key's hash; `key` is empty without a key"
+    );
     describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "HTTP request duration, up to the response headers");
     describe_histogram!(OVERHEAD_SECONDS, Unit::Seconds, "HTTP request duration without the time spent at vendors");
     describe_gauge!(IN_FLIGHT, "HTTP requests in flight");
@@ -76,6 +81,21 @@ pub fn request(method: &http::Method, route: &str, status: u16, elapsed: Duratio
     counter!(REQUESTS, &labels).increment(1);
     histogram!(REQUEST_SECONDS, &labels[..2]).record(elapsed);
     histogram!(OVERHEAD_SECONDS, &labels[..2]).record(overhead);
+}
+
+/// Counts a request of an authenticated client, and which of its keys it presented.
+pub fn client_request(client: &str, key: Option<&str>) {
+    client_requests(client, key, 1);
+}
+
+/// Creates the counter of a client's key, so that a key nobody uses shows as 0 and not as absent.
+pub fn client_key(client: &str, key: &str) {
+    client_requests(client, Some(key), 0);
+}
+
+fn client_requests(client: &str, key: Option<&str>, count: u64) {
+    let key = key.unwrap_or_default().to_owned();
+    counter!(CLIENT_REQUESTS, "client" => client.to_owned(), "key" => key).increment(count);
 }
 
 /// Sets the number of HTTP requests in flight.

@@ -31,6 +31,9 @@ pub struct Exchange {
     /// The client that sent the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// Which of the client's API keys it presented: the first eight hexadecimal digits of the key's SHA-256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The HTTP method of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -130,12 +133,13 @@ impl From<ExchangeView> for Exchange {
             calls,
             left_out,
         } = view;
-        let (cause, client, method, route, resource) = match about.map(|ExchangeOwner { tenant: _, cause }| cause) {
-            Some(Cause::Settling { resource }) => (ExchangeCause::Settling, None, None, None, Some(resource)),
-            Some(Cause::Request { client, method, route }) => {
-                (ExchangeCause::Request, Some(client), Some(method), Some(route), None)
+        let (cause, client, key, method, route, resource) = match about.map(|ExchangeOwner { tenant: _, cause }| cause)
+        {
+            Some(Cause::Settling { resource }) => (ExchangeCause::Settling, None, None, None, None, Some(resource)),
+            Some(Cause::Request { client, key, method, route }) => {
+                (ExchangeCause::Request, Some(client), key, Some(method), Some(route), None)
             }
-            Some(Cause::Operation) | None => (ExchangeCause::Operation, None, None, None, None),
+            Some(Cause::Operation) | None => (ExchangeCause::Operation, None, None, None, None, None),
         };
         let (status, code, took) = match answer {
             Some(ResponseSummary { status, code, took }) => (Some(status), code, Some(millis(took))),
@@ -148,6 +152,7 @@ impl From<ExchangeView> for Exchange {
             traceparent,
             started_at: started.into(),
             client,
+            key,
             method,
             route,
             resource,
@@ -210,7 +215,7 @@ fn exchange_example() -> Value {
     json!({
         "id": "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f", "cause": "request",
         "requestId": "req_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f", "startedAt": "2026-11-25T09:30:21.024Z", "client": "lms",
-        "method": "POST", "route": "/assignments", "status": 422, "code": "invalid_reference", "durationMs": 143,
+        "key": "5994471a", "method": "POST", "route": "/assignments", "status": 422, "code": "invalid_reference", "durationMs": 143,
         "vendorMs": 139, "callsLeftOut": 0,
         "calls": [{
             "connection": "startexam-main", "vendor": "startexam", "operation": "assignments.create", "settling": false,

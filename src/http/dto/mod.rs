@@ -7,6 +7,7 @@ pub(super) mod audit;
 pub(super) mod bulk;
 pub(super) mod candidate;
 pub(super) mod catalogue;
+pub(super) mod client;
 pub(super) mod common;
 pub(super) mod connection;
 pub(super) mod exchange;

@@ -5,6 +5,7 @@ pub(super) mod audit;
 pub(super) mod bulk;
 pub(super) mod candidates;
 pub(super) mod catalogue;
+pub(super) mod client;
 pub(super) mod exchanges;
 pub(super) mod health;
 pub(super) mod operation_events;

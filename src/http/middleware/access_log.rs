@@ -13,6 +13,24 @@ use crate::telemetry::{metrics, spans};
 /// The route of a request that matches none.
 const NO_ROUTE: &str = "-";
 
+/// The client a request came from, and the id of its key; kept in the response's extensions.
+#[derive(Clone)]
+pub(in crate::http) struct RequestClient {
+    pub(in crate::http) name: String,
+    pub(in crate::http) key: Option<String>,
+}
+
+/// The result of a request, as its log event shows it.
+#[derive(Default)]
+pub(in crate::http) struct RequestResult {
+    pub(in crate::http) status: Option<u16>,
+    /// The problem's code.
+    pub(in crate::http) code: Option<&'static str>,
+    pub(in crate::http) client: Option<RequestClient>,
+    /// The connection the request was for, if it got that far.
+    pub(in crate::http) connection: Option<String>,
+}
+
 /// A request being served.
 pub(in crate::http) struct AccessLog {
     pub(in crate::http) span: Span,
@@ -43,17 +61,18 @@ impl AccessLog {
         Self { span, exchange: exchange.clone(), method: method.clone(), route, trace_id, started, logged: false }
     }
 
-    /// Records the response; `code` is the problem's.
-    pub(in crate::http) fn answered(mut self, status: u16, code: Option<&'static str>, client: Option<&str>) {
+    /// Records the response.
+    pub(in crate::http) fn answered(mut self, status: u16, result: RequestResult) {
         let took = self.started.elapsed();
-        self.exchange.set_response(ResponseSummary { status, code, took });
-        spans::answered(&self.span, status, code, client);
-        self.log(Some(status), code, client);
+        self.exchange.set_response(ResponseSummary { status, code: result.code, took });
+        spans::answered(&self.span, status, result.code, result.client.as_ref().map(|client| client.name.as_str()));
+        self.log(&RequestResult { status: Some(status), ..result });
         let overhead = took.saturating_sub(self.exchange.vendor_time());
         metrics::request(&self.method, &self.route, status, took, overhead);
     }
 
-    fn log(&mut self, status: Option<u16>, code: Option<&str>, client: Option<&str>) {
+    fn log(&mut self, result: &RequestResult) {
+        let RequestResult { status, code, client, connection } = result;
         self.logged = true;
         tracing::info!(
             target: "examgate::access",
@@ -67,7 +86,9 @@ impl AccessLog {
             vendor_millis = millis(self.exchange.vendor_time()),
             request_id = self.exchange.request_id(),
             exchange = self.exchange.id().as_str(),
-            client,
+            client = client.as_ref().map(|client| client.name.as_str()),
+            key = client.as_ref().and_then(|client| client.key.as_deref()),
+            connection,
             trace_id = self.trace_id,
             "request"
         );
@@ -79,7 +100,7 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         if !self.logged {
-            self.log(None, Some("caller_gone"), None);
+            self.log(&RequestResult { code: Some("caller_gone"), ..RequestResult::default() });
         }
     }
 }

@@ -4,21 +4,25 @@
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
+use http::header::{ACCEPT_ENCODING, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::exchange::{Cause, ExchangeOwner};
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
-use crate::http::auth::{Authenticated, RateLimitState};
+use crate::http::auth::{Authenticated, RateLimitState, challenge};
 use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::accept;
+use crate::http::extract::content_coding::{ACCEPTED, ContentCoding};
+use crate::http::middleware::access_log::RequestClient;
 use crate::http::middleware::audit::{AuditGuard, should_audit};
-use crate::http::middleware::exchange::ClientName;
 use crate::http::middleware::in_flight_limit::InFlightPermit;
 use crate::http::openapi::components;
-use crate::http::problem::ApiError;
+use crate::http::problem::{ApiError, pending_error};
 use crate::service::RequestContext;
+use crate::telemetry::metrics;
 
 /// Guards a read-only route and documents its scope and every problem it can return.
 pub(in crate::http) fn guarded(
@@ -26,7 +30,15 @@ pub(in crate::http) fn guarded(
     problems: &[&[Code]],
     routes: UtoipaMethodRouter<AppState>,
 ) -> UtoipaMethodRouter<AppState> {
-    guarded_as(None, scope, problems, routes)
+    guarded_as(None, Some(scope), problems, routes)
+}
+
+/// Like [`guarded`], for a route that every client may use, whatever its scopes.
+pub(in crate::http) fn guarded_without_scope(
+    problems: &[&[Code]],
+    routes: UtoipaMethodRouter<AppState>,
+) -> UtoipaMethodRouter<AppState> {
+    guarded_as(None, None, problems, routes)
 }
 
 /// Like [`guarded`], for a route that changes something or calls a vendor: audit entries use `action` as its name.
@@ -36,19 +48,19 @@ pub(in crate::http) fn guarded_action(
     problems: &[&[Code]],
     routes: UtoipaMethodRouter<AppState>,
 ) -> UtoipaMethodRouter<AppState> {
-    guarded_as(Some(action), scope, problems, routes)
+    guarded_as(Some(action), Some(scope), problems, routes)
 }
 
 fn guarded_as(
     action: Option<&'static str>,
-    scope: Scope,
+    scope: Option<Scope>,
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<AppState>,
 ) -> UtoipaMethodRouter<AppState> {
     let mut route = Route { scope, action, reads_query: false, answers: ResponseFormat::Json, creates: false };
     for operation in paths.paths.values_mut().flat_map(components::of_item_mut) {
         components::protect(operation, scope);
-        components::add_problems(operation, problems);
+        components::add_problems(operation, scope, problems);
         components::add_rate_headers(operation);
         route.reads_query |= components::reads_query(operation);
         route.creates |= operation.responses.responses.contains_key("201");
@@ -65,7 +77,8 @@ fn guarded_as(
 /// What the guard must know about a route; taken from the route's documentation so that the two agree.
 #[derive(Clone, Copy)]
 struct Route {
-    scope: Scope,
+    /// The scope it requires; `None` if credentials are enough.
+    scope: Option<Scope>,
     /// Whether the handler reads the query and rejects unknown parameters.
     reads_query: bool,
     /// The route's name in audit entries, if it has any.
@@ -119,11 +132,17 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     let terms = app.terms.now();
     let known = match terms.clients.authenticate(request.headers()).await {
         Ok(known) => known,
-        Err(error) => return ApiError::from(error).into_response(),
+        Err(error) => {
+            let challenge = (error.code == Code::Unauthenticated)
+                .then(|| challenge::unauthenticated(terms.clients.has_credentials(request.headers())));
+            return with_header(ApiError::from(error).into_response(), WWW_AUTHENTICATE, challenge);
+        }
     };
     let (client, spent) = (known.client, known.client.count());
+    metrics::client_request(&client.name, known.key.as_deref());
     // Record the exchange only after authentication, so that unauthenticated traffic cannot flush the ring buffer.
-    app.gateway.keep_exchange(&context.exchange, exchange_owner(&request, client));
+    app.gateway.keep_exchange(&context.exchange, exchange_owner(&app, &request, &known));
+    let has_unknown_coding = ContentCoding::of(request.headers()).is_err();
     let admitted = spent.as_ref().map_or(Ok(()), RateLimitState::is_admitted);
     let admitted = admitted.and_then(|()| admit(&app, &request, &known, route));
     let recorded = admitted.as_ref().err().is_none_or(should_audit);
@@ -134,6 +153,9 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     let (mut response, permit) = match admitted {
         Err(error) => (ApiError::from(error).into_response(), None),
         Ok(permit) => {
+            if route.scope.is_none() {
+                request.extensions_mut().insert(known.permissions());
+            }
             let audit_entry = record.as_ref().map(AuditGuard::entry);
             request.extensions_mut().insert(RequestContext { audit_entry, ..client.caller(context.exchange) });
             (next.run(request).await, Some(permit))
@@ -147,7 +169,8 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     if let Some(writing) = record.map(|record| record.write_entry(&response)) {
         writing.await;
     }
-    response.extensions_mut().insert(ClientName(client.name.clone()));
+    response.extensions_mut().insert(RequestClient { name: client.name.clone(), key: known.key.clone() });
+    response = with_advice(response, route, has_unknown_coding);
     match permit {
         // An unsent response still uses memory. An event stream may last for hours, and has a limit of its own.
         Some(permit) if !matches!(route.answers, ResponseFormat::Events) => {
@@ -157,14 +180,35 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     }
 }
 
-fn exchange_owner(request: &Request, client: &crate::http::auth::Client) -> ExchangeOwner {
-    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
-    let cause = Cause::Request { client: client.name.clone(), method: request.method().to_string(), route };
-    ExchangeOwner { tenant: client.tenant.clone(), cause }
+/// Adds the headers that tell the caller of a rejected request what it needs: the scope (RFC 6750 §3.1), or a content
+/// coding. A 415 for any other reason must not name codings (RFC 7694 §3).
+fn with_advice(response: Response, route: Route, has_unknown_coding: bool) -> Response {
+    match (pending_error(&response).map(|error| error.code), route.scope) {
+        (Some(Code::InsufficientScope), Some(scope)) => {
+            with_header(response, WWW_AUTHENTICATE, Some(challenge::insufficient_scope(scope)))
+        }
+        (Some(Code::UnsupportedMediaType), _) => {
+            let accepted = has_unknown_coding.then_some(HeaderValue::from_static(ACCEPTED));
+            with_header(response, ACCEPT_ENCODING, accepted)
+        }
+        _ => response,
+    }
+}
+
+fn with_header(mut response: Response, name: HeaderName, value: Option<HeaderValue>) -> Response {
+    response.headers_mut().extend(value.map(|value| (name, value)));
+    response
+}
+
+fn exchange_owner(app: &AppState, request: &Request, known: &Authenticated<'_>) -> ExchangeOwner {
+    let route = request.extensions().get::<MatchedPath>().map_or("-", |path| app.route(path.as_str())).to_owned();
+    let (client, key) = (known.client.name.clone(), known.key.clone());
+    let cause = Cause::Request { client, key, method: request.method().to_string(), route };
+    ExchangeOwner { tenant: known.client.tenant.clone(), cause }
 }
 
 fn admit(app: &AppState, request: &Request, known: &Authenticated<'_>, route: Route) -> Result<InFlightPermit, Error> {
-    known.authorize(route.scope)?;
+    route.scope.map_or(Ok(()), |scope| known.authorize(scope))?;
     let (admitted, detail) = match route.answers {
         ResponseFormat::Json => (accept::admits_json(request.headers()), "This resource returns JSON only."),
         ResponseFormat::Lines => {
@@ -187,7 +231,7 @@ fn admit(app: &AppState, request: &Request, known: &Authenticated<'_>, route: Ro
             return Err(Error::from_fields(errors));
         }
     }
-    if needs_store(route.scope) {
+    if route.scope.is_some_and(needs_store) {
         app.gateway.ensure_store_available()?;
     }
     app.acquire_permit(&app.requests, &known.client.name)

@@ -13,18 +13,15 @@ use tracing::Instrument as _;
 
 use crate::domain::error::Code;
 use crate::http::app_state::AppState;
+use crate::http::audit_info::AuditInfo;
 use crate::http::exchange_context::{ExchangeContext, REQUEST_ID};
-use crate::http::middleware::access_log::AccessLog;
-use crate::http::problem::{ApiError, ProblemCode, render};
-
-/// The client a request came from, for the access log; kept in the response's extensions.
-#[derive(Clone)]
-pub(in crate::http) struct ClientName(pub(in crate::http) String);
+use crate::http::middleware::access_log::{AccessLog, RequestClient, RequestResult};
+use crate::http::problem::{ApiError, ProblemCode, pending_error, render};
 
 /// The middleware around everything else.
 pub(in crate::http) async fn exchange(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let context = ExchangeContext::of(request.headers(), &app.environment);
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = request.extensions().get::<MatchedPath>().map(|path| app.route(path.as_str()));
     let access = AccessLog::begin(request.method(), route, request.headers(), &context.exchange);
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(app);
@@ -34,12 +31,21 @@ pub(in crate::http) async fn exchange(State(app): State<AppState>, mut request: 
     let response =
         handled.unwrap_or_else(|_| ApiError::new(Code::Internal, "The gateway had an internal error.").into_response());
 
+    let connection = connection_of(&response, &context);
     let mut response = render(response, &context);
     add_headers(response.headers_mut(), context.exchange.request_id());
-    let client = response.extensions_mut().remove::<ClientName>();
+    let client = response.extensions_mut().remove::<RequestClient>();
     let code = response.extensions_mut().remove::<ProblemCode>().map(|ProblemCode(code)| code.as_str());
-    access.answered(response.status().as_u16(), code, client.as_ref().map(|client| client.0.as_str()));
+    access.answered(response.status().as_u16(), RequestResult { status: None, code, client, connection });
     response
+}
+
+/// Returns the connection a request was for: of its error, of what it wrote, or of its last vendor call.
+fn connection_of(response: &Response, context: &ExchangeContext) -> Option<String> {
+    let error = pending_error(response);
+    let of_error = error.and_then(|error| error.connection.as_ref()).map(|named| named.connection.clone());
+    let of_write = || response.extensions().get::<AuditInfo>().and_then(|info| info.connection.clone());
+    of_error.or_else(of_write).or_else(|| context.exchange.last_connection())
 }
 
 fn add_headers(headers: &mut HeaderMap, request_id: &str) {
