@@ -17,7 +17,12 @@ const MAX_SUGGESTIONS: usize = 50;
 
 /// The columns of a CSV body, in its order. A column without a name has no field; its cells must be blank.
 #[derive(Debug, PartialEq)]
-pub(super) struct CsvColumns(Vec<Option<ColumnTarget>>);
+pub(super) struct CsvColumns {
+    /// Up to the last column with a name.
+    targets: Vec<Option<ColumnTarget>>,
+    /// The number of cells in the header.
+    header_width: usize,
+}
 
 impl CsvColumns {
     /// Parses the header into columns.
@@ -44,12 +49,12 @@ impl CsvColumns {
             return Err(vec![FieldError::invalid("", detail)]);
         }
         let errors = header_errors(kind, &names, &targets);
-        if errors.is_empty() { Ok(Self(targets)) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { targets, header_width: header.len() }) } else { Err(errors) }
     }
 
     /// Returns the positions, from 1, of columns without a name.
     pub(super) fn unnamed(&self) -> Vec<usize> {
-        (1..).zip(&self.0).filter(|(_, target)| target.is_none()).map(|(position, _)| position).collect()
+        (1..).zip(&self.targets).filter(|(_, target)| target.is_none()).map(|(position, _)| position).collect()
     }
 
     /// Builds the JSON of the row on this line from its cells, and the errors that only its cells show; an empty cell is
@@ -63,30 +68,35 @@ impl CsvColumns {
         cells: &[&str],
         allow_damaged_ids: bool,
     ) -> Result<(Value, Vec<FieldError>), String> {
-        let width = self.0.len();
+        let width = self.targets.len();
         if cells.len() < width {
-            let found = cells.len();
-            return Err(format!("the record of line {line} has {} cells, the header {width}", found));
+            return Err(format!("the record of line {line} has {}, the header {width}", counted(cells.len())));
         }
-        let target = |index: usize| self.0.get(index).and_then(Option::as_ref);
+        let target = |index: usize| self.targets.get(index).and_then(Option::as_ref);
         let stray =
             cells.iter().enumerate().position(|(index, cell)| target(index).is_none() && !cell.trim().is_empty());
         if let Some(index) = stray {
             let number = index + 1;
-            return Err(if index < width {
+            return Err(if index < self.header_width {
                 format!("the record of line {line} has content in column {number}, which has no name in the header")
             } else {
-                format!("the record of line {line} has {} cells, the header {width}", cells.len())
+                format!("the record of line {line} has {}, the header {}", counted(cells.len()), self.header_width)
             });
         }
         let (mut row, mut errors) = (Map::new(), Vec::new());
-        for (target, cell) in self.0.iter().zip(cells).filter_map(|(target, cell)| Some((target.as_ref()?, *cell))) {
+        for (target, cell) in
+            self.targets.iter().zip(cells).filter_map(|(target, cell)| Some((target.as_ref()?, *cell)))
+        {
             if let Some(error) = put_cell(&mut row, target, cell, allow_damaged_ids) {
                 errors.push(error);
             }
         }
         Ok((Value::Object(row), errors))
     }
+}
+
+fn counted(cells: usize) -> String {
+    if cells == 1 { "1 cell".to_owned() } else { format!("{cells} cells") }
 }
 
 /// Puts a cell into the row, unless it is empty. Returns what is wrong with it; a cell that is wrong is text.

@@ -51,7 +51,7 @@ fn malformed_records_are_named_by_their_first_line() {
         let details = details(text.as_bytes());
         assert!(details[0].contains("control characters"), "{details:?}");
         let expected = [
-            "the record of line 7 has 1 cells, the header 2",
+            "the record of line 7 has 1 cell, the header 2",
             "the record of line 9 has 3 cells, the header 2",
             "the record of line 10 has a quoted cell that does not end",
         ];
@@ -158,8 +158,11 @@ fn empty_parts_of_a_sheet_are_nothing(#[case] text: &str, #[case] expected: &[(u
     "the record of line 3 has content in column 2, which has no name in the header"
 )]
 #[case::beyond("itemId,group\na,b,,\n\nc,d,,x\n", "the record of line 4 has 4 cells, the header 2")]
-#[case::trailing("itemId,group,,\nc,d,,x\n", "the record of line 2 has 4 cells, the header 2")]
-#[case::short("itemId,group\r\na,b\r\nc\r\n", "the record of line 3 has 1 cells, the header 2")]
+#[case::trailing(
+    "itemId,group,,\nc,d,,x\n",
+    "the record of line 2 has content in column 4, which has no name in the header"
+)]
+#[case::short("itemId,group\r\na,b\r\nc\r\n", "the record of line 3 has 1 cell, the header 2")]
 fn stray_content_is_named_by_line_and_column(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(details(text.as_bytes()), [expected]);
 }

@@ -56,10 +56,11 @@ fn table_that_would_be_refused_is_refused(#[case] text: &[u8], #[case] pointer: 
 
 #[test]
 fn rows_are_limited_as_in_a_request() {
-    let rows = usize::try_from(MAX_ROWS).unwrap();
-    let text = |rows: usize| format!("externalId\n{}", "1\n".repeat(rows));
-    assert_eq!(preview(text(rows).as_bytes(), options(BulkItem::Candidates)).0.unwrap().rows, MAX_ROWS);
-    assert!(preview(text(rows + 1).as_bytes(), options(BulkItem::Candidates)).0.is_err());
+    let text = format!("externalId\n{}", "1\n".repeat(usize::try_from(MAX_ROWS).unwrap() + 1));
+    let mut rows = 0;
+    let refused = preview_table(text.as_bytes(), options(BulkItem::Candidates), |_| rows += 1);
+    assert_eq!(refused.unwrap_err().errors[0].detail, "must have 1 to 100000 rows");
+    assert_eq!(rows, MAX_ROWS);
 }
 
 #[test]
