@@ -15,6 +15,7 @@ mod assignments;
 mod audit;
 mod bulk;
 mod bulk_formats;
+mod bulk_tables;
 mod candidates;
 mod chaos;
 mod clock_steps;
