@@ -132,7 +132,7 @@ pub(super) fn reject_duplicate(
     let earlier = subjects.iter().find_map(|subject| seen.get(subject).filter(|earlier| **earlier != index));
     if let Some(earlier) = earlier {
         let detail = format!("Row {earlier} of this bulk has the same subject; this row was not sent.");
-        return Err(Error::new(Code::DuplicateItem, detail));
+        return Err(Error::new(Code::DuplicateItem, detail).with_duplicate_of(*earlier));
     }
     seen.extend(subjects.iter().map(|subject| (*subject, index)));
     Ok(())
