@@ -17,6 +17,8 @@ words! {
         CandidatesDelete "candidates.delete",
         /// Books a candidate for an assessment.
         AssignmentsCreate "assignments.create",
+        /// Changes a booking: its window or its supervision.
+        AssignmentsUpdate "assignments.update",
         /// Cancels a booking.
         AssignmentsCancel "assignments.cancel",
         /// Changes the employees of a program.

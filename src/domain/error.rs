@@ -128,6 +128,9 @@ pub struct Error {
     /// The result of each vendor call, if the request took several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<PartialResult>,
+    /// The position of the earlier row that a row of a bulk repeats, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<u64>,
     /// The exchange that holds the vendor call; unset if it is the request's own exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeId>,
@@ -156,6 +159,7 @@ impl Error {
             connection: None,
             resource: None,
             chunks: Vec::new(),
+            duplicate_of: None,
             exchange: None,
         }
     }
@@ -206,6 +210,13 @@ impl Error {
     #[must_use]
     pub fn with_resource(mut self, resource: impl Into<String>) -> Self {
         self.resource = Some(resource.into());
+        self
+    }
+
+    /// Sets the position of the earlier row of the bulk that this row repeats.
+    #[must_use]
+    pub fn with_duplicate_of(mut self, earlier: u64) -> Self {
+        self.duplicate_of = Some(earlier);
         self
     }
 

@@ -87,7 +87,7 @@ pub struct Operation {
     pub traceparent: Option<String>,
 }
 
-/// Rows counted by state; every row counts once.
+/// Rows counted by state; every row counts once, and those being settled are counted besides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// All rows.
@@ -102,6 +102,9 @@ pub struct Progress {
     pub skipped: u64,
     /// Not finished.
     pub pending: u64,
+    /// Those of the pending and the unknown rows whose write was sent and whose outcome the gateway is finding out,
+    /// such as after a restart.
+    pub settling: u64,
 }
 
 /// The state and result of a row, without its request.

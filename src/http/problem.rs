@@ -75,6 +75,9 @@ pub struct Problem {
     /// The outcome of each vendor call, if the request took several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<PartialResult>,
+    /// The `index` of the earlier row that this row repeats, if the problem is `duplicate_item`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<u64>,
 }
 
 /// The vendor's response, for use when contacting the vendor. Secrets are masked.
@@ -122,6 +125,7 @@ impl Problem {
             vendor,
             errors,
             chunks: error.chunks.clone(),
+            duplicate_of: error.duplicate_of,
         }
     }
 
@@ -327,7 +331,7 @@ mod tests {
     #[tokio::test]
     async fn empty_fields_are_omitted() {
         let (_, body) = answered(Error::new(Code::NotFound, "x")).await;
-        for member in ["resource", "vendor", "errors", "chunks"] {
+        for member in ["resource", "vendor", "errors", "chunks", "duplicateOf"] {
             assert!(body.get(member).is_none(), "{member}");
         }
         assert_eq!(body["outcome"], "not_applied");

@@ -12,6 +12,9 @@ use crate::http::handlers::{
 use crate::http::middleware::authorize::{guarded, guarded_action, guarded_without_scope, guarded_write, open};
 use crate::http::openapi::components::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 
+/// Problems of operations that name a connection.
+const NAMED: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
+
 /// Builds one route with its documentation. One at a time: the schemas of all of them take megabytes.
 type Entry = fn() -> UtoipaMethodRouter<AppState>;
 
@@ -32,7 +35,7 @@ fn candidate_routes() -> &'static [Entry] {
                 routes!(candidates::create),
             )
         },
-        || guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::find)),
+        || guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::list)),
         || guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::search)),
         || guarded_write("candidates.bulk", CandidatesWrite, &[CONNECTION, BULK], routes!(bulk::candidates)),
         || guarded(CandidatesRead, &[STORE], routes!(candidates::read)),
@@ -64,6 +67,14 @@ fn assignment_routes() -> &'static [Entry] {
         || guarded(AssignmentsRead, &[CONNECTION, STORE], routes!(assignments::list)),
         || guarded_write("assignments.bulk", AssignmentsWrite, &[CONNECTION, BULK], routes!(bulk::assignments)),
         || guarded(AssignmentsRead, &[STORE], routes!(assignments::read)),
+        || {
+            guarded_write(
+                "assignments.update",
+                AssignmentsWrite,
+                &[STORE, &[Code::CapabilityUnsupported, Code::ConnectionNotFound, Code::Draining]],
+                routes!(assignments::update),
+            )
+        },
         || guarded_write("assignments.cancel", AssignmentsWrite, &[WRITE, BOOKING], routes!(assignments::cancel)),
         || guarded_write("assignments.settle", AssignmentsWrite, &[SETTLE], routes!(assignments::settle)),
         || {
@@ -80,7 +91,7 @@ fn assignment_routes() -> &'static [Entry] {
 fn operation_routes() -> &'static [Entry] {
     use Scope::{OperationsRead, OperationsWrite};
     &[
-        || guarded(OperationsRead, &[STORE], routes!(operations::list)),
+        || guarded(OperationsRead, &[NAMED, STORE], routes!(operations::list)),
         || guarded(OperationsRead, &[STORE], routes!(operations::read)),
         || guarded(OperationsRead, &[STORE], routes!(operations::items)),
         || guarded(OperationsRead, &[STORE], routes!(operation_events::follow)),
@@ -91,7 +102,6 @@ fn operation_routes() -> &'static [Entry] {
 }
 
 fn catalogue_routes() -> &'static [Entry] {
-    const NAMED: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
     use Scope::{AuditRead, CatalogueRead, ConnectionsCheck, ExchangesRead};
     &[
         || guarded(CatalogueRead, &[], routes!(catalogue::assessments)),

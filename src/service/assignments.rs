@@ -1,46 +1,29 @@
 //! Assignments: a candidate is booked for an assessment once, unless the caller asks for another booking.
 
 pub(in crate::service) mod booking;
+pub(in crate::service) mod list;
 
-use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, NewAssignment};
-use crate::domain::candidate::{CandidateState, Identity};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError};
-use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, StoredReply, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::Record;
 use crate::domain::vendor::{CallPurpose, Cancellation, VendorKey};
 use crate::service::audit::entry::AuditFacts;
 use crate::service::connections::Connection;
-use crate::service::errors::{StoreResultExt as _, nothing_to_settle, reference};
+use crate::service::errors::{StoreResultExt as _, nothing_to_settle};
 use crate::service::snapshot::Snapshot;
 use crate::service::write::erasure::candidate_erased;
 use crate::service::write::handle::{AcceptedSender, Removal, WriteHandle, WriteResult};
 use crate::service::write::reconciler::{blocked_by_unknown_write, manual_resolution, with_reason};
 use crate::service::write::replay::Replayable;
 use crate::service::{Gateway, RequestContext};
-use crate::store::{AssignmentFilter, CandidateSelector, Page, PreparedRecord, PreparedWrite};
-
-/// Query for assignments; `None` fields match any value.
-#[derive(Debug, Clone, Default)]
-pub struct AssignmentQuery<'a> {
-    /// Candidate.
-    pub candidate: Option<&'a CandidateId>,
-    /// Assessment, by catalogue id or the vendor's id.
-    pub assessment: Option<&'a str>,
-    /// Connection.
-    pub connection: Option<&'a str>,
-    /// State.
-    pub state: Option<AssignmentState>,
-    /// Maximum number of entries.
-    pub limit: usize,
-    /// Cursor of the previous page.
-    pub cursor: Option<&'a str>,
-}
+use crate::store::{PreparedRecord, PreparedWrite};
 
 impl Gateway {
     /// Books a candidate. With `strict`, fields the vendor does not support are an error.
@@ -76,59 +59,23 @@ impl Gateway {
             .ok_or_else(|| Error::new(Code::NotFound, format!("There is no assignment {id}.")))
     }
 
-    /// Returns a page of the tenant's assignments, newest first, and the cursor of the next page.
-    pub async fn assignments(
+    /// Refuses to change a booking: none of the vendors documents a call for it, and each declares so
+    /// (`assignments.update`). `touched` are the pointers of the fields to change.
+    ///
+    /// # Errors
+    /// `not_found`; `capability_unsupported` with these fields. Nothing is sent.
+    pub async fn refuse_assignment_change(
         &self,
         caller: &RequestContext,
-        query: AssignmentQuery<'_>,
-    ) -> Result<(Vec<Assignment>, Option<String>), Error> {
-        let AssignmentQuery { candidate, assessment, connection, state, limit, cursor } = query;
-        if let Some(name) = connection {
-            self.configured().named(caller, name)?;
-        }
-        let after = cursor.map(|cursor| AssignmentId::parse(cursor).map_err(|_| unknown_cursor())).transpose()?;
-        let candidate = match candidate {
-            Some(id) => {
-                Some(CandidateSelector { id: id.clone(), known_as: self.vendor_identity(&caller.tenant, id).await? })
-            }
-            None => None,
-        };
-        let filter = AssignmentFilter {
-            candidate,
-            assessment: assessment.map_or_else(Vec::new, |text| self.forms_of_assessment(connection, text)),
-            connection: connection.map(str::to_owned),
-            state,
-        };
-        // One extra entry shows whether there is a next page.
-        let page = Page { limit: limit + 1, after: after.map(String::from) };
-        let _permit = self.read_permit(caller).await;
-        let mut items = self.0.store.assignments(&caller.tenant, &filter, &page).await.or_not_applied()?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| last.id.to_string());
-        items.retain(|assignment| caller.connections.contains(&assignment.connection));
-        Ok((items, next))
-    }
-
-    /// Returns the candidate's connection and the identity by which its vendor knows the candidate.
-    async fn vendor_identity(&self, tenant: &str, id: &CandidateId) -> Result<Option<(String, Identity)>, Error> {
-        let candidate = self.0.store.candidate(tenant, id).await.or_not_applied()?;
-        // A candidate that the vendor rejected has given up its identities.
-        let Some(candidate) = candidate.filter(|candidate| candidate.state != CandidateState::Failed) else {
-            return Ok(None);
-        };
-        let Ok(connection) = self.connection_of(&candidate.connection) else { return Ok(None) };
-        let key = connection.vendor().candidate_key(&CandidateKey::Id(id.clone()), Some(&candidate.person));
-        Ok(key.ok().map(|key| (candidate.connection, connection.identity_of_key(&key.0))))
-    }
-
-    /// Returns all forms in which the requested assessment may be stored: as given, and as the vendors (or the one of
-    /// this connection) write their ids.
-    fn forms_of_assessment(&self, connection: Option<&str>, text: &str) -> Vec<String> {
-        let configured = self.configured();
-        let asked = configured.connections.iter().filter(|(name, _)| connection.is_none_or(|asked| asked == *name));
-        let forms = asked.filter_map(|(_, connection)| connection.vendor().assessment_ref(text));
-        forms.chain([text.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
+        id: &AssignmentId,
+        touched: Vec<String>,
+    ) -> Result<Infallible, Error> {
+        let assignment = self.own_assignment(caller, id).await?;
+        let connection = self.connection_of(&assignment.connection)?;
+        let error = connection.unsupported(WriteKind::AssignmentsUpdate);
+        let detail = "cannot be changed at the vendor once the candidate is booked";
+        let fields = touched.into_iter().map(|pointer| FieldError::unsupported(pointer, detail));
+        Err(Error { errors: fields.collect(), ..error })
     }
 
     /// Withdraws a booking; succeeds if it is already withdrawn.
@@ -174,6 +121,9 @@ impl Gateway {
     }
 
     /// Selects an order's connection and checks that its vendor supports bookings.
+    ///
+    /// # Errors
+    /// As [`Snapshot::connection_of_assessment`], and `capability_unsupported`.
     pub(super) async fn connection_of_order(
         &self,
         configured: &Snapshot,
@@ -181,18 +131,18 @@ impl Gateway {
         named: Option<&str>,
         order: &NewAssignment,
     ) -> Result<Arc<Connection>, Error> {
-        let entry = configured.catalogue.assessments.get(&order.assessment);
-        let connection = match configured.select_connection(caller, named, entry.map(|entry| entry.connection.as_str()))
-        {
+        let connection = match configured.connection_of_assessment(caller, named, &order.assessment) {
             // The request names no connection, but the candidate belongs to one.
-            Err(error) if error.code == Code::ConnectionRequired => match &order.candidate {
-                CandidateKey::Id(id) => {
-                    let candidate = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
-                    let Some(candidate) = candidate else { return Err(error) };
-                    configured.named(caller, &candidate.connection)?
+            Err(error) if matches!(error.code, Code::ConnectionRequired | Code::InvalidReference) => {
+                match &order.candidate {
+                    CandidateKey::Id(id) => {
+                        let candidate = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
+                        let Some(candidate) = candidate else { return Err(error) };
+                        configured.named(caller, &candidate.connection)?
+                    }
+                    CandidateKey::ExternalId(_) | CandidateKey::Email(_) => return Err(error),
                 }
-                CandidateKey::ExternalId(_) | CandidateKey::Email(_) => return Err(error),
-            },
+            }
             chosen => chosen?,
         };
         connection.require_capability(WriteKind::AssignmentsCreate)?;
@@ -304,25 +254,4 @@ pub(super) fn accept_assignment<T>(
     if let Record::Assignment(assignment) = record {
         acceptance.accept(shown(assignment.as_ref().clone()), assignment.id.path());
     }
-}
-
-impl Snapshot {
-    /// Returns the vendor's id of an assessment: from the catalogue, else the text in the vendor's own form.
-    pub(super) fn assessment_ref(&self, connection: &Connection, text: &str, pointer: &str) -> Result<String, Error> {
-        if let Some(entry) = self.catalogue.assessments.get(text) {
-            if entry.connection == connection.name {
-                return Ok(entry.reference.clone());
-            }
-            let detail = format!("the assessment belongs to the connection `{}`", entry.connection);
-            return Err(connection.tag_connection(reference(FieldError::invalid(pointer, detail))));
-        }
-        connection.vendor().assessment_ref(text).ok_or_else(|| {
-            let detail = "is neither in the catalogue nor a valid id at the vendor";
-            connection.tag_connection(reference(FieldError::invalid(pointer, detail)))
-        })
-    }
-}
-
-fn unknown_cursor() -> Error {
-    Error::from_fields(vec![FieldError::invalid("?cursor", "is not a valid cursor for this list")])
 }

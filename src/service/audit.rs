@@ -191,7 +191,7 @@ impl Gateway {
         operation: &Operation,
         progress: &Progress,
     ) -> Mutation {
-        let Progress { total, applied, not_applied, unknown, skipped, pending: _ } = *progress;
+        let Progress { total, applied, not_applied, unknown, skipped, pending: _, settling: _ } = *progress;
         Mutation::Audit(Entry {
             event: AuditEvent::Ended,
             action: match operation.kind {

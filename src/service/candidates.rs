@@ -1,5 +1,6 @@
 //! Candidates: registered once per tenant and connection, and found by any of their identities.
 
+pub(in crate::service) mod list;
 pub(in crate::service) mod registration;
 
 use std::sync::Arc;
@@ -150,24 +151,6 @@ impl Gateway {
     pub(super) async fn own_candidate(&self, caller: &RequestContext, id: &CandidateId) -> Result<Candidate, Error> {
         let candidate = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
         candidate.filter(|candidate| caller.connections.contains(&candidate.connection)).ok_or_else(|| no_candidate(id))
-    }
-
-    /// Returns the tenant's candidates that have this identity.
-    pub async fn find_candidates(
-        &self,
-        caller: &RequestContext,
-        connection: Option<&str>,
-        identity: &Identity,
-    ) -> Result<Vec<Candidate>, Error> {
-        if let Some(name) = connection {
-            self.configured().named(caller, name)?;
-        }
-        let found = self.0.store.candidates(&caller.tenant, connection, identity).await.or_not_applied()?;
-        // A candidate that the vendor rejected has given up its identities; it can still be read by its id.
-        let shown = |candidate: &Candidate| {
-            candidate.state != CandidateState::Failed && caller.connections.contains(&candidate.connection)
-        };
-        Ok(found.into_iter().filter(shown).collect())
     }
 
     /// Updates a person at the vendor.

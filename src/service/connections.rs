@@ -243,14 +243,16 @@ impl Connection {
     /// # Errors
     /// `capability_unsupported` if the vendor does not support it.
     pub(super) fn require_capability(&self, operation: WriteKind) -> Result<&'static Capability, Error> {
-        let descriptor = self.descriptor();
-        let capability = descriptor.capability(operation);
-        if capability.supported {
-            return Ok(capability);
-        }
-        let detail = format!("{} does not support `{}`. {}", descriptor.name, operation.as_str(), capability.note);
+        let capability = self.descriptor().capability(operation);
+        if capability.supported { Ok(capability) } else { Err(self.unsupported(operation)) }
+    }
+
+    /// Builds the error of a write kind that the vendor does not support.
+    pub(super) fn unsupported(&self, operation: WriteKind) -> Error {
+        let (vendor, note) = (self.descriptor().name, self.descriptor().capability(operation).note);
+        let detail = format!("{vendor} does not support `{}`. {note}", operation.as_str());
         let asked = VendorResponse { operation: operation.as_str().to_owned(), ..VendorResponse::default() };
-        Err(self.tag_connection(Error::new(Code::CapabilityUnsupported, detail.trim_end()).with_vendor_response(asked)))
+        self.tag_connection(Error::new(Code::CapabilityUnsupported, detail.trim_end()).with_vendor_response(asked))
     }
 
     /// Returns the identity that a vendor's key of a person stands for.

@@ -33,6 +33,7 @@ mod metrics;
 mod mutex;
 mod programs;
 mod read_limit;
+mod references;
 mod request_context;
 mod seat_limit;
 #[cfg(test)]
@@ -73,11 +74,12 @@ use crate::service::write::replay::Replayable;
 use crate::store::Store;
 use crate::telemetry::spans;
 
-pub use self::assignments::AssignmentQuery;
+pub use self::assignments::list::AssignmentQuery;
 pub use self::bulk::{
-    AcceptedBulk, BulkOptions, BulkRow, BulkUpload, OperationSettlement, OperationStatus, ResultFilter, ResultRow,
-    RowOutcome, RowResource,
+    AcceptedBulk, BulkOptions, BulkRow, BulkUpload, OperationQuery, OperationSettlement, OperationStatus, ResultFilter,
+    ResultRow, RowOutcome, RowResource,
 };
+pub use self::candidates::list::CandidateQuery;
 pub use self::candidates::{CandidatePatch, CandidateWithPassword};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup, ConnectionStatus};

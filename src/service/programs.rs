@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use crate::domain::capability::WriteKind;
-use crate::domain::error::{Code, Error, FieldError, PartialResult};
+use crate::domain::error::{Error, FieldError, PartialResult};
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::intent::StoredReply;
 use crate::domain::operation::{Item, ItemRequest, ItemState, ItemStatus, Operation, OperationKind, OperationState};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::program::{AssessmentScope, Enrolled, Enrolment, EnrolmentCounts, ProgramRef};
 use crate::domain::record::RecordId;
-use crate::domain::validation::sanitize_for_display;
 use crate::domain::vendor::EnrolmentBatch;
 use crate::service::audit::entry::AuditFacts;
 use crate::service::bulk::enrolments;
@@ -121,10 +120,9 @@ impl Gateway {
         order: EnrolmentRequest,
     ) -> Result<Operation, Error> {
         let configured = self.configured();
-        let of_entry = configured.catalogue.programs.get(program).map(|entry| entry.connection.as_str());
-        let connection = &*configured.select_connection(caller, order.connection.as_deref(), of_entry)?;
+        let connection = &*configured.connection_of_program(caller, order.connection.as_deref(), program)?;
         let capability = connection.require_capability(WriteKind::ProgramsEmployees)?;
-        let program_ref = configured.program_ref(connection, program)?;
+        let program_ref = configured.program_ref(caller, connection, program)?;
         let enrolment = self.enrolment(&configured, caller, connection, order).await?;
         self.reject_other_tenants_people(caller, connection, enrolment.employees()).await?;
         let calls = split_by_rows(&program_ref, &enrolment, connection.batch(capability.max_batch));
@@ -201,7 +199,8 @@ impl Gateway {
             Some(named) => {
                 let mut references = Vec::with_capacity(named.len());
                 for (index, text) in named.iter().enumerate() {
-                    references.push(configured.assessment_ref(connection, text, &format!("/assessments/{index}"))?);
+                    let pointer = format!("/assessments/{index}");
+                    references.push(configured.assessment_ref(caller, connection, text, &pointer)?);
                 }
                 AssessmentScope::Selected(references)
             }
@@ -238,24 +237,6 @@ impl Gateway {
             });
         }
         Ok(ids)
-    }
-}
-
-impl Snapshot {
-    /// Returns the vendor's reference of a program: from the catalogue, else the text in the vendor's own form.
-    fn program_ref(&self, connection: &Connection, program: &str) -> Result<ProgramRef, Error> {
-        let text = match self.catalogue.programs.get(program) {
-            Some(entry) if entry.connection == connection.name => &entry.reference,
-            Some(_) => "",
-            None => program,
-        };
-        connection.vendor().program_ref(text).ok_or_else(|| {
-            let detail = format!(
-                "`{}` is neither in the catalogue nor a valid program id at the vendor.",
-                sanitize_for_display(program, 100)
-            );
-            connection.tag_connection(Error::new(Code::ProgramNotFound, detail))
-        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::suggest;
 use crate::service::cluster::lease::Lease;
 use crate::service::connections::{Connection, short};
 use crate::service::{Catalogue, ConnectionSetup, Gateway, RequestContext, Retention};
@@ -81,7 +82,10 @@ impl Snapshot {
     /// Returns the connection with this name, if the caller may use it.
     pub(super) fn named(&self, caller: &RequestContext, name: &str) -> Result<Arc<Connection>, Error> {
         let Some(connection) = self.connections.get(name) else {
-            return Err(Error::new(Code::ConnectionNotFound, format!("There is no connection `{}`.", short(name))));
+            let usable = self.connections.keys().filter(|known| caller.connections.contains(known));
+            let meant = suggest::word(name, usable.map(String::as_str));
+            let detail = format!("There is no connection `{}`{meant}.", short(name));
+            return Err(Error::new(Code::ConnectionNotFound, detail));
         };
         if caller.connections.contains(name) {
             return Ok(Arc::clone(connection));

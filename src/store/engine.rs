@@ -76,7 +76,14 @@ pub(super) trait Engine: Send + Sync {
             }
             let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
             let counts: Vec<(String, String, i64)> = self.select(access, sql::ITEM_COUNTS, &values![ids]).await?;
-            rows.into_iter().map(|row| row.with_progress(&counts)).collect()
+            let open = rows.iter().filter(|row| row.may_have_open_writes(&counts));
+            let open: Vec<String> = open.map(|row| row.id.clone()).collect();
+            let settling: Vec<(String, i64)> = if open.is_empty() {
+                Vec::new()
+            } else {
+                self.select(access, sql::SETTLING_ITEMS, &values![open]).await?
+            };
+            rows.into_iter().map(|row| row.with_progress(&counts, &settling)).collect()
         }
     }
 }

@@ -62,6 +62,11 @@ pub enum Mutation {
     /// Updates the tenant's candidate with the same id and keeps its identities. Does nothing if the candidate is gone:
     /// a late outcome must not restore an erased person.
     Candidate(Candidate),
+    /// Stores the index value of the group of a candidate that [`candidates_without_group_index`] returned. Does nothing
+    /// if the candidate has changed since.
+    ///
+    /// [`candidates_without_group_index`]: crate::store::StoreReads::candidates_without_group_index
+    IndexGroup(Candidate),
     /// Replaces the candidate's identities; all others are released. [`StoreError::Conflict`] if another candidate, of
     /// any tenant, holds one of them. Does nothing if the candidate was erased.
     Identities(CandidateId, Vec<Identity>),

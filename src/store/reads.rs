@@ -5,16 +5,19 @@ use jiff::Timestamp;
 
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
-use crate::domain::candidate::Candidate;
+use crate::domain::candidate::{Candidate, CandidateState};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::intent::Intent;
-use crate::domain::operation::{Operation, Progress};
+use crate::domain::operation::{Operation, OperationKind, OperationState, Progress};
 use crate::store::codec::operations::running as running_row;
-use crate::store::codec::{OperationRow, RecordCodec, micros};
+use crate::store::codec::{OperationRow, RecordCodec, SealedRow, candidate_state, micros};
 use crate::store::columns::RowWithPhoto;
 use crate::store::engine::{Access, Engine};
 use crate::store::sql::{self, AFTER_ALL, values};
-use crate::store::{ItemCounts, Page, RunningOperation, StoreError, SubjectHash, UnsettledCount};
+use crate::store::{
+    CandidateFilter, ItemCounts, ListPart, OperationFilter, Page, RunningOperation, StoreError, SubjectHash,
+    UnsettledCount,
+};
 
 /// Maximum bytes of open intents read at once: an intent with a picture is a thousand times as large as one without.
 const MAX_INTENT_BYTES: usize = 8 << 20;
@@ -24,6 +27,18 @@ const MAX_INTENT_BYTES: usize = 8 << 20;
 pub trait StoreReads: Send + Sync {
     /// Returns the tenant's candidate with this id.
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError>;
+
+    /// Returns a part of the tenant's candidates, newest first and without their pictures.
+    async fn listed_candidates(
+        &self,
+        tenant: &str,
+        filter: &CandidateFilter,
+        page: &Page,
+    ) -> Result<ListPart<Candidate>, StoreError>;
+
+    /// Returns a part of the candidates, of all tenants, whose group an earlier version has not indexed, ordered by id
+    /// and without their pictures. Omits, and logs, those that are unreadable.
+    async fn candidates_without_group_index(&self, page: &Page) -> Result<ListPart<Candidate>, StoreError>;
 
     /// Returns the tenant's assignment with this id.
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError>;
@@ -82,7 +97,12 @@ pub trait StoreReads: Send + Sync {
     async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError>;
 
     /// Returns a page of the tenant's operations, newest first; omits those still being received.
-    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError>;
+    async fn operations(
+        &self,
+        tenant: &str,
+        filter: &OperationFilter,
+        page: &Page,
+    ) -> Result<Vec<(Operation, Progress)>, StoreError>;
 
     /// Returns queued and running operations other than `but`. Per tenant and connection, these are the `of_each`
     /// oldest operations, and separately as many that change programs' employees. The first of each group come first,
@@ -108,6 +128,47 @@ impl<E: Engine> StoreReads for E {
         let row: Option<RowWithPhoto> =
             self.select_one(Access::Key, sql::CANDIDATE, &values![id.as_str(), tenant]).await?;
         row.map(|RowWithPhoto(row)| self.codec().candidate(&row)).transpose()
+    }
+
+    async fn listed_candidates(
+        &self,
+        tenant: &str,
+        filter: &CandidateFilter,
+        page: &Page,
+    ) -> Result<ListPart<Candidate>, StoreError> {
+        let CandidateFilter { connection, state, group } = filter;
+        let (connection, after) = (connection.as_deref(), page.after.as_deref().unwrap_or(AFTER_ALL));
+        let state = state.map(candidate_state);
+        let Some(group) = group else {
+            let of_state = state.filter(|state| *state != candidate_state(CandidateState::Registered));
+            let sql = of_state.map_or(sql::LISTED_CANDIDATES, |_| sql::LISTED_CANDIDATES_OF_STATE);
+            let values = values![tenant, after, connection, state, page.limit];
+            let rows: Vec<SealedRow> = self.select(Access::List, sql, &values).await?;
+            let items = self.codec().open_all(&rows, RecordCodec::candidate_without_photo)?;
+            return Ok(ListPart { next: next_of(&rows, page), items });
+        };
+        let missing = self.select_one(Access::Key, sql::IS_A_GROUP_INDEX_MISSING, &values![]).await?;
+        let missing = missing.is_some_and(|(missing,)| missing);
+        let sql = if missing { sql::LISTED_CANDIDATES_PERHAPS_OF_GROUP } else { sql::LISTED_CANDIDATES_OF_GROUP };
+        let forms = self.codec().group_forms(tenant, group);
+        let values = values![tenant, after, connection, state, &*forms, page.limit];
+        let rows: Vec<SealedRow> = self.select(Access::List, sql, &values).await?;
+        let mut items = self.codec().open_all(&rows, RecordCodec::candidate_without_photo)?;
+        items.retain(|candidate| candidate.person.group.as_ref() == Some(group));
+        Ok(ListPart { next: next_of(&rows, page), items })
+    }
+
+    async fn candidates_without_group_index(&self, page: &Page) -> Result<ListPart<Candidate>, StoreError> {
+        let values = values![page.after.as_deref().unwrap_or_default(), page.limit];
+        let rows: Vec<SealedRow> = self.select(Access::Scan, sql::CANDIDATES_WITHOUT_GROUP_INDEX, &values).await?;
+        let read = |row: &SealedRow| match self.codec().candidate_without_photo(row) {
+            Ok(candidate) => Some(candidate),
+            Err(error) => {
+                tracing::error!(%error, "candidate is unreadable; skipping it");
+                None
+            }
+        };
+        Ok(ListPart { items: rows.iter().filter_map(read).collect(), next: next_of(&rows, page) })
     }
 
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
@@ -187,8 +248,16 @@ impl<E: Engine> StoreReads for E {
         Ok(self.operations_with_progress(Access::PolledKey, sql::OPERATION, &values).await?.pop())
     }
 
-    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError> {
-        let values = values![tenant, page.after.as_deref().unwrap_or(AFTER_ALL), page.limit];
+    async fn operations(
+        &self,
+        tenant: &str,
+        filter: &OperationFilter,
+        page: &Page,
+    ) -> Result<Vec<(Operation, Progress)>, StoreError> {
+        let OperationFilter { state, kind, connection } = filter;
+        let (state, kind) = (state.map(OperationState::as_str), kind.map(OperationKind::as_str));
+        let after = page.after.as_deref().unwrap_or(AFTER_ALL);
+        let values = values![tenant, after, state, kind, connection.as_deref(), page.limit];
         self.operations_with_progress(Access::List, sql::OPERATIONS, &values).await
     }
 
@@ -217,4 +286,9 @@ impl<E: Engine> StoreReads for E {
         let seen = self.select_one(Access::Scan, sql::REMEMBERED_TIME, &values![]).await?;
         Ok(seen.and_then(|(seen,)| Timestamp::from_microsecond(seen).ok()))
     }
+}
+
+/// Returns the last of these rows if more may follow them.
+fn next_of(rows: &[SealedRow], page: &Page) -> Option<String> {
+    rows.last().filter(|_| rows.len() >= page.limit).map(|last| last.id.clone())
 }

@@ -146,6 +146,19 @@ macro_rules! operations {
     };
 }
 
+/// Builds a statement that reads a page of the tenant's candidates, newest first.
+macro_rules! listed_candidates {
+    ([$($condition:tt)*], $limit:literal) => {
+        sql!(
+            "SELECT id, tenant, connection, sealed FROM candidates
+             WHERE tenant = $1 AND id < $2 AND (CAST($3 AS text) IS NULL OR connection = $3)
+               AND (CAST($4 AS text) IS NULL OR state = $4)"
+            $($condition)*
+            " ORDER BY id DESC LIMIT " $limit
+        )
+    };
+}
+
 /// Declares the statements, and the list of them for the tests.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
@@ -162,6 +175,28 @@ statements! {
     CANDIDATE = sql!("SELECT id, tenant, connection, sealed, photo FROM candidates WHERE id = $1 AND tenant = $2");
     CANDIDATES_WITHOUT_PHOTO = sql!(
         "SELECT id, tenant, connection, sealed FROM candidates WHERE tenant = $1 AND id " [in "$2"]
+    );
+
+    LISTED_CANDIDATES = listed_candidates!([], "$5");
+    /// As [`LISTED_CANDIDATES`], for a state other than `registered`: the index that has these states is used only if
+    /// its own condition is in the statement.
+    LISTED_CANDIDATES_OF_STATE = listed_candidates!([" AND state <> 'registered' AND state = $4"], "$5");
+    LISTED_CANDIDATES_OF_GROUP = listed_candidates!(
+        [" AND octet_length(group_index) > 0 AND group_index " [in "$5"]], "$6"
+    );
+    /// As [`LISTED_CANDIDATES_OF_GROUP`], and those whose group is not indexed yet.
+    LISTED_CANDIDATES_PERHAPS_OF_GROUP = listed_candidates!(
+        [" AND (group_index IS NULL OR group_index " [in "$5"] ")"], "$6"
+    );
+    CANDIDATES_WITHOUT_GROUP_INDEX = sql!(
+        "SELECT id, tenant, connection, sealed FROM candidates WHERE group_index IS NULL AND id > $1 ORDER BY id LIMIT $2"
+    );
+    IS_A_GROUP_INDEX_MISSING = sql!(
+        "SELECT EXISTS (SELECT 1 FROM candidates WHERE group_index IS NULL AND id > '')"
+    );
+    /// Stores the index value of a group, unless the candidate has changed since it was read.
+    INDEX_GROUP = sql!(
+        "UPDATE candidates SET group_index = $1 WHERE id = $2 AND tenant = $3 AND modified = $4 AND group_index IS NULL"
     );
 
     /// Every connection that has identities: one index step per connection, whereas `DISTINCT` would scan the whole
@@ -247,7 +282,10 @@ statements! {
     OPERATION = operations!("operations WHERE id = $1 AND tenant = $2");
     /// A page of the tenant's operations, newest first.
     OPERATIONS = operations!(
-        "operations WHERE tenant = $1 AND state <> 'receiving' AND id < $2 ORDER BY id DESC LIMIT $3"
+        "operations WHERE tenant = $1 AND state <> 'receiving' AND id < $2
+             AND (CAST($3 AS text) IS NULL OR state = $3) AND (CAST($4 AS text) IS NULL OR kind = $4)
+             AND (CAST($5 AS text) IS NULL OR connection = $5)
+         ORDER BY id DESC LIMIT $6"
     );
     UNFINISHED_OPERATIONS = operations!(
         "(SELECT *, row_number() OVER (
@@ -266,6 +304,17 @@ statements! {
     ITEM_COUNTS = sql!(
         "SELECT operation, state, CAST(sum(items) AS bigint) FROM operation_counts WHERE operation " [in "$1"]
         " GROUP BY operation, state"
+    );
+    /// The numbers of rows of operations whose open write the gateway settles by itself: it waits for its next attempt,
+    /// a later attempt is under way, or the instance that was sending it has ended. Excludes first attempts and writes
+    /// left to a person.
+    SETTLING_ITEMS = sql!(
+        "SELECT i.operation, CAST(count(*) AS bigint) FROM operation_items i JOIN intents w ON w.record = i.record
+         WHERE i.operation " [in "$1"] " AND i.state IN ('claimed', 'unknown')
+           AND ((w.owner IS NULL AND w.due IS NOT NULL)
+                OR (w.owner IS NOT NULL AND w.attempts > 1)
+                OR w.owner IN (SELECT id FROM instances WHERE ended))
+         GROUP BY i.operation"
     );
     /// The numbers of open rows of operations that have not ended.
     OPEN_ITEMS = sql!(

@@ -3,24 +3,47 @@
 use jiff::Timestamp;
 
 use crate::domain::assignment::AssignmentState;
-use crate::domain::candidate::Identity;
+use crate::domain::candidate::{CandidateState, Identity};
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
+use crate::domain::operation::{OperationKind, OperationState};
 
-/// A candidate whose assignments are selected.
-#[derive(Debug, Clone)]
+/// A person whose assignments are selected.
+#[derive(Debug, Clone, Default)]
 pub struct CandidateSelector {
-    /// The candidate.
-    pub id: CandidateId,
-    /// The connection and the identity by which the vendor knows the candidate: a booking made before their
+    /// Their candidates, one per connection at most.
+    pub ids: Vec<CandidateId>,
+    /// The connections and the identities by which their vendors know the person: a booking made before their
     /// registration names no candidate.
-    pub known_as: Option<(String, Identity)>,
+    pub known_as: Vec<(String, Identity)>,
+}
+
+/// Filter for a list of candidates.
+#[derive(Debug, Clone, Default)]
+pub struct CandidateFilter {
+    /// At this connection.
+    pub connection: Option<String>,
+    /// In this state.
+    pub state: Option<CandidateState>,
+    /// In this group.
+    pub group: Option<String>,
+}
+
+/// Filter for a list of operations.
+#[derive(Debug, Clone, Default)]
+pub struct OperationFilter {
+    /// In this state.
+    pub state: Option<OperationState>,
+    /// With rows of this kind.
+    pub kind: Option<OperationKind>,
+    /// At this connection.
+    pub connection: Option<String>,
 }
 
 /// Filter for a list of assignments.
 #[derive(Debug, Clone, Default)]
 pub struct AssignmentFilter {
-    /// Of this candidate.
+    /// Of this person.
     pub candidate: Option<CandidateSelector>,
     /// Of this assessment: the vendor's id or the caller's name for it, in any of these forms; of all assessments if
     /// empty.
@@ -38,6 +61,15 @@ pub struct Page {
     pub limit: usize,
     /// The last entry of the previous page.
     pub after: Option<String>,
+}
+
+/// A part of a list whose entries are checked after they were read: it may have fewer entries than were asked for.
+#[derive(Debug, Clone)]
+pub struct ListPart<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// The last entry that was read, after which the next part begins; `None` at the end of the list.
+    pub next: Option<String>,
 }
 
 /// Limits of one read: the read ends with the row that reaches either of them.

@@ -133,6 +133,7 @@ impl VendorHarness {
             }
             WriteKind::CandidatesDelete => self.vendor.hide(&known(), &call).await.err(),
             WriteKind::AssignmentsCreate => self.vendor.assign(&[booking()], &call).await.remove(0).err(),
+            WriteKind::AssignmentsUpdate => panic!("no vendor changes bookings"),
             WriteKind::AssignmentsCancel => {
                 let id = AssignmentId::generate(&environment());
                 let candidate = VendorKey("e1@example.com".to_owned());

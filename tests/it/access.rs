@@ -143,6 +143,7 @@ fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
         ("POST", "/candidates" | "/candidates/search") => json!({ "connection": connection, "externalId": "a" }),
         ("POST", "/candidates/bulk") => json!({ "connection": connection, "items": [{ "externalId": "a" }] }),
         ("PATCH", "/candidates/{id}") => json!({ "email": "eve@example.com" }),
+        ("PATCH", "/assignments/{id}") => json!({ "validUntil": "2040-01-01T00:00:00Z" }),
         ("POST", "/assignments") => {
             json!({ "connection": connection, "candidate": { "externalId": "a" }, "assessment": TEST })
         }

@@ -85,6 +85,16 @@ async fn attempt(gateway: &Gateway, fixture: &VendorFixture, operation: WriteKin
             let order = json!({ "connection": connection, "candidate": { "id": candidate }, "assessment": assessment });
             gateway.post("/assignments", &order).await
         }
+        WriteKind::AssignmentsUpdate => {
+            let order = json!({ "connection": connection, "candidate": { "id": candidate }, "assessment": assessment });
+            let booked = gateway.post("/assignments", &order).await;
+            gateway
+                .patch(
+                    &format!("/assignments/{}", booked.text("/id")),
+                    &json!({ "validUntil": "2040-01-01T00:00:00Z" }),
+                )
+                .await
+        }
         WriteKind::AssignmentsCancel => {
             let order = json!({ "connection": connection, "candidate": { "id": candidate }, "assessment": assessment });
             let booked = gateway.post("/assignments", &order).await;
@@ -102,7 +112,7 @@ async fn attempt(gateway: &Gateway, fixture: &VendorFixture, operation: WriteKin
 fn expected_success(operation: WriteKind) -> u16 {
     match operation {
         WriteKind::CandidatesCreate | WriteKind::AssignmentsCreate => 201,
-        WriteKind::CandidatesUpdate | WriteKind::ProgramsEmployees => 200,
+        WriteKind::CandidatesUpdate | WriteKind::AssignmentsUpdate | WriteKind::ProgramsEmployees => 200,
         WriteKind::CandidatesDelete | WriteKind::AssignmentsCancel => 204,
     }
 }
@@ -135,7 +145,7 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
             } else if operation == WriteKind::CandidatesDelete {
                 // The local record is deleted anyway; only the vendor is not called.
                 assert_eq!((response.status, after), (204, before), "{what}");
-            } else if operation == WriteKind::AssignmentsCancel
+            } else if matches!(operation, WriteKind::AssignmentsUpdate | WriteKind::AssignmentsCancel)
                 && !descriptor.capability(WriteKind::AssignmentsCreate).supported
             {
                 assert_eq!(after, before, "{what}");

@@ -35,6 +35,7 @@ static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
         Capability::unsupported(WriteKind::CandidatesUpdate, ""),
         Capability::unsupported(WriteKind::CandidatesDelete, ""),
         Capability::unsupported(WriteKind::AssignmentsCreate, ""),
+        Capability::unsupported(WriteKind::AssignmentsUpdate, ""),
         Capability::unsupported(WriteKind::AssignmentsCancel, ""),
         Capability::unsupported(WriteKind::ProgramsEmployees, ""),
     ],

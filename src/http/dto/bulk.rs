@@ -134,7 +134,7 @@ pub struct BulkSummary {
 
 impl From<Progress> for BulkSummary {
     fn from(progress: Progress) -> Self {
-        let Progress { total, applied, not_applied, unknown, skipped, pending: _ } = progress;
+        let Progress { total, applied, not_applied, unknown, skipped, pending: _, settling: _ } = progress;
         Self { total, applied, not_applied, unknown, skipped }
     }
 }

@@ -2,6 +2,7 @@
 //! accident. Only enums of words are shared: each states its words (`domain::words`).
 
 pub(super) mod assignment;
+pub(super) mod assignment_changes;
 pub(super) mod assignment_input;
 pub(super) mod audit;
 pub(super) mod bulk;

@@ -45,7 +45,8 @@ impl From<domain::OperationState> for OperationState {
     }
 }
 
-/// The number of rows by state. Every row counts once; reused resources count as applied.
+/// The number of rows by state. Every row counts once (besides, perhaps, in `settling`); reused resources count as
+/// applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationProgress {
@@ -61,12 +62,15 @@ pub struct OperationProgress {
     pub skipped: u64,
     /// Not ended yet.
     pub pending: u64,
+    /// Of the rows counted as `pending` or `unknown`: those that were sent and whose outcome the gateway is finding out
+    /// by itself, for example after a restart. Rows left to a person are not among them.
+    pub settling: u64,
 }
 
 impl From<domain::Progress> for OperationProgress {
     fn from(progress: domain::Progress) -> Self {
-        let domain::Progress { total, applied, not_applied, unknown, skipped, pending } = progress;
-        Self { total, applied, not_applied, unknown, skipped, pending }
+        let domain::Progress { total, applied, not_applied, unknown, skipped, pending, settling } = progress;
+        Self { total, applied, not_applied, unknown, skipped, pending, settling }
     }
 }
 
@@ -269,7 +273,7 @@ pub(in crate::http) fn operation_example() -> Value {
         "kind": "candidates",
         "connection": "startexam-main",
         "state": "running",
-        "progress": { "total": 20_000, "applied": 6998, "notApplied": 2, "unknown": 0, "skipped": 0, "pending": 13_000 },
+        "progress": { "total": 20_000, "applied": 6998, "notApplied": 2, "unknown": 0, "skipped": 0, "pending": 13_000, "settling": 0 },
         "createdAt": "2026-11-22T09:30:21.024Z",
         "startedAt": "2026-11-22T09:30:21.310Z",
     })

@@ -6,6 +6,7 @@ use axum::extract::{FromRequestParts, Path};
 use http::Uri;
 use http::request::Parts;
 
+use crate::domain::candidate::limits;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::http::app_state::AppState;
 use crate::http::problem::ApiError;
@@ -51,6 +52,11 @@ fn not_found() -> Error {
     Error::new(Code::NotFound, "No such object.")
 }
 
+/// Lists the words a parameter may have, to complete "must be …".
+pub(in crate::http) fn one_of<T: Copy>(values: &[T], word: fn(T) -> &'static str) -> String {
+    format!("one of {}", values.iter().map(|value| word(*value)).collect::<Vec<_>>().join(", "))
+}
+
 /// The query of a request, read parameter by parameter; parameters left at the end are unknown.
 pub(in crate::http) struct QueryParams {
     left: Vec<(String, String)>,
@@ -84,14 +90,6 @@ impl QueryParams {
         Some(value)
     }
 
-    /// Returns the parameter's text; records an error if it is missing.
-    pub(in crate::http) fn required(&mut self, name: &str) -> String {
-        self.text(name).unwrap_or_else(|| {
-            self.errors.push(FieldError::missing(format!("?{name}"), "is required"));
-            String::new()
-        })
-    }
-
     /// Returns the parsed parameter; `expected` completes "must be …".
     pub(in crate::http) fn parsed<T>(
         &mut self,
@@ -105,6 +103,15 @@ impl QueryParams {
             self.add_error(name, &format!("must be {expected}"));
         }
         parsed
+    }
+
+    /// Reads the caller's own id of a person.
+    pub(in crate::http) fn external_id(&mut self) -> Option<String> {
+        let id = self.text("externalId");
+        if id.as_ref().is_some_and(|id| id.chars().count() > limits::EXTERNAL_ID) {
+            self.add_error("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
+        }
+        id
     }
 
     /// Reads `limit` and `cursor` of a list.
@@ -154,17 +161,16 @@ mod tests {
         let mut query = QueryParams::of(&uri);
         query.page();
         query.text("candidate");
-        query.required("assessment");
         query.parsed("state", "a state", |text| (text == "pending").then_some(()));
         let errors = query.finish().unwrap_err().errors;
         let found: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
-        assert_eq!(found, ["?limit", "?cursor", "?candidate", "?assessment", "?state", "?stat"]);
+        assert_eq!(found, ["?limit", "?cursor", "?candidate", "?state", "?stat"]);
     }
 
     #[test]
     fn values_are_decoded() {
         let mut query = QueryParams::of(&"/x?externalId=a%20b+c%2Fd&limit=200".parse().unwrap());
-        assert_eq!(query.required("externalId"), "a b c/d");
+        assert_eq!(query.external_id().as_deref(), Some("a b c/d"));
         assert_eq!(query.page(), (200, None));
         assert!(query.finish().is_ok());
     }

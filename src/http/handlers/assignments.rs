@@ -8,11 +8,12 @@ use crate::domain::assignment::AssignmentState;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::http::app_state::AppState;
 use crate::http::dto::assignment::{Assignment, AssignmentList};
+use crate::http::dto::assignment_changes::{AssignmentChanges, touched_fields};
 use crate::http::dto::assignment_input::{NewAssignment, ValidOrder};
 use crate::http::dto::common::Settlement;
-use crate::http::extract::body::{Body, EmptyBody};
+use crate::http::extract::body::{Body, EmptyBody, MergePatch};
 use crate::http::extract::prefer::Preferences;
-use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
+use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams, one_of};
 use crate::http::extract::write_request::WriteRequest;
 use crate::http::problem::ApiError;
 use crate::http::response::{removal_response, write_response};
@@ -52,6 +53,7 @@ pub(in crate::http) async fn create(
     get, path = "/assignments", operation_id = "listAssignments", tag = "Assignments",
     params(
         ("candidate" = Option<String>, Query, description = "Return only assignments of this candidate.", nullable = false, example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
+        ("externalId" = Option<String>, Query, description = "Return only assignments of the person with this id of the caller's own, registered or not; must match exactly.", nullable = false, max_length = 250),
         ("assessment" = Option<String>, Query, description = "Return only assignments for this assessment: its catalogue id or the vendor's own id.", nullable = false, example = "rust-101"),
         ("connection" = Option<String>, Query, description = "Return only assignments on this connection.", nullable = false, example = "startexam-main"),
         ("state" = Option<AssignmentState>, Query, description = "Return only assignments in this state.", nullable = false),
@@ -66,12 +68,14 @@ pub(in crate::http) async fn list(
     mut query: QueryParams,
 ) -> Result<Json<AssignmentList>, ApiError> {
     let candidate = query.parsed("candidate", "a candidate's identifier", |text| CandidateId::parse(text).ok());
+    let external_id = query.external_id();
     let (assessment, connection) = (query.text("assessment"), query.text("connection"));
-    let state = query.parsed("state", "an assignment state", AssignmentState::parse);
+    let state = query.parsed("state", &one_of(AssignmentState::ALL, AssignmentState::as_str), AssignmentState::parse);
     let (limit, cursor) = query.page();
     query.finish()?;
     let asked = AssignmentQuery {
         candidate: candidate.as_ref(),
+        external_id: external_id.as_deref(),
         assessment: assessment.as_deref(),
         connection: connection.as_deref(),
         state,
@@ -94,6 +98,26 @@ pub(in crate::http) async fn read(
     Id(id): Id<AssignmentId>,
 ) -> Result<Json<Assignment>, ApiError> {
     Ok(Json(app.gateway.assignment(&caller, &id).await?.into()))
+}
+
+/// Change an assignment
+///
+/// A merge patch (RFC 7396) of the booking's window and supervision. None of the vendors documents a call for this, so
+/// the request fails with `capability_unsupported`, and nothing is sent; `GET /vendors` says so as
+/// `assignments.update`. Where the vendor can, cancel the booking and make another one.
+#[utoipa::path(
+    patch, path = "/assignments/{id}", operation_id = "updateAssignment", tag = "Assignments",
+    params(("id" = String, Path, description = "The assignment's identifier.", example = "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70")),
+    request_body(content((AssignmentChanges = "application/merge-patch+json"), (AssignmentChanges = "application/json"))),
+    responses((status = 200, description = "The changed assignment.", body = Assignment)),
+)]
+pub(in crate::http) async fn update(
+    State(app): State<AppState>,
+    Id(id): Id<AssignmentId>,
+    WriteRequest { caller, preferences: _, patience: _, body: MergePatch(members) }: WriteRequest<MergePatch>,
+) -> Result<Json<Assignment>, ApiError> {
+    let touched = touched_fields(members)?;
+    match app.gateway.refuse_assignment_change(&caller, &id, touched).await? {}
 }
 
 /// Cancel an assignment

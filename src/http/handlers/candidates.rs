@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::domain::candidate::{Identity, limits};
+use crate::domain::candidate::{CandidateState, Identity};
 use crate::domain::ids::CandidateId;
 use crate::http::app_state::AppState;
 use crate::http::dto::candidate::{
@@ -14,12 +14,12 @@ use crate::http::dto::common::Settlement;
 use crate::http::extract::body::{Body, EmptyBody, MergePatch};
 use crate::http::extract::merge_patch;
 use crate::http::extract::prefer::Preferences;
-use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
+use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams, one_of};
 use crate::http::extract::write_request::WriteRequest;
 use crate::http::pagination::paginate;
 use crate::http::problem::ApiError;
 use crate::http::response::{removal_response, write_response};
-use crate::service::{WriteReply, WriteResult};
+use crate::service::{CandidateQuery, WriteReply, WriteResult};
 
 /// Register a candidate
 ///
@@ -54,34 +54,52 @@ pub(in crate::http) async fn create(
     Ok(write_response(&app, preferences, patience.wait(handle).await?, Candidate::from))
 }
 
-/// Find a candidate by the caller's own id
+/// List candidates
 ///
-/// To search by identities that are personal data, use `POST /candidates/search`.
+/// Without `externalId`, the list has every candidate, those the vendor rejected included. With it, the list has the
+/// candidates who have this id now; a rejected one has given up its id. A page may have fewer entries than `limit`
+/// although another one follows. People are returned without their `photo`. To search by identities that are personal
+/// data, use `POST /candidates/search`.
 #[utoipa::path(
-    get, path = "/candidates", operation_id = "findCandidates", tag = "Candidates",
+    get, path = "/candidates", operation_id = "listCandidates", tag = "Candidates",
     params(
-        ("externalId" = String, Query, description = "The caller's own id; must match exactly.", max_length = 250, example = "emp-1001"),
-        ("connection" = Option<String>, Query, description = "The connection to search; by default all connections the client may use.", nullable = false, example = "startexam-main"),
+        ("externalId" = Option<String>, Query, description = "Return only candidates with this id of the caller's own; must match exactly.", nullable = false, max_length = 250),
+        ("connection" = Option<String>, Query, description = "Return only candidates on this connection; by default on all connections the client may use.", nullable = false),
+        ("state" = Option<CandidateState>, Query, description = "Return only candidates in this state.", nullable = false),
+        ("group" = Option<String>, Query, description = "Return only candidates in this group; must match exactly.", nullable = false),
         ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "The candidates found.", body = CandidateList)),
+    responses((status = 200, description = "A page of candidates, newest first.", body = CandidateList)),
 )]
-pub(in crate::http) async fn find(
+pub(in crate::http) async fn list(
     State(app): State<AppState>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     mut query: QueryParams,
 ) -> Result<Json<CandidateList>, ApiError> {
-    let id = query.required("externalId");
-    if id.chars().count() > limits::EXTERNAL_ID {
-        query.add_error("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
-    }
-    let identity = Identity::ExternalId(id);
-    let connection = query.text("connection");
+    let external_id = query.external_id();
+    let (connection, group) = (query.text("connection"), query.text("group"));
+    let state = query.parsed("state", &one_of(CandidateState::ALL, CandidateState::as_str), CandidateState::parse);
     let (limit, cursor) = query.page();
     query.finish()?;
-    let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
-    let (items, next_cursor) = paginate(found, limit, cursor.as_deref())?;
+    let asked = CandidateQuery {
+        connection: connection.as_deref(),
+        state,
+        group: group.as_deref(),
+        limit,
+        cursor: cursor.as_deref(),
+    };
+    let (items, next_cursor) = match external_id {
+        None => app.gateway.candidates(&caller, asked).await?,
+        Some(id) => {
+            let identity = Identity::ExternalId(id);
+            let mut found = app.gateway.find_candidates(&caller, asked.connection, &identity).await?;
+            found.retain(|candidate| asked.matches(candidate));
+            // Newest first, as in the list: ids are in order of creation.
+            found.sort_by(|one, other| other.id.as_str().cmp(one.id.as_str()));
+            paginate(found, limit, asked.cursor)?
+        }
+    };
     Ok(Json(CandidateList { items: items.into_iter().map(Candidate::listed).collect(), next_cursor }))
 }
 

@@ -7,22 +7,30 @@ use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 
 use crate::domain::ids::OperationId;
+use crate::domain::operation as domain;
+use crate::domain::operation::OperationKind;
 use crate::http::app_state::AppState;
 use crate::http::audit_info::AuditInfo;
-use crate::http::dto::operation::{ItemOutcome, Operation, OperationItemList, OperationList, OperationSettlement};
+use crate::http::dto::operation::{
+    ItemOutcome, Operation, OperationItemList, OperationList, OperationSettlement, OperationState,
+};
 use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::body::Body;
 use crate::http::extract::prefer::Preferences;
-use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
+use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams, one_of};
 use crate::http::handlers::bulk::report;
 use crate::http::pagination::cursor_position;
 use crate::http::problem::ApiError;
 use crate::http::response::accepted_response;
+use crate::service::OperationQuery;
 
 /// List operations
 #[utoipa::path(
     get, path = "/operations", operation_id = "listOperations", tag = "Operations",
     params(
+        ("state" = inline(Option<OperationState>), Query, description = "Return only operations in this state.", nullable = false),
+        ("kind" = Option<OperationKind>, Query, description = "Return only operations with rows of this kind.", nullable = false),
+        ("connection" = Option<String>, Query, description = "Return only operations on this connection.", nullable = false),
         ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
@@ -33,10 +41,26 @@ pub(in crate::http) async fn list(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     mut query: QueryParams,
 ) -> Result<Json<OperationList>, ApiError> {
+    let state = query.parsed("state", &one_of(LISTED_STATES, domain::OperationState::as_str), listed_state);
+    let kind = query.parsed("kind", &one_of(OperationKind::ALL, OperationKind::as_str), OperationKind::parse);
+    let connection = query.text("connection");
     let (limit, cursor) = query.page();
     query.finish()?;
-    let (items, next_cursor) = app.gateway.operations(&caller, limit, cursor.as_deref()).await?;
+    let asked = OperationQuery { state, kind, connection: connection.as_deref(), limit, cursor: cursor.as_deref() };
+    let (items, next_cursor) = app.gateway.operations(&caller, asked).await?;
     Ok(Json(OperationList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
+}
+
+/// States in which operations are listed.
+const LISTED_STATES: &[domain::OperationState] = &[
+    domain::OperationState::Queued,
+    domain::OperationState::Running,
+    domain::OperationState::Completed,
+    domain::OperationState::Cancelled,
+];
+
+fn listed_state(word: &str) -> Option<domain::OperationState> {
+    LISTED_STATES.iter().copied().find(|state| state.as_str() == word)
 }
 
 /// Read an operation

@@ -47,10 +47,10 @@ impl Gateway {
         order: &NewAssignment,
     ) -> Vec<FieldError> {
         let configured = self.configured();
-        let of_entry = configured.catalogue.assessments.get(&order.assessment).map(|entry| entry.connection.as_str());
-        let plan = configured.select_connection(caller, connection, of_entry).and_then(|connection| {
+        let selected = configured.connection_of_assessment(caller, connection, &order.assessment);
+        let plan = selected.and_then(|connection| {
             connection.require_capability(WriteKind::AssignmentsCreate)?;
-            let assessment = configured.assessment_ref(&connection, &order.assessment, "/assessment")?;
+            let assessment = configured.assessment_ref(caller, &connection, &order.assessment, "/assessment")?;
             let resolved = ResolvedOrder { key: VendorKey(String::new()), candidate: None, assessment };
             self.prepare_booking(caller, &connection, order, resolved, self.0.system.now(), false)
         });
@@ -93,7 +93,7 @@ impl Gateway {
         connection: &Connection,
         order: &NewAssignment,
     ) -> Result<ResolvedOrder, Error> {
-        let assessment = configured.assessment_ref(connection, &order.assessment, "/assessment")?;
+        let assessment = configured.assessment_ref(caller, connection, &order.assessment, "/assessment")?;
         let candidate = self.candidate_of_order(caller, connection, &order.candidate).await?;
         let person: Option<&Person> = candidate.as_ref().map(|candidate| &candidate.person);
         let key = connection.vendor().candidate_key(&order.candidate, person);

@@ -45,7 +45,7 @@ impl Gateway {
         self.spawn_reconcilers();
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            let (mut tidied, mut counted, mut erased) = (None, None, false);
+            let (mut tidied, mut counted, mut erased, mut indexed) = (None, None, false, false);
             let (mut reported, mut searched) = (BTreeSet::new(), String::new());
             let mut seen = ProgressMark::default();
             loop {
@@ -55,12 +55,15 @@ impl Gateway {
                 if is_due(&mut tidied, PURGE_INTERVAL) {
                     gateway.purge_expired().await;
                     erased = erased || gateway.finish_erasures().await;
+                    // A replica of an earlier version may have written more candidates.
+                    indexed = false;
                     gateway.count_stalled(&mut seen).await;
                 }
                 if is_due(&mut counted, GAUGE_INTERVAL) {
                     gateway.count_unsettled(&mut reported).await;
                     gateway.search_orphans(&mut searched).await;
                 }
+                indexed = indexed || gateway.index_groups().await;
                 let soon = gateway.0.active_operations.changed();
                 drop(gateway);
                 tokio::select! {

@@ -86,7 +86,7 @@ impl PlannedRows {
             (Some(own), Some(line)) => format!("Line {own} {relation} line {line}; it was not sent."),
             _ => format!("items/{} {relation} items/{}; it was not sent.", item.id.index, earlier.index),
         };
-        Error::new(Code::DuplicateItem, detail)
+        Error::new(Code::DuplicateItem, detail).with_duplicate_of(earlier.index)
     }
 
     /// Returns the line of a row that an earlier run has planned. Without it the error is only less readable, so a store

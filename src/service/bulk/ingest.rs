@@ -9,6 +9,7 @@ use crate::domain::operation::{
     Item, ItemId, ItemOutcome, ItemRequest, ItemState, Operation, OperationKind, OperationState,
 };
 use crate::service::bulk::{BulkRow, OperationStatus};
+use crate::service::catalogue::Catalogue;
 use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused};
 use crate::service::exchange_log::traceparent;
 use crate::service::{Gateway, IdempotencyRequest, RequestContext};
@@ -49,11 +50,48 @@ pub struct BulkUpload {
     gateway: Gateway,
     caller: RequestContext,
     operation: Operation,
-    /// First row's order, which determines the connection if the options name none.
-    first: Option<NewAssignment>,
+    /// Orders that determine the connection if the options name none.
+    deciding: DecidingRows,
     /// Number of rows that failed while they were read.
     refused: u64,
     kept: bool,
+}
+
+/// Orders that determine the connection of a bulk, without the person.
+#[derive(Default)]
+struct DecidingRows {
+    /// The first row, with its position.
+    first: Option<(u64, NewAssignment)>,
+    /// The first row whose assessment is in the catalogue: the first row's may be mistyped.
+    catalogued: Option<NewAssignment>,
+}
+
+impl DecidingRows {
+    /// Notes a row if it is one of them.
+    fn note(&mut self, index: u64, order: &NewAssignment, catalogue: &Catalogue) {
+        let needs_entry = self.catalogued.is_none() && catalogue.assessments.contains_key(&order.assessment);
+        if self.first.is_some() && !needs_entry {
+            return;
+        }
+        // Only a candidate named by the gateway's id helps to select the connection.
+        let by_id = matches!(order.candidate, CandidateKey::Id(_));
+        let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
+        let order = NewAssignment { candidate, ..order.clone() };
+        if needs_entry {
+            self.catalogued = Some(order.clone());
+        }
+        self.first.get_or_insert((index, order));
+    }
+}
+
+/// Makes the pointers of a row's error relative to the bulk.
+fn of_row(error: Error, index: u64) -> Error {
+    if error.code != Code::InvalidReference {
+        return error;
+    }
+    let prefix = format!("/items/{index}");
+    let fields = error.errors.into_iter().map(|field| field.with_prefix(&prefix));
+    fields.fold(Error::new(error.code, format!("{prefix}{}", error.detail)), Error::with_field)
 }
 
 impl Gateway {
@@ -93,24 +131,33 @@ impl Gateway {
             gateway: self.clone(),
             caller: caller.clone(),
             operation,
-            first: None,
+            deciding: DecidingRows::default(),
             refused: 0,
             kept: false,
         })
     }
 
-    /// Selects the bulk's connection and checks that its vendor supports the write kind of the rows.
+    /// Selects the bulk's connection and checks that its vendor supports the write kind of the rows: as for the first
+    /// row alone, or for the first one with a catalogue id if that one names none.
     async fn connection_of_bulk(
         &self,
         caller: &RequestContext,
         kind: OperationKind,
         named: Option<&str>,
-        first: Option<&NewAssignment>,
+        DecidingRows { first, catalogued }: DecidingRows,
     ) -> Result<String, Error> {
         let configured = self.configured();
         let connection = match (kind, first) {
-            (OperationKind::Assignments, Some(order)) => {
-                self.connection_of_order(&configured, caller, named, order).await?
+            (OperationKind::Assignments, Some((index, order))) => {
+                let of_first = self.connection_of_order(&configured, caller, named, &order).await;
+                match (of_first, catalogued) {
+                    (Err(error), Some(order))
+                        if matches!(error.code, Code::ConnectionRequired | Code::InvalidReference) =>
+                    {
+                        self.connection_of_order(&configured, caller, named, &order).await?
+                    }
+                    (of_first, _) => of_first.map_err(|error| of_row(error, index))?,
+                }
             }
             _ => configured.select_connection(caller, named, None)?,
         };
@@ -130,6 +177,7 @@ impl BulkUpload {
     /// `store_unavailable`.
     pub async fn push(&mut self, rows: Vec<BulkRow>) -> Result<(), Error> {
         let mut items = Vec::with_capacity(rows.len());
+        let configured = self.gateway.configured();
         for BulkRow { item_id, line, row } in rows {
             let at = ItemId { operation: self.operation.id.clone(), index: self.operation.total };
             self.operation.total += 1;
@@ -137,11 +185,8 @@ impl BulkUpload {
                 Ok(row) => (Some(row), None),
                 Err(error) => (None, Some(ItemOutcome::failed(error))),
             };
-            if let (None, Some(ItemRequest::Assignment(order))) = (&self.first, &row) {
-                // Only a candidate named by the gateway's id helps to select the connection.
-                let by_id = matches!(order.candidate, CandidateKey::Id(_));
-                let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
-                self.first = Some(NewAssignment { candidate, ..(**order).clone() });
+            if let Some(ItemRequest::Assignment(order)) = &row {
+                self.deciding.note(at.index, order, &configured.catalogue);
             }
             self.refused += u64::from(end.is_some());
             let state = end.as_ref().map_or(ItemState::Waiting, ItemOutcome::state);
@@ -165,7 +210,8 @@ impl BulkUpload {
         let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
         let kind = self.operation.kind;
         let named = connection.as_deref();
-        self.operation.connection = gateway.connection_of_bulk(&caller, kind, named, self.first.as_ref()).await?;
+        let deciding = std::mem::take(&mut self.deciding);
+        self.operation.connection = gateway.connection_of_bulk(&caller, kind, named, deciding).await?;
         self.operation.fail_on_errors = fail_on_errors;
         self.operation.state = OperationState::Queued;
         let claim = key.map(|request| gateway.0.idempotency.acquisition(&caller, request));

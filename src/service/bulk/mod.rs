@@ -35,7 +35,9 @@ mod stall_detector;
 pub(super) use crate::service::bulk::active_operations::ActiveOperations;
 pub use crate::service::bulk::ingest::{AcceptedBulk, BulkOptions, BulkUpload};
 pub use crate::service::bulk::manual_resolution::OperationSettlement;
-pub use crate::service::bulk::queries::{OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource};
+pub use crate::service::bulk::queries::{
+    OperationQuery, OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource,
+};
 pub(super) use crate::service::bulk::stall_detector::ProgressMark;
 
 /// One row of a bulk: its content, or the error of reading it.

@@ -16,7 +16,7 @@ use crate::domain::operation::{
 use crate::domain::program::Enrolled;
 use crate::service::errors::{StoreResultExt as _, skipped_error, with_resource_if_unknown};
 use crate::service::{CandidateWithPassword, Gateway, RequestContext};
-use crate::store::{Mutation, Page, Window, WindowedRows};
+use crate::store::{Mutation, OperationFilter, Page, Window, WindowedRows};
 
 /// Initial and maximum polling interval while a caller waits for an operation's end. The end of an operation that this
 /// instance runs is noticed at once.
@@ -24,6 +24,21 @@ const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(20), Duratio
 
 /// Maximum number of bytes of row results read at once.
 const MAX_RESULT_BYTES: usize = 256 << 10;
+
+/// Query for operations; `None` fields match any value.
+#[derive(Debug, Clone, Default)]
+pub struct OperationQuery<'a> {
+    /// State.
+    pub state: Option<OperationState>,
+    /// Kind of the rows.
+    pub kind: Option<OperationKind>,
+    /// Connection.
+    pub connection: Option<&'a str>,
+    /// Maximum number of entries.
+    pub limit: usize,
+    /// Cursor of the previous page.
+    pub cursor: Option<&'a str>,
+}
 
 /// Operation with its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,19 +144,26 @@ impl Gateway {
     }
 
     /// Returns a page of the tenant's operations, newest first, and the cursor of the next page.
+    ///
+    /// # Errors
+    /// `connection_not_found`, `connection_forbidden`; `validation_failed` for a cursor of another list.
     pub async fn operations(
         &self,
         caller: &RequestContext,
-        limit: usize,
-        cursor: Option<&str>,
+        query: OperationQuery<'_>,
     ) -> Result<(Vec<OperationStatus>, Option<String>), Error> {
+        let OperationQuery { state, kind, connection, limit, cursor } = query;
+        if let Some(name) = connection {
+            self.configured().named(caller, name)?;
+        }
+        let filter = OperationFilter { state, kind, connection: connection.map(str::to_owned) };
         let unknown =
             |_| Error::from_fields(vec![FieldError::invalid("?cursor", "is not a valid cursor for this list")]);
         let after = cursor.map(|cursor| OperationId::parse(cursor).map_err(unknown)).transpose()?;
         // One extra entry shows whether there is a next page.
         let page = Page { limit: limit + 1, after: after.map(String::from) };
         let _permit = self.read_permit(caller).await;
-        let mut found = self.0.store.operations(&caller.tenant, &page).await.or_not_applied()?;
+        let mut found = self.0.store.operations(&caller.tenant, &filter, &page).await.or_not_applied()?;
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|(last, _)| last.id.to_string());

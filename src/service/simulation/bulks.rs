@@ -104,7 +104,7 @@ impl Bulk {
             Ok::<_, Error>((view, results))
         });
         let Some(Ok((view, results))) = found else { return Ok(()) };
-        let Progress { total, applied, not_applied, unknown, skipped, pending } = view.progress;
+        let Progress { total, applied, not_applied, unknown, skipped, pending, settling: _ } = view.progress;
         if applied + not_applied + unknown + skipped + pending != total {
             return Err(format!("{id}: the counts do not add up: {:?}", view.progress));
         }

@@ -139,7 +139,7 @@ impl Action {
             }
             Wish::Cancel { person, exam } => {
                 let filter = AssignmentFilter {
-                    candidate: candidate(person).map(|id| CandidateSelector { id, known_as: None }),
+                    candidate: candidate(person).map(|id| CandidateSelector { ids: vec![id], known_as: Vec::new() }),
                     assessment: vec![format!("exam-{exam}")],
                     ..AssignmentFilter::default()
                 };

@@ -19,8 +19,9 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
-    PurgeCounts, RunningOperation, Store, StoreError, StoreReads, SubjectHash, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, ItemCounts, KeyState, ListPart, Mutation,
+    OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError, StoreReads,
+    SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -246,7 +247,9 @@ through! {
     read count_open_items() -> ItemCounts;
     read running_operations() -> Vec<RunningOperation>;
     read operation(tenant: &str, id: &OperationId) -> Option<(Operation, Progress)>;
-    read operations(tenant: &str, page: &Page) -> Vec<(Operation, Progress)>;
+    read operations(tenant: &str, filter: &OperationFilter, page: &Page) -> Vec<(Operation, Progress)>;
+    read listed_candidates(tenant: &str, filter: &CandidateFilter, page: &Page) -> ListPart<Candidate>;
+    read candidates_without_group_index(page: &Page) -> ListPart<Candidate>;
     read item_subjects(id: &OperationId) -> Vec<(SubjectHash, u64)>;
     read audit(tenant: &str, after: u64, limit: usize) -> Vec<ChainedEntry>;
     read remembered_time() -> Option<Timestamp>;

@@ -60,6 +60,8 @@ pub(super) struct CandidateRow {
     pub sealed: Vec<u8>,
     /// The picture, stored separately because lists are read without it.
     pub photo: Option<Vec<u8>>,
+    /// The index value of its group; empty without one.
+    pub group: Vec<u8>,
     pub lookups: Vec<Lookup>,
 }
 
@@ -171,6 +173,7 @@ impl RecordCodec {
             modified: micros(candidate.last_modified),
             sealed,
             photo,
+            group: self.group_index(candidate),
             lookups: self.lookups(candidate),
         })
     }
@@ -183,6 +186,18 @@ impl RecordCodec {
             Lookup { kind, blind: self.keyring.blind_index(&scope, kind, text), identity }
         };
         Identity::of(&candidate.person, IdentityKind::ALL).into_iter().map(lookup).collect()
+    }
+
+    /// Returns the index value of the candidate's group; empty if it has none.
+    pub(super) fn group_index(&self, candidate: &Candidate) -> Vec<u8> {
+        let group = candidate.person.group.as_deref();
+        let index = |group| self.keyring.blind_index(&tenant_scope(&candidate.tenant), GROUP, group).to_vec();
+        group.map_or_else(Vec::new, index)
+    }
+
+    /// Returns the group in every form it may have in `candidates`.
+    pub(super) fn group_forms(&self, tenant: &str, group: &str) -> Vec<BlindIndex> {
+        self.keyring.blind_indices(&tenant_scope(tenant), GROUP, group)
     }
 
     pub(super) fn assignment_row(&self, assignment: Assignment) -> Result<AssignmentRow, StoreError> {
@@ -215,10 +230,13 @@ impl RecordCodec {
         identities.iter().flat_map(|identity| self.identity_forms(&candidate.connection, identity)).collect()
     }
 
-    /// Returns every form in which assignments that name no candidate name a person known by this identity.
-    pub(super) fn unlinked_forms(&self, of: Option<&CandidateSelector>) -> Vec<BlindIndex> {
-        let known_as = of.and_then(|of| of.known_as.as_ref());
-        known_as.map_or_else(Vec::new, |(connection, identity)| self.identity_forms(connection, identity))
+    /// Returns every form in which assignments that name no candidate name this person, each with its connection.
+    pub(super) fn unlinked_forms(&self, of: Option<&CandidateSelector>) -> Vec<(String, BlindIndex)> {
+        let known_as = of.into_iter().flat_map(|of| &of.known_as);
+        let forms = known_as.flat_map(|(connection, identity)| {
+            self.identity_forms(connection, identity).into_iter().map(|form| (connection.clone(), form))
+        });
+        forms.collect()
     }
 
     pub(super) fn intent_row(&self, intent: &Intent) -> Result<IntentRow, StoreError> {
@@ -371,7 +389,8 @@ pub(super) const fn assignment_state(state: AssignmentState) -> &'static str {
     }
 }
 
-const fn candidate_state(state: CandidateState) -> &'static str {
+/// Returns the value of a state in the `state` column.
+pub(super) const fn candidate_state(state: CandidateState) -> &'static str {
     match state {
         CandidateState::Registered => "registered",
         CandidateState::Pending => "pending",
@@ -381,6 +400,7 @@ const fn candidate_state(state: CandidateState) -> &'static str {
 }
 
 const SUBJECT: &str = "subject";
+const GROUP: &str = "group";
 const TURN: &str = "turn";
 
 fn tenant_scope(tenant: &str) -> String {

@@ -24,6 +24,7 @@ pub(in crate::store) struct PreparedWriteRow {
 /// A [`Mutation`] ready to write.
 pub(in crate::store) enum EncodedMutation {
     Candidate(CandidateRow),
+    IndexGroup(Statement),
     /// The engine computes the index values, because it knows the candidate's connection.
     Identities(CandidateId, Vec<Identity>),
     /// Removes the candidate; its intent has a mutation of its own.
@@ -75,6 +76,11 @@ impl RecordCodec {
     fn encode_mutation(&self, mutation: Mutation) -> Result<EncodedMutation, StoreError> {
         Ok(match mutation {
             Mutation::Candidate(candidate) => EncodedMutation::Candidate(self.candidate_row(&candidate)?),
+            Mutation::IndexGroup(candidate) => {
+                let (group, modified) = (self.group_index(&candidate), micros(candidate.last_modified));
+                let values = values![group, candidate.id.to_string(), candidate.tenant, modified];
+                EncodedMutation::IndexGroup(Statement::new(sql::INDEX_GROUP, values))
+            }
             Mutation::Identities(id, identities) => EncodedMutation::Identities(id, identities),
             Mutation::EraseCandidate(id) => EncodedMutation::EraseCandidate(id),
             Mutation::Assignment(assignment) => EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)),

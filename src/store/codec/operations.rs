@@ -175,12 +175,24 @@ impl OperationRow {
         rows.into_iter().filter_map(read).collect()
     }
 
-    /// Converts the row, and computes its progress from these counts of rows by operation and state.
+    /// Returns whether these counts of rows by operation and state include rows of the operation that have an open
+    /// write.
+    pub(in crate::store) fn may_have_open_writes(&self, counts: &[(String, String, i64)]) -> bool {
+        let is_open = |state| matches!(state, Some(ItemState::Claimed | ItemState::Unknown));
+        let own = counts.iter().filter(|(operation, ..)| *operation == self.id);
+        own.into_iter().any(|(_, state, count)| *count > 0 && is_open(ItemState::parse(state)))
+    }
+
+    /// Converts the row, and computes its progress from these counts of rows by operation and state, and of rows being
+    /// settled by operation.
     pub(in crate::store) fn with_progress(
         self,
         counts: &[(String, String, i64)],
+        settling: &[(String, i64)],
     ) -> Result<(Operation, Progress), StoreError> {
-        let progress = self.progress(counts);
+        let settling = settling.iter().find(|(operation, _)| *operation == self.id);
+        let settling = settling.map_or(0, |(_, count)| u64::try_from(*count).unwrap_or(0));
+        let progress = Progress { settling, ..self.progress(counts) };
         Ok((self.operation()?, progress))
     }
 

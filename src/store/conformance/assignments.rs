@@ -35,7 +35,7 @@ pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker)
     let known = make.claimed(&*store).await;
     let (tenant, here, there) = (known.tenant.clone(), known.connection.clone(), make.name("connection"));
     let candidate = known.id.clone();
-    let of_candidate = Some(CandidateSelector { id: candidate.clone(), known_as: None });
+    let of_candidate = Some(CandidateSelector { ids: vec![candidate.clone()], known_as: Vec::new() });
     let mut first = make.assignment(&tenant, &here, "s");
     first.candidate_id = Some(candidate.clone());
     let mut second = make.assignment(&tenant, &there, "s");
@@ -63,7 +63,8 @@ pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker)
 async fn assignments_of(store: &dyn Store, candidate: &Candidate) -> Vec<Assignment> {
     let identity = candidate.person.external_id.clone().map(Identity::ExternalId);
     let known_as = identity.map(|identity| (candidate.connection.clone(), identity));
-    let of = CandidateSelector { id: candidate.id.clone(), known_as };
+    let known_as = known_as.into_iter().collect();
+    let of = CandidateSelector { ids: vec![candidate.id.clone()], known_as };
     let filter = AssignmentFilter { candidate: Some(of), ..AssignmentFilter::default() };
     store.assignments(&candidate.tenant, &filter, &Page { limit: 10, after: None }).await.unwrap()
 }

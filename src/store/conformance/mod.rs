@@ -32,6 +32,7 @@ mod begin;
 mod candidates;
 mod intents;
 mod keys;
+mod lists;
 mod operations;
 
 /// The identity kinds of a vendor that does not identify people by e-mail address.
@@ -43,6 +44,7 @@ pub(crate) use begin::*;
 pub(crate) use candidates::*;
 pub(crate) use intents::*;
 pub(crate) use keys::*;
+pub(crate) use lists::*;
 pub(crate) use operations::*;
 
 /// Generates one test per behaviour. `$open` takes a [`System`] and returns an owner of the storage location and an
@@ -117,6 +119,12 @@ macro_rules! conformance {
             a_row_left_to_a_person_ends_only_while_it_is_claimed,
             unfinished_operations_alternate_between_tenants_and_connections,
             operations_are_the_tenants_own_and_listed_newest_first,
+            candidates_are_listed_newest_first_and_filtered,
+            changed_candidates_are_listed_in_their_new_state_and_group,
+            pages_of_candidates_neither_skip_nor_repeat,
+            a_person_has_assignments_at_several_connections,
+            operations_are_filtered,
+            rows_being_settled_are_counted,
             a_password_is_cleared_when_its_row_is_claimed_or_ends,
             expired_operations_and_keys_are_purged,
             entries_form_a_chain_per_tenant,

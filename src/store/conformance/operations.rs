@@ -15,7 +15,8 @@ use crate::domain::operation::{
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::secret::Secret;
 use crate::store::{
-    AcceptResult, BeginResult, Mutation, Page, PreparedRecord, PreparedWrite, Store, StoreError, Window,
+    AcceptResult, BeginResult, Mutation, OperationFilter, Page, PreparedRecord, PreparedWrite, Store, StoreError,
+    Window,
 };
 
 impl Maker {
@@ -232,7 +233,10 @@ pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker)
     ];
     store.commit(changes).await.unwrap();
     let counted = progress(&*store, &operation).await;
-    assert_eq!(counted, Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 1, pending: 1 });
+    assert_eq!(
+        counted,
+        Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 1, pending: 1, settling: 0 }
+    );
     let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
     let first = items[0].outcome.as_ref().unwrap();
     assert_eq!((items[0].record.as_deref(), &first.result), (Some("cand_1"), &ItemStatus::Created));
@@ -244,12 +248,18 @@ pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker)
     };
     store.commit(vec![unsent(3), unsent(5)]).await.unwrap();
     let counted = progress(&*store, &operation).await;
-    assert_eq!(counted, Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 2, pending: 0 });
+    assert_eq!(
+        counted,
+        Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 2, pending: 0, settling: 0 }
+    );
     // Reconciled later, a row counts under its true outcome.
     let settled = Mutation::EndItem(at(&operation, 3), Some("cand_2".into()), ItemOutcome::of(ItemStatus::Created));
     store.commit(vec![settled]).await.unwrap();
     let counted = progress(&*store, &operation).await;
-    assert_eq!(counted, Progress { total: 6, applied: 3, not_applied: 1, unknown: 0, skipped: 2, pending: 0 });
+    assert_eq!(
+        counted,
+        Progress { total: 6, applied: 3, not_applied: 1, unknown: 0, skipped: 2, pending: 0, settling: 0 }
+    );
 }
 
 pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, make: Maker) {
@@ -387,14 +397,15 @@ pub(crate) async fn operations_are_the_tenants_own_and_listed_newest_first(store
     store.open_operation(&make.operation(&tenant, 1)).await.unwrap();
     let page = async |after: Option<String>| {
         let page = Page { limit: 2, after };
-        let found = store.operations(&tenant, &page).await.unwrap();
+        let found = store.operations(&tenant, &OperationFilter::default(), &page).await.unwrap();
         found.into_iter().map(|(operation, _)| operation).collect::<Vec<_>>()
     };
     let first = page(None).await;
     assert_eq!(first, all[..2]);
     assert_eq!(page(Some(first[1].id.to_string())).await, all[2..]);
     assert!(store.operation("stranger", &all[0].id).await.unwrap().is_none());
-    let stranger = store.operations("stranger", &Page { limit: 10, after: None }).await.unwrap();
+    let page = Page { limit: 10, after: None };
+    let stranger = store.operations("stranger", &OperationFilter::default(), &page).await.unwrap();
     assert!(stranger.is_empty());
 }
 

@@ -137,9 +137,9 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
+        "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo, group_index)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
-             $8::bytea[])",
+             $8::bytea[], $9::bytea[])",
     )
     .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
@@ -149,6 +149,7 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
     .bind(candidates.iter().map(|row| row.modified).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.photo.as_deref()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.group.as_slice()).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
     insert_lookups(connection, candidates).await
@@ -158,9 +159,9 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
 pub(super) async fn update(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
     let updated: HashSet<String> = sqlx::query_scalar(
         "UPDATE candidates AS known SET state = given.state, modified = given.modified, sealed = given.sealed,
-             photo = given.photo
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[])
-             AS given (id, tenant, state, modified, sealed, photo)
+             photo = given.photo, group_index = given.group_index
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[])
+             AS given (id, tenant, state, modified, sealed, photo, group_index)
          WHERE known.id = given.id AND known.tenant = given.tenant RETURNING known.id",
     )
     .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
@@ -169,6 +170,7 @@ pub(super) async fn update(connection: &mut PgConnection, candidates: &[&Candida
     .bind(candidates.iter().map(|row| row.modified).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.photo.as_deref()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.group.as_slice()).collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?
     .into_iter()

@@ -35,9 +35,10 @@ impl<'a> Target<'a> {
             | EncodedMutation::SetItemSubjects(at, _)
             | EncodedMutation::RequeueItem(at) => Self::Item(at),
             EncodedMutation::EndItem(end) => Self::Item(&end.at),
-            EncodedMutation::Key(_) | EncodedMutation::Operation(_) | EncodedMutation::Audit(_) => {
-                Self::Own(std::ptr::from_ref(mutation))
-            }
+            EncodedMutation::IndexGroup(_)
+            | EncodedMutation::Key(_)
+            | EncodedMutation::Operation(_)
+            | EncodedMutation::Audit(_) => Self::Own(std::ptr::from_ref(mutation)),
         }
     }
 }
@@ -51,7 +52,10 @@ fn table(mutation: &EncodedMutation) -> u8 {
         | EncodedMutation::SetItemSubjects(..)
         | EncodedMutation::RequeueItem(_) => 1,
         EncodedMutation::Key(_) => 2,
-        EncodedMutation::Candidate(_) | EncodedMutation::Identities(..) | EncodedMutation::EraseCandidate(_) => 3,
+        EncodedMutation::Candidate(_)
+        | EncodedMutation::IndexGroup(_)
+        | EncodedMutation::Identities(..)
+        | EncodedMutation::EraseCandidate(_) => 3,
         EncodedMutation::Assignment(_) => 4,
         // Before the intents change: both use the same table.
         EncodedMutation::RequireAttempt(..) => 5,
@@ -109,8 +113,8 @@ macro_rules! rows {
 /// Applies a group: in one statement if one exists for many rows, otherwise one by one, which is rare.
 async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> Result<(), TxError> {
     use EncodedMutation::{
-        Assignment, Audit, Candidate, ClaimItem, EndItem, EraseCandidate, Identities, Intent, Key, Operation,
-        RemoveIntent, RequeueItem, RequireAttempt, SetItemSubjects,
+        Assignment, Audit, Candidate, ClaimItem, EndItem, EraseCandidate, Identities, IndexGroup, Intent, Key,
+        Operation, RemoveIntent, RequeueItem, RequireAttempt, SetItemSubjects,
     };
     let Some(first) = group.first() else { return Ok(()) };
     match first {
@@ -134,12 +138,12 @@ async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> R
         }
         RequeueItem(_) => items::requeue(tx.connection, &rows!(group, RequeueItem(at) => at)).await,
         Audit(_) => audit::append(tx, &rows!(group, Audit(entry) => entry)).await,
-        Identities(..) | EraseCandidate(_) | Key(_) | Operation(_) => {
+        IndexGroup(_) | Identities(..) | EraseCandidate(_) | Key(_) | Operation(_) => {
             for mutation in group {
                 match mutation {
                     Identities(id, identities) => candidates::set_identities(tx, id, identities).await?,
                     EraseCandidate(id) => records::erase_person(tx, id).await?,
-                    Key(statement) | Operation(statement) => tx.run(statement).await?,
+                    IndexGroup(statement) | Key(statement) | Operation(statement) => tx.run(statement).await?,
                     _ => {}
                 }
             }

@@ -9,6 +9,7 @@ use super::candidates::IndexForm;
 use super::error::TxError;
 use super::statements;
 use crate::domain::candidate::{Candidate, Identity};
+use crate::domain::ids::CandidateId;
 use crate::store::codec::{RecordCodec, SealedRow, assignment_state};
 use crate::store::columns::{FromColumns as _, RowWithPhoto};
 use crate::store::encryption::BlindIndex;
@@ -111,7 +112,7 @@ pub(super) async fn assignments(
     pool: &PgPool,
     tenant: &str,
     filter: &AssignmentFilter,
-    unlinked: &[BlindIndex],
+    unlinked: &[(String, BlindIndex)],
     page: &Page,
 ) -> Read<Vec<SealedRow>> {
     let AssignmentFilter { candidate, assessment, connection, state } = filter;
@@ -132,8 +133,9 @@ pub(super) async fn assignments(
              WHERE tenant = $1 AND id < $2 AND ($3::text[] = '{}' OR assessment_ref = ANY($3) OR assessment = ANY($3))
                AND ($4::text IS NULL OR connection = $4) AND ($5::text IS NULL OR state = $5)
                AND id IN (
-                   SELECT id FROM assignments WHERE candidate_id = $7
-                   UNION SELECT id FROM assignments WHERE connection = $8 AND person IS NOT NULL AND person = ANY($9))
+                   SELECT id FROM assignments WHERE candidate_id = ANY($7)
+                   UNION SELECT booked.id FROM unnest($8::text[], $9::bytea[]) AS known (connection, person)
+                       JOIN assignments AS booked USING (connection, person) WHERE booked.person IS NOT NULL)
              ORDER BY id DESC LIMIT $6",
         ),
     };
@@ -147,8 +149,9 @@ pub(super) async fn assignments(
     let query = match candidate {
         None => query,
         Some(of) => {
-            let at = of.known_as.as_ref().map(|(connection, _)| connection.as_str());
-            query.bind(of.id.as_str()).bind(at).bind(unlinked)
+            let (at, forms): (Vec<&str>, Vec<BlindIndex>) =
+                unlinked.iter().map(|(connection, form)| (connection.as_str(), *form)).unzip();
+            query.bind(of.ids.iter().map(CandidateId::as_str).collect::<Vec<_>>()).bind(at).bind(forms)
         }
     };
     query.fetch_all(pool).await?.iter().map(SealedRow::from_columns).collect()

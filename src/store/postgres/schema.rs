@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_people.sql"),
     include_str!("migrations/0005_counts.sql"),
     include_str!("migrations/0006_retry.sql"),
+    include_str!("migrations/0008_lists.sql"),
 ];
 
 /// Number of the advisory lock: "exgt" twice.

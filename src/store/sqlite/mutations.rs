@@ -91,7 +91,9 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(
         EncodedMutation::Intent(intent) => put_intent(tx, intent),
         EncodedMutation::RemoveIntent(record) => delete_intent(connection, record),
         EncodedMutation::RequireAttempt(record, started) => require_attempt(tx, record, *started),
-        EncodedMutation::Key(statement) | EncodedMutation::Operation(statement) => tx.run(statement),
+        EncodedMutation::Key(statement)
+        | EncodedMutation::Operation(statement)
+        | EncodedMutation::IndexGroup(statement) => tx.run(statement),
         EncodedMutation::ClaimItem(at, record, subjects) => items::claim(connection, at, record, subjects),
         EncodedMutation::EndItem(end) => items::end(connection, end),
         EncodedMutation::SetItemSubjects(at, subjects) => items::set_subjects(connection, at, subjects),
@@ -107,13 +109,14 @@ fn insert_candidate(
     candidate: &CandidateRow,
     identities: &[Identity],
 ) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, lookups } = candidate;
+    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, group, lookups } =
+        candidate;
     connection
         .prepare_cached(
-            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo, group_index)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
-        .execute(params![id, tenant, name, state, created, modified, sealed, photo])?;
+        .execute(params![id, tenant, name, state, created, modified, sealed, photo, group])?;
     let owner = IdentityOwner { id, tenant, connection: name };
     for lookup in lookups.iter().filter(|lookup| !identities.contains(&lookup.identity)) {
         insert_lookup(connection, owner, lookup)?;
@@ -127,12 +130,14 @@ fn update_candidate(
     records: &RecordCodec,
     candidate: &CandidateRow,
 ) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, photo, lookups } = candidate;
+    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, photo, group, lookups } =
+        candidate;
     let updated = connection
         .prepare_cached(
-            "UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5, photo = ?6 WHERE id = ?1 AND tenant = ?2",
+            "UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5, photo = ?6, group_index = ?7
+             WHERE id = ?1 AND tenant = ?2",
         )?
-        .execute(params![id, tenant, state, modified, sealed, photo])?;
+        .execute(params![id, tenant, state, modified, sealed, photo, group])?;
     if updated == 0 {
         Ok(())
     } else {

@@ -108,7 +108,7 @@ pub(super) fn assignments(
     connection: &Connection,
     tenant: &str,
     filter: &AssignmentFilter,
-    unlinked: &[BlindIndex],
+    unlinked: &[(String, BlindIndex)],
     page: &Page,
 ) -> Result<Vec<SealedRow>, StoreError> {
     let AssignmentFilter { candidate, assessment, connection: at, state } = filter;
@@ -142,18 +142,19 @@ pub(super) fn assignments(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Builds the beginning of a query for a candidate's assignments. A cross join fixes the join order: it starts from the
+/// Builds the beginning of a query for a person's assignments. A cross join fixes the join order: it starts from the
 /// few ids found instead of scanning all assignments of the tenant.
-fn of_candidate(of: &CandidateSelector, unlinked: &[BlindIndex]) -> (String, Vec<Value>) {
-    let mut values = vec![Value::from(of.id.to_string())];
-    let mut found = "SELECT id FROM assignments WHERE candidate_id = ?".to_owned();
-    if let Some((at, _)) = of.known_as.as_ref().filter(|_| !unlinked.is_empty()) {
-        let forms = marks(unlinked.len());
-        found.push_str(" UNION SELECT id FROM assignments WHERE connection = ? AND person IN (");
+fn of_candidate(of: &CandidateSelector, unlinked: &[(String, BlindIndex)]) -> (String, Vec<Value>) {
+    let mut values: Vec<Value> = of.ids.iter().map(|id| Value::from(id.to_string())).collect();
+    let mut found = format!("SELECT id FROM assignments WHERE candidate_id IN ({})", marks(of.ids.len()));
+    if !unlinked.is_empty() {
+        let forms = vec!["(?, ?)"; unlinked.len()].join(", ");
+        found.push_str(
+            " UNION SELECT id FROM assignments WHERE person IS NOT NULL AND (connection, person) IN (VALUES ",
+        );
         found.push_str(&forms);
         found.push(')');
-        values.push(Value::from(at.clone()));
-        values.extend(unlinked.iter().map(|form| Value::from(form.to_vec())));
+        values.extend(unlinked.iter().flat_map(|(at, form)| [Value::from(at.clone()), Value::from(form.to_vec())]));
     }
     let sql = format!(
         "SELECT id, tenant, connection, sealed FROM ({found}) AS found CROSS JOIN assignments USING (id) WHERE tenant = ?"

@@ -81,6 +81,7 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
         },
         Capability::unsupported(WriteKind::CandidatesDelete, NO_REMOVAL),
         Capability::unsupported(WriteKind::AssignmentsCreate, NO_ASSIGNMENTS),
+        Capability::unsupported(WriteKind::AssignmentsUpdate, NO_ASSIGNMENTS),
         Capability::unsupported(WriteKind::AssignmentsCancel, NO_ASSIGNMENTS),
         Capability::unsupported(WriteKind::ProgramsEmployees, NO_PROGRAMS),
     ],

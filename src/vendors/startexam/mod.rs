@@ -89,6 +89,10 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             ..supported(WriteKind::AssignmentsCreate)
         },
         Capability::unsupported(
+            WriteKind::AssignmentsUpdate,
+            "StartExam does not document a way to change a registration; ifExists create_new makes another one.",
+        ),
+        Capability::unsupported(
             WriteKind::AssignmentsCancel,
             "StartExam does not document a way to withdraw a registration.",
         ),

@@ -90,6 +90,10 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
                    leave each person's outcome uncertain. A retry is sent with mail switched off.",
             ..supported(WriteKind::AssignmentsCreate)
         },
+        Capability::unsupported(
+            WriteKind::AssignmentsUpdate,
+            "ThinkExam documents neither windows nor proctoring of a booking, nor a way to change one.",
+        ),
         Capability {
             per_item_outcome: true,
             note: "An error on a retry proves nothing, because the vendor does not document its response for a test \

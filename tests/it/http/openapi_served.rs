@@ -25,7 +25,7 @@ async fn every_vendor_lists_its_capabilities() {
     assert_eq!(response.body["nextCursor"], Value::Null);
     assert_eq!(response.body["items"].as_array().unwrap().len(), 3);
     for vendor in response.body["items"].as_array().unwrap() {
-        assert_eq!(vendor["operations"].as_array().unwrap().len(), 6);
+        assert_eq!(vendor["operations"].as_array().unwrap().len(), 7);
         let alone = server.get(&format!("/vendors/{}", vendor["vendor"].as_str().unwrap())).await;
         assert_eq!(&alone.body, vendor);
     }

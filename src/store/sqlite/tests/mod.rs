@@ -10,6 +10,7 @@ use super::*;
 use crate::domain::candidate::{Candidate, Identity, IdentityKind, Person};
 use crate::domain::intent::Intent;
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
+use crate::domain::operation::ItemId;
 use crate::domain::operation::Operation;
 use crate::domain::operation::OperationState;
 use crate::secret::Secret;
@@ -19,7 +20,9 @@ use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
 use crate::store::engine::{Access, Engine as _};
 use crate::store::sql;
-use crate::store::{BeginResult, ItemCounts, KeyState, Mutation, Store, StoreReads as _, Window};
+use crate::store::{
+    BeginResult, CandidateFilter, ItemCounts, KeyState, Mutation, Page, Store, StoreReads as _, Window,
+};
 
 mod opening;
 mod writer;
@@ -244,6 +247,18 @@ fn lists_use_an_index() {
             format!("EXPLAIN QUERY PLAN SELECT sealed FROM assignments WHERE {filter} AND id < 'x' ORDER BY id DESC");
         let plan: String = connection.query_row(&sql, [], |row| row.get("detail")).unwrap();
         assert!(plan.starts_with("SEARCH assignments USING INDEX"), "{plan}");
+    }
+    for (sql, index) in [
+        (sql::LISTED_CANDIDATES, "candidates_of_tenant"),
+        (sql::LISTED_CANDIDATES_OF_STATE, "candidates_by_state"),
+        (sql::LISTED_CANDIDATES_OF_GROUP, "candidates_of_group"),
+    ] {
+        let explain = format!("EXPLAIN QUERY PLAN {}", sql.sqlite.replace(sql::LIST, "?"));
+        let mut plan = connection.prepare(&explain).unwrap();
+        let plan = plan.raw_query().mapped(|row| row.get::<_, String>("detail")).map(Result::unwrap);
+        // One step, so nothing is sorted.
+        let [step] = <[String; 1]>::try_from(plan.collect::<Vec<_>>()).unwrap();
+        assert!(step.contains(index), "{step}");
     }
 }
 

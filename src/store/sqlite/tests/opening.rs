@@ -111,6 +111,61 @@ async fn marks_of_rows_of_an_earlier_version_are_read() {
 }
 
 #[tokio::test]
+async fn groups_of_an_earlier_version_are_listed_and_then_indexed() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open_to_serve(&path, keys.clone(), make.0.clone()).unwrap();
+    let mut groups = Vec::new();
+    for group in [Some("A"), Some("B"), None, Some("A")] {
+        let person = Person { group: group.map(str::to_owned), ..make.person() };
+        let candidate = make.candidate("t", "c", person);
+        assert_eq!(make.claim(&store, &candidate).await, BeginResult::Begun);
+        groups.push(candidate.id);
+    }
+    drop(store);
+    // As earlier versions left them; the last one was written by this version.
+    let former = "UPDATE candidates SET group_index = NULL WHERE id <> ?1";
+    assert_eq!(Connection::open(&path).unwrap().execute(former, [groups[3].as_str()]).unwrap(), 3);
+    let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    let list = async |limit| {
+        let filter = CandidateFilter { group: Some("A".to_owned()), ..CandidateFilter::default() };
+        let part = store.listed_candidates("t", &filter, &Page { limit, after: None }).await.unwrap();
+        (part.items.into_iter().map(|candidate| candidate.id).collect::<Vec<_>>(), part.next)
+    };
+    let expected = vec![groups[3].clone(), groups[0].clone()];
+    assert_eq!(list(9).await, (expected.clone(), None));
+    assert_eq!(list(2).await.1.as_deref(), Some(groups[2].as_str()), "two were read, one of them of no group");
+    let page = Page { limit: 2, after: None };
+    for left in [2, 1, 0] {
+        let part = store.candidates_without_group_index(&page).await.unwrap();
+        assert_eq!((part.items.len(), part.next.is_some()), (left, left == 2));
+        store.commit(part.items.into_iter().map(Mutation::IndexGroup).collect()).await.unwrap();
+    }
+    assert_eq!(list(9).await, (expected, None));
+    assert_eq!(list(2).await.1.as_deref(), Some(groups[0].as_str()), "only those of the group are read");
+}
+
+#[tokio::test]
+async fn rows_of_a_killed_process_are_settling() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open_to_serve(&path, keys.clone(), make.0.clone()).unwrap();
+    let operation = make.queued(&store, "t", 2).await;
+    let candidate = make.candidate("t", "c", make.person());
+    let at = ItemId { operation: operation.id.clone(), index: 0 };
+    let claim = Mutation::ClaimItem(at, candidate.id.to_string(), Vec::new());
+    store.commit(vec![claim, Mutation::Intent(make.registration(&candidate))]).await.unwrap();
+    let settling = async |store: &SqliteStore| {
+        let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
+        (progress.pending, progress.settling)
+    };
+    assert_eq!(settling(&store).await, (2, 0), "it is being sent");
+    drop(store);
+    let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    assert_eq!(settling(&store).await, (2, 1));
+}
+
+#[tokio::test]
 async fn a_database_written_under_a_missing_key_is_refused() {
     let (_directory, path) = place();
     let make = Maker(environment());
