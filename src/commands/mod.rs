@@ -122,7 +122,9 @@ pub fn run(process: &Process) -> ExitCode {
         Ok(arguments) => run_command(arguments.command, process),
         // Help and version are not errors and go to stdout; clap knows which is which.
         Err(shown) if shown.use_stderr() => {
-            return if shown.print().is_ok() { ExitCode::from(2) } else { ExitCode::FAILURE };
+            // Without a reader of stderr, the exit code has to do.
+            let (Ok(()) | Err(_)) = shown.print();
+            return ExitCode::from(2);
         }
         Err(shown) => shown.print().map_err(Failure::stdout),
     };

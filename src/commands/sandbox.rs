@@ -1,5 +1,6 @@
 //! `sandbox`: runs the simulators of the three vendors.
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
@@ -43,11 +44,24 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let stop = StopListener::listen()?;
         let sandbox =
-            Sandbox::start(settings).await.map_err(|error| Failure::other("the sandbox cannot start", error))?;
+            Sandbox::start(settings).await.map_err(|error| unstarted(options, &error))?;
         say(overview(&sandbox))?;
         stop.asked().await;
         sandbox.stop().await;
         Ok(())
+    })
+}
+
+fn unstarted(options: &Options, error: &io::Error) -> Failure {
+    let Options { host, port_base, .. } = options;
+    let last = port_base + if *port_base == 0 { 0 } else { 2 };
+    Failure::Other(match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "the sandbox cannot start: one of the ports {port_base} to {last} of {host} is in use by another program; choose \
+             others with --port-base PORT, or --port-base 0 for free ones"
+        ),
+        ErrorKind::AddrNotAvailable => format!("the sandbox cannot start: --host {host} is not an address of this machine"),
+        _ => format!("the sandbox cannot start on {host}: {error}"),
     })
 }
 

@@ -1,5 +1,6 @@
 //! `serve`: runs the gateway.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -184,9 +185,15 @@ pub(super) fn api_parts(config: Config, gateway: Gateway, process: &Process) -> 
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::Other(format!("{key}: cannot listen on {address}: {error}")))
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "another program listens there; stop it or choose another port".to_owned(),
+            ErrorKind::AddrNotAvailable => "this is not an address of this machine".to_owned(),
+            ErrorKind::PermissionDenied => "this user may not; ports below 1024 need a privilege".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::Other(format!("{key}: cannot listen on {address}: {why}"))
+    })
 }
 
 fn announce(listener: &TcpListener, scheme: &str) -> Result<(), Failure> {
