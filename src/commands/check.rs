@@ -1,10 +1,14 @@
 //! `check`: validates the configuration and inspects the store and every connection. It changes nothing anywhere.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
+use serde_json::json;
 
-use super::{Failure, Process, runtime, say};
+use super::{Failure, Process, runtime};
+use crate::commands::output::OutputFormat;
 use crate::commands::{load_config, open_store};
 use crate::config::{Auth, JwkSet, KeySource, KeyView, StoreLocation, StoreView, TokenSettings};
 use crate::domain::exchange::Exchange;
@@ -17,7 +21,7 @@ use crate::transport::fetch_document;
 /// Check configuration, store and connections without changing anything, here or at a vendor
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  examgate check --config examgate.toml\n\nPrints one line for the store, with what serve would change there \
+    after_help = "Examples:\n  examgate check --config examgate.toml\n  examgate check --output json\n\nPrints one line for the store, with what serve would change there \
                         (create the database or its key, migrate the schema, register a key), one for published token keys, \
                         and one for each connection (ok, unchecked or fault) followed by its checks: address, reachability, \
                         tls, clock, credentials. Unchecked is not an error: the vendor has no harmless call to check with.\n\
@@ -32,19 +36,74 @@ pub(super) struct Options {
         help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
     )]
     config: Option<PathBuf>,
+    /// Form of the output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    output: OutputFormat,
+}
+
+/// What was found in one part; `result` is `ok`, `unchecked` or `fault`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Finding {
+    /// What was checked: `store`, `token keys`, a connection or one of its steps.
+    name: String,
+    result: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+    /// What `serve` would change in the store, each completing "serve would …".
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<String>,
+    /// The steps of a connection's check.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<Finding>,
+}
+
+impl Finding {
+    fn new(name: impl Into<String>, result: &'static str, detail: impl Into<String>) -> Self {
+        let (name, detail) = (name.into(), detail.into());
+        Self { name, result, detail, advice: None, changes: Vec::new(), checks: Vec::new() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.name, self.result, self.detail)?;
+        if !self.changes.is_empty() {
+            write!(f, ": serve would {}", self.changes.join(" and "))?;
+        }
+        if let Some(advice) = &self.advice {
+            write!(f, " Advice: {advice}")?;
+        }
+        self.checks.iter().try_for_each(|check| write!(f, "\n  {check}"))
+    }
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let inspected = load_config::inspected(options.config.as_deref(), process)?;
-    say("configuration: ok")?;
-    let faults = runtime()?.block_on(async {
-        let mut faults = self::store(&inspected.store).await?;
-        faults += issuer(&inspected.config.auth).await?;
-        for (name, connection) in &inspected.parts.connections {
-            faults += self::connection(name, connection, process).await?;
+    let output = options.output;
+    let inspected = match load_config::inspected(options.config.as_deref(), process) {
+        Ok(inspected) => inspected,
+        Err(Failure::Usage(errors)) => {
+            output.say_document(&json!({ "configuration": "fault", "errors": errors }))?;
+            return Err(Failure::Usage(errors));
         }
-        Ok::<usize, Failure>(faults)
+        Err(other) => return Err(other),
+    };
+    output.say("configuration: ok")?;
+    let (store, token_keys, connections) = runtime()?.block_on(async {
+        let store = shown(self::store(&inspected.store).await, output)?;
+        let token_keys = issuer(&inspected.config.auth).await.map(|found| shown(found, output)).transpose()?;
+        let mut connections = Vec::new();
+        for (name, connection) in &inspected.parts.connections {
+            connections.push(shown(self::connection(name, connection, process).await, output)?);
+        }
+        Ok::<_, Failure>((store, token_keys, connections))
     })?;
+    let parts = [&store].into_iter().chain(&token_keys).chain(&connections);
+    let faults: usize = parts.map(faults).sum();
+    output.say_document(&json!({
+        "configuration": "ok", "store": store, "tokenKeys": token_keys, "connections": connections, "faults": faults,
+    }))?;
     match faults {
         0 => Ok(()),
         1 => Err(Failure::Other("1 check failed".to_owned())),
@@ -52,15 +111,25 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     }
 }
 
-async fn store(StoreView { place, keys, .. }: &StoreView) -> Result<usize, Failure> {
+/// Prints the finding at once if the output is text: a check may take a while.
+fn shown(finding: Finding, output: OutputFormat) -> Result<Finding, Failure> {
+    output.say(&finding).map(|()| finding)
+}
+
+/// Counts the errors; those of a connection are those of its steps.
+fn faults(finding: &Finding) -> usize {
+    let own = usize::from(finding.checks.is_empty() && finding.result == "fault");
+    own + finding.checks.iter().map(faults).sum::<usize>()
+}
+
+async fn store(StoreView { place, keys, .. }: &StoreView) -> Finding {
     let changes = match keys {
         KeyView::Known(keyring) => open_store::inspect(place, keyring).await.map(|inspection| changes(&inspection)),
         KeyView::ToMake(key) => first_start(place, key),
     };
     match changes {
-        Ok(changes) if changes.is_empty() => say(format_args!("store: ok: {place}")).map(|()| 0),
-        Ok(changes) => say(format_args!("store: ok: {place}: serve would {}", changes.join(" and "))).map(|()| 0),
-        Err(error) => say(format_args!("store: fault: {place}: {error}")).map(|()| 1),
+        Ok(changes) => Finding { changes, ..Finding::new("store", "ok", place.to_string()) },
+        Err(error) => Finding::new("store", "fault", format!("{place}: {error}")),
     }
 }
 
@@ -90,26 +159,27 @@ fn first_start(place: &StoreLocation, key: &Path) -> Result<Vec<String>, StoreEr
     Ok(vec!["create the database".to_owned(), format!("create its key in {}", key.display())])
 }
 
-/// Checks the token issuer's published keys and returns the number of errors. Keys in a file were read with the
-/// configuration.
-async fn issuer(auth: &Auth) -> Result<usize, Failure> {
-    let Auth::Jwt(_, TokenSettings { keys: KeySource::Published(url), .. }) = auth else { return Ok(0) };
-    match fetch_document(url.clone()).await.and_then(|document| JwkSet::parse(&document)) {
-        Ok(_) => say(format_args!("token keys: ok: {url}")).map(|()| 0),
-        Err(error) => say(format_args!("token keys: fault: {url}: {error}")).map(|()| 1),
-    }
+/// Checks the token issuer's published keys. Keys in a file were read with the configuration.
+async fn issuer(auth: &Auth) -> Option<Finding> {
+    let Auth::Jwt(_, TokenSettings { keys: KeySource::Published(url), .. }) = auth else { return None };
+    let read = fetch_document(url.clone()).await.and_then(|document| JwkSet::parse(&document));
+    Some(match read {
+        Ok(_) => Finding::new("token keys", "ok", url.as_str()),
+        Err(error) => Finding::new("token keys", "fault", format!("{url}: {error}")),
+    })
 }
 
-async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> Result<usize, Failure> {
+async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> Finding {
     let id = ExchangeId::generate(&process.environment);
     let exchange = Exchange::new(id.clone(), id.into(), None, process.environment.now());
     let call = CallContext { purpose: CallPurpose::Initial, priority: Priority::Interactive, exchange };
     let examination = diagnose(&setup.connected, &call).await;
     let summary = examination.summary();
-    say(format_args!("connection {name}: {}: {}", summary.verdict.as_str(), summary.detail))?;
-    for CheckResult { step, verdict, detail, advice } in &examination.findings {
-        let advice = advice.as_ref().map(|advice| format!(" Advice: {advice}")).unwrap_or_default();
-        say(format_args!("  {}: {}: {detail}{advice}", step.as_str(), verdict.as_str()))?;
-    }
-    Ok(examination.errors())
+    let (verdict, detail) = (summary.verdict.as_str(), summary.detail.clone());
+    let step = |CheckResult { step, verdict, detail, advice }: &CheckResult| Finding {
+        advice: advice.as_ref().map(ToString::to_string),
+        ..Finding::new(step.as_str(), verdict.as_str(), detail.as_str())
+    };
+    let checks = examination.findings.iter().map(step).collect();
+    Finding { checks, ..Finding::new(format!("connection {name}"), verdict, detail) }
 }

@@ -1,29 +1,39 @@
 //! `key new`: creates an API key.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Failure, Process, say};
+use super::{Failure, Process};
+use crate::commands::output::OutputFormat;
 use crate::secret::Secret;
 
 /// Create API keys
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Create an API key: prints the key, which is shown only once, and its SHA-256 for the configuration
-    #[command(
-        after_help = "Example:\n  examgate key new\n\nGive the key to the client and put the key_sha256 line in the \
-                            section [auth.clients.<name>]."
-    )]
-    New,
+    New(Options),
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  examgate key new\n  examgate key new --output json\n\nGive the key to the client and put the \
+                        key_sha256 line in the section [auth.clients.<name>]."
+)]
+pub(super) struct Options {
+    /// Form of the output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    output: OutputFormat,
 }
 
 pub(super) fn run(command: &Command, process: &Process) -> Result<(), Failure> {
     match command {
-        Command::New => {
+        Command::New(Options { output }) => {
             let key = generate(process);
-            say(key.expose())?;
-            say(format_args!("key_sha256 = [\"{}\"]", hash(&key)))
+            let (shown, hash) = (key.expose(), hash(&key));
+            output.say(format_args!("{shown}\nkey_sha256 = [\"{hash}\"]"))?;
+            output.say_document(&json!({ "key": shown, "keySha256": hash }))
         }
     }
 }

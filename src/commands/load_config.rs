@@ -1,5 +1,6 @@
 //! Finds the configuration file and prepares the parts built from it.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::commands::{Failure, Process};
@@ -39,12 +40,34 @@ fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {
     let named = file.map(Path::to_owned).or_else(|| process.variable(VARIABLE).map(PathBuf::from));
     let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT));
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        let advice = match (&named, file) {
-            (None, _) => format!("; name a file with --config FILE or {VARIABLE}"),
-            (Some(_), None) => format!(" (named by {VARIABLE})"),
-            (Some(_), Some(_)) => String::new(),
-        };
-        Failure::Usage(vec![format!("{}: cannot be read: {}{advice}", path.display(), error)])
+        let why = unreadable(&path, &error);
+        Failure::Usage(vec![match (&named, file) {
+            (None, _) if error.kind() == ErrorKind::NotFound => nothing_found(),
+            (None, _) => format!("{why}; name a file with --config FILE or {VARIABLE}"),
+            (Some(_), None) => format!("{why} (named by {VARIABLE})"),
+            (Some(_), Some(_)) => format!("{why} (named by --config)"),
+        }])
     })?;
     Ok(Sources { file: Some((path, text)), environment })
+}
+
+/// Says where a configuration was looked for, and how to get one.
+fn nothing_found() -> String {
+    let here = std::path::absolute(DEFAULT).map_or_else(|_| DEFAULT.to_owned(), |path| path.display().to_string());
+    format!(
+        "no configuration: --config names no file, {VARIABLE} is not set, and {here} does not exist; begin with one: \
+         examgate config example > {DEFAULT}"
+    )
+}
+
+/// Says why the file cannot be read, without the number of the system's error.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let why = match error.kind() {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::IsADirectory => "is a directory, not a file".to_owned(),
+        ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("{}: cannot be read: {why}", path.display())
 }

@@ -1,18 +1,26 @@
 //! `sandbox`: runs the simulators of the three vendors.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::signals::StopListener;
-use super::{Failure, Process, runtime, say};
+use super::{Failure, Process, key, runtime, say};
+use crate::commands::sandbox_config::{
+    self, Simulators, examtesting_account, startexam_account, thinkexam_account,
+};
 use crate::sandbox::{Sandbox, Settings, accounts, known_faults};
+
+/// The highest first port of three.
+const MAX_PORT_BASE: i64 = 65_533;
 
 /// Run wire-accurate simulators of the three vendors, one port each: StartExam, ThinkExam, ExamTesting
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  examgate sandbox\n  examgate sandbox --port-base 0          (three free ports)\n  \
+                        examgate sandbox --print-config > examgate.toml    (a gateway's configuration for it)\n  \
                         curl http://127.0.0.1:9101/_faults      (the faults it can inject)\n\nThe accounts \
                         are public and protect nothing: use them on loopback and test networks only."
 )]
@@ -21,21 +29,57 @@ pub(super) struct Options {
     #[arg(long, value_name = "H", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
     /// The first of three consecutive ports; 0 picks three free ones
-    #[arg(long, value_name = "PORT", default_value_t = 9101)]
+    #[arg(long, value_name = "PORT", default_value_t = 9101, value_parser = clap::value_parser!(u16).range(..=MAX_PORT_BASE))]
     port_base: u16,
+    /// Print a gateway's complete configuration for the simulators at these ports, and start nothing
+    #[arg(long)]
+    print_config: bool,
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
+    if options.print_config {
+        return print_config(options, process);
+    }
     let settings = Settings { host: options.host, port_base: options.port_base, now: process.now };
     runtime()?.block_on(async {
         let stop = StopListener::listen()?;
         let sandbox =
-            Sandbox::start(settings).await.map_err(|error| Failure::other("the sandbox cannot start", error))?;
+            Sandbox::start(settings).await.map_err(|error| unstarted(options, &error))?;
         say(overview(&sandbox))?;
         stop.asked().await;
         sandbox.stop().await;
         Ok(())
     })
+}
+
+fn unstarted(options: &Options, error: &io::Error) -> Failure {
+    let Options { host, port_base, .. } = options;
+    let last = port_base + if *port_base == 0 { 0 } else { 2 };
+    Failure::Other(match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "the sandbox cannot start: one of the ports {port_base} to {last} of {host} is in use by another program; choose \
+             others with --port-base PORT, or --port-base 0 for free ones"
+        ),
+        ErrorKind::AddrNotAvailable => format!("the sandbox cannot start: --host {host} is not an address of this machine"),
+        _ => format!("the sandbox cannot start on {host}: {error}"),
+    })
+}
+
+fn print_config(options: &Options, process: &Process) -> Result<(), Failure> {
+    if options.port_base == 0 {
+        let detail = "--print-config: needs the ports beforehand; name the first with --port-base PORT instead of 0";
+        return Err(Failure::Usage(vec![detail.to_owned()]));
+    }
+    // An address that means "all of this machine's" is none to connect to.
+    let host = match options.host {
+        IpAddr::V4(host) if host.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(host) if host.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        host => host,
+    };
+    let port = |number| SocketAddr::new(host, options.port_base + number);
+    let simulators = Simulators { startexam: port(0), thinkexam: port(1), examtesting: port(2) };
+    let api_key = key::generate(process);
+    say(sandbox_config::file(simulators, &api_key, &key::hash(&api_key)).trim_end())
 }
 
 fn overview(sandbox: &Sandbox) -> String {
@@ -66,25 +110,4 @@ fn overview(sandbox: &Sandbox) -> String {
 
 fn address(address: SocketAddr) -> String {
     format!("http://{address}")
-}
-
-/// The account's settings, as lines of a configuration.
-pub(super) fn startexam_account() -> String {
-    use accounts::startexam::{ACCOUNT_ID, CENTER, PROFILE_ID, SECRET};
-    format!(
-        "account_id = {ACCOUNT_ID}\nsecret = \"plain:{SECRET}\"\ncenter = \"{CENTER}\"\nprofile_id = \
-         \"{PROFILE_ID}\"\n"
-    )
-}
-
-/// See [`startexam_account`].
-pub(super) fn thinkexam_account() -> String {
-    use accounts::thinkexam::{API_KEY, SECRET};
-    format!("api_key = \"plain:{API_KEY}\"\nsecret = \"plain:{SECRET}\"\n")
-}
-
-/// See [`startexam_account`].
-pub(super) fn examtesting_account() -> String {
-    use accounts::examtesting::{API_KEY, API_PASS, INSTITUTION_ID};
-    format!("institution_id = \"{INSTITUTION_ID}\"\napi_key = \"plain:{API_KEY}\"\napi_pass = \"plain:{API_PASS}\"\n")
 }

@@ -1,5 +1,6 @@
 //! `serve`: runs the gateway.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::http::{
     self, ApiParts, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges, ShutdownHandle, Tls,
 };
 use crate::service::Gateway;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, process as process_metrics};
 use crate::transport::fetch_document;
 
 /// Interval at which the metrics recorder compacts its summaries; without it they would grow with every request
@@ -184,15 +185,25 @@ pub(super) fn api_parts(config: Config, gateway: Gateway, process: &Process) -> 
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::Other(format!("{key}: cannot listen on {address}: {error}")))
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "another program listens there; stop it or choose another port".to_owned(),
+            ErrorKind::AddrNotAvailable => "this is not an address of this machine".to_owned(),
+            ErrorKind::PermissionDenied => "this user may not; ports below 1024 need a privilege".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::Other(format!("{key}: cannot listen on {address}: {why}"))
+    })
 }
 
 fn announce(listener: &TcpListener, scheme: &str) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|error| Failure::other("server.listen", error))?;
     tracing::info!(%address, "API listener ready");
-    say(format_args!("examgate listening on {scheme}://{address}"))
+    if say(format_args!("examgate listening on {scheme}://{address}")).is_err() {
+        // A gateway outlives the reader of its output.
+        tracing::warn!("stdout cannot be written to; the address is in the log only");
+    }
+    Ok(())
 }
 
 /// Starts the admin listener, which serves `/metrics`, in a task of its own.
@@ -212,7 +223,7 @@ fn serve_admin(
     let page = move || {
         busy.update_metrics();
         gateway.update_gauges();
-        render.render()
+        render.render() + &process_metrics::render()
     };
     let router = http::admin_router(face, Some(Arc::new(page)));
     let keeping = ListenerOptions {

@@ -88,10 +88,20 @@ fn parse(text: &str, file: Option<&str>) -> Result<config::Value, ConfigError> {
         // Only the first line: the full error quotes the source line, which may contain a secret.
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         let place = file.map(|file| Location::File { file: file.to_owned(), line });
-        let detail = format!("is not valid TOML: {}", error.message().lines().next().unwrap_or_default());
+        let message = error.message().lines().next().unwrap_or_default();
+        let name = error.span().and_then(|span| text.get(span)).filter(|name| message == "duplicate key" && is_bare(name));
+        let detail = match name {
+            Some(name) => format!("is not valid TOML: {name} is there twice; remove one of them"),
+            None => format!("is not valid TOML: {message}"),
+        };
         ConfigError { place, key: String::new(), detail }
     })?;
     Ok(TomlReader { text, has_lines: file.is_some() }.table(document.as_table()))
+}
+
+/// Returns whether this is a bare key of TOML, and so no value.
+fn is_bare(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 struct TomlReader<'a> {

@@ -77,12 +77,6 @@ pub async fn diagnose(connected: &VendorConnection, call: &CallContext) -> Diagn
 }
 
 impl DiagnosticReport {
-    /// Returns the number of checks that found a fault.
-    #[must_use]
-    pub fn errors(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.verdict == CheckStatus::Fault).count()
-    }
-
     /// Returns the most important result: the first fault, else the credentials check.
     #[must_use]
     pub fn summary(&self) -> &CheckResult {

@@ -21,6 +21,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation};
 use crate::telemetry::{metrics, spans};
 
+mod backup;
 mod codec;
 mod columns;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use types::{
     AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, ItemCounts, KeyState, ListPart,
     OperationFilter, Page, Peer, PurgeCounts, RunningOperation, UnsettledCount, Window, WindowedRows,
 };
+pub use backup::{BackupError, RestoredBackup};
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

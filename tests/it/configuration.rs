@@ -107,6 +107,85 @@ fn every_documented_key_is_accepted() {
     assert!(lines.lines().all(|line| line.starts_with("examgate.toml:") && line.ends_with(" is not set")), "{lines}");
 }
 
+/// Returns what `examgate config example` prints, and the environment variables it asks for.
+fn example() -> (String, Vec<String>) {
+    let printed = Command::new(env!("CARGO_BIN_EXE_examgate")).args(["config", "example"]).output().expect("it runs");
+    assert_eq!(printed.status.code(), Some(0), "{printed:?}");
+    let example = text(&printed.stdout);
+    let (_, listed) = example.split_once("# Set before you start it:\n").expect("a list of variables");
+    let names = listed.lines().map_while(|line| line.strip_prefix("#   ")).map(str::to_owned).collect();
+    (example, names)
+}
+
+#[test]
+fn the_example_is_accepted_with_the_variables_it_lists() {
+    let (example, names) = example();
+    assert_eq!(names.len(), 5, "{names:?}");
+    let folder = config_folder(&example);
+    let missing = text(&check(folder.path(), &[]).stderr);
+    assert_eq!(missing.lines().count(), names.len(), "{missing}");
+    assert!(names.iter().all(|name| missing.contains(&format!("environment variable {name} is not set"))), "{missing}");
+
+    let vendor = format!("http://{}", not_found_server());
+    let mut variables: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "c2VjcmV0")).collect();
+    for connection in ["STARTEXAM_MAIN", "THINKEXAM_MAIN", "EXAMTESTING_MAIN"] {
+        let name: &str = Box::leak(format!("EXAMGATE__CONNECTIONS__{connection}__BASE_URL").into_boxed_str());
+        variables.push((name, &vendor));
+    }
+    let signature = format!("{vendor}/signature");
+    variables.push(("EXAMGATE__CONNECTIONS__THINKEXAM_MAIN__SIGNATURE__URL", &signature));
+    let output = check(folder.path(), &variables);
+    assert!(text(&output.stdout).starts_with("configuration: ok\nstore: ok: "), "{output:?}");
+    assert_ne!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn the_example_names_every_key_and_its_comments_are_the_defaults() {
+    let (example, _) = example();
+    let keys = |text: &str| -> std::collections::BTreeSet<String> {
+        let lines = text.lines().map(|line| line.trim_start_matches('#').trim());
+        let names = lines.filter_map(|line| line.split_once(" = ").map(|(name, _)| name).or(Some(line)));
+        names.filter(|name| name.starts_with('[') || !name.contains(' ')).map(str::to_owned).collect()
+    };
+    let defaults = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/default.toml")).expect("a file");
+    let missing: Vec<_> = keys(&defaults).difference(&keys(&example)).cloned().collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    // Uncommented, a section of the program itself is the default: nothing changes.
+    assert!(example.contains("\n# request_timeout = \"60s\"\n") && example.contains("\nlisten = \"127.0.0.1:8080\"\n"));
+}
+
+#[test]
+fn check_prints_a_document_for_programs() {
+    let folder = config_folder(&minimal());
+    let json = |variables: &[(&str, &str)]| -> (Option<i32>, serde_json::Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_examgate"))
+            .args(["check", "--output", "json"])
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(variables.iter().copied())
+            .output()
+            .expect("the program runs");
+        (output.status.code(), serde_json::from_slice(&output.stdout).expect("JSON"))
+    };
+    let (code, good) = json(&[("KEY", PLANTED_SECRET)]);
+    assert_eq!((code, &good["configuration"], &good["faults"]), (Some(0), &"ok".into(), &0.into()), "{good}");
+    assert_eq!(good["store"]["result"], "ok");
+    assert_eq!(good["store"]["changes"].as_array().map(Vec::len), Some(2), "{good}");
+    let connection = &good["connections"][0];
+    assert_eq!((&connection["name"], &connection["result"]), (&"connection main".into(), &"unchecked".into()));
+    let steps: Vec<_> = connection["checks"].as_array().expect("steps").iter().map(|step| &step["name"]).collect();
+    assert_eq!(steps, ["address", "reachability", "tls", "clock", "credentials"]);
+    assert!(!good.to_string().contains(PLANTED_SECRET));
+
+    let closed = ("EXAMGATE__CONNECTIONS__MAIN__BASE_URL", "http://127.0.0.1:1");
+    let (code, faulty) = json(&[("KEY", PLANTED_SECRET), closed]);
+    assert_eq!((code, &faulty["faults"]), (Some(1), &1.into()), "{faulty}");
+    let (code, invalid) = json(&[]);
+    assert_eq!((code, &invalid["configuration"]), (Some(2), &"fault".into()));
+    let error = invalid["errors"][0].as_str().expect("an error");
+    assert_eq!(error, "examgate.toml:8: connections.main.api_key: environment variable KEY is not set");
+}
+
 #[test]
 fn all_errors_are_reported_together_with_key_and_line() {
     let folder = config_folder(&(minimal() + "timeout = 5\nbase_ulr = \"x\"\n[store]\nretention = \"soon\"\n"));
@@ -235,11 +314,10 @@ fn the_file_is_found_by_option_variable_or_working_directory() {
     let output = check(nowhere.path(), &[]);
     assert_eq!(output.status.code(), Some(2));
     let output_text = text(&output.stderr);
-    assert!(
-        output_text.starts_with("examgate.toml: cannot be read: ")
-            && output_text.contains("--config FILE or EXAMGATE_CONFIG"),
-        "{output_text}"
-    );
+    let looked_at = nowhere.path().canonicalize().expect("a folder").join("examgate.toml").display().to_string();
+    for text in ["--config", "EXAMGATE_CONFIG", &looked_at, "examgate config example > examgate.toml"] {
+        assert!(output_text.contains(text), "{text}: {output_text}");
+    }
 
     let elsewhere = config_folder("[server]\nlisten = \"x\"\n");
     let file = elsewhere.path().join("examgate.toml").display().to_string();

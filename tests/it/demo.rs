@@ -87,6 +87,22 @@ fn the_demo_completes_with_every_outcome_as_expected() {
 }
 
 #[test]
+fn the_demo_prints_one_document_for_programs() {
+    let output = demo(&["--exit", "--output", "json"]).output().expect("the program runs");
+    let document: Value = serde_json::from_slice(&output.stdout).expect("one JSON document and nothing else");
+    assert_eq!(output.status.code(), Some(0), "{document}");
+    let people = document["people"].as_array().expect("people");
+    assert_eq!(people.len(), 24);
+    assert!(people.iter().all(|person| person["outcome"] == "applied" && person["asExpected"] == true), "{document}");
+    assert_eq!(people.iter().filter(|person| person["launchLink"].is_string()).count(), 16);
+    let outcomes = &document["outcomes"];
+    assert_eq!((&outcomes["planned"], &outcomes["differences"]), (&outcomes["asExpected"], &Value::Array(Vec::new())));
+    assert!(document["apiKey"].as_str().is_some_and(|key| key.starts_with("egk_")), "{document}");
+    assert_eq!(document["simulators"].as_object().map(serde_json::Map::len), Some(3));
+    assert_eq!(document["serving"], false);
+}
+
+#[test]
 fn the_log_does_not_contain_the_key() {
     let run = demo(&["--exit"]).env("RUST_LOG", "debug").output().expect("the program runs");
     let (stdout, stderr) = (text(&run.stdout), text(&run.stderr));

@@ -19,6 +19,7 @@ use super::{Failure, Process, runtime, telemetry};
 use crate::commands::demo::people::Vendor;
 use crate::commands::demo::scenario::{PLANNED, Scenario};
 use crate::commands::demo::terminal::{Closing, Screen};
+use crate::commands::output::OutputFormat;
 use crate::config::Startup;
 use crate::http::{self, ListenerOptions, ShutdownHandle};
 use crate::sandbox::Sandbox;
@@ -27,6 +28,7 @@ use crate::service::Gateway;
 use crate::store::SqliteStore;
 
 mod client;
+mod document;
 mod expectations;
 mod people;
 mod scenario;
@@ -51,13 +53,16 @@ pub(super) struct Options {
     /// The gateway's port; 0 picks a free one [default: 8080; with --exit a free one]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
+    /// Form of the output; json prints one document after the run
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    output: OutputFormat,
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     telemetry::log_at("warn", process)?;
     runtime()?.block_on(async {
         let mut stop = pin!(StopListener::listen()?.asked());
-        let screen = Screen::new(PLANNED, process);
+        let screen = Screen::new(PLANNED, options.output, process);
         let shown = tokio::select! {
             biased;
             _ = &mut stop => Err(Failure::Other("stopped before the run was complete".to_owned())),
@@ -87,10 +92,17 @@ async fn show(options: &Options, screen: &Screen, process: &Process) -> Result<(
     let client = Client::new(running.address, key.clone())?;
     let (rows, ledger) = Scenario::new(&client, &running.sandbox, screen).run().await?;
     screen.clear();
-    screen.table(&rows)?;
-    screen.summary(&ledger, started.elapsed())?;
     let addresses = Vendor::ALL.map(|vendor| (vendor.name(), setup::simulator(&running.sandbox, vendor)));
-    screen.closing(&Closing { gateway: running.address, simulators: addresses, key: &key, stays: !options.exit })?;
+    let closing = Closing { gateway: running.address, simulators: addresses, key: &key, stays: !options.exit };
+    let taken = started.elapsed();
+    match options.output {
+        OutputFormat::Text => {
+            screen.table(&rows)?;
+            screen.summary(&ledger, taken)?;
+            screen.closing(&closing)?;
+        }
+        OutputFormat::Json => options.output.say_document(&document::of(&rows, &ledger, taken, &closing))?,
+    }
     Ok((running, ledger.is_clean()))
 }
 

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::commands::sandbox_config;
 use crate::sandbox::accounts;
 
 /// One of the three vendors.
@@ -39,9 +40,9 @@ impl Vendor {
     /// Returns the connection's name in the demo's configuration.
     pub(super) const fn connection(self) -> &'static str {
         match self {
-            Self::StartExam => "startexam-main",
-            Self::ThinkExam => "thinkexam-main",
-            Self::ExamTesting => "examtesting-main",
+            Self::StartExam => sandbox_config::STARTEXAM,
+            Self::ThinkExam => sandbox_config::THINKEXAM,
+            Self::ExamTesting => sandbox_config::EXAMTESTING,
         }
     }
 

@@ -9,8 +9,9 @@ use crate::commands::Failure;
 use crate::commands::demo::client::{Answer, Client};
 use crate::commands::demo::expectations::{Expectations, gist};
 use crate::commands::demo::people::{Person, Vendor, everybody};
-use crate::commands::demo::setup::{PROGRAM, simulator};
+use crate::commands::demo::setup::simulator;
 use crate::commands::demo::terminal::{Row, Screen};
+use crate::commands::sandbox_config::PROGRAM;
 use crate::sandbox::{Sandbox, accounts};
 
 /// How many times the request whose response was lost is retried.

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::commands::demo::expectations::Expectations;
 use crate::commands::demo::people::Vendor;
+use crate::commands::output::OutputFormat;
 use crate::commands::{Failure, Process, say};
 use crate::secret::Secret;
 
@@ -18,6 +19,7 @@ const MIN_LINK_WIDTH: usize = 11;
 
 pub(super) struct Screen {
     bar: ProgressBar,
+    output: OutputFormat,
     colored: bool,
     width: Option<usize>,
 }
@@ -54,19 +56,19 @@ enum Ids {
 }
 
 impl Screen {
-    pub(super) fn new(steps: usize, process: &Process) -> Self {
+    pub(super) fn new(steps: usize, output: OutputFormat, process: &Process) -> Self {
         // The bar writes to stderr and hides itself unless that is a terminal.
         let bar = ProgressBar::new(u64::try_from(steps).unwrap_or_default());
         let style = ProgressStyle::with_template("  {bar:40.green/black.bright} {pos}/{len} {wide_msg:.dim}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸━"));
         let table = Table::new();
         let width = table.width().filter(|_| table.is_tty()).map(usize::from);
-        Self { bar, colored: table.should_style() && process.variable("NO_COLOR").is_none(), width }
+        Self { bar, output, colored: table.should_style() && process.variable("NO_COLOR").is_none(), width }
     }
 
-    /// Prints lines above the bar.
+    /// Prints lines above the bar, unless the output is a document.
     pub(super) fn say(&self, text: &str) -> Result<(), Failure> {
-        self.bar.suspend(|| say(text))
+        self.bar.suspend(|| self.output.say(text))
     }
 
     /// Shows the current step beside the bar.

@@ -36,7 +36,8 @@ pub(super) fn layer(level: &'static str, asked: Option<Format>, process: &Proces
     let wanted = EnvFilter::try_new(&wanted).map_err(|error| fault(LEVELS, &error))?;
     let fit = filter_fn(may_be_written).with_max_level_hint(LevelFilter::TRACE);
     let filter = wanted.and(fit);
-    let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(std::io::stderr);
+    // Without a reader of stderr, reporting that to stderr would panic.
+    let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(std::io::stderr).log_internal_errors(false);
     Ok(if is_pretty(asked, process)? {
         lines.with_ansi(process.terminal).with_filter(filter).boxed()
     } else {

@@ -35,17 +35,19 @@ pub(super) fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, Stor
     // process on it.
     drop(OpenOptions::new().write(true).open(&path).map_err(unusable)?);
     if !has_log(&path) {
-        let found = look(immutable(&path), keyring).map_err(|error| connect::with_path(&path, error));
+        let found = immutable(&path).and_then(|connection| look(&connection, keyring)).map_err(|error| connect::with_path(&path, error));
         // A process that started serving meanwhile may have changed the file during the read.
         if !has_log(&path) {
             return found;
         }
     }
-    look(connect::reader(&path, connect::BUSY_TIMEOUT), keyring).map_err(|error| connect::with_path(&path, error))
+    connect::reader(&path, connect::BUSY_TIMEOUT)
+        .and_then(|connection| look(&connection, keyring))
+        .map_err(|error| connect::with_path(&path, error))
 }
 
 /// Returns whether the file has a write-ahead log: one exists while a process serves, and after a process was killed.
-fn has_log(path: &Path) -> bool {
+pub(super) fn has_log(path: &Path) -> bool {
     let mut log = OsString::from(path);
     log.push("-wal");
     Path::new(&log).exists()
@@ -53,7 +55,7 @@ fn has_log(path: &Path) -> bool {
 
 /// Opens a connection to a file that no process writes to. Any other kind of connection would create the log files
 /// beside it and leave them there.
-fn immutable(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn immutable(path: &Path) -> Result<Connection, StoreError> {
     let address = format!("file:{}?immutable=1", percent_encode(path.as_os_str().as_encoded_bytes(), PLAIN));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -62,10 +64,10 @@ fn immutable(path: &Path) -> Result<Connection, StoreError> {
     Ok(Connection::open_with_flags(address, flags)?)
 }
 
-fn look(connection: Result<Connection, StoreError>, keyring: &Keyring) -> Result<Inspection, StoreError> {
-    let connection = connection?;
-    connect::refuse_foreign(&connection)?;
-    let (version, _) = connect::version(&connection)?;
+/// Reports what serving from the database of this connection would change.
+pub(super) fn look(connection: &Connection, keyring: &Keyring) -> Result<Inspection, StoreError> {
+    connect::refuse_foreign(connection)?;
+    let (version, _) = connect::version(connection)?;
     let schema = SchemaChange::between(version, connect::MIGRATIONS.len());
     let mut registers_key = true;
     if schema != SchemaChange::Create {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::health::WriteFailure;
-use super::{DISK_FULL, Inspection, Keyring, StoreError, measure};
+use super::{BackupError, DISK_FULL, Inspection, Keyring, RestoredBackup, StoreError, measure};
 use crate::domain::system::System;
 use crate::store::codec::RecordCodec;
 
 mod audit;
+mod backup;
 mod checkpointer;
 mod connect;
 mod inspect;
@@ -81,6 +82,25 @@ impl SqliteStore {
     /// As [`SqliteStore::open_to_serve`], as far as they can be detected without writing.
     pub fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, StoreError> {
         inspect::inspect(path, keyring)
+    }
+
+    /// Writes a consistent copy of this database to `target`, which must not exist. May run while a process serves from
+    /// the database. The copy is readable by its owner only and does not contain the encryption key.
+    ///
+    /// # Errors
+    /// [`BackupError`]; `target` is not created then.
+    pub fn back_up(database: &Path, target: &Path, keyring: &Keyring) -> Result<(), BackupError> {
+        backup::back_up(database, target, keyring)
+    }
+
+    /// Puts a backup in the place of this database, which need not exist. A database that is replaced stays beside it
+    /// under another name.
+    ///
+    /// # Errors
+    /// [`BackupError`] if a process serves from the database, or the backup is damaged, was written by a newer version
+    /// or under another key; the database is then as it was.
+    pub fn restore(database: &Path, backup: &Path, keyring: &Keyring) -> Result<RestoredBackup, BackupError> {
+        backup::restore(database, backup, keyring)
     }
 
     /// Opens the store in this file for the one process that serves from it. Creates a missing file, readable by its

@@ -36,6 +36,11 @@ pub fn assert_output(name: &str, output: &Output) {
     settings().bind(|| insta::assert_snapshot!(name, format!("exit code: {code:?}\n\n{out}\n-- stderr\n{err}")));
 }
 
+/// Compares a text, such as the outputs of several runs.
+pub fn assert_text(name: &str, text: &str) {
+    settings().bind(|| insta::assert_snapshot!(name, text));
+}
+
 fn settings() -> insta::Settings {
     let mut settings = insta::Settings::new();
     settings.set_snapshot_path("../snapshots");
