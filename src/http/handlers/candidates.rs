@@ -61,7 +61,7 @@ pub(in crate::http) async fn create(
     get, path = "/candidates", operation_id = "findCandidates", tag = "Candidates",
     params(
         ("externalId" = String, Query, description = "The caller's own id; must match exactly.", max_length = 250, example = "emp-1001"),
-        ("connection" = Option<String>, Query, description = "The connection to search; by default all connections the client may use.", nullable = false, example = "startexam-main"),
+        ("connection" = Option<String>, Query, description = "The connection to search; by default all connections the client may use.", nullable = false),
         ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
