@@ -7,7 +7,9 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, OneOf, Schema, SchemaType, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::server::{Server, ServerBuilder};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, Content, OpenApi, OpenApiBuilder, Ref, RefOr};
@@ -20,6 +22,9 @@ use crate::http::routes::route_entries;
 
 pub(super) mod components;
 pub(super) mod v3_0;
+
+/// The title of the description and of the page that shows it.
+pub(super) const TITLE: &str = "examgate API";
 
 const DESCRIPTION: &str = include_str!("description.md");
 
@@ -52,6 +57,8 @@ pub fn document(public_url: Option<&str>) -> OpenApi {
         add_headers(operation);
         add_examples(operation, components);
     }
+    let returned: BTreeSet<String> = operations(&mut document.paths.paths).flat_map(referenced_examples).collect();
+    components.examples.retain(|name, _| returned.contains(name));
     document
 }
 
@@ -67,17 +74,24 @@ pub fn printed(document: &OpenApi) -> Result<String, serde_json::Error> {
 fn base() -> OpenApi {
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
-        .title("examgate")
+        .title(TITLE)
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(DESCRIPTION))
         .license(Some(license))
         .build();
     let tags = TAGS.map(|(name, description)| TagBuilder::new().name(name).description(Some(description)).build());
-    OpenApiBuilder::new().info(info).tags(Some(tags)).components(Some(Components::new())).build()
+    // The rule; every protected operation adds its scope, and an open one is an exception.
+    let security = [BEARER, API_KEY].map(|scheme| SecurityRequirement::new::<_, [&str; 0], _>(scheme, []));
+    OpenApiBuilder::new()
+        .info(info)
+        .tags(Some(tags))
+        .security(Some(security))
+        .components(Some(Components::new()))
+        .build()
 }
 
 fn servers(public_url: Option<&str>) -> Vec<Server> {
-    let relative = ServerBuilder::new().url("./").description(Some("Where this document was loaded from.")).build();
+    let relative = ServerBuilder::new().url(".").description(Some("Where this document was loaded from.")).build();
     let public = public_url.map(|url| {
         ServerBuilder::new().url(url.trim_end_matches('/')).description(Some("The gateway's public address.")).build()
     });
@@ -270,6 +284,16 @@ fn add_examples(operation: &mut Operation, components: &Components) {
     }
 }
 
+/// Lists the names of the problem examples in an operation's responses.
+fn referenced_examples(operation: &mut Operation) -> Vec<String> {
+    let examples = contents(operation, Side::Response).into_iter().flat_map(|content| content.examples.values());
+    let names = examples.filter_map(|example| {
+        let RefOr::Ref(reference) = example else { return None };
+        reference.ref_location.strip_prefix("#/components/examples/").map(str::to_owned)
+    });
+    names.collect()
+}
+
 fn example_in(schema: &RefOr<Schema>) -> Option<Value> {
     match schema {
         RefOr::T(Schema::Object(object)) => object.examples.first().cloned(),
@@ -279,106 +303,4 @@ fn example_in(schema: &RefOr<Schema>) -> Option<Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn value() -> Value {
-        serde_json::to_value(document(None)).unwrap()
-    }
-
-    fn each_operation(mut check: impl FnMut(&str, &Value)) {
-        let document = value();
-        let mut count = 0;
-        for (path, item) in document["paths"].as_object().unwrap() {
-            for (method, operation) in item.as_object().unwrap() {
-                check(&format!("{method} {path}"), operation);
-                count += 1;
-            }
-        }
-        assert!(count >= 25, "{count} operations");
-    }
-
-    #[test]
-    fn every_body_has_an_example() {
-        each_operation(|name, operation| {
-            let bodies =
-                operation.get("requestBody").into_iter().chain(operation["responses"].as_object().unwrap().values());
-            for content in bodies.filter_map(|body| body.get("content")).flat_map(|c| c.as_object().unwrap().values()) {
-                assert!(content.get("example").is_some() || content.get("examples").is_some(), "{name}: {content}");
-            }
-        });
-    }
-
-    #[test]
-    fn every_protected_operation_documents_its_scope_and_errors() {
-        each_operation(|name, operation| {
-            let open = operation["tags"][0] == "Service";
-            assert_eq!(operation.get("security").is_none(), open, "{name}");
-            if !open {
-                let needs_scope = operation["tags"][0] != "Client";
-                for status in ["401", "403", "406", "422", "429", "500", "503"] {
-                    let expected = needs_scope || status != "403";
-                    assert_eq!(operation["responses"].get(status).is_some(), expected, "{name} lacks {status}");
-                }
-                let sentence = if needs_scope { "Requires the scope" } else { "no particular scope" };
-                assert!(operation["description"].as_str().unwrap().contains(sentence), "{name}");
-            }
-        });
-    }
-
-    #[test]
-    fn operations_have_unique_ids_and_summaries() {
-        let mut names = BTreeSet::new();
-        each_operation(|name, operation| {
-            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{name}");
-            assert!(!operation["summary"].as_str().unwrap().is_empty(), "{name}");
-        });
-        assert!(names.contains("createCandidate") && names.contains("listAssignments"));
-    }
-
-    #[test]
-    fn only_request_schemas_forbid_unknown_fields() {
-        let mut document = document(None);
-        let components = document.components.clone().unwrap();
-        let inputs = reachable(&components, operations(&mut document.paths.paths), Side::Request);
-        let outputs = reachable(&components, operations(&mut document.paths.paths), Side::Response);
-        assert!(inputs.len() > 8 && outputs.len() > 15);
-        for (name, schema) in &components.schemas {
-            let schema = serde_json::to_value(schema).unwrap();
-            if schema.get("properties").is_some() {
-                assert!(!(inputs.contains(name) && outputs.contains(name)), "{name} is on both sides");
-                assert_eq!(
-                    schema.get("additionalProperties") == Some(&Value::Bool(false)),
-                    inputs.contains(name),
-                    "{name}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn every_reference_resolves() {
-        fn walk(value: &Value, root: &Value) {
-            match value {
-                Value::Object(members) => {
-                    if let Some(target) = members.get("$ref").and_then(Value::as_str) {
-                        assert!(root.pointer(target.trim_start_matches('#')).is_some(), "{target}");
-                    }
-                    members.values().for_each(|value| walk(value, root));
-                }
-                Value::Array(items) => items.iter().for_each(|value| walk(value, root)),
-                _ => {}
-            }
-        }
-        let document = value();
-        walk(&document, &document);
-    }
-
-    #[test]
-    fn server_url_is_relative_unless_configured() {
-        assert_eq!(value()["servers"][0]["url"], "./");
-        let public = serde_json::to_value(document(Some("https://exams.example.com/api/"))).unwrap();
-        assert_eq!(public["servers"][0]["url"], "https://exams.example.com/api");
-        assert_eq!(value()["openapi"].as_str().unwrap().get(..3), Some("3.1"));
-    }
-}
+mod tests;

@@ -204,9 +204,9 @@ impl From<ProctoringInput> for domain::Proctoring {
 pub(super) fn new_assignment_example() -> Value {
     json!({
         "candidate": { "externalId": "emp-1001" },
-        "assessment": "rust-101",
-        "validFrom": "2026-12-01T08:00:00Z",
-        "validUntil": "2026-12-15T18:00:00Z",
+        "assessment": "safety-at-work",
+        "validFrom": "2035-03-01T08:00:00Z",
+        "validUntil": "2035-03-15T18:00:00Z",
         "reference": "order-7781",
     })
 }

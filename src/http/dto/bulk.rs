@@ -139,57 +139,101 @@ impl From<Progress> for BulkSummary {
     }
 }
 
+/// The people of the examples: id, name and e-mail address.
+const PEOPLE: [(&str, &str, &str, &str); 2] =
+    [("emp-1011", "Ravi", "Nair", "ravi.nair@example.com"), ("emp-1012", "Mia", "Lund", "mia.lund@example.com")];
+
 fn candidate_bulk_example() -> Value {
-    json!({
-        "connection": "startexam-main",
-        "failOnErrors": 10,
-        "items": [
-            { "itemId": "row-1", "externalId": "emp-1001", "email": "jane.doe@example.com",
-              "name": { "givenName": "Jane", "familyName": "Doe" } },
-            { "itemId": "row-2", "externalId": "emp-1002", "email": "nobody" },
-        ],
-    })
+    let rows = PEOPLE.into_iter().zip(1..).map(|((id, given_name, family_name, email), row)| {
+        json!({ "itemId": format!("row-{row}"), "externalId": id, "email": email,
+                "name": { "givenName": given_name, "familyName": family_name } })
+    });
+    json!({ "connection": "startexam-main", "failOnErrors": 10, "items": rows.collect::<Vec<_>>() })
 }
 
 fn assignment_bulk_example() -> Value {
-    let rows = ["emp-1001", "emp-1002"].into_iter().zip(["row-1", "row-2"]).map(|(candidate, mark)| {
-        let mut row = new_assignment_example();
-        row["itemId"] = json!(mark);
-        row["candidate"] = json!({ "externalId": candidate });
-        row
+    let rows = ["emp-1003", "emp-1004"].into_iter().zip(1..).map(|(candidate, row)| {
+        let mut order = new_assignment_example();
+        order["itemId"] = json!(format!("row-{row}"));
+        order["candidate"] = json!({ "externalId": candidate });
+        order["reference"] = json!(format!("order-778{row}"));
+        order
     });
     json!({ "items": rows.collect::<Vec<_>>() })
 }
 
-fn results_example(resource: &Value, code: Code, error: FieldError) -> Value {
-    let fault = Error::new(code, format!("{}: {}", error.pointer, error.detail)).with_field(error);
-    json!([
-        { "index": 0, "itemId": "row-1", "status": 201, "outcome": "applied", "resource": resource },
-        { "index": 1, "itemId": "row-2", "status": status(code).as_u16(), "outcome": "not_applied",
-          "problem": Problem::of(&fault, &ExchangeContext::example()) },
-    ])
-}
-
-fn report_example(results: &Value) -> Value {
+fn report_example(results: &[Value]) -> Value {
+    let applied = results.iter().filter(|result| result["outcome"] == "applied").count();
+    let not_applied = results.len() - applied;
     json!({
         "operation": "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71",
-        "summary": { "total": 2, "applied": 1, "notApplied": 1, "unknown": 0, "skipped": 0 },
+        "summary": { "total": results.len(), "applied": applied, "notApplied": not_applied, "unknown": 0, "skipped": 0 },
         "results": results,
     })
 }
 
-/// Builds the example of an operation's rows.
-pub(super) fn candidate_results_example() -> Value {
-    let error = FieldError::invalid("/email", "is not an e-mail address");
-    results_example(&candidate_example(), Code::ValidationFailed, error)
+fn applied_row(index: usize, resource: &Value) -> Value {
+    json!({ "index": index, "itemId": format!("row-{}", index + 1), "status": 201, "outcome": "applied",
+            "resource": resource })
 }
 
-fn candidate_report_example() -> Value {
+fn failed_row(index: usize, code: Code, error: FieldError) -> Value {
+    let fault = Error::new(code, format!("{}: {}", error.pointer, error.detail)).with_field(error);
+    json!({ "index": index, "itemId": format!("row-{}", index + 1), "status": status(code).as_u16(),
+            "outcome": "not_applied", "problem": Problem::of(&fault, &ExchangeContext::example()) })
+}
+
+fn candidate_rows() -> Vec<Value> {
+    let rows = PEOPLE.into_iter().enumerate().map(|(index, (id, given_name, family_name, email))| {
+        let mut person = candidate_example();
+        person["id"] = json!(format!("cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e7{index}"));
+        person["externalId"] = json!(id);
+        person["email"] = json!(email);
+        person["name"] = json!({ "givenName": given_name, "familyName": family_name });
+        person["vendorRef"] = json!({ "id": id });
+        applied_row(index, &person)
+    });
+    rows.collect()
+}
+
+/// Builds the example of a report on candidates.
+pub(in crate::http) fn candidate_report_example() -> Value {
+    report_example(&candidate_rows())
+}
+
+/// Builds the example of an operation's rows, one of which failed.
+pub(super) fn candidate_results_example() -> Vec<Value> {
+    let error = FieldError::invalid("/email", "is not an e-mail address");
+    let [first, ..] = &*candidate_rows() else { return Vec::new() };
+    vec![first.clone(), failed_row(1, Code::ValidationFailed, error)]
+}
+
+fn assignment_rows() -> Vec<Value> {
+    let rows = ["emp-1003", "emp-1004"].into_iter().enumerate().map(|(index, candidate)| {
+        let mut booking = assignment_example();
+        booking["id"] = json!(format!("asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e8{index}"));
+        booking["candidate"] =
+            json!({ "id": format!("cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6{index}"), "externalId": candidate });
+        booking["reference"] = json!(format!("order-778{}", index + 1));
+        applied_row(index, &booking)
+    });
+    rows.collect()
+}
+
+/// Builds the example of a report on assignments.
+pub(in crate::http) fn assignment_report_example() -> Value {
+    report_example(&assignment_rows())
+}
+
+/// Builds the example of a report on candidates in which a row failed.
+pub(in crate::http) fn candidate_failure_example() -> Value {
     report_example(&candidate_results_example())
 }
 
-fn assignment_report_example() -> Value {
+/// Builds the example of a report on assignments in which a row failed.
+pub(in crate::http) fn assignment_failure_example() -> Value {
     let code = Code::InvalidReference;
     let error = FieldError::new("/candidate/externalId", code.as_str(), "there is no such candidate");
-    report_example(&results_example(&assignment_example(), code, error))
+    let [first, ..] = &*assignment_rows() else { return Value::Null };
+    report_example(&[first.clone(), failed_row(1, code, error)])
 }

@@ -155,7 +155,7 @@ fn check_password(errors: &mut FieldErrors, password: &str) {
 /// The identity to search for: exactly one of `email`, `externalId` and `userName`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(examples(json!({ "email": "jane.doe@example.com" })))]
+#[schema(examples(json!({ "email": "amara.okafor@example.com" })))]
 pub struct CandidateSearch {
     /// The connection to search. Default: all connections the client may use.
     #[schema(min_length = 1, max_length = 200)]
@@ -340,7 +340,7 @@ page_document!(CandidateList, Candidate, candidate_list_example, "A page of cand
 fn new_candidate_example() -> Value {
     json!({
         "connection": "startexam-main",
-        "externalId": "emp-1001",
+        "externalId": "emp-1010",
         "name": { "givenName": "Jane", "familyName": "Doe" },
         "email": "jane.doe@example.com",
         "phoneNumbers": [{ "type": "mobile", "value": "+49 151 0000000" }],
@@ -356,18 +356,24 @@ pub(super) fn candidate_example() -> Value {
         "connection": "startexam-main",
         "state": "registered",
         "outcome": "applied",
-        "externalId": "emp-1001",
+        "externalId": "emp-1010",
         "name": { "givenName": "Jane", "familyName": "Doe" },
         "email": "jane.doe@example.com",
         "active": true,
         "phoneNumbers": [{ "type": "mobile", "value": "+49 151 0000000" }],
         "custom": { "Department": "Claims" },
-        "vendorRef": { "id": "emp-1001" },
+        "vendorRef": { "id": "emp-1010" },
         "warnings": [],
         "meta": { "created": "2026-11-22T09:30:21.024Z", "lastModified": "2026-11-22T09:30:21.310Z" },
     })
 }
 
+/// Builds the example of a list: the person that the examples of searches name.
 fn candidate_list_example() -> Value {
-    json!({ "items": [candidate_example()], "nextCursor": null })
+    let mut found = candidate_example();
+    found["externalId"] = json!("emp-1001");
+    found["name"] = json!({ "givenName": "Amara", "familyName": "Okafor" });
+    found["email"] = json!("amara.okafor@example.com");
+    found["vendorRef"] = json!({ "id": "emp-1001" });
+    json!({ "items": [found], "nextCursor": null })
 }

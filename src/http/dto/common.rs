@@ -28,13 +28,15 @@ macro_rules! page_document {
 pub(super) use page_document;
 
 /// Declares an enum of words in a response `from` one of the service, or in a request `into` one of the domain or the
-/// service, with the same variants.
+/// service, with the same variants; or one that stands alone. The words are the variants in snake case, and the doc
+/// comments describe them in the API.
 macro_rules! word_document {
-    ($(#[$meta:meta])* pub enum $name:ident from $source:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$doc])* $variant,)* }
+    ($(#[$($meta:tt)*])* pub enum $name:ident from $source:ident { $($(#[$($doc:tt)*])* $variant:ident,)* }) => {
+        word_document! {
+            $(#[$($meta)*])*
+            #[derive(Debug, Clone, Copy, Serialize)]
+            pub enum $name { $($(#[$($doc)*])* $variant,)* }
+        }
 
         impl From<$source> for $name {
             fn from(source: $source) -> Self {
@@ -42,17 +44,31 @@ macro_rules! word_document {
             }
         }
     };
-    ($(#[$meta:meta])* pub enum $name:ident into $target:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$doc])* $variant,)* }
+    ($(#[$($meta:tt)*])* pub enum $name:ident into $target:ident { $($(#[$($doc:tt)*])* $variant:ident,)* }) => {
+        word_document! {
+            $(#[$($meta)*])*
+            #[derive(Debug, Clone, Copy, Deserialize)]
+            pub enum $name { $($(#[$($doc)*])* $variant,)* }
+        }
 
         impl From<$name> for $target {
             fn from(word: $name) -> Self {
                 match word { $($name::$variant => Self::$variant,)* }
             }
         }
+    };
+    ($(#[$($meta:tt)*])* pub enum $name:ident { $($(#[$($doc:tt)*])* $variant:ident,)* }) => {
+        #[derive(ToSchema)]
+        $(#[$($meta)*])*
+        #[serde(rename_all = "snake_case")]
+        #[schema(description = $crate::domain::words::describe(
+            &[$($crate::domain::words::doc_text!($($meta)*)),*],
+            &[$((
+                &*$crate::domain::words::snake_case(stringify!($variant)),
+                &[$($crate::domain::words::doc_text!($($doc)*)),*],
+            )),*],
+        ))]
+        pub enum $name { $($(#[$($doc)*])* $variant,)* }
     };
 }
 pub(super) use word_document;

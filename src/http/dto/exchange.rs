@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::common::{Moment, page_document};
+use super::common::{Moment, page_document, word_document};
 use crate::domain::exchange::{Cause, ExchangeOwner, ExchangeView, ResponseSummary, VendorCall};
 
 /// One request with the vendor calls it made. Redacted: of requests and responses only the fields on each vendor's
@@ -63,16 +63,17 @@ pub struct Exchange {
     pub calls_left_out: u64,
 }
 
-/// Why an exchange exists.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ExchangeCause {
-    /// A client sent a request.
-    Request,
-    /// An operation continued whose request was received by another instance or before a restart.
-    Operation,
-    /// The gateway settled an unknown write in the background.
-    Settling,
+word_document! {
+    /// Why an exchange exists.
+    #[derive(Debug, Clone, Copy, Serialize)]
+    pub enum ExchangeCause {
+        /// A client sent a request.
+        Request,
+        /// An operation continued whose request was received by another instance or before a restart.
+        Operation,
+        /// The gateway settled an unknown write in the background.
+        Settling,
+    }
 }
 
 /// One attempt at a vendor call, or an attempt that was rejected before it was sent.

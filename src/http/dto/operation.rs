@@ -20,18 +20,19 @@ use crate::http::problem::{Problem, status};
 use crate::service;
 use crate::service::{OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource};
 
-/// The progress of an operation.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OperationState {
-    /// Work has not started.
-    Queued,
-    /// Rows are being sent.
-    Running,
-    /// Every row has ended.
-    Completed,
-    /// The operation was cancelled; rows not yet sent were skipped.
-    Cancelled,
+word_document! {
+    /// The progress of an operation.
+    #[derive(Debug, Clone, Copy, Serialize)]
+    pub enum OperationState {
+        /// Work has not started.
+        Queued,
+        /// Rows are being sent.
+        Running,
+        /// Every row has ended.
+        Completed,
+        /// The operation was cancelled; rows not yet sent were skipped.
+        Cancelled,
+    }
 }
 
 impl From<domain::OperationState> for OperationState {

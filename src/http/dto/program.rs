@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::common::word_document;
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Outcome, Warning};
@@ -12,14 +13,15 @@ use crate::domain::validation::{FieldErrors, sanitize_for_display};
 use crate::http::extract::validate::{ApiInput, word};
 use crate::service::{EmployeeRef, EnrolmentRequest};
 
-/// Which assessments of the program the change covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EnrolmentScope {
-    /// Every assessment of the program.
-    All,
-    /// The assessments listed in `assessments`.
-    Selected,
+word_document! {
+    /// Which assessments of the program the change covers.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+    pub enum EnrolmentScope {
+        /// Every assessment of the program.
+        All,
+        /// The assessments listed in `assessments`.
+        Selected,
+    }
 }
 
 /// Employees to enrol in a program and to withdraw from it. At least one list must have an entry, and no employee may
@@ -175,8 +177,8 @@ fn enrolment_example() -> Value {
     json!({
         "scope": "selected",
         "assessments": ["rust-101"],
-        "register": ["emp-1001", { "id": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f" }],
-        "unregister": ["emp-0007"],
+        "register": ["emp-1001", "emp-1002"],
+        "unregister": ["emp-1008"],
     })
 }
 
@@ -194,10 +196,12 @@ mod tests {
 
     #[test]
     fn employees_are_identified_in_two_ways() {
-        let order = parse::<Enrolment>(&enrolment_example()).unwrap();
+        let mut tree = enrolment_example();
+        tree["register"][1] = json!({ "id": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f" });
+        let order = parse::<Enrolment>(&tree).unwrap();
         assert_eq!(order.assessments, Some(vec!["rust-101".to_owned()]));
         assert!(matches!(order.register.as_slice(), [EmployeeRef::ExternalId(_), EmployeeRef::Id(_)]));
-        assert_eq!(order.unregister, [EmployeeRef::ExternalId("emp-0007".to_owned())]);
+        assert_eq!(order.unregister, [EmployeeRef::ExternalId("emp-1008".to_owned())]);
     }
 
     #[test]

@@ -52,10 +52,10 @@ pub(in crate::http) async fn create(
 #[utoipa::path(
     get, path = "/assignments", operation_id = "listAssignments", tag = "Assignments",
     params(
-        ("candidate" = Option<String>, Query, description = "Return only assignments of this candidate.", nullable = false, example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
+        ("candidate" = Option<String>, Query, description = "Return only assignments of this candidate.", nullable = false),
         ("externalId" = Option<String>, Query, description = "Return only assignments of the person with this id of the caller's own, registered or not; must match exactly.", nullable = false, max_length = 250),
-        ("assessment" = Option<String>, Query, description = "Return only assignments for this assessment: its catalogue id or the vendor's own id.", nullable = false, example = "rust-101"),
-        ("connection" = Option<String>, Query, description = "Return only assignments on this connection.", nullable = false, example = "startexam-main"),
+        ("assessment" = Option<String>, Query, description = "Return only assignments for this assessment: its catalogue id or the vendor's own id.", nullable = false),
+        ("connection" = Option<String>, Query, description = "Return only assignments on this connection.", nullable = false),
         ("state" = Option<AssignmentState>, Query, description = "Return only assignments in this state.", nullable = false),
         ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),

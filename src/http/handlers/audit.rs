@@ -34,7 +34,7 @@ const STREAM_BATCH: usize = 500;
 #[utoipa::path(
     get, path = "/audit", operation_id = "readAudit", tag = "Audit",
     params(
-        ("after" = Option<u64>, Query, description = "Return only entries after the one with this `seq`.", nullable = false, example = 1200),
+        ("after" = Option<u64>, Query, description = "Return only entries after the one with this `seq`.", nullable = false),
         ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response. Not with NDJSON.", nullable = false, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page. Not with NDJSON.", nullable = false),
     ),

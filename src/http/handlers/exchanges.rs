@@ -19,7 +19,7 @@ use crate::service::ExchangeFilter;
     get, path = "/exchanges", operation_id = "listExchanges", tag = "Exchanges",
     params(
         ("connection" = Option<String>, Query, description = "Return only exchanges with a call on this connection.", nullable = false),
-        ("operation" = Option<String>, Query, description = "Return only exchanges of this operation.", nullable = false, example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71"),
+        ("operation" = Option<String>, Query, description = "Return only exchanges of this operation.", nullable = false),
         ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),

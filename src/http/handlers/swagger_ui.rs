@@ -23,15 +23,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
                       font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The assets of Swagger UI that are served; the rest of the package is for other uses.
-const ASSETS: [&str; 7] = [
-    "index.html",
-    "index.css",
-    "swagger-ui.css",
-    "swagger-ui-bundle.js",
-    "swagger-ui-standalone-preset.js",
-    "favicon-16x16.png",
-    "favicon-32x32.png",
-];
+const ASSETS: [&str; 4] = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-16x16.png", "favicon-32x32.png"];
 
 /// The assets as they are served. The program embeds them compressed, which saves 3 MB, and unpacks them all together
 /// on the first request: a slow reader must not hold a copy.
@@ -43,10 +35,52 @@ struct Asset {
     bytes: Bytes,
 }
 
+/// The page. Its styles come last, so that they prevail.
+const PAGE: &str = r##"<!DOCTYPE html>
+<html lang="en">
+  <head>
+    <meta charset="UTF-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <title>examgate API</title>
+    <link rel="stylesheet" type="text/css" href="./swagger-ui.css">
+    <link rel="stylesheet" type="text/css" href="./page.css">
+    <link rel="icon" type="image/png" href="./favicon-32x32.png" sizes="32x32">
+    <link rel="icon" type="image/png" href="./favicon-16x16.png" sizes="16x16">
+  </head>
+  <body>
+    <div id="swagger-ui"></div>
+    <script src="./swagger-ui-bundle.js" charset="UTF-8"></script>
+    <script src="./swagger-initializer.js" charset="UTF-8"></script>
+  </body>
+</html>
+"##;
+
+/// The page's own styles.
+const STYLE: &str = "html { box-sizing: border-box; overflow-y: scroll; }
+*, *::before, *::after { box-sizing: inherit; }
+body { margin: 0; background: #fafafa; }
+";
+
 /// Disables the badge of `validatorUrl`, which would send the document's address to a foreign host. Selects the server
 /// the page came from: requests to a different public address would violate the page's own policy. Does not persist the
-/// key a reader enters, because the browser would store it in clear text.
-const INITIALIZER: &str = r##"window.onload = function () {
+/// key a reader enters, because the browser would store it in clear text. The filter box searches tags, methods, paths
+/// and summaries; Swagger UI's own only finds tags, and only as they are spelt.
+const INITIALIZER: &str = r##"function matching(groups, phrase) {
+  var words = phrase.toLowerCase().split(/\s+/);
+  return groups
+    .map(function (group, tag) {
+      return group.update("operations", function (operations) {
+        return operations.filter(function (entry) {
+          var parts = [tag, entry.get("method"), entry.get("path"), entry.getIn(["operation", "summary"], "")];
+          var text = parts.join(" ").toLowerCase();
+          return words.every(function (word) { return text.includes(word); });
+        });
+      });
+    })
+    .filter(function (group) { return group.get("operations").size > 0; });
+}
+
+window.onload = function () {
   window.ui = SwaggerUIBundle({
     url: "../openapi.json",
     dom_id: "#swagger-ui",
@@ -54,11 +88,15 @@ const INITIALIZER: &str = r##"window.onload = function () {
     displayRequestDuration: true,
     persistAuthorization: false,
     tryItOutEnabled: true,
+    filter: true,
     defaultModelsExpandDepth: 0,
     validatorUrl: null,
     onComplete: function () {
-      window.ui.oas3Actions.setSelectedServer("./");
+      window.ui.oas3Actions.setSelectedServer(".");
+      var box = document.querySelector(".operation-filter-input");
+      if (box) box.placeholder = "Filter by path or words, such as: post candidates";
     },
+    plugins: [function () { return { fn: { opsFilter: matching } }; }],
     presets: [SwaggerUIBundle.presets.apis],
     layout: "BaseLayout"
   });
@@ -75,8 +113,14 @@ pub(in crate::http) fn routes() -> Router<AppState> {
 
 fn asset(name: &str) -> Result<Response, ApiError> {
     let missing = || ApiError::new(Code::NotFound, "No such file in the documentation.");
-    if name == "swagger-initializer.js" {
-        return Ok((headers("text/javascript; charset=utf-8"), INITIALIZER).into_response());
+    let own = match name {
+        "index.html" => Some(("text/html; charset=utf-8", PAGE)),
+        "page.css" => Some(("text/css; charset=utf-8", STYLE)),
+        "swagger-initializer.js" => Some(("text/javascript; charset=utf-8", INITIALIZER)),
+        _ => None,
+    };
+    if let Some((content_type, text)) = own {
+        return Ok((headers(content_type), text).into_response());
     }
     let part = PARTS.iter().find(|part| part.name == name).ok_or_else(missing)?;
     Ok((headers(&part.content_type), part.bytes.clone()).into_response())
@@ -109,6 +153,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
+    use crate::http::openapi::TITLE;
 
     #[tokio::test]
     async fn every_asset_is_served_locally() {
@@ -117,6 +162,7 @@ mod tests {
         let addresses = page.split(['"', '\'']).skip(1).step_by(2).collect::<Vec<_>>();
         let parts = addresses.iter().filter(|text| text.contains('.') && !text.contains(' ')).collect::<Vec<_>>();
         assert!(parts.len() >= 5, "{parts:?}");
+        assert!(page.contains(&format!("<title>{TITLE}</title>")), "{page}");
         for part in parts {
             assert!(asset(part.trim_start_matches("./")).is_ok(), "{part}");
         }
@@ -126,7 +172,7 @@ mod tests {
 
     #[test]
     fn other_files_are_not_served() {
-        for name in ["", "oauth2-redirect.html", "../Cargo.toml", "swagger-ui.js"] {
+        for name in ["", "oauth2-redirect.html", "../Cargo.toml", "swagger-ui.js", "index.css"] {
             assert!(asset(name).is_err(), "{name}");
         }
         assert!(!POLICY.contains("http") && !INITIALIZER.contains("://"));

@@ -118,6 +118,7 @@ pub(in crate::http) fn open(
     (schemas, mut paths, methods): UtoipaMethodRouter<AppState>,
 ) -> UtoipaMethodRouter<AppState> {
     for operation in paths.paths.values_mut().flat_map(components::of_item_mut) {
+        components::open(operation);
         components::add_responses(operation, problems.iter().copied().chain([Code::Internal]));
     }
     (schemas, paths, methods)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -97,6 +96,11 @@ pub(in crate::http) fn protect(operation: &mut Operation, scope: Option<Scope>) 
         Some(text) => format!("{text}\n\n{sentence}"),
         None => sentence,
     });
+}
+
+/// Documents that calling the operation requires no credentials.
+pub(in crate::http) fn open(operation: &mut Operation) {
+    operation.security = Some(Vec::new());
 }
 
 /// Documents the rate limit headers of a protected operation where callers look for them: on success responses and on
@@ -233,41 +237,33 @@ pub(in crate::http) fn headers() -> [(&'static str, Header); 8] {
 
 /// Returns the documented request headers of writes.
 pub(in crate::http) fn parameters() -> [(&'static str, Parameter); 2] {
-    let text = |name: &str, description: &str, example: &str| {
+    // Without an example: a page that fills examples in would send one key for many writes.
+    let parameter = |name: &str, description: &str, schema: ObjectBuilder| {
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
             .description(Some(description))
-            .schema(Some(ObjectBuilder::new().schema_type(Type::String).examples([json!(example)])))
+            .schema(Some(schema))
             .build()
     };
-    let key = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .min_length(Some(1))
-        .max_length(Some(257))
-        .pattern(Some("^[\\x21-\\x7E]+$"))
-        .examples([json!("8e03978e-40d5-43dd-bc93-6894a57f9324")]);
-    let idempotency = ParameterBuilder::new()
-        .name("Idempotency-Key")
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some(
-            "A key the caller chooses for this one write: 1 to 255 visible ASCII characters, bare or in double quotes. \
-             A retry with the same key, path and content gets the stored response, with `Idempotent-Replayed: true`, \
-             and nothing is sent again. A retry while the first request is running gets 409 `idempotency_in_progress`; \
-             the same key with other content gets 422 `idempotency_key_reused`. A write that was not applied leaves \
-             the key free; if its outcome is unknown, a retry settles it before sending anything.",
-        ))
-        .schema(Some(key))
-        .build();
-    let prefer = text(
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let idempotency = parameter(
+        "Idempotency-Key",
+        "A key the caller chooses for this one write, such as a UUID: 1 to 255 visible ASCII characters, bare or in \
+         double quotes. A retry with the same key, path and content gets the stored response, with \
+         `Idempotent-Replayed: true`, and nothing is sent again. A retry while the first request is running gets 409 \
+         `idempotency_in_progress`; the same key with other content gets 422 `idempotency_key_reused`. A write that \
+         was not applied leaves the key free; if its outcome is unknown, a retry settles it before sending anything.",
+        text().min_length(Some(1)).max_length(Some(257)).pattern(Some("^[\\x21-\\x7E]+$")),
+    );
+    let prefer = parameter(
         "Prefer",
         "Preferences (RFC 7240). `wait=<seconds>` limits how long the request waits; after that the response is 202 \
          and the work continues. `respond-async` returns 202 at once. `handling=strict` rejects fields the vendor \
          cannot store, which `handling=lenient` (the default) keeps at the gateway and lists in `warnings`. Other \
-         preferences are ignored.",
-        "wait=10, handling=strict",
+         preferences are ignored. Several are separated by commas: `wait=10, handling=strict`.",
+        text(),
     );
     [("IdempotencyKey", idempotency), ("Prefer", prefer)]
 }

@@ -39,8 +39,10 @@ pub fn converted(document: &Value) -> Value {
     }
     if let Some(info) = document.get_mut("info").and_then(Value::as_object_mut) {
         info.remove("summary");
-        if let Some(license) = info.get_mut("license").and_then(Value::as_object_mut) {
-            license.remove("identifier");
+        if let Some(license) = info.get_mut("license").and_then(Value::as_object_mut)
+            && let Some(Value::String(identifier)) = license.remove("identifier")
+        {
+            license.insert("url".to_owned(), json!(format!("https://spdx.org/licenses/{identifier}.html")));
         }
     }
     if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
@@ -132,35 +134,49 @@ fn referring(reference: &Value, mut beside: Map<String, Value>) -> Value {
     node
 }
 
+/// Converts the alternatives of a schema. Generators drop a schema that wraps a reference in an alternative, so that it
+/// becomes the plain reference: what it is about is said where it is defined, or beside the alternatives if they are the
+/// reference or `null`.
 fn alternatives(members: &mut Map<String, Value>, name: &str) {
     let Some(Value::Array(mut items)) = members.remove(name) else { return };
     let before = items.len();
     items.retain(|item| item.get("type") != Some(&json!("null")));
-    if items.len() < before {
-        members.insert("nullable".to_owned(), json!(true));
+    let nullable = items.len() < before;
+    if nullable
+        && let [only] = &mut *items
+        && let Some(Value::String(text)) = only.as_object_mut().and_then(|only| only.remove("description"))
+    {
+        members.entry("description").or_insert(Value::String(text));
     }
-    items.iter_mut().for_each(schema);
-    // `nullable` applies only beside a `type`, and a lone reference cannot have siblings.
-    let name = if items.len() == 1 { "allOf" } else { name };
+    for item in &mut items {
+        match item.get("$ref").cloned() {
+            Some(reference) => *item = json!({ "$ref": reference }),
+            None => schema(item),
+        }
+    }
+    items.extend(nullable.then(only_null));
     members.insert(name.to_owned(), Value::Array(items));
+}
+
+/// Builds a schema that only `null` fits: `nullable` beside a reference would not admit it, and needs a `type`, of no
+/// matter which.
+fn only_null() -> Value {
+    json!({ "type": "string", "nullable": true, "enum": [null] })
 }
 
 fn types(members: &mut Map<String, Value>) {
     let Some(Value::Array(types)) = members.get("type") else { return };
     let (nulls, rest): (Vec<Value>, Vec<Value>) = types.iter().cloned().partition(|kind| kind == "null");
     members.remove("type");
-    if !nulls.is_empty() {
-        members.insert("nullable".to_owned(), json!(true));
-    }
-    match rest.as_slice() {
-        [only] => {
-            members.insert("type".to_owned(), only.clone());
+    if let [only] = rest.as_slice() {
+        members.insert("type".to_owned(), only.clone());
+        if !nulls.is_empty() {
+            members.insert("nullable".to_owned(), json!(true));
         }
-        several => {
-            let several: Vec<Value> = several.iter().map(|kind| json!({ "type": kind })).collect();
-            members.insert("anyOf".to_owned(), Value::Array(several));
-        }
+        return;
     }
+    let several = rest.iter().map(|kind| json!({ "type": kind })).chain((!nulls.is_empty()).then(only_null));
+    members.insert("anyOf".to_owned(), several.collect());
 }
 
 fn bound(members: &mut Map<String, Value>, exclusive: &str, inclusive: &str) {
@@ -188,11 +204,27 @@ mod tests {
         assert_eq!(of(json!({ "type": ["string", "null"] })), json!({ "type": "string", "nullable": true }));
         assert_eq!(
             of(json!({ "oneOf": [{ "type": "null" }, { "$ref": "#/x" }], "description": "d" })),
-            json!({ "allOf": [{ "$ref": "#/x" }], "nullable": true, "description": "d" })
+            json!({ "oneOf": [{ "$ref": "#/x" }, only_null()], "description": "d" })
+        );
+        assert_eq!(
+            of(json!({ "type": ["string", "integer", "null"] })),
+            json!({ "anyOf": [{ "type": "string" }, { "type": "integer" }, only_null()] })
         );
         assert_eq!(
             of(json!({ "type": ["string", "null"], "enum": ["a"] })),
             json!({ "type": "string", "nullable": true, "enum": ["a", null] })
+        );
+    }
+
+    #[test]
+    fn an_alternative_is_a_plain_reference() {
+        assert_eq!(
+            of(json!({ "oneOf": [{ "$ref": "#/x", "description": "d" }, { "$ref": "#/y" }, { "type": "string" }] })),
+            json!({ "oneOf": [{ "$ref": "#/x" }, { "$ref": "#/y" }, { "type": "string" }] })
+        );
+        assert_eq!(
+            of(json!({ "oneOf": [{ "type": "null" }, { "$ref": "#/x", "description": "d" }], "writeOnly": true })),
+            json!({ "oneOf": [{ "$ref": "#/x" }, only_null()], "description": "d", "writeOnly": true })
         );
     }
 
@@ -227,6 +259,7 @@ mod tests {
                         assert!(name != "examples" || value.is_object(), "{here}");
                         assert!(name != "$ref" || members.len() == 1, "{here}");
                         assert_ne!(value, &json!({ "type": "null" }), "{here}");
+                        assert!(name != "nullable" || members.contains_key("type"), "{here}");
                         walk(value, &here);
                     }
                 }

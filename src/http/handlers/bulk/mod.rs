@@ -10,7 +10,10 @@ use crate::domain::error::Error;
 use crate::domain::ids::OperationId;
 use crate::http::app_state::AppState;
 use crate::http::audit_info::AuditInfo;
-use crate::http::dto::bulk::{AssignmentBulk, AssignmentBulkReport, CandidateBulk, CandidateBulkReport};
+use crate::http::dto::bulk::{
+    AssignmentBulk, AssignmentBulkReport, CandidateBulk, CandidateBulkReport, assignment_failure_example,
+    assignment_report_example, candidate_failure_example, candidate_report_example,
+};
 use crate::http::dto::operation::Operation;
 use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::prefer::Preferences;
@@ -35,18 +38,18 @@ mod upload;
 /// How long a caller without `Prefer: wait` waits.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
-const CANDIDATE_LINES: &str = r#"{"itemId":"row-1","externalId":"emp-1001","email":"jane.doe@example.com"}
-{"itemId":"row-2","externalId":"emp-1002","name":{"givenName":"Ravi","familyName":"Nair"}}
+const CANDIDATE_LINES: &str = r#"{"itemId":"row-1","connection":"startexam-main","externalId":"emp-1011","name":{"givenName":"Ravi","familyName":"Nair"}}
+{"itemId":"row-2","connection":"startexam-main","externalId":"emp-1012","email":"mia.lund@example.com"}
 "#;
-const CANDIDATE_TABLE: &str = "itemId,externalId,name.givenName,name.familyName,email,custom.Department\r\n\
-                               row-1,emp-1001,Jane,Doe,jane.doe@example.com,Claims\r\n\
-                               row-2,emp-1002,Ravi,Nair,,\r\n";
-const ASSIGNMENT_LINES: &str = r#"{"itemId":"row-1","candidate":{"externalId":"emp-1001"},"assessment":"rust-101"}
-{"itemId":"row-2","candidate":{"externalId":"emp-1002"},"assessment":"rust-101"}
+const CANDIDATE_TABLE: &str = "itemId,connection,externalId,name.givenName,name.familyName,email,custom.Department\r\n\
+                               row-1,startexam-main,emp-1011,Ravi,Nair,ravi.nair@example.com,Claims\r\n\
+                               row-2,startexam-main,emp-1012,Mia,Lund,,\r\n";
+const ASSIGNMENT_LINES: &str = r#"{"itemId":"row-1","candidate":{"externalId":"emp-1001"},"assessment":"english-b2"}
+{"itemId":"row-2","candidate":{"externalId":"emp-1002"},"assessment":"english-b2"}
 "#;
 const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUntil\r\n\
-                                row-1,emp-1001,rust-101,2026-12-15T18:00:00Z\r\n\
-                                row-2,emp-1002,rust-101,\r\n";
+                                row-1,emp-1001,data-protection,2035-03-15T18:00:00Z\r\n\
+                                row-2,emp-1002,data-protection,\r\n";
 
 /// Register many candidates
 ///
@@ -63,9 +66,9 @@ const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUnti
 /// blank cells is an empty line, and a column without name and content is none. Ids that a spreadsheet has damaged are
 /// refused.
 #[utoipa::path(
-    post, path = "/candidates/bulk", operation_id = "createCandidates", tag = "Candidates",
+    post, path = "/candidates/bulk", operation_id = "createCandidatesBulk", tag = "Candidates",
     params(
-        ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false, example = "startexam-main"),
+        ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false),
         ("failOnErrors" = Option<u64>, Query, description = "Stop sending after this many failed rows. In JSON it is a field of the body instead.", nullable = false, minimum = 1),
         ("allowDamagedIds" = Option<bool>, Query, description = "Take ids in a CSV body as they are, even if they look damaged by a spreadsheet (`1.23457E+11`, `=\"00123\"`, `'00124`, `#N/A`). For CSV only.", nullable = false),
     ),
@@ -75,7 +78,10 @@ const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUnti
         (String = "text/csv", example = json!(CANDIDATE_TABLE)),
     )),
     responses(
-        (status = 207, description = "All rows have ended; each has its own result.", body = CandidateBulkReport),
+        (status = 207, description = "All rows have ended; each has its own result.", body = CandidateBulkReport, examples(
+            ("applied" = (summary = "Every row was applied", value = json!(candidate_report_example()))),
+            ("rowFailed" = (summary = "A row failed", value = json!(candidate_failure_example()))),
+        )),
         (status = 202, description = "The bulk request is still running; its progress appears at `Location`.", body = Operation),
     ),
 )]
@@ -101,9 +107,9 @@ pub(in crate::http) async fn candidates(
 /// means that the field is not given. Flags are `true` or `false`, `yes` or `no`, `1` or `0`. A record of blank cells is
 /// an empty line, and a column without name and content is none. Ids that a spreadsheet has damaged are refused.
 #[utoipa::path(
-    post, path = "/assignments/bulk", operation_id = "createAssignments", tag = "Assignments",
+    post, path = "/assignments/bulk", operation_id = "createAssignmentsBulk", tag = "Assignments",
     params(
-        ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false, example = "startexam-main"),
+        ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false),
         ("failOnErrors" = Option<u64>, Query, description = "Stop sending after this many failed rows. In JSON it is a field of the body instead.", nullable = false, minimum = 1),
         ("allowDamagedIds" = Option<bool>, Query, description = "Take ids in a CSV body as they are, even if they look damaged by a spreadsheet (`1.23457E+11`, `=\"00123\"`, `'00124`, `#N/A`). For CSV only.", nullable = false),
     ),
@@ -113,7 +119,10 @@ pub(in crate::http) async fn candidates(
         (String = "text/csv", example = json!(ASSIGNMENT_TABLE)),
     )),
     responses(
-        (status = 207, description = "All rows have ended; each has its own result.", body = AssignmentBulkReport),
+        (status = 207, description = "All rows have ended; each has its own result.", body = AssignmentBulkReport, examples(
+            ("applied" = (summary = "Every row was applied", value = json!(assignment_report_example()))),
+            ("rowFailed" = (summary = "A row failed", value = json!(assignment_failure_example()))),
+        )),
         (status = 202, description = "The bulk request is still running; its progress appears at `Location`.", body = Operation),
     ),
 )]
