@@ -16,7 +16,7 @@ use url::{Host, Url};
 use super::super::Failure;
 use super::options::Job;
 use crate::commands::import::api_types::{Accepted, Operation, Page, Problem, readable};
-use crate::commands::import::input_file::Changed;
+use crate::commands::import::content::Changed;
 use crate::commands::import::progress::Screen;
 use crate::domain::units::ConfigDuration;
 use crate::secret::Secret;
@@ -71,20 +71,21 @@ impl<'a> Client<'a> {
 
     /// Submits the file, or finds the operation an earlier submission created. Returns the operation's id.
     pub(super) async fn submit(&self, job: &Job) -> Result<String, Failure> {
-        let Job { sheet, kind, connection, fail_on_errors, .. } = job;
+        let Job { table, kind, connection, fail_on_errors, allows_damaged_ids, .. } = job;
         let mut url = self.url(&[kind.word(), "bulk"]);
         url.query_pairs_mut().append_pair("connection", connection);
         if let Some(most) = fail_on_errors {
             url.query_pairs_mut().append_pair("failOnErrors", &most.to_string());
         }
-        let key = sheet.key(*kind, connection);
+        if *allows_damaged_ids {
+            url.query_pairs_mut().append_pair("allowDamagedIds", "true");
+        }
+        let key = table.key(*kind, connection);
         let head_start = Cell::new(HEAD_START);
-        let slowest = Duration::from_secs(sheet.length / MIN_UPLOAD_RATE);
+        let slowest = Duration::from_secs(table.length() / MIN_UPLOAD_RATE);
         self.retry_until_done(async || {
-            let body = sheet.body(head_start.get()).await;
+            let body = table.body(head_start.get());
             head_start.set((head_start.get() * 2).min(MAX_HEAD_START));
-            let body =
-                body.map_err(|error| RequestError::Lasting(format!("the file can no longer be read: {error}")))?;
             let request = self
                 .request(Method::POST, url.clone(), RESPONSE_TIMEOUT + slowest)
                 .header(CONTENT_TYPE, "text/csv; charset=utf-8")

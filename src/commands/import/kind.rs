@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::domain::table::{BulkItem, aliases, columns};
+
 /// The column of initial passwords.
 pub(super) const PASSWORD: &str = "initialPassword";
 
@@ -20,6 +22,32 @@ impl Kind {
         match self {
             Self::Candidates => "candidates",
             Self::Assignments => "assignments",
+        }
+    }
+
+    /// Returns the kind of a bulk request's rows.
+    pub(super) const fn bulk_item(self) -> BulkItem {
+        match self {
+            Self::Candidates => BulkItem::Candidates,
+            Self::Assignments => BulkItem::Assignments,
+        }
+    }
+
+    /// Returns whether the gateway has this column.
+    pub(super) fn knows_column(self, name: &str) -> bool {
+        columns::is_known(self.bulk_item(), name)
+    }
+
+    /// Returns ` (did you mean …?)` with the gateway's column that is probably meant, or an empty text.
+    pub(super) fn suggest_column(self, name: &str) -> String {
+        aliases::suggest_column(self.bulk_item(), name)
+    }
+
+    /// Returns a column for examples.
+    pub(super) const fn example_column(self) -> &'static str {
+        match self {
+            Self::Candidates => "name.givenName",
+            Self::Assignments => "candidate.externalId",
         }
     }
 

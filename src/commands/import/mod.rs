@@ -20,21 +20,38 @@ use crate::commands::import::result_file::{ResultFile, WrittenRow};
 
 mod api_types;
 mod client;
-mod input_file;
+mod content;
+mod convert;
+mod dry_run;
+mod guard;
 mod kind;
+mod layout;
+mod mapping;
+mod notes;
 mod options;
 mod progress;
+mod read_options;
 mod result_file;
+mod source;
+mod table;
+mod temporary;
+mod times;
 
 /// Initial pause between two polls of the operation.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
+    if options.read.lists_layouts() {
+        return layout::list();
+    }
+    if options.read.is_dry_run() {
+        return dry_run::run(&options.table_request(), options.connection.as_deref(), process);
+    }
     let job = Job::of(options, process)?;
     runtime()?.block_on(async {
         let mut stop = pin!(StopListener::listen()?.asked());
-        let screen = Screen::new(job.sheet.rows, process);
+        let screen = Screen::new(job.table.rows(), process);
         let operation = OnceCell::new();
         let done = tokio::select! {
             biased;
@@ -50,8 +67,11 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
 
 /// Submits the file, polls the operation and downloads the results. Sets `id` as soon as the gateway has named it.
 async fn import(job: &Job, screen: &Screen, id: &OnceCell<String>, process: &Process) -> Result<WrittenRow, Failure> {
-    let Job { sheet, connection, address, .. } = job;
-    screen.note(&format!("{}: {} to {connection} at {address}", sheet.path.display(), rows(sheet.rows)));
+    let Job { table, connection, address, .. } = job;
+    for note in table.notes() {
+        screen.note(&format!("{}: {note}", table.name()));
+    }
+    screen.note(&format!("{}: {} to {connection} at {address}", table.name(), rows(table.rows())));
     if address.scheme() == "http" && !client::is_loopback(address) {
         screen.note(
             "warning: this address is plain http: others on the network can read the key and the people in the file",
@@ -93,8 +113,8 @@ async fn download_results(
     process: &Process,
 ) -> Result<WrittenRow, Failure> {
     let fault = |error: io::Error| Failure::other(&job.output.display().to_string(), error);
-    let Job { output, kind, sheet, .. } = job;
-    let mut file = ResultFile::create(output, *kind, sheet.marked, &process.environment).map_err(fault)?;
+    let Job { output, kind, table, .. } = job;
+    let mut file = ResultFile::create(output, *kind, table.is_marked(), &process.environment).map_err(fault)?;
     let mut cursor = None;
     loop {
         let page = client.items(id, cursor.as_deref()).await?;
@@ -135,7 +155,7 @@ fn stopped(operation: Option<&String>) -> Failure {
 fn print_summary(job: &Job, operation: &str, written: &WrittenRow) -> Result<(), Failure> {
     let WrittenRow { counts, kept } = written;
     let Progress { total, applied, not_applied, unknown, skipped, pending: _ } = *counts;
-    say(format_args!("{}: {}, {operation}", job.sheet.path.display(), rows(total)))?;
+    say(format_args!("{}: {}, {operation}", job.table.name(), rows(total)))?;
     for (name, count) in
         [("applied", applied), ("not applied", not_applied), ("unknown", unknown), ("skipped", skipped)]
     {

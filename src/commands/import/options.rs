@@ -8,9 +8,10 @@ use clap::builder::NonEmptyStringValueParser;
 use url::Url;
 
 use super::super::{Failure, Process};
-use crate::commands::import::input_file::InputFile;
 use crate::commands::import::kind::Kind;
+use crate::commands::import::read_options::ReadOptions;
 use crate::commands::import::result_file;
+use crate::commands::import::table::{Table, TableRequest};
 use crate::domain::units::ConfigDuration;
 use crate::secret::{Secret, SecretRef};
 
@@ -18,19 +19,20 @@ const ADDRESS_VARIABLE: &str = "EXAMGATE_URL";
 const KEY_VARIABLE: &str = "EXAMGATE_API_KEY";
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
 
-/// Send a spreadsheet (CSV) to a running gateway and write the result of each row to a file beside it
+/// Send a table (CSV or Excel) to a running gateway and write the result of each row to a file beside it
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub(in crate::commands) struct Options {
-    /// The spreadsheet: comma-separated CSV in UTF-8, with column names in the first line
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    pub(super) read: ReadOptions,
     /// The connection for all rows
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
-    connection: String,
-    /// What each row is
-    #[arg(long, value_enum, default_value = "candidates")]
-    kind: Kind,
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = NonEmptyStringValueParser::new(),
+        required_unless_present_any = ["list_layouts", "dry_run"]
+    )]
+    pub(super) connection: Option<String>,
     /// The gateway's address
     #[arg(
         long,
@@ -68,12 +70,17 @@ const HELP: &str = "\
 Examples:
   export EXAMGATE_API_KEY=egk_...
   examgate import people.csv --connection startexam-main
-  examgate import orders.csv --connection startexam-main --kind assignments
+  examgate import orders.xlsx --connection startexam-main --kind assignments --time-zone Europe/Berlin
+  examgate import export.csv --connection startexam-main --layout moodle --dry-run
+  examgate import staff.csv --connection startexam-main --map "First Name=name.givenName" --ignore-unknown
   examgate import people.csv --connection main --url https://exams.example.com/exam-api --key-file key.txt
 
-Column names are the fields of the API's request, nested fields with a dot:
+Column names are the fields of the API's request, nested fields with a dot; --map and --layout translate others:
   candidates   externalId,name.givenName,name.familyName,email
   assignments  candidate.externalId,assessment,validUntil
+
+Encoding, separator and sheet are found in the file. Each row is sent as it is, and the gateway refuses what is wrong; \
+--dry-run shows both before anything is sent.
 
 Running the same command again is safe: the gateway recognises the file by its content and returns the same import, \
 running or finished. A corrected file is a new import. Ctrl-C only stops watching; the import continues on the gateway.
@@ -86,9 +93,16 @@ returns an initial password only once; a later run keeps those of the previous r
 Exit code: 0 every row is applied; 1 a row failed, was skipped or is unknown, or another error occurred; 2 an error in \
 command line, file or key, and nothing was sent.";
 
+impl Options {
+    /// Returns what decides how the table is read.
+    pub(super) fn table_request(&self) -> TableRequest<'_> {
+        TableRequest { read: &self.read, defaults: Vec::new(), only_failed: false }
+    }
+}
+
 /// A validated import, ready to run.
 pub(super) struct Job {
-    pub(super) sheet: InputFile,
+    pub(super) table: Table,
     pub(super) kind: Kind,
     pub(super) connection: String,
     pub(super) fail_on_errors: Option<u32>,
@@ -96,6 +110,7 @@ pub(super) struct Job {
     /// The gateway's address; a base path may follow the host.
     pub(super) address: Url,
     pub(super) key: Secret,
+    pub(super) allows_damaged_ids: bool,
     pub(super) output: PathBuf,
     /// How long to retry while the gateway is unreachable.
     pub(super) patience: Duration,
@@ -107,24 +122,34 @@ impl Job {
     /// # Errors
     /// [`Failure::Usage`] with every error found.
     pub(super) fn of(options: &Options, process: &Process) -> Result<Self, Failure> {
-        let Options { file, connection, kind, url, key_file, fail_on_errors, retry, output, patience } = options;
+        let Options { read, connection, url, key_file, fail_on_errors, retry, output, patience } = options;
         let mut faults = Vec::new();
         let key = key(key_file.as_deref(), process).map_err(|fault| faults.push(fault));
         let address = address(url.as_deref(), process).map_err(|fault| faults.push(fault));
-        let sheet = InputFile::open(file).map_err(|fault| faults.push(format!("{}: {fault}", file.display())));
-        let output = output.clone().unwrap_or_else(|| beside(file));
-        if let Err(fault) = result_file::check(&output, file, &process.environment) {
+        let table = Table::open(&options.table_request(), process).map_err(|mut found| faults.append(&mut found));
+        let output = match (output, read.file()) {
+            (Some(output), _) => Some(output.clone()),
+            (None, Some(file)) => Some(beside(file)),
+            (None, None) => {
+                faults.push("--output: name a file for the result; the table comes from standard input".to_owned());
+                None
+            }
+        };
+        if let (Some(output), Some(file)) = (&output, read.file())
+            && let Err(fault) = result_file::check(output, file, &process.environment)
+        {
             faults.push(format!("{}: {fault}", output.display()));
         }
-        match (sheet, address, key) {
-            (Ok(sheet), Ok(address), Ok(key)) if faults.is_empty() => Ok(Self {
-                sheet,
-                kind: *kind,
-                connection: connection.clone(),
+        match (table, address, key, output) {
+            (Ok(table), Ok(address), Ok(key), Some(output)) if faults.is_empty() => Ok(Self {
+                table,
+                kind: read.kind(),
+                connection: connection.clone().unwrap_or_default(),
                 fail_on_errors: *fail_on_errors,
                 retry: *retry,
                 address,
                 key,
+                allows_damaged_ids: read.allows_damaged_ids(),
                 output,
                 patience: patience.0,
             }),

@@ -14,7 +14,6 @@ use csv::{QuoteStyle, ReaderBuilder, StringRecord, Writer, WriterBuilder};
 use data_encoding::HEXLOWER;
 
 use crate::commands::import::api_types::{Item, Launch, Problem, Progress, Resource};
-use crate::commands::import::input_file::BYTE_ORDER_MARK;
 use crate::commands::import::kind::{Kind, PASSWORD};
 use crate::commands::process::new_private_file;
 use crate::domain::system::System;
