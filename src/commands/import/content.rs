@@ -16,9 +16,6 @@ use tokio::time::Sleep;
 
 use crate::commands::import::temporary::FileReader;
 
-/// The byte order mark that Excel reads and writes before UTF-8. Not part of the content: with or without it, the file is
-/// the same import.
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const CHUNK: usize = 64 << 10;
 
 /// A hash of the whole content.

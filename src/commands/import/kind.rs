@@ -4,9 +4,6 @@ use clap::ValueEnum;
 
 use crate::domain::table::{BulkItem, aliases, columns};
 
-/// The column of initial passwords.
-pub(super) const PASSWORD: &str = "initialPassword";
-
 /// What a row of the spreadsheet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
@@ -51,11 +48,19 @@ impl Kind {
         }
     }
 
-    /// Returns the columns of a result between those of every kind.
-    pub(super) const fn columns(self) -> &'static [&'static str] {
+    /// Returns the scope that an import of this kind needs.
+    pub(super) const fn scope(self) -> &'static str {
         match self {
-            Self::Candidates => &["externalId", "userName", PASSWORD],
-            Self::Assignments => &["launchUrl", "launchExpiresAt"],
+            Self::Candidates => "candidates:write",
+            Self::Assignments => "assignments:write",
+        }
+    }
+
+    /// Returns what a row that was found on record already is.
+    pub(super) const fn reused(self) -> &'static str {
+        match self {
+            Self::Candidates => "already registered",
+            Self::Assignments => "already booked",
         }
     }
 }

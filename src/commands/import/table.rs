@@ -45,7 +45,6 @@ pub(super) struct Table {
     lines: Vec<u64>,
     notes: Vec<String>,
     is_result: bool,
-    is_marked: bool,
     allows_damaged_ids: bool,
 }
 
@@ -120,7 +119,6 @@ impl Table {
             notes: notes::of(source, header.title_rows, plan, &converted.remarks, &times),
             lines: converted.lines,
             is_result: plan.is_result,
-            is_marked: source.is_marked(),
             allows_damaged_ids: read.allows_damaged_ids(),
         })
     }
@@ -164,11 +162,6 @@ impl Table {
     /// Returns whether the table is the result of an import.
     pub(super) fn is_result(&self) -> bool {
         self.is_result
-    }
-
-    /// Returns whether the file begins with a byte order mark.
-    pub(super) fn is_marked(&self) -> bool {
-        self.is_marked
     }
 
     /// Returns the number of bytes sent.

@@ -128,11 +128,6 @@ impl Source {
         }
     }
 
-    /// Returns whether the file begins with a byte order mark.
-    pub(super) fn is_marked(&self) -> bool {
-        matches!(self.form, Form::Text { mark: 1.., .. })
-    }
-
     /// Returns whether a row with fewer cells than the header is complete: a workbook stores no empty cells.
     pub(super) fn omits_empty_cells(&self) -> bool {
         matches!(self.form, Form::Workbook { .. })
