@@ -37,6 +37,8 @@ impl FieldError {
     pub const INVALID: &'static str = "invalid_field";
     /// Code for an unknown field.
     pub const UNKNOWN: &'static str = "unknown_field";
+    /// Code for an id in a table that a spreadsheet has damaged.
+    pub const DAMAGED_ID: &'static str = "damaged_id";
     /// Code for a significant field that the vendor does not support.
     pub const UNSUPPORTED: &'static str = "capability_unsupported";
 

@@ -166,6 +166,8 @@ pub struct Item {
     pub id: ItemId,
     /// The caller's `itemId`.
     pub item_id: Option<String>,
+    /// The line of the request's body on which the row begins, if the body has lines of rows.
+    pub line: Option<u64>,
     /// The state of the row.
     pub state: ItemState,
     /// The resulting candidate or assignment.

@@ -19,6 +19,7 @@ mod handlers;
 mod middleware;
 mod openapi;
 mod pagination;
+pub mod preview;
 mod problem;
 mod response;
 mod router;

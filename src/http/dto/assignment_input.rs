@@ -11,6 +11,7 @@ use crate::domain::assignment as domain;
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, Notify};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::CandidateId;
+use crate::domain::table::BulkItem;
 use crate::domain::validation::FieldErrors;
 use crate::http::extract::validate::{ApiInput, StrictObject, date_time, word};
 use crate::service::{Gateway, RequestContext};
@@ -142,6 +143,8 @@ pub(in crate::http) struct ValidOrder {
 impl ApiInput for NewAssignment {
     type Checked = ValidOrder;
 
+    const TABLE: Option<BulkItem> = Some(BulkItem::Assignments);
+
     fn checked(self) -> Result<ValidOrder, Vec<FieldError>> {
         self.check_order(FieldErrors::new())
     }
@@ -154,6 +157,8 @@ impl ApiInput for NewAssignment {
 
 impl ApiInput for AssignmentItem {
     type Checked = ValidOrder;
+
+    const TABLE: Option<BulkItem> = Some(BulkItem::Assignments);
 
     fn checked(self) -> Result<ValidOrder, Vec<FieldError>> {
         let mut errors = FieldErrors::new();

@@ -14,6 +14,7 @@ use crate::domain::candidate as domain;
 use crate::domain::candidate::{CandidateState, Identity, IfCandidateExists, Person, limits};
 use crate::domain::error::FieldError;
 use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::table::BulkItem;
 use crate::domain::validation::{FieldErrors, normalize_identity};
 use crate::http::extract::validate::{ApiInput, PasswordText, StrictObject, word};
 use crate::http::problem::LastProblem;
@@ -83,6 +84,8 @@ pub(in crate::http) struct ValidRegistration {
 impl ApiInput for NewCandidate {
     type Checked = ValidRegistration;
 
+    const TABLE: Option<BulkItem> = Some(BulkItem::Candidates);
+
     fn checked(mut self) -> Result<ValidRegistration, Vec<FieldError>> {
         let mut errors = FieldErrors::new();
         let person = Person { external_id: self.external_id.take(), ..self.take_person(&mut errors) };
@@ -97,6 +100,8 @@ impl ApiInput for NewCandidate {
 
 impl ApiInput for CandidateItem {
     type Checked = ValidRegistration;
+
+    const TABLE: Option<BulkItem> = Some(BulkItem::Candidates);
 
     fn checked(mut self) -> Result<ValidRegistration, Vec<FieldError>> {
         let mut errors = FieldErrors::new();

@@ -9,8 +9,11 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::domain::date_time::parse_date_time;
 use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind, read};
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::table::BulkItem;
+use crate::domain::table::aliases::suggest_field;
 use crate::domain::validation::sanitize_for_display;
 use crate::service::{Gateway, RequestContext};
 
@@ -18,6 +21,9 @@ use crate::service::{Gateway, RequestContext};
 pub(in crate::http) trait ApiInput: DeserializeOwned {
     /// The checked value.
     type Checked;
+
+    /// The table whose columns are the fields of this document; unknown fields then get a suggestion.
+    const TABLE: Option<BulkItem> = None;
 
     /// Returns the checked value if every field is valid. Error pointers are relative to this document.
     fn checked(self) -> Result<Self::Checked, Vec<FieldError>>;
@@ -40,7 +46,7 @@ pub(in crate::http) fn parse<I: ApiInput>(tree: &Value) -> Result<I::Checked, Er
         // The remainder without the invalid fields may have further errors, and the caller should see all of them.
         Err(errors) => {
             let rest = without(tree.clone(), &errors);
-            (errors.iter().map(field_error).collect(), read::<StrictObject<I>>(rest).ok())
+            (field_errors(&errors, I::TABLE), read::<StrictObject<I>>(rest).ok())
         }
     };
     match readable.map(|StrictObject(document)| document.checked()) {
@@ -85,7 +91,7 @@ pub(in crate::http) fn fault_of(errors: Vec<FieldError>) -> Error {
 }
 
 /// Merges two lists of errors: a field that could not be parsed is not reported again as missing or invalid.
-fn merge_errors(mut errors: Vec<FieldError>, more: Vec<FieldError>) -> Vec<FieldError> {
+pub(in crate::http) fn merge_errors(mut errors: Vec<FieldError>, more: Vec<FieldError>) -> Vec<FieldError> {
     let within =
         |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
     let reported: Vec<String> = errors.iter().map(|error| error.pointer.clone()).collect();
@@ -93,6 +99,24 @@ fn merge_errors(mut errors: Vec<FieldError>, more: Vec<FieldError>) -> Vec<Field
         |error: &FieldError| !reported.iter().any(|old| within(&error.pointer, old) || within(old, &error.pointer));
     errors.extend(more.into_iter().filter(fresh));
     errors
+}
+
+/// Maximum number of unknown fields of a document that get a suggestion: each costs some time.
+const MAX_SUGGESTIONS: usize = 5;
+
+fn field_errors(errors: &[DeserializeError], table: Option<BulkItem>) -> Vec<FieldError> {
+    let mut suggestions = 0;
+    let with_hint = |error: &DeserializeError| {
+        let mut field = field_error(error);
+        if let Some(kind) =
+            table.filter(|_| error.kind == DeserializeErrorKind::Unknown && suggestions < MAX_SUGGESTIONS)
+        {
+            suggestions += 1;
+            field.detail += &suggest_field(kind, &error.path);
+        }
+        field
+    };
+    errors.iter().map(with_hint).collect()
 }
 
 fn field_error(error: &DeserializeError) -> FieldError {
@@ -161,12 +185,11 @@ pub(in crate::http) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     text.map(|text| T::deserialize(text.into_deserializer())).transpose()
 }
 
-/// Parses a date-time (RFC 3339); for anything else, the error states the expected form, because the parser's own
-/// messages are for programmers.
+/// Parses a date-time (RFC 3339); for anything else, the error says what is wrong with it.
 pub(in crate::http) fn date_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let Some(value) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
-    let read = value.as_str().and_then(|text| text.parse().ok());
-    read.map(Some).ok_or_else(|| D::Error::custom("is not a date-time of the form 2026-11-22T10:00:00Z"))
+    // Anything but a string is as little a date-time as an empty one.
+    parse_date_time(value.as_str().unwrap_or_default()).map(Some).map_err(D::Error::custom)
 }
 
 /// The text of a password. Its errors never quote it.

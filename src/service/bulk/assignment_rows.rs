@@ -1,7 +1,5 @@
 //! Planning and sending of assignment rows.
 
-use std::collections::HashMap;
-
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::domain::assignment::{Assignment, NewAssignment};
@@ -9,7 +7,7 @@ use crate::domain::error::Error;
 use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
 use crate::service::assignments::booking::PreparedBooking;
 use crate::service::bulk::batch_sender::{AssignmentRow, Batch, into_batches};
-use crate::service::bulk::candidate_rows::reject_duplicate;
+use crate::service::bulk::duplicates::PlannedRows;
 use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk_limits::ClaimPermit;
 use crate::service::connections::Connection;
@@ -17,7 +15,7 @@ use crate::service::errors::StoreResultExt as _;
 use crate::service::write::executor::InFlightWrite;
 use crate::service::write::locks::SubjectLock;
 use crate::service::write::reconciler::blocked_by_unknown_write;
-use crate::store::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
+use crate::store::{BeginResult, Mutation, PreparedRecord, PreparedWrite};
 
 /// Maximum number of concurrent look-ups.
 const MAX_CONCURRENT_LOOKUPS: usize = 64;
@@ -28,7 +26,7 @@ impl OperationRun {
         &self,
         connection: &Connection,
         items: Vec<Item>,
-        seen: &mut HashMap<SubjectHash, u64>,
+        seen: &mut PlannedRows,
     ) -> Result<Vec<Batch>, Error> {
         let orders = items.into_iter().filter_map(|mut item| match item.request.take() {
             Some(ItemRequest::Assignment(order)) => Some((item, *order)),
@@ -42,11 +40,15 @@ impl OperationRun {
             .buffered(MAX_CONCURRENT_LOOKUPS);
         let (mut rows, mut ends) = (Vec::new(), Vec::new());
         while let Some((item, order, prepared)) = resolved.next().await {
-            let planned = prepared.and_then(|PreparedBooking { assignment, intent }| {
-                let subject = self.gateway.0.store.hash_subject(&item.id.operation, assignment.subject_key().as_str());
-                reject_duplicate(seen, &[subject], item.id.index)?;
-                Ok(AssignmentRow { item: item.clone(), order, assignment, intent, subjects: vec![subject] })
-            });
+            let planned = match prepared {
+                Ok(PreparedBooking { assignment, intent }) => {
+                    let subject =
+                        self.gateway.0.store.hash_subject(&item.id.operation, assignment.subject_key().as_str());
+                    let row = AssignmentRow { item: item.clone(), order, assignment, intent, subjects: vec![subject] };
+                    seen.add_booking(&item, subject).await.map(|()| row)
+                }
+                Err(error) => Err(error),
+            };
             match planned {
                 Ok(row) => rows.push(row),
                 Err(error) if self.should_wait(connection, &error) => {}

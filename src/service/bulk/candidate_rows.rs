@@ -1,13 +1,12 @@
 //! Planning and sending of candidate rows.
 
-use std::collections::HashMap;
-
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::domain::candidate::NewCandidate;
 use crate::domain::error::{Code, Error};
 use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
 use crate::service::bulk::batch_sender::{Batch, CandidateRow, into_batches};
+use crate::service::bulk::duplicates::PlannedRows;
 use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk_limits::ClaimPermit;
 use crate::service::candidates::CandidateWithPassword;
@@ -16,7 +15,7 @@ use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::write::executor::InFlightWrite;
 use crate::service::write::handle::{WriteResult, accepted_channel};
-use crate::store::{BeginResult, Mutation, SubjectHash};
+use crate::store::{BeginResult, Mutation};
 
 impl OperationRun {
     /// Plans rows and groups them into batches; invalid rows fail here.
@@ -24,13 +23,13 @@ impl OperationRun {
         &self,
         connection: &Connection,
         items: Vec<Item>,
-        seen: &mut HashMap<SubjectHash, u64>,
+        seen: &mut PlannedRows,
     ) -> Result<Vec<Batch>, Error> {
         let (mut people, mut ends) = (Vec::with_capacity(items.len()), Vec::new());
         for mut item in items {
             let Some(ItemRequest::Candidate(new)) = item.request.take() else { continue };
             let at = item.id.clone();
-            match self.plan_candidate(connection, item, *new, seen) {
+            match self.plan_candidate(connection, item, *new, seen).await {
                 Ok(person) => people.push(person),
                 Err(error) => ends.push(Mutation::EndWaitingItem(at, None, ItemOutcome::failed(error))),
             }
@@ -40,17 +39,17 @@ impl OperationRun {
         Ok(calls.into_iter().map(Batch::People).collect())
     }
 
-    fn plan_candidate(
+    async fn plan_candidate(
         &self,
         connection: &Connection,
         item: Item,
         new: NewCandidate,
-        seen: &mut HashMap<SubjectHash, u64>,
+        seen: &mut PlannedRows,
     ) -> Result<CandidateRow, Error> {
         let caller = self.row_context(&item);
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
         let subjects = self.gateway.row_subjects(&item.id, &prepared.identities);
-        reject_duplicate(seen, &subjects, item.id.index)?;
+        seen.add_candidate(&item, &prepared.identities, &subjects).await?;
         Ok(CandidateRow { item, new, prepared, subjects })
     }
 
@@ -121,19 +120,4 @@ impl OperationRun {
             vec![Mutation::SetItemSubjects(item.id.clone(), subjects), Mutation::EndWaitingItem(item.id, record, end)];
         self.commit_unsent_outcomes(ends).await
     }
-}
-
-/// Rejects a row with the same subject as an earlier row; otherwise remembers its subjects.
-pub(super) fn reject_duplicate(
-    seen: &mut HashMap<SubjectHash, u64>,
-    subjects: &[SubjectHash],
-    index: u64,
-) -> Result<(), Error> {
-    let earlier = subjects.iter().find_map(|subject| seen.get(subject).filter(|earlier| **earlier != index));
-    if let Some(earlier) = earlier {
-        let detail = format!("Row {earlier} of this bulk has the same subject; this row was not sent.");
-        return Err(Error::new(Code::DuplicateItem, detail));
-    }
-    seen.extend(subjects.iter().map(|subject| (*subject, index)));
-    Ok(())
 }

@@ -127,6 +127,7 @@ pub(in crate::service) fn items(id: &OperationId, calls: Vec<EnrolmentBatch>) ->
     let item = |(index, call): (usize, EnrolmentBatch)| Item {
         id: ItemId { operation: id.clone(), index: index as u64 },
         item_id: None,
+        line: None,
         state: ItemState::Waiting,
         record: None,
         request: Some(ItemRequest::Enrolment(Box::new(call))),

@@ -130,7 +130,7 @@ impl BulkUpload {
     /// `store_unavailable`.
     pub async fn push(&mut self, rows: Vec<BulkRow>) -> Result<(), Error> {
         let mut items = Vec::with_capacity(rows.len());
-        for BulkRow { item_id, row } in rows {
+        for BulkRow { item_id, line, row } in rows {
             let at = ItemId { operation: self.operation.id.clone(), index: self.operation.total };
             self.operation.total += 1;
             let (row, end) = match row {
@@ -145,7 +145,8 @@ impl BulkUpload {
             }
             self.refused += u64::from(end.is_some());
             let state = end.as_ref().map_or(ItemState::Waiting, ItemOutcome::state);
-            items.push(Item { id: at, item_id, state, record: None, request: row, password_gone: false, outcome: end });
+            let (record, password_gone) = (None, false);
+            items.push(Item { id: at, item_id, line, state, record, request: row, password_gone, outcome: end });
         }
         self.gateway.0.store.add_items(items).await.or_not_applied()
     }

@@ -21,6 +21,7 @@ mod assignment_rows;
 pub(super) mod batch_sender;
 mod candidate_rows;
 mod claimed_rows;
+mod duplicates;
 pub(super) mod enrolments;
 mod ingest;
 mod manual_resolution;
@@ -42,6 +43,8 @@ pub(super) use crate::service::bulk::stall_detector::ProgressMark;
 pub struct BulkRow {
     /// Caller-supplied id of the row.
     pub item_id: Option<String>,
+    /// Line of the body on which the row begins; a row of a JSON document has none.
+    pub line: Option<u64>,
     /// Parsed row, or the error that made it unreadable.
     pub row: Result<ItemRequest, Error>,
 }

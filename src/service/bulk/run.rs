@@ -1,7 +1,6 @@
 //! Runs an operation: the instance that holds its lock reads the waiting rows in order, a page at a time, and keeps as
 //! many calls in flight as the connection's bulk limits allow.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,13 +13,14 @@ use crate::domain::outcome::Outcome;
 use crate::domain::record::RecordId;
 use crate::domain::vendor::CallPurpose;
 use crate::service::bulk::batch_sender::Batch;
+use crate::service::bulk::duplicates::PlannedRows;
 use crate::service::bulk::memory_budget::{MemoryPermit, OperationBudget};
 use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk::{ErrorBudget, enrolments, memory_budget};
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::{Gateway, RequestContext};
-use crate::store::{Mutation, SubjectHash, Window};
+use crate::store::{Mutation, Window};
 
 /// Rows loaded per page; at least two full batches. Large rows make pages shorter ([`memory_budget::PAGE_BYTES`]).
 const PAGE_SIZE: usize = 512;
@@ -95,8 +95,7 @@ impl OperationRun {
     }
 
     async fn send_all(self: Arc<Self>, connection: Arc<Connection>) -> Result<(), Error> {
-        let seen: HashMap<SubjectHash, u64> =
-            self.gateway.0.store.item_subjects(&self.operation.id).await.or_not_applied()?.into_iter().collect();
+        let seen = PlannedRows::load(&self.gateway, &self.operation.id).await?;
         let allowance = self.gateway.0.active_operations.budget.allowance();
         let windows =
             RowPager { work: Arc::clone(&self), connection: Arc::clone(&connection), seen, from: 0, allowance };
@@ -200,7 +199,7 @@ impl OperationRun {
 struct RowPager {
     work: Arc<OperationRun>,
     connection: Arc<Connection>,
-    seen: HashMap<SubjectHash, u64>,
+    seen: PlannedRows,
     from: u64,
     allowance: OperationBudget,
 }

@@ -57,7 +57,7 @@ impl Bulk {
     }
 
     fn rows(&self, profile: crate::service::simulation::vendor_oracle::Profile) -> Vec<BulkRow> {
-        let row = |row| BulkRow { item_id: None, row: Ok(row) };
+        let row = |row| BulkRow { item_id: None, line: None, row: Ok(row) };
         let token = |index: usize| format!("{}.{index}", self.token);
         match &self.rows {
             Rows::People(people) => {

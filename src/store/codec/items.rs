@@ -85,6 +85,8 @@ struct RequestMark {
 #[derive(Serialize, Deserialize)]
 struct RequestRecord {
     item_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
     row: Option<RowRecord>,
     with_password: bool,
 }
@@ -110,7 +112,7 @@ struct OutcomeRecord {
 
 impl RecordCodec {
     pub(in crate::store) fn item_row(&self, item: Item) -> Result<ItemRow, StoreError> {
-        let Item { id: at, item_id, state, record, request: row, password_gone, outcome: end } = item;
+        let Item { id: at, item_id, line, state, record, request: row, password_gone, outcome: end } = item;
         let (row, password) = match row {
             Some(ItemRequest::Candidate(new)) => {
                 let NewCandidate { person, password, if_exists } = *new;
@@ -122,7 +124,7 @@ impl RecordCodec {
         };
         let mark = self.seal(ITEMS, &place(&at, "mark"), &item_id)?;
         let refused = row.is_none();
-        let request = RequestRecord { item_id, row, with_password: password.is_some() || password_gone };
+        let request = RequestRecord { item_id, line, row, with_password: password.is_some() || password_gone };
         let secret = match &password {
             Some(password) => Some(self.seal(ITEMS, &place(&at, "secret"), &password.expose())?),
             None => None,
@@ -148,7 +150,7 @@ impl RecordCodec {
 
     pub(in crate::store) fn item(&self, at: ItemId, stored: &ItemRow) -> Result<Item, StoreError> {
         let open = |part: &str, sealed: &[u8]| self.open_at(ITEMS, &place(&at, part), sealed);
-        let RequestRecord { item_id, row, with_password } = read(&at, &open("request", &stored.request)?)?;
+        let RequestRecord { item_id, line, row, with_password } = read(&at, &open("request", &stored.request)?)?;
         let password = match &stored.secret {
             Some(sealed) => Some(Secret::new(read::<String>(&at, &open("secret", sealed)?)?)),
             None => None,
@@ -163,7 +165,8 @@ impl RecordCodec {
             RowRecord::Enrolment(call) => ItemRequest::Enrolment(call),
         });
         let state = state(&at, &stored.state)?;
-        Ok(Item { id: at, item_id, state, record: stored.record.clone(), request: row, password_gone, outcome: end })
+        let record = stored.record.clone();
+        Ok(Item { id: at, item_id, line, state, record, request: row, password_gone, outcome: end })
     }
 
     pub(in crate::store) fn item_report(

@@ -49,6 +49,7 @@ impl Maker {
         Item {
             id: ItemId { operation: operation.id.clone(), index },
             item_id: Some(format!("row {index}")),
+            line: Some(index + 2),
             state: ItemState::Waiting,
             record: None,
             request: Some(ItemRequest::Candidate(Box::new(new))),

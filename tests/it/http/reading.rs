@@ -94,13 +94,23 @@ async fn body_size_is_limited_with_and_without_a_content_length() {
 #[tokio::test]
 async fn an_invalid_date_time_is_reported_with_the_expected_format() {
     let server = serve_api(&api_parts().await).await;
-    for wrong in [json!("tomorrow"), json!("2026-11-22"), json!("2026-11-22T10:00:00"), json!(""), json!(1_790_000_000)]
-    {
+    let form = "expected a date-time of the form 2026-11-22T10:00:00Z or 2026-11-22T12:00:00+02:00";
+    let other = || "is not a date-time of the form 2026-11-22T10:00:00Z".to_owned();
+    for (wrong, expected) in [
+        (json!("tomorrow"), other()),
+        (json!("2026-11-22"), format!("is a date without time and UTC offset; {form}")),
+        (json!("2026-11-22T10:00:00"), format!("has no UTC offset; {form}")),
+        (json!("2026-02-30T10:00:00Z"), format!("names a day or time that does not exist; {form}")),
+        (json!("9999-12-31T23:59:59Z"), "is too late; the latest date-time is 9999-12-30T22:00:00Z".to_owned()),
+        (json!("-000001-01-01T00:00:00Z"), "is too early; the earliest date-time is 0000-01-01T00:00:00Z".to_owned()),
+        (json!(""), other()),
+        (json!(1_790_000_000), other()),
+    ] {
         let body = json!({ "candidate": { "externalId": "a" }, "assessment": "b", "validUntil": wrong });
         let response = server.post("/assignments", &body).await;
         assert_eq!(response.errors()[0], ("/validUntil", "invalid_field"), "{wrong}");
         let detail = &response.body["errors"][0]["detail"];
-        assert_eq!(detail, "is not a date-time of the form 2026-11-22T10:00:00Z", "{wrong}");
+        assert_eq!(detail, &expected, "{wrong}");
     }
 }
 

@@ -24,7 +24,7 @@ pub(in crate::http) fn table(data: &[u8]) {
         let read = |pieces: Vec<Bytes>| {
             summary(kind, |rows| {
                 let mut pieces = pieces.into_iter();
-                csv::read(ChunkReader::new(move || pieces.next()).without_mark(), rows)
+                csv::read(ChunkReader::new(move || pieces.next()).without_mark(), rows, false)
             })
         };
         let whole = read(vec![Bytes::copy_from_slice(data)]);
@@ -81,7 +81,7 @@ fn summary<T>(
 ) -> Summary<T> {
     let mut kept = Vec::new();
     let mut keep = |batch: Vec<BulkRow>| {
-        kept.extend(batch.into_iter().map(|BulkRow { item_id, row }| (item_id, row.err())));
+        kept.extend(batch.into_iter().map(|BulkRow { item_id, line: _, row }| (item_id, row.err())));
         true
     };
     let result = read(&mut RowSink::new(kind, MAX, ConnectionConsensus::default(), &mut keep));

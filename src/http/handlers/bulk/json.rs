@@ -13,7 +13,7 @@ use crate::http::dto::bulk::Envelope;
 use crate::http::extract::fingerprint::{Fingerprint, SequenceHasher};
 use crate::http::extract::strict_json::{DUPLICATE_FIELD, Strict};
 use crate::http::extract::validate::{fault_of, parse};
-use crate::http::handlers::bulk::rows::{MAX_LENGTH, MAX_VALUES, ReadError, RowSink};
+use crate::http::handlers::bulk::rows::{MAX_LENGTH, MAX_VALUES, RawRow, ReadError, RowSink};
 use crate::service::{BulkOptions, BulkRow};
 
 /// Maximum number of JSON values beside the rows; a legitimate bulk request has two.
@@ -271,7 +271,7 @@ impl<'de, S: FnMut(Vec<BulkRow>) -> bool> Visitor<'de> for List<'_, S> {
             let Some(row) = access.next_element_seed(Strict::at(2, &mut found.left))? else { break };
             found.list.add(&row);
             let bytes = usize::try_from(window.read.get() - before).unwrap_or(MAX_LENGTH);
-            match rows.take(Ok(row), bytes) {
+            match rows.take(RawRow::new(None, bytes, Ok(row))) {
                 Ok(true) => {}
                 Ok(false) => found.items = Items::TooMany,
                 Err(stop) => {

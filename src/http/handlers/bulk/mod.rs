@@ -27,6 +27,7 @@ mod csv_columns;
 pub(in crate::http) mod fuzz;
 mod json;
 mod ndjson;
+pub(in crate::http) mod preview;
 pub(in crate::http) mod report;
 mod rows;
 mod upload;
@@ -58,12 +59,15 @@ const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUnti
 /// `userName`, `password`, `name.givenName`, `name.familyName`, `name.formatted`, `email`, `active`,
 /// `phoneNumbers.mobile`, `phoneNumbers.work`, `address.streetAddress`, `address.locality`, `address.region`,
 /// `address.postalCode`, `address.country`, `group`, `birthDate`, `gender`, `photo`, `ifExists` and `custom.<name>`. An
-/// empty cell means that the field is not given.
+/// empty cell means that the field is not given. `active` is `true` or `false`, `yes` or `no`, `1` or `0`. A record of
+/// blank cells is an empty line, and a column without name and content is none. Ids that a spreadsheet has damaged are
+/// refused.
 #[utoipa::path(
     post, path = "/candidates/bulk", operation_id = "createCandidates", tag = "Candidates",
     params(
         ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false, example = "startexam-main"),
         ("failOnErrors" = Option<u64>, Query, description = "Stop sending after this many failed rows. In JSON it is a field of the body instead.", nullable = false, minimum = 1),
+        ("allowDamagedIds" = Option<bool>, Query, description = "Take ids in a CSV body as they are, even if they look damaged by a spreadsheet (`1.23457E+11`, `=\"00123\"`, `'00124`, `#N/A`). For CSV only.", nullable = false),
     ),
     request_body(content(
         (CandidateBulk = "application/json"),
@@ -94,12 +98,14 @@ pub(in crate::http) async fn candidates(
 /// The columns of a CSV body are the fields of a row, named with dots: `itemId`, `connection`, `candidate.id`,
 /// `candidate.externalId`, `candidate.email`, `assessment`, `validFrom`, `validUntil`, `center`, `notify`,
 /// `passwordless`, `proctoring.enabled`, `proctoring.parameters.<name>`, `ifExists` and `reference`. An empty cell
-/// means that the field is not given.
+/// means that the field is not given. Flags are `true` or `false`, `yes` or `no`, `1` or `0`. A record of blank cells is
+/// an empty line, and a column without name and content is none. Ids that a spreadsheet has damaged are refused.
 #[utoipa::path(
     post, path = "/assignments/bulk", operation_id = "createAssignments", tag = "Assignments",
     params(
         ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false, example = "startexam-main"),
         ("failOnErrors" = Option<u64>, Query, description = "Stop sending after this many failed rows. In JSON it is a field of the body instead.", nullable = false, minimum = 1),
+        ("allowDamagedIds" = Option<bool>, Query, description = "Take ids in a CSV body as they are, even if they look damaged by a spreadsheet (`1.23457E+11`, `=\"00123\"`, `'00124`, `#N/A`). For CSV only.", nullable = false),
     ),
     request_body(content(
         (AssignmentBulk = "application/json"),

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use crate::domain::error::{Code, Error};
 use crate::http::extract::strict_json::{ParseError, parse_strict};
-use crate::http::handlers::bulk::rows::{MAX_LENGTH, MAX_VALUES, ReadError, RowSink};
+use crate::http::handlers::bulk::rows::{MAX_LENGTH, MAX_VALUES, RawRow, ReadError, RowSink};
 
 /// Parses every line.
 ///
@@ -29,7 +29,7 @@ pub(super) fn read<S: FnMut(Vec<crate::service::BulkRow>) -> bool>(
                 ParseError::Malformed(detail) | ParseError::TooMany(detail) => malformed(number, &detail),
             })
         };
-        if !rows.take(row, length)? {
+        if !rows.take(RawRow::new(Some(number), length, row))? {
             return Err(Error::from_fields(vec![rows.count_error("")]).into());
         }
     }

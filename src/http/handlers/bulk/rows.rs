@@ -4,32 +4,38 @@
 use serde_json::Value;
 
 use crate::domain::error::{Error, FieldError};
-use crate::domain::operation::{ItemRequest, OperationKind};
+use crate::domain::operation::ItemRequest;
+pub(super) use crate::domain::table::BulkItem;
+use crate::domain::table::records::MAX_RECORD_BYTES;
 use crate::http::dto::assignment_input::{AssignmentItem, ValidOrder};
 use crate::http::dto::candidate::{CandidateItem, ValidRegistration};
-use crate::http::extract::validate::{fault_of, parse};
+use crate::http::extract::validate::{fault_of, merge_errors, parse};
 use crate::service::BulkRow;
 
-/// Maximum length of a row, in bytes of the body: one with a picture of the maximum size has about half of it.
-pub(super) const MAX_LENGTH: usize = 2 << 20;
+/// Maximum length of a row, in bytes of the body, whatever its format.
+pub(super) const MAX_LENGTH: usize = MAX_RECORD_BYTES;
 /// Maximum number of JSON values in a row.
 pub(super) const MAX_VALUES: usize = 10_000;
 /// Rows are passed on in batches of this many rows or bytes.
 const BATCH: (usize, usize) = (256, 512 << 10);
 
-/// The kind of a bulk request's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BulkItem {
-    Candidates,
-    Assignments,
+/// A row as a parser found it.
+#[derive(Debug)]
+pub(super) struct RawRow {
+    /// The line of the body on which the row begins; a row of a JSON document has none.
+    pub(super) line: Option<u64>,
+    /// Its length, in bytes of the body.
+    pub(super) bytes: usize,
+    /// Its JSON.
+    pub(super) tree: Result<Value, Error>,
+    /// The errors that only the parser sees.
+    pub(super) errors: Vec<FieldError>,
 }
 
-impl From<BulkItem> for OperationKind {
-    fn from(kind: BulkItem) -> Self {
-        match kind {
-            BulkItem::Candidates => Self::Candidates,
-            BulkItem::Assignments => Self::Assignments,
-        }
+impl RawRow {
+    /// Creates a row with its JSON, or the error of finding it.
+    pub(super) const fn new(line: Option<u64>, bytes: usize, tree: Result<Value, Error>) -> Self {
+        Self { line, bytes, tree, errors: Vec::new() }
     }
 }
 
@@ -77,23 +83,24 @@ impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
 
     /// Returns the error of a bulk request with too many rows, or with none.
     pub(super) fn count_error(&self, pointer: &str) -> FieldError {
-        FieldError::invalid(pointer, format!("must have 1 to {} rows", self.most))
+        count_error(pointer, self.most)
     }
 
-    /// Takes a row of `bytes` bytes; returns false if the limit on rows was already reached.
+    /// Takes a row; returns false if the limit on rows was already reached.
     ///
     /// # Errors
     /// [`ReadError::Closed`].
-    pub(super) fn take(&mut self, row: Result<Value, Error>, bytes: usize) -> Result<bool, ReadError> {
+    pub(super) fn take(&mut self, row: RawRow) -> Result<bool, ReadError> {
         if self.taken == self.most {
             return Ok(false);
         }
         self.taken += 1;
-        let row = match row {
-            Ok(tree) => self.read(&tree),
-            Err(error) => BulkRow { item_id: None, row: Err(error) },
+        let RawRow { line, bytes, tree, errors } = row;
+        let (item_id, row) = match tree {
+            Ok(tree) => (item_id(&tree), check_row(self.kind, &mut self.connections, &tree, errors)),
+            Err(error) => (None, Err(error)),
         };
-        self.batch.push(row);
+        self.batch.push(BulkRow { item_id, line, row });
         self.weight += bytes;
         if self.batch.len() >= BATCH.0 || self.weight >= BATCH.1 {
             self.flush()?;
@@ -110,21 +117,39 @@ impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
         let batch = std::mem::take(&mut self.batch);
         if batch.is_empty() || (self.send)(batch) { Ok(()) } else { Err(ReadError::Closed) }
     }
+}
 
-    fn read(&mut self, tree: &Value) -> BulkRow {
-        // An invalid label is an error of the row; return it as far as it helps to find the row.
-        let item_id = tree.get("itemId").and_then(Value::as_str).filter(|id| id.len() <= 800).map(str::to_owned);
-        let read = match self.kind {
-            BulkItem::Candidates => parse::<CandidateItem>(tree)
-                .map(|ValidRegistration { connection, new }| (connection, ItemRequest::Candidate(Box::new(new)))),
-            BulkItem::Assignments => parse::<AssignmentItem>(tree)
-                .map(|ValidOrder { connection, order }| (connection, ItemRequest::Assignment(Box::new(order)))),
-        };
-        let row = read.and_then(|(own, row)| {
-            self.connections.row(own)?;
-            Ok(row)
-        });
-        BulkRow { item_id, row }
+/// Builds the error of a bulk request with too many rows, or with none.
+pub(super) fn count_error(pointer: &str, most: u64) -> FieldError {
+    FieldError::invalid(pointer, format!("must have 1 to {most} rows"))
+}
+
+/// Returns the caller's label of a row, as far as it helps to find the row: an invalid one is an error of the row.
+pub(super) fn item_id(tree: &Value) -> Option<String> {
+    tree.get("itemId").and_then(Value::as_str).filter(|id| id.len() <= 800).map(str::to_owned)
+}
+
+/// Checks a row: its fields, besides the errors already found in it, and its connection.
+///
+/// # Errors
+/// Every error of the row.
+pub(super) fn check_row(
+    kind: BulkItem,
+    connections: &mut ConnectionConsensus,
+    tree: &Value,
+    errors: Vec<FieldError>,
+) -> Result<ItemRequest, Error> {
+    let read = match kind {
+        BulkItem::Candidates => parse::<CandidateItem>(tree)
+            .map(|ValidRegistration { connection, new }| (connection, ItemRequest::Candidate(Box::new(new)))),
+        BulkItem::Assignments => parse::<AssignmentItem>(tree)
+            .map(|ValidOrder { connection, order }| (connection, ItemRequest::Assignment(Box::new(order)))),
+    };
+    match read {
+        Ok((own, row)) if errors.is_empty() => connections.row(own).map(|()| row),
+        Ok(_) => Err(fault_of(errors)),
+        Err(fault) if errors.is_empty() => Err(fault),
+        Err(fault) => Err(fault_of(merge_errors(errors, fault.errors))),
     }
 }
 
@@ -225,7 +250,7 @@ pub(super) mod tests {
     fn pointers(rows: &[Value], connection: Option<&str>) -> Vec<Vec<String>> {
         let (kept, mut rows_in) = kept(BulkItem::Candidates, 100, connection);
         for row in rows {
-            assert_eq!(rows_in.take(Ok(row.clone()), 1), Ok(true));
+            assert_eq!(rows_in.take(RawRow::new(None, 1, Ok(row.clone()))), Ok(true));
         }
         rows_in.flush().unwrap();
         summary(&kept).into_iter().map(|(_, errors)| errors).collect()
@@ -286,13 +311,13 @@ pub(super) mod tests {
             sizes.len() < 4
         });
         for _ in 0..600 {
-            assert_eq!(rows.take(Ok(json!({})), 10), Ok(true));
+            assert_eq!(rows.take(RawRow::new(None, 10, Ok(json!({})))), Ok(true));
         }
-        assert_eq!(rows.take(Ok(json!({})), 10), Ok(false));
+        assert_eq!(rows.take(RawRow::new(None, 10, Ok(json!({})))), Ok(false));
         rows.flush().unwrap();
         rows.flush().unwrap();
         rows.most = u64::MAX;
-        assert_eq!(rows.take(Ok(json!({})), BATCH.1), Err(ReadError::Closed));
+        assert_eq!(rows.take(RawRow::new(None, BATCH.1, Ok(json!({})))), Err(ReadError::Closed));
         drop(rows);
         assert_eq!(sizes, [256, 256, 88, 1]);
     }

@@ -30,7 +30,7 @@ const TYPES: [&str; 3] = ["application/json", "application/x-ndjson", "text/csv"
 /// Maximum number of rows in JSON.
 const MAX_JSON_ROWS: u64 = 10_000;
 /// Maximum number of rows in the other formats.
-const MAX_ROWS: u64 = 100_000;
+pub(super) const MAX_ROWS: u64 = 100_000;
 
 /// A bulk request of which only the head has been read.
 pub(in crate::http) struct BulkRequest {
@@ -41,6 +41,8 @@ pub(in crate::http) struct BulkRequest {
     form: BodyFormat,
     /// The options in the query.
     options: BulkOptions,
+    /// Whether ids in a table that a spreadsheet has damaged are taken as they are.
+    allow_damaged_ids: bool,
     body: MinRateBody,
 }
 
@@ -57,20 +59,24 @@ impl FromRequest<AppState> for BulkRequest {
             "text/csv" => BodyFormat::Csv,
             _ => BodyFormat::Lines,
         };
-        let options = query_options(&mut parts, app, form).await?;
+        let (options, allow_damaged_ids) = query_options(&mut parts, app, form).await?;
         let (query, preferences) = (parts.uri.query().map(str::to_owned), Preferences::of(&parts.headers));
         let body =
             MinRateBody::new(Request::from_parts(parts, body), app.terms.now().server.bulk_body_limit.0, app.limits)?;
-        Ok(Self { caller, preferences, keyed, query, form, options, body })
+        Ok(Self { caller, preferences, keyed, query, form, options, allow_damaged_ids, body })
     }
 }
 
-/// Reads `connection` and `failOnErrors` from the query. A JSON body holds both itself.
-async fn query_options(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<BulkOptions, ApiError> {
+/// Reads `connection` and `failOnErrors` from the query, which a JSON body holds itself, and `allowDamagedIds`.
+async fn query_options(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<(BulkOptions, bool), ApiError> {
     let mut query = QueryParams::from_request_parts(parts, app).await?;
     let connection = query.text("connection");
     let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
     let fail_on_errors = query.parsed("failOnErrors", "a number of at least 1", number);
+    let allow_damaged_ids = query.parsed("allowDamagedIds", "true or false", |text| text.parse::<bool>().ok());
+    if allow_damaged_ids.is_some() && form != BodyFormat::Csv {
+        query.add_error("allowDamagedIds", "is for text/csv only; ids in JSON are taken as they are");
+    }
     if form == BodyFormat::Json {
         let given = [("connection", connection.is_some()), ("failOnErrors", fail_on_errors.is_some())];
         for (name, _) in given.into_iter().filter(|(_, given)| *given) {
@@ -80,7 +86,8 @@ async fn query_options(parts: &mut Parts, app: &AppState, form: BodyFormat) -> R
     query.finish()?;
     let mut errors = FieldErrors::new();
     errors.check_line("?connection", connection.as_deref(), 200);
-    Ok(errors.into_result(BulkOptions { connection, fail_on_errors }).map_err(Error::from_fields)?)
+    let options = errors.into_result(BulkOptions { connection, fail_on_errors }).map_err(Error::from_fields)?;
+    Ok((options, allow_damaged_ids.unwrap_or(false)))
 }
 
 impl BulkRequest {
@@ -89,12 +96,13 @@ impl BulkRequest {
     /// # Errors
     /// Whatever is wrong with the bulk request as a whole; nothing is then kept, and nothing was sent.
     pub(super) async fn receive_all(self, app: &AppState, kind: BulkItem) -> Result<AcceptedBulk, Error> {
-        let Self { caller, preferences, keyed, query, form, options, body } = self;
+        let Self { caller, preferences, keyed, query, form, options, allow_damaged_ids, body } = self;
         let _permit = app.acquire_permit(&app.receptions, &caller.client)?;
         let mut reception = app.gateway.receive(&caller, kind.into(), preferences.strict()).await?;
         let (pieces, arriving) = mpsc::channel::<Bytes>(2);
         let (batches, rows) = mpsc::channel::<Vec<BulkRow>>(1);
-        let reading = tokio::task::spawn_blocking(move || read(form, kind, options, arriving, &batches));
+        let reading =
+            tokio::task::spawn_blocking(move || read(form, kind, options, allow_damaged_ids, arriving, &batches));
         let (raw, kept) = tokio::join!(receive(body, pieces), keep(&mut reception, rows));
         let read = reading.await.unwrap_or_else(|error| {
             tracing::error!(panicked = error.is_panic(), "the bulk parser ended without a result");
@@ -142,6 +150,7 @@ fn read(
     form: BodyFormat,
     kind: BulkItem,
     options: BulkOptions,
+    allow_damaged_ids: bool,
     mut arriving: mpsc::Receiver<Bytes>,
     batches: &mpsc::Sender<Vec<BulkRow>>,
 ) -> Result<(BulkOptions, Option<Fingerprint>), ReadError> {
@@ -151,7 +160,7 @@ fn read(
     let mut rows = RowSink::new(kind, most, connections, |batch| batches.blocking_send(batch).is_ok());
     match form {
         BodyFormat::Json => return json::read(pieces, &mut rows).map(|(envelope, hash)| (envelope, Some(hash))),
-        BodyFormat::Csv => csv::read(pieces.without_mark(), &mut rows)?,
+        BodyFormat::Csv => csv::read(pieces.without_mark(), &mut rows, allow_damaged_ids)?,
         BodyFormat::Lines | BodyFormat::Empty => ndjson::read(pieces.without_mark(), &mut rows)?,
     }
     let agreed = rows.connections.agreed(options.connection, "?connection");
