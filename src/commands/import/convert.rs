@@ -218,7 +218,7 @@ fn temporary(error: io::Error) -> String {
 }
 
 /// A writer of CSV that puts each record on its line.
-struct LineWriter<W> {
+struct LineWriter<W: Write> {
     inner: io::BufWriter<W>,
     lines: Lines,
     record: Vec<u8>,

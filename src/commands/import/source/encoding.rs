@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use clap::ValueEnum;
-use encoding_rs::{CoderResult, Decoder, DecoderResult, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
+use encoding_rs::{Decoder, DecoderResult, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use crate::commands::import::source::lines::Lines;
 
@@ -271,7 +271,7 @@ pub(super) fn encoded(text: &str, encoding: Encoding) -> Vec<u8> {
         Encoding::Windows1252 => {
             let mut bytes = vec![0; text.len()];
             let (result, _, written, _) = WINDOWS_1252.new_encoder().encode_from_utf8(text, &mut bytes, true);
-            assert_eq!(result, CoderResult::InputEmpty);
+            assert_eq!(result, encoding_rs::CoderResult::InputEmpty);
             bytes.truncate(written);
             bytes
         }

@@ -7,8 +7,6 @@ use std::io::{self, BufReader, Read as _, Seek as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::ValueEnum as _;
-
 use self::csv::Records;
 use self::encoding::{DecodingReader, Encoding, TextEncoding};
 use crate::commands::Process;

@@ -1,13 +1,13 @@
 //! Rows of an Excel workbook (.xlsx), read one at a time: a sheet of any length takes no more memory than its texts.
 
-use std::io::{self, BufReader};
+use std::fs::File;
+use std::io::BufReader;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::fs::File;
 
 use calamine::{DataRef, ExcelDateTime, Reader as _, Sheet, SheetType, SheetVisible, Xlsx, XlsxError};
-use jiff::civil::DateTime;
-use jiff::{RoundMode, Unit, civil::DateTimeRound};
+use jiff::civil::{DateTime, DateTimeRound, Time};
+use jiff::{RoundMode, Unit};
 
 use crate::commands::import::source::archive;
 use crate::commands::import::source::csv::MAX_COLUMNS;
@@ -162,7 +162,7 @@ fn text_of_time(time: ExcelDateTime) -> String {
     let Ok(time) = exact.and_then(|exact| exact.round(rounding)) else { return text_of_number(number) };
     if number < 1.0 {
         time.strftime("%H:%M:%S").to_string()
-    } else if time.time() == jiff::civil::Time::midnight() {
+    } else if time.time() == Time::midnight() {
         time.strftime("%Y-%m-%d").to_string()
     } else {
         time.strftime("%Y-%m-%d %H:%M:%S").to_string()
@@ -179,7 +179,7 @@ mod tests {
 
     fn file(bytes: &[u8]) -> Arc<File> {
         let mut file = tempfile::tempfile().unwrap();
-        io::Write::write_all(&mut file, bytes).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
         Arc::new(file)
     }
 
