@@ -3,6 +3,24 @@
 
 use serde::Deserialize;
 
+/// What the presented key may do.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Access {
+    pub(super) client: String,
+    pub(super) scopes: Vec<String>,
+    /// The names of the connections it may use; `*` means all.
+    pub(super) connections: Vec<String>,
+}
+
+/// A connection of the gateway.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ConnectionInfo {
+    pub(super) status: String,
+    pub(super) detail: String,
+}
+
 /// The response to a bulk request: an operation (202), or its id among the results (207).
 #[derive(Deserialize)]
 pub(super) struct Accepted {
@@ -35,6 +53,8 @@ pub(super) struct Progress {
     pub(super) unknown: usize,
     pub(super) skipped: usize,
     pub(super) pending: usize,
+    /// The rows, counted above too, whose outcome the gateway is finding out after a restart.
+    pub(super) settling: usize,
 }
 
 /// A page of results.
@@ -50,13 +70,34 @@ pub(super) struct Page {
 pub(super) struct Item {
     /// Zero-based position in the file.
     pub(super) index: usize,
-    /// The caller's own id of the row (`itemId`).
-    #[serde(rename = "itemId")]
-    pub(super) mark: Option<String>,
     pub(super) status: Option<u16>,
     pub(super) outcome: Option<String>,
     pub(super) resource: Option<Resource>,
     pub(super) problem: Option<Problem>,
+}
+
+impl Item {
+    /// Returns whether the row was not sent because the operation stopped first.
+    pub(super) fn is_skipped(&self) -> bool {
+        self.problem.as_ref().is_some_and(|problem| problem.is("skipped"))
+    }
+
+    /// Returns whether the row is applied.
+    pub(super) fn is_applied(&self) -> bool {
+        self.outcome.as_deref() == Some("applied") && !self.is_skipped()
+    }
+
+    /// Returns whether the row found its person or booking on record (status 200 instead of 201).
+    pub(super) fn is_reused(&self) -> bool {
+        self.is_applied() && self.status == Some(200)
+    }
+
+    /// Returns the pointers of the fields in which the record differs from the row.
+    pub(super) fn differing_fields(&self) -> impl Iterator<Item = &str> {
+        let warnings = self.resource.iter().flat_map(|resource| &resource.warnings);
+        let differs = warnings.filter(|warning| warning.code == "existing_differs");
+        differs.map(|warning| warning.pointer.as_deref().unwrap_or(""))
+    }
 }
 
 /// A candidate or an assignment.
@@ -64,11 +105,24 @@ pub(super) struct Item {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Resource {
     pub(super) id: Option<String>,
-    pub(super) external_id: Option<String>,
+    pub(super) state: Option<String>,
     pub(super) user_name: Option<String>,
     pub(super) initial_password: Option<String>,
+    pub(super) candidate: Option<BookedCandidate>,
+    pub(super) assessment: Option<String>,
+    pub(super) valid_from: Option<String>,
+    pub(super) valid_until: Option<String>,
     pub(super) launch: Option<Launch>,
     pub(super) warnings: Vec<Warning>,
+}
+
+/// The candidate of an assignment, as the order named them.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct BookedCandidate {
+    pub(super) id: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) email: Option<String>,
 }
 
 /// The address that starts a test.
@@ -83,6 +137,7 @@ pub(super) struct Launch {
 #[derive(Deserialize)]
 pub(super) struct Warning {
     pub(super) code: String,
+    pub(super) pointer: Option<String>,
 }
 
 /// A problem document (RFC 9457).
@@ -95,7 +150,16 @@ pub(super) struct Problem {
     pub(super) retryable: Option<bool>,
     /// Path of the resource that will show the reconciled state.
     pub(super) resource: Option<String>,
+    pub(super) vendor: Option<VendorAnswer>,
     pub(super) errors: Vec<ProblemField>,
+}
+
+/// What the vendor itself answered.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct VendorAnswer {
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
 }
 
 /// An error about one field.
@@ -112,6 +176,17 @@ impl Problem {
         self.code.as_deref() == Some(code)
     }
 
+    /// Returns the detail, with each error that it does not repeat.
+    pub(super) fn explanation(&self) -> String {
+        let detail = self.detail.clone().or_else(|| self.title.clone()).unwrap_or_default();
+        self.errors.iter().filter(|error| !detail.contains(&error.detail)).fold(detail.clone(), |mut text, error| {
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text + &error.sentence()
+        })
+    }
+
     /// Formats the problem as lines of text.
     pub(super) fn told(&self, status: u16) -> String {
         let part = |text: &Option<String>| text.as_deref().map(readable).unwrap_or_default();
@@ -125,6 +200,13 @@ impl Problem {
         let detail = Some(detail).filter(|detail| !detail.is_empty() && *detail != title && !errors.contains(detail));
         let lines = detail.into_iter().chain(errors).map(|line| format!("\n  {line}"));
         format!("{status} {code}: {title}{}", lines.collect::<String>())
+    }
+}
+
+impl ProblemField {
+    /// Returns the error with its field: `/email is not an e-mail address`.
+    pub(super) fn sentence(&self) -> String {
+        format!("{} {}", self.pointer, self.detail).trim().to_owned()
     }
 }
 
@@ -155,11 +237,23 @@ mod tests {
     }
 
     #[test]
+    fn an_explanation_repeats_no_error() {
+        let explanation = |text: &str| serde_json::from_str::<Problem>(text).unwrap().explanation();
+        let error = r#""errors": [{ "pointer": "/email", "detail": "is missing" }]"#;
+        assert_eq!(explanation(&format!(r#"{{ "detail": "/email: is missing", {error} }}"#)), "/email: is missing");
+        assert_eq!(explanation(&format!(r#"{{ "detail": "1 field", {error} }}"#)), "1 field; /email is missing");
+        assert_eq!(explanation(&format!("{{ {error} }}")), "/email is missing");
+        assert_eq!(explanation(r#"{ "title": "Not valid" }"#), "Not valid");
+    }
+
+    #[test]
     fn unknown_fields_and_words_are_accepted() {
         let operation: Operation =
             serde_json::from_str(r#"{ "state": "resting", "odd": 1, "progress": { "total": 3, "odd": 2 } }"#).unwrap();
         assert!(!operation.is_terminal() && operation.progress.total == 3);
         let page: Page = serde_json::from_str(r#"{ "items": [{ "index": 0, "outcome": "odd" }] }"#).unwrap();
-        assert!(page.next_cursor.is_none() && page.items[0].resource.is_none());
+        assert!(page.next_cursor.is_none() && page.items[0].resource.is_none() && !page.items[0].is_applied());
+        let access: Access = serde_json::from_str(r#"{ "client": "lms", "scopes": ["a"], "odd": 1 }"#).unwrap();
+        assert!(access.client == "lms" && access.connections.is_empty());
     }
 }

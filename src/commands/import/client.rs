@@ -15,9 +15,9 @@ use url::{Host, Url};
 
 use super::super::Failure;
 use super::options::Job;
-use crate::commands::import::api_types::{Accepted, Operation, Page, Problem, readable};
-use crate::commands::import::input_file::Changed;
+use crate::commands::import::api_types::{Accepted, Access, ConnectionInfo, Operation, Page, Problem, readable};
 use crate::commands::import::progress::Screen;
+use crate::commands::import::content::Changed;
 use crate::domain::units::ConfigDuration;
 use crate::secret::Secret;
 
@@ -34,6 +34,8 @@ const HEAD_START: Duration = Duration::from_millis(200);
 const MAX_HEAD_START: Duration = Duration::from_secs(5);
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
+/// The longest wait that a `Retry-After` can cause.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// The API's maximum page size.
 const PAGE: &str = "200";
 
@@ -51,7 +53,42 @@ enum RequestError {
     /// A transient failure, with the time in `Retry-After` if there was one.
     Passing { what: String, after: Option<Duration> },
     /// A permanent failure: the same request would fail again.
-    Lasting(String),
+    Lasting(RequestFailure),
+}
+
+/// A request that failed for good.
+pub(super) struct RequestFailure {
+    /// What failed, for the user.
+    pub(super) message: String,
+    /// The status of the response, if that is what failed.
+    status: Option<StatusCode>,
+    /// The code of the gateway's problem, if it sent one.
+    code: Option<String>,
+}
+
+impl RequestFailure {
+    fn new(message: String) -> Self {
+        Self { message, status: None, code: None }
+    }
+
+    /// Returns whether the gateway's answer is a problem with this code.
+    pub(super) fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
+    /// Returns the failure of an upload: one that was refused has sent nothing, any other may have.
+    fn of_upload(self) -> Failure {
+        match self.status {
+            Some(status) if status.is_client_error() || status.is_redirection() => Failure::Usage(vec![self.message]),
+            _ => self.into(),
+        }
+    }
+}
+
+impl From<RequestFailure> for Failure {
+    fn from(failure: RequestFailure) -> Self {
+        Self::Other(failure.message)
+    }
 }
 
 impl<'a> Client<'a> {
@@ -69,22 +106,40 @@ impl<'a> Client<'a> {
         Ok(Self { http, address, key, patience, now, screen })
     }
 
-    /// Submits the file, or finds the operation an earlier submission created. Returns the operation's id.
+    /// Asks what the key may do; `None` from a gateway that does not tell.
+    pub(super) async fn access(&self) -> Result<Option<Access>, RequestFailure> {
+        match self.read(self.url(&["client"])).await {
+            Ok(access) => Ok(Some(access)),
+            Err(failure) if failure.is("not_found") => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Fetches a connection.
+    pub(super) async fn connection(&self, name: &str) -> Result<ConnectionInfo, RequestFailure> {
+        self.read(self.url(&["connections", name])).await
+    }
+
+    /// Submits the table, or finds the operation an earlier submission created. Returns the operation's id.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if the gateway refused the table, so that nothing was sent.
     pub(super) async fn submit(&self, job: &Job) -> Result<String, Failure> {
-        let Job { sheet, kind, connection, fail_on_errors, .. } = job;
+        let Job { table, kind, connection, fail_on_errors, allows_damaged_ids, .. } = job;
         let mut url = self.url(&[kind.word(), "bulk"]);
         url.query_pairs_mut().append_pair("connection", connection);
         if let Some(most) = fail_on_errors {
             url.query_pairs_mut().append_pair("failOnErrors", &most.to_string());
         }
-        let key = sheet.key(*kind, connection);
+        if *allows_damaged_ids {
+            url.query_pairs_mut().append_pair("allowDamagedIds", "true");
+        }
+        let key = table.key(*kind, connection);
         let head_start = Cell::new(HEAD_START);
-        let slowest = Duration::from_secs(sheet.length / MIN_UPLOAD_RATE);
-        self.retry_until_done(async || {
-            let body = sheet.body(head_start.get()).await;
+        let slowest = Duration::from_secs(table.length() / MIN_UPLOAD_RATE);
+        let submitted = self.retry_until_done(async || {
+            let body = table.body(head_start.get());
             head_start.set((head_start.get() * 2).min(MAX_HEAD_START));
-            let body =
-                body.map_err(|error| RequestError::Lasting(format!("the file can no longer be read: {error}")))?;
             let request = self
                 .request(Method::POST, url.clone(), RESPONSE_TIMEOUT + slowest)
                 .header(CONTENT_TYPE, "text/csv; charset=utf-8")
@@ -93,13 +148,13 @@ impl<'a> Client<'a> {
                 .body(Body::wrap(body));
             let (headers, body) = self.answer(request).await?;
             operation_id(&headers, &body).ok_or_else(|| self.invalid_response("does not name an operation"))
-        })
-        .await
+        });
+        submitted.await.map_err(RequestFailure::of_upload)
     }
 
     /// Fetches the operation.
     pub(super) async fn operation(&self, id: &str) -> Result<Operation, Failure> {
-        self.read(self.url(&["operations", id])).await
+        Ok(self.read(self.url(&["operations", id])).await?)
     }
 
     /// Fetches a page of the operation's results.
@@ -109,19 +164,19 @@ impl<'a> Client<'a> {
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("cursor", cursor);
         }
-        self.read(url).await
+        Ok(self.read(url).await?)
     }
 
     /// Requests a retry of the rows that are not applied. Idempotent: applied rows are never sent again.
     pub(super) async fn retry(&self, id: &str) -> Result<(), Failure> {
         let url = self.url(&["operations", id, "retry"]);
-        self.retry_until_done(async || {
+        let retried = self.retry_until_done(async || {
             self.answer(self.request(Method::POST, url.clone(), RESPONSE_TIMEOUT)).await.map(drop)
-        })
-        .await
+        });
+        Ok(retried.await?)
     }
 
-    async fn read<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failure> {
+    async fn read<T: DeserializeOwned>(&self, url: Url) -> Result<T, RequestFailure> {
         self.retry_until_done(async || {
             let (_, body) = self.answer(self.request(Method::GET, url.clone(), RESPONSE_TIMEOUT)).await?;
             // Drop the parser's message: it may quote the response.
@@ -131,25 +186,29 @@ impl<'a> Client<'a> {
     }
 
     /// Retries with back-off until the attempt succeeds, fails permanently or `--patience` runs out.
-    async fn retry_until_done<T>(&self, attempt: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, Failure> {
+    async fn retry_until_done<T>(
+        &self,
+        attempt: impl AsyncFn() -> Result<T, RequestError>,
+    ) -> Result<T, RequestFailure> {
         let mut away_since = None;
         let mut pause = MIN_BACKOFF;
         loop {
             let (what, after) = match attempt().await {
                 Ok(done) => return Ok(done),
-                Err(RequestError::Lasting(what)) => return Err(Failure::Other(what)),
+                Err(RequestError::Lasting(failure)) => return Err(failure),
                 Err(RequestError::Passing { what, after }) => (what, after),
             };
-            let wait = after.unwrap_or(pause).max(MIN_BACKOFF);
+            let asked = after.unwrap_or(pause).max(MIN_BACKOFF);
             let away = *away_since.get_or_insert_with(Instant::now);
-            if away.elapsed() + wait > self.patience {
+            if away.elapsed() + asked > self.patience {
                 let asked = after.map(|after| format!("; the gateway asks to wait {} seconds", after.as_secs()));
-                return Err(Failure::Other(format!(
+                return Err(RequestFailure::new(format!(
                     "{what}{}\ngave up after {} (--patience); running the same command again is safe",
                     asked.unwrap_or_default(),
                     ConfigDuration(self.patience)
                 )));
             }
+            let wait = asked.min(MAX_RETRY_AFTER);
             self.screen.note(&format!("{what}\nretrying in {:.1} s", wait.as_secs_f32()));
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(MAX_BACKOFF);
@@ -181,7 +240,7 @@ impl<'a> Client<'a> {
             std::iter::successors(Some(&error as &(dyn StdError + 'static)), |cause| StdError::source(*cause))
                 .collect();
         if causes.iter().any(|cause| cause.is::<Changed>()) {
-            return RequestError::Lasting(format!("{Changed}; run the command again for what it holds now"));
+            return lasting(format!("{Changed}; run the command again for what it holds now"));
         }
         // The outer errors only state that sending failed.
         let cause = causes.last().map(|cause| readable(&cause.to_string())).unwrap_or_default();
@@ -196,14 +255,15 @@ impl<'a> Client<'a> {
         let usual = matches!(number, 429 | 502 | 503 | 504);
         let Some(problem) = problem else {
             let what = format!("{}: {status}, not a response of an examgate gateway", self.address);
-            return match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
-                _ if usual => RequestError::Passing { what, after },
-                Some(place) if status.is_redirection() => RequestError::Lasting(format!(
+            let message = match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
+                _ if usual => return RequestError::Passing { what, after },
+                Some(place) if status.is_redirection() => format!(
                     "{what}: a redirect to {}, which is not followed; give the gateway's own address with --url",
                     readable(place)
-                )),
-                _ => RequestError::Lasting(format!("{what}; is the address correct? (--url or EXAMGATE_URL)")),
+                ),
+                _ => format!("{what}; is the address correct? (--url or EXAMGATE_URL)"),
             };
+            return RequestError::Lasting(RequestFailure { message, status: Some(status), code: None });
         };
         let told = problem.told(number);
         if problem.retryable.unwrap_or(usual) || problem.is("idempotency_in_progress") {
@@ -216,11 +276,12 @@ impl<'a> Client<'a> {
             Some("unauthenticated") => "\nIs this a key of this gateway? (EXAMGATE_API_KEY or --key-file)",
             _ => "",
         };
-        RequestError::Lasting(told + advice)
+        let message = told + advice;
+        RequestError::Lasting(RequestFailure { message, status: Some(status), code: problem.code })
     }
 
     fn invalid_response(&self, what: &str) -> RequestError {
-        RequestError::Lasting(format!("{}: the response {what}; is this an examgate gateway?", self.address))
+        lasting(format!("{}: the response {what}; is this an examgate gateway?", self.address))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -231,6 +292,10 @@ impl<'a> Client<'a> {
         }
         url
     }
+}
+
+fn lasting(message: String) -> RequestError {
+    RequestError::Lasting(RequestFailure::new(message))
 }
 
 /// Returns whether the address is a loopback address.
@@ -269,8 +334,15 @@ fn seconds(value: &str, now: SystemTime) -> Option<Duration> {
 mod tests {
     use super::super::super::Process;
     use super::*;
-    use crate::commands::import::input_file::InputFile;
-    use crate::commands::import::kind::Kind;
+    use clap::Parser as _;
+
+    use crate::commands::import::options::Options;
+
+    #[derive(clap::Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
 
     #[test]
     fn an_operation_id_comes_from_body_or_location() {
@@ -303,20 +375,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("people.csv");
         std::fs::write(&path, "externalId\na\n").unwrap();
-        let job = Job {
-            sheet: InputFile::open(&path).unwrap(),
-            kind: Kind::Candidates,
-            connection: "main".to_owned(),
-            fail_on_errors: None,
-            retry: false,
-            address: Url::parse(&address).unwrap(),
-            key: Secret::new("egk_1"),
-            output: folder.path().join("people.result.csv"),
-            patience: Duration::from_mins(1),
-        };
-        std::fs::write(&path, "externalId\nb\n").unwrap();
+        let key = folder.path().join("key.txt");
+        std::fs::write(&key, "egk_1").unwrap();
         let process = Process::current();
-        let screen = Screen::new(1, &process);
+        let texts = [&path, &key].map(|path| path.to_str().unwrap());
+        let arguments = ["import", texts[0], "--connection", "main", "--url", &address, "--key-file", texts[1]];
+        let job = Job::of(&CommandLine::parse_from(arguments).options, &process).ok().unwrap();
+        std::fs::write(&path, "externalId\nb\n").unwrap();
+        let screen = Screen::new(1, false, &process);
         let client = Client::new(&job, process.now, &screen).unwrap();
         // The gateway never responds: the changed file ends the attempt.
         let (_connection, told) = tokio::join!(listener.accept(), client.submit(&job));

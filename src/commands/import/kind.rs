@@ -2,8 +2,7 @@
 
 use clap::ValueEnum;
 
-/// The column of initial passwords.
-pub(super) const PASSWORD: &str = "initialPassword";
+use crate::domain::table::{BulkItem, aliases, columns};
 
 /// What a row of the spreadsheet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,11 +22,45 @@ impl Kind {
         }
     }
 
-    /// Returns the columns of a result between those of every kind.
-    pub(super) const fn columns(self) -> &'static [&'static str] {
+    /// Returns the kind of a bulk request's rows.
+    pub(super) const fn bulk_item(self) -> BulkItem {
         match self {
-            Self::Candidates => &["externalId", "userName", PASSWORD],
-            Self::Assignments => &["launchUrl", "launchExpiresAt"],
+            Self::Candidates => BulkItem::Candidates,
+            Self::Assignments => BulkItem::Assignments,
+        }
+    }
+
+    /// Returns whether the gateway has this column.
+    pub(super) fn knows_column(self, name: &str) -> bool {
+        columns::is_known(self.bulk_item(), name)
+    }
+
+    /// Returns ` (did you mean …?)` with the gateway's column that is probably meant, or an empty text.
+    pub(super) fn suggest_column(self, name: &str) -> String {
+        aliases::suggest_column(self.bulk_item(), name)
+    }
+
+    /// Returns a column for examples.
+    pub(super) const fn example_column(self) -> &'static str {
+        match self {
+            Self::Candidates => "name.givenName",
+            Self::Assignments => "candidate.externalId",
+        }
+    }
+
+    /// Returns the scope that an import of this kind needs.
+    pub(super) const fn scope(self) -> &'static str {
+        match self {
+            Self::Candidates => "candidates:write",
+            Self::Assignments => "assignments:write",
+        }
+    }
+
+    /// Returns what a row that was found on record already is.
+    pub(super) const fn reused(self) -> &'static str {
+        match self {
+            Self::Candidates => "already registered",
+            Self::Assignments => "already booked",
         }
     }
 }

@@ -1,65 +1,104 @@
-//! `import`: sends a spreadsheet to a running gateway and writes the result of each row to a file beside it.
+//! `import`: sends a spreadsheet to a running gateway and writes the result of each row to a sheet beside it.
 //!
 //! It is an ordinary client of the public API and decides nothing about a row. The gateway does the work, so this
-//! process may end at any moment: the `Idempotency-Key` derived from the file's content leads the next run to the same
-//! operation. It logs nothing and never prints the file's content.
+//! process may end at any moment: the `Idempotency-Key` derived from the content leads the next run to the same
+//! operation. It logs nothing and never prints a cell of the spreadsheet.
 
-use std::cell::OnceCell;
-use std::io;
+use std::cell::{Cell, OnceCell};
+use std::io::{self, Write as _};
 use std::pin::pin;
 use std::time::Duration;
 
+use serde_json::json;
+
 use self::client::Client;
-use self::options::Job;
 pub(super) use self::options::Options;
+use self::options::{Job, OutputFormat};
 use super::signals::StopListener;
 use super::{Failure, Process, runtime, say};
-use crate::commands::import::api_types::{Operation, Progress};
+use crate::commands::import::api_types::Operation;
 use crate::commands::import::progress::{Screen, rows};
-use crate::commands::import::result_file::{ResultFile, WrittenRow};
+use crate::commands::import::report::{Report, Subject};
+use crate::commands::import::result::{Finish, ResultSheet};
 
 mod api_types;
 mod client;
-mod input_file;
+mod command_line;
+mod content;
+mod convert;
+mod dry_run;
+mod guard;
 mod kind;
+mod layout;
+mod mapping;
+mod notes;
 mod options;
+mod preflight;
 mod progress;
-mod result_file;
+mod read_options;
+mod report;
+mod result;
+mod source;
+mod table;
+mod temporary;
+mod times;
 
 /// Initial pause between two polls of the operation.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
+/// How far an import has come.
+#[derive(Default)]
+struct Stage {
+    /// Whether the table may have reached the gateway.
+    is_sending: Cell<bool>,
+    /// The operation, as soon as the gateway has named it.
+    operation: OnceCell<String>,
+}
+
+impl Stage {
+    fn operation(&self) -> Option<&str> {
+        self.operation.get().map(String::as_str)
+    }
+}
+
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
+    if options.read.lists_layouts() {
+        return layout::list();
+    }
+    if options.read.is_dry_run() {
+        return options.preview(process);
+    }
     let job = Job::of(options, process)?;
     runtime()?.block_on(async {
         let mut stop = pin!(StopListener::listen()?.asked());
-        let screen = Screen::new(job.sheet.rows, process);
-        let operation = OnceCell::new();
+        let screen = Screen::new(job.table.rows(), job.quiet, process);
+        let stage = Stage::default();
         let done = tokio::select! {
             biased;
-            _ = &mut stop => Err(stopped(operation.get())),
-            done = import(&job, &screen, &operation, process) => done,
+            _ = &mut stop => Err(stopped(&stage)),
+            done = import(&job, &screen, &stage, process) => done,
         };
         screen.clear();
-        let operation = operation.get().map(String::as_str);
-        let written = done.map_err(|failure| with_resume_hint(failure, operation))?;
-        print_summary(&job, operation.unwrap_or_default(), &written)
+        match done {
+            Ok((report, finish)) => conclude(&job, &stage, &report, &finish, process),
+            Err(failure) => {
+                let failure = with_resume_hint(failure, stage.operation(), process);
+                print_failure(&job, stage.operation(), &failure)?;
+                Err(failure)
+            }
+        }
     })
 }
 
-/// Submits the file, polls the operation and downloads the results. Sets `id` as soon as the gateway has named it.
-async fn import(job: &Job, screen: &Screen, id: &OnceCell<String>, process: &Process) -> Result<WrittenRow, Failure> {
-    let Job { sheet, connection, address, .. } = job;
-    screen.note(&format!("{}: {} to {connection} at {address}", sheet.path.display(), rows(sheet.rows)));
-    if address.scheme() == "http" && !client::is_loopback(address) {
-        screen.note(
-            "warning: this address is plain http: others on the network can read the key and the people in the file",
-        );
-    }
+/// Submits the table, polls the operation and downloads the results.
+async fn import(job: &Job, screen: &Screen, stage: &Stage, process: &Process) -> Result<(Report, Finish), Failure> {
+    show_start(job, screen);
     let client = Client::new(job, process.now, screen)?;
+    preflight::check_rights(&client, job, screen).await?;
+    stage.is_sending.set(true);
     let submitted = client.submit(job).await?;
-    let id = id.get_or_init(|| submitted);
+    let id = stage.operation.get_or_init(|| submitted);
     screen.note(&format!("submitted as {id}"));
     let mut operation = poll(&client, id, screen).await?;
     if job.retry && operation.progress.applied < operation.progress.total {
@@ -68,6 +107,29 @@ async fn import(job: &Job, screen: &Screen, id: &OnceCell<String>, process: &Pro
         operation = poll(&client, id, screen).await?;
     }
     download_results(&client, id, operation.progress.total, job, process).await
+}
+
+/// Says what is about to be sent, and what the user may not expect about it.
+fn show_start(job: &Job, screen: &Screen) {
+    let Job { table, connection, address, .. } = job;
+    screen.note(&format!("{}: {} to {connection} at {address}", table.name(), rows(table.rows())));
+    for note in table.notes() {
+        screen.note(note);
+    }
+    if table.is_result() && !job.only_failed {
+        screen.note(
+            "this is the result of an import: all its rows are sent again (applied ones are reused); --only-failed sends \
+             the others only",
+        );
+    }
+    for secret in ["password", "photo"].into_iter().filter(|column| table.has_column(column)) {
+        screen.note(&format!("the column {secret} is sent, but not repeated in the result"));
+    }
+    if address.scheme() == "http" && !client::is_loopback(address) {
+        screen.warn(
+            "warning: this address is plain http: others on the network can read the key and the people in the file",
+        );
+    }
 }
 
 /// Polls the operation until it finishes.
@@ -84,75 +146,117 @@ async fn poll(client: &Client<'_>, id: &str, screen: &Screen) -> Result<Operatio
     }
 }
 
-/// Downloads every result into the file. Fails if rows are missing: an incomplete result would replace a complete one.
+/// Downloads the result of every row into the sheet. Fails if one is missing: an incomplete result would replace a
+/// complete one, and a result beside another person's row would be worse than none.
 async fn download_results(
     client: &Client<'_>,
     id: &str,
     total: usize,
     job: &Job,
     process: &Process,
-) -> Result<WrittenRow, Failure> {
-    let fault = |error: io::Error| Failure::other(&job.output.display().to_string(), error);
-    let Job { output, kind, sheet, .. } = job;
-    let mut file = ResultFile::create(output, *kind, sheet.marked, &process.environment).map_err(fault)?;
-    let mut cursor = None;
+) -> Result<(Report, Finish), Failure> {
+    let Job { result, kind, table, .. } = job;
+    let fault = |error: io::Error| Failure::other(&result_name(job), error);
+    let no_result = |what: String| Failure::Other(format!("{what}; no result was written"));
+    if total != table.rows() {
+        return Err(no_result(format!("the gateway counts {} in {}, not {}", rows(total), table.name(), table.rows())));
+    }
+    let mut sheet = ResultSheet::create(result, *kind, table.columns(), &process.environment).map_err(fault)?;
+    let unreadable = |error: io::Error| Failure::other(table.name(), error);
+    let mut originals = table.original_rows().map_err(unreadable)?;
+    let (mut report, mut cursor) = (Report::default(), None);
     loop {
         let page = client.items(id, cursor.as_deref()).await?;
         // Treat an empty page as the last one, even with a cursor: a faulty gateway must not cause an endless loop.
         let ended = page.items.is_empty();
         for item in page.items {
-            file.add(item).map_err(fault)?;
+            if item.index != report.counts.total {
+                return Err(no_result("the gateway returned the rows out of order or with gaps".to_owned()));
+            }
+            let Some(original) = originals.next() else { break };
+            let original = original.map_err(unreadable)?;
+            report.add(original.line, &item);
+            sheet.add(original.line, &original.cells, &item).map_err(fault)?;
         }
         cursor = page.next_cursor.filter(|_| !ended);
         if cursor.is_none() {
             break;
         }
     }
-    match file.counts().total {
-        told if told == total => file.finish().map_err(fault),
-        told => Err(Failure::Other(format!("the gateway returned {told} of {}; no result was written", rows(total)))),
+    match report.counts.total {
+        told if told == total => Ok((report, sheet.finish().map_err(fault)?)),
+        told => Err(no_result(format!("the gateway returned {told} of {}", rows(total)))),
     }
 }
 
 /// Adds to the failure how to resume the import.
-fn with_resume_hint(failure: Failure, operation: Option<&str>) -> Failure {
+fn with_resume_hint(failure: Failure, operation: Option<&str>, process: &Process) -> Failure {
     match (failure, operation) {
         (Failure::Other(what), Some(id)) => Failure::Other(format!(
-            "{what}\nthe gateway has the import as {id}; run the same command again to resume watching it"
+            "{what}\nthe gateway has the import as {id}; run the same command again to resume watching it:\n  {}",
+            command_line::repeat(&process.arguments, None)
         )),
         (failure, _) => failure,
     }
 }
 
-fn stopped(operation: Option<&String>) -> Failure {
-    Failure::Other(match operation {
-        Some(_) => "stopped watching; the import continues on the gateway".to_owned(),
-        None => "stopped before the gateway responded; running the same command again is safe".to_owned(),
-    })
+fn stopped(stage: &Stage) -> Failure {
+    match (stage.operation(), stage.is_sending.get()) {
+        (Some(_), _) => Failure::Other("stopped watching; the import continues on the gateway".to_owned()),
+        (None, true) => {
+            Failure::Other("stopped before the gateway responded; running the same command again is safe".to_owned())
+        }
+        (None, false) => Failure::Usage(vec!["stopped before anything was sent".to_owned()]),
+    }
 }
 
-/// Prints the summary. Fails unless every row is applied.
-fn print_summary(job: &Job, operation: &str, written: &WrittenRow) -> Result<(), Failure> {
-    let WrittenRow { counts, kept } = written;
-    let Progress { total, applied, not_applied, unknown, skipped, pending: _ } = *counts;
-    say(format_args!("{}: {}, {operation}", job.sheet.path.display(), rows(total)))?;
-    for (name, count) in
-        [("applied", applied), ("not applied", not_applied), ("unknown", unknown), ("skipped", skipped)]
-    {
-        say(format_args!("  {name:<12}{count:>7}"))?;
+/// Prints the summary, and the result if it goes to standard output. Fails unless every row is applied.
+fn conclude(job: &Job, stage: &Stage, report: &Report, finish: &Finish, process: &Process) -> Result<(), Failure> {
+    let kept = finish.kept.as_ref().map(|kept| kept.display().to_string());
+    let result = job.result.path().map(|path| path.display().to_string());
+    let subject = Subject {
+        file: job.table.name(),
+        connection: &job.connection,
+        kind: job.kind,
+        operation: stage.operation().unwrap_or_default(),
+        result: result.as_deref(),
+        kept: kept.as_deref(),
+        retry_command: &command_line::repeat(&process.arguments, Some("--retry")),
+    };
+    match (&finish.content, job.output) {
+        (Some(content), _) => {
+            let written = io::stdout().lock().write_all(content);
+            written.map_err(|error| Failure::other("stdout", error))?;
+            Screen::new(0, false, process).warn(report.text(&subject).trim_end());
+        }
+        (None, OutputFormat::Text) => say(report.text(&subject).trim_end())?,
+        (None, OutputFormat::Json) => say(format_args!("{:#}", report.json(&subject)))?,
     }
-    say(format_args!("result: {}", job.output.display()))?;
-    if let Some(kept) = kept {
-        say(format_args!("previous result kept (it holds initial passwords the new one lacks): {}", kept.display()))?;
-    }
-    if applied == total {
+    if report.is_success() {
         return Ok(());
     }
-    if unknown > 0 {
-        say("The gateway keeps reconciling unknown rows; run the same command later to see the outcome.")?;
+    Err(Failure::Other(format!("{} of {} applied", report.counts.applied, rows(report.counts.total))))
+}
+
+/// Prints the JSON document of an import that ended without results; for people, the failure's own text is enough.
+fn print_failure(job: &Job, operation: Option<&str>, failure: &Failure) -> Result<(), Failure> {
+    if job.output == OutputFormat::Text {
+        return Ok(());
     }
-    if not_applied + skipped > 0 {
-        say("Correct the failed rows and import the file again, or retry them unchanged with --retry.")?;
-    }
-    Err(Failure::Other(format!("{applied} of {} applied", rows(total))))
+    let error = match failure {
+        Failure::Usage(faults) => faults.join("\n"),
+        Failure::Other(fault) => fault.clone(),
+    };
+    let document = json!({
+        "file": job.table.name(),
+        "operation": operation,
+        "connection": job.connection,
+        "kind": job.kind.word(),
+        "error": error,
+    });
+    say(format_args!("{document:#}"))
+}
+
+fn result_name(job: &Job) -> String {
+    job.result.path().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
 }

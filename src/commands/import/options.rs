@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
 use url::Url;
 
 use super::super::{Failure, Process};
-use crate::commands::import::input_file::InputFile;
+use crate::commands::import::dry_run;
 use crate::commands::import::kind::Kind;
-use crate::commands::import::result_file;
+use crate::commands::import::read_options::ReadOptions;
+use crate::commands::import::result::ResultTarget;
+use crate::commands::import::table::{Table, TableRequest};
 use crate::domain::units::ConfigDuration;
 use crate::secret::{Secret, SecretRef};
 
@@ -18,42 +20,111 @@ const ADDRESS_VARIABLE: &str = "EXAMGATE_URL";
 const KEY_VARIABLE: &str = "EXAMGATE_API_KEY";
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
 
-/// Send a spreadsheet (CSV) to a running gateway and write the result of each row to a file beside it
+/// Send a spreadsheet to a running gateway and write the result of each row to a sheet beside it
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub(in crate::commands) struct Options {
-    /// The spreadsheet: comma-separated CSV in UTF-8, with column names in the first line
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    pub(super) read: ReadOptions,
     /// The connection for all rows
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
-    connection: String,
-    /// What each row is
-    #[arg(long, value_enum, default_value = "candidates")]
-    kind: Kind,
-    /// The gateway's address
     #[arg(
         long,
-        value_name = "URL",
-        help = "The gateway's address, with its base path if it has one [default: $EXAMGATE_URL, then \
-                http://127.0.0.1:8080]"
+        value_name = "NAME",
+        value_parser = NonEmptyStringValueParser::new(),
+        required_unless_present_any = ["list_layouts", "dry_run"]
     )]
-    url: Option<String>,
-    /// The file that holds the API key
-    #[arg(long, value_name = "FILE", help = "The file that holds the API key [default: the key in $EXAMGATE_API_KEY]")]
-    key_file: Option<String>,
+    connection: Option<String>,
+    /// What to do with a person or booking that the gateway has already
+    #[arg(
+        long,
+        value_enum,
+        help = "What to do with a person or booking that the gateway has already: candidates reuse, update or fail, \
+                assignments reuse, create_new or fail. A cell in the column ifExists has precedence [default: reuse]"
+    )]
+    if_exists: Option<IfExists>,
     /// Stop sending after N failed rows and skip the rest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     fail_on_errors: Option<u32>,
     /// When the import has finished, retry the rows that are not applied once
     #[arg(long)]
     retry: bool,
-    /// The result file [default: beside FILE, people.csv -> people.result.csv]
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    /// Send only the rows of a result sheet that are not applied
+    #[arg(long)]
+    only_failed: bool,
+    /// The gateway's address
+    #[arg(
+        long,
+        value_name = "URL",
+        help_heading = GATEWAY,
+        help = "The gateway's address, with its base path if it has one [default: $EXAMGATE_URL, then \
+                http://127.0.0.1:8080]"
+    )]
+    url: Option<String>,
+    /// The file that holds the API key
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = GATEWAY,
+        help = "The file that holds the API key [default: the key in $EXAMGATE_API_KEY]"
+    )]
+    key_file: Option<String>,
     /// How long to keep retrying while the gateway does not respond
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = patience)]
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = patience, help_heading = GATEWAY)]
     patience: ConfigDuration,
+    /// The result sheet
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = RESULT,
+        help = "The result sheet [default: beside FILE, people.csv -> people.result.csv; of standard input: standard \
+                output]"
+    )]
+    result: Option<PathBuf>,
+    /// The form of the summary on standard output
+    #[arg(long, value_enum, default_value = "text", help_heading = RESULT)]
+    output: OutputFormat,
+    /// Show no progress
+    #[arg(long, help_heading = RESULT)]
+    quiet: bool,
+}
+
+const GATEWAY: &str = "Gateway";
+const RESULT: &str = "Result";
+
+/// What to do with a person or booking that the gateway has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum IfExists {
+    /// return it as it is and say where it differs
+    Reuse,
+    /// change the person's record
+    Update,
+    /// book once more
+    CreateNew,
+    /// refuse the row
+    Fail,
+}
+
+impl IfExists {
+    /// Returns the API's word, if it has one for this kind.
+    const fn word(self, kind: Kind) -> Option<&'static str> {
+        match (self, kind) {
+            (Self::Reuse, _) => Some("reuse"),
+            (Self::Fail, _) => Some("fail"),
+            (Self::Update, Kind::Candidates) => Some("update"),
+            (Self::CreateNew, Kind::Assignments) => Some("create_new"),
+            (Self::Update, Kind::Assignments) | (Self::CreateNew, Kind::Candidates) => None,
+        }
+    }
+}
+
+/// The form of the summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// lines for people
+    Text,
+    /// one JSON document
+    Json,
 }
 
 /// Maximum of `--patience`.
@@ -68,35 +139,48 @@ const HELP: &str = "\
 Examples:
   export EXAMGATE_API_KEY=egk_...
   examgate import people.csv --connection startexam-main
-  examgate import orders.csv --connection startexam-main --kind assignments
+  examgate import orders.xlsx --connection startexam-main --kind assignments --time-zone Europe/Berlin
+  examgate import export.csv --connection startexam-main --layout moodle --dry-run
+  examgate import staff.csv --connection startexam-main --map \"First Name=name.givenName\" --ignore-unknown
+  examgate import people.result.csv --connection startexam-main --only-failed
   examgate import people.csv --connection main --url https://exams.example.com/exam-api --key-file key.txt
 
-Column names are the fields of the API's request, nested fields with a dot:
+Column names are the fields of the API's request, nested fields with a dot; --map and --layout translate others:
   candidates   externalId,name.givenName,name.familyName,email
   assignments  candidate.externalId,assessment,validUntil
+
+Encoding, separator and sheet are found in the file. Each row is sent as it is, and the gateway refuses what is wrong; \
+--dry-run shows both before anything is sent.
 
 Running the same command again is safe: the gateway recognises the file by its content and returns the same import, \
 running or finished. A corrected file is a new import. Ctrl-C only stops watching; the import continues on the gateway.
 
-The result has a line for each row: outcome, ids, launch link or initial password, problem. It can hold passwords and links \
-that grant access, so only its owner can read it. A cell that a spreadsheet would execute (beginning with = + - @, tab or \
-carriage return) is prefixed with an apostrophe, initial passwords included: omit it when you pass one on. The gateway \
-returns an initial password only once; a later run keeps those of the previous result.
+The result sheet repeats every row and adds the columns result.line, result.outcome, result.id, launch link or initial \
+password, problem and others. It can hold passwords and links that grant access, so only its owner can read it; a column \
+password or photo is not repeated. Text that a spreadsheet would evaluate (beginning with = + - @, tab or line break) gets an \
+apostrophe in front, initial passwords included: omit it when you pass one on. The gateway returns an initial password \
+only once; a later run keeps those of the previous result. A result sheet can be imported again: apostrophes and result \
+columns are removed, all rows are sent (or with --only-failed those that are not applied).
 
-Exit code: 0 every row is applied; 1 a row failed, was skipped or is unknown, or another error occurred; 2 an error in \
-command line, file or key, and nothing was sent.";
+Exit code: 0 every row is applied; 1 a row failed, was skipped or is unknown, or the gateway failed midway (the message \
+names the operation); 2 nothing was sent: an error in command line, file, key or rights, or the gateway is unreachable or \
+refused the file.";
 
 /// A validated import, ready to run.
 pub(super) struct Job {
-    pub(super) sheet: InputFile,
+    pub(super) table: Table,
     pub(super) kind: Kind,
     pub(super) connection: String,
     pub(super) fail_on_errors: Option<u32>,
     pub(super) retry: bool,
+    pub(super) only_failed: bool,
     /// The gateway's address; a base path may follow the host.
     pub(super) address: Url,
     pub(super) key: Secret,
-    pub(super) output: PathBuf,
+    pub(super) allows_damaged_ids: bool,
+    pub(super) result: ResultTarget,
+    pub(super) output: OutputFormat,
+    pub(super) quiet: bool,
     /// How long to retry while the gateway is unreachable.
     pub(super) patience: Duration,
 }
@@ -107,33 +191,83 @@ impl Job {
     /// # Errors
     /// [`Failure::Usage`] with every error found.
     pub(super) fn of(options: &Options, process: &Process) -> Result<Self, Failure> {
-        let Options { file, connection, kind, url, key_file, fail_on_errors, retry, output, patience } = options;
+        let Options { read, connection, url, key_file, fail_on_errors, retry, only_failed, output, quiet, .. } =
+            options;
         let mut faults = Vec::new();
         let key = key(key_file.as_deref(), process).map_err(|fault| faults.push(fault));
         let address = address(url.as_deref(), process).map_err(|fault| faults.push(fault));
-        let sheet = InputFile::open(file).map_err(|fault| faults.push(format!("{}: {fault}", file.display())));
-        let output = output.clone().unwrap_or_else(|| beside(file));
-        if let Err(fault) = result_file::check(&output, file, &process.environment) {
-            faults.push(format!("{}: {fault}", output.display()));
+        let request = options.table_request().map_err(|fault| faults.push(fault));
+        let table = request.and_then(|request| Table::open(&request, process).map_err(|errors| faults.extend(errors)));
+        let result = options.result_target();
+        if let Err(fault) = result.check(read.file(), &process.environment) {
+            faults.push(fault);
         }
-        match (sheet, address, key) {
-            (Ok(sheet), Ok(address), Ok(key)) if faults.is_empty() => Ok(Self {
-                sheet,
-                kind: *kind,
-                connection: connection.clone(),
+        if result == ResultTarget::StandardOutput && *output == OutputFormat::Json {
+            faults.push(
+                "--output json: standard output takes either the summary or the result; add --result FILE".to_owned(),
+            );
+        }
+        match (table, address, key) {
+            (Ok(table), Ok(address), Ok(key)) if faults.is_empty() => Ok(Self {
+                table,
+                kind: read.kind(),
+                connection: connection.clone().unwrap_or_default(),
                 fail_on_errors: *fail_on_errors,
                 retry: *retry,
+                only_failed: *only_failed,
                 address,
                 key,
-                output,
-                patience: patience.0,
+                allows_damaged_ids: read.allows_damaged_ids(),
+                result,
+                output: *output,
+                quiet: *quiet,
+                patience: options.patience.0,
             }),
             _ => Err(Failure::Usage(faults)),
         }
     }
 }
 
-/// Returns the default output: `people.csv` -> `people.result.csv`.
+impl Options {
+    /// Shows what would be sent; see [`dry_run::run`].
+    pub(super) fn preview(&self, process: &Process) -> Result<(), Failure> {
+        let request = self.table_request().map_err(|fault| Failure::Usage(vec![fault]))?;
+        dry_run::run(&request, self.connection.as_deref(), self.output == OutputFormat::Json, process)
+    }
+
+    /// Returns what decides how the table is read.
+    ///
+    /// # Errors
+    /// A message if `--if-exists` has no meaning for what is imported.
+    pub(super) fn table_request(&self) -> Result<TableRequest<'_>, String> {
+        let kind = self.read.kind();
+        let word = match self.if_exists {
+            Some(if_exists) => Some(if_exists.word(kind).ok_or_else(|| no_meaning(kind))?),
+            None => None,
+        };
+        let defaults = word.map(|word| ("ifExists", word.to_owned())).into_iter().collect();
+        Ok(TableRequest { read: &self.read, defaults, only_failed: self.only_failed })
+    }
+
+    fn result_target(&self) -> ResultTarget {
+        match (&self.result, self.read.file()) {
+            (Some(result), _) => ResultTarget::File(result.clone()),
+            (None, Some(file)) => ResultTarget::File(beside(file)),
+            (None, None) => ResultTarget::StandardOutput,
+        }
+    }
+}
+
+fn no_meaning(kind: Kind) -> String {
+    match kind {
+        Kind::Candidates => "--if-exists create_new: candidates have reuse, update or fail".to_owned(),
+        Kind::Assignments => {
+            "--if-exists update: a booking cannot be changed; assignments have reuse, create_new or fail".to_owned()
+        }
+    }
+}
+
+/// Returns the default result: `people.csv` -> `people.result.csv`.
 fn beside(file: &Path) -> PathBuf {
     file.with_extension("result.csv")
 }

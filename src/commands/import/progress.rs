@@ -12,24 +12,37 @@ use crate::commands::import::api_types::{Operation, Progress};
 
 /// Minimum time between two lines without a terminal.
 const MIN_LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// A rate measured over less time says little.
+const MIN_MEASUREMENT: Duration = Duration::from_secs(2);
 
+/// What the user sees while the import runs.
 pub(super) struct Screen {
     bar: Option<ProgressBar>,
+    is_quiet: bool,
+    /// The first progress seen; rows finished before are not this run's rate.
+    first: Cell<Option<(Instant, usize)>>,
     last: Cell<Option<(Instant, Progress)>>,
 }
 
 impl Screen {
-    pub(super) fn new(rows: usize, process: &Process) -> Self {
-        let bar = process.terminal.then(|| {
-            let style = ProgressStyle::with_template("  {bar:40.green/black.bright} {pos}/{len} {wide_msg:.dim}");
+    pub(super) fn new(rows: usize, is_quiet: bool, process: &Process) -> Self {
+        let bar = (process.terminal && !is_quiet).then(|| {
+            let style = ProgressStyle::with_template("  {bar:30.green/black.bright} {pos}/{len} {wide_msg:.dim}");
             ProgressBar::new(rows as u64)
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸━"))
         });
-        Self { bar, last: Cell::new(None) }
+        Self { bar, is_quiet, first: Cell::new(None), last: Cell::new(None) }
     }
 
-    /// Prints a line. Ignores errors: a closed stderr must not stop the import.
+    /// Prints a line unless the screen is quiet.
     pub(super) fn note(&self, line: &str) {
+        if !self.is_quiet {
+            self.warn(line);
+        }
+    }
+
+    /// Prints a line, also on a quiet screen. Ignores errors: a closed stderr must not stop the import.
+    pub(super) fn warn(&self, line: &str) {
         let write = || drop(writeln!(std::io::stderr().lock(), "{line}"));
         match &self.bar {
             Some(bar) => bar.suspend(write),
@@ -39,18 +52,21 @@ impl Screen {
 
     /// Shows the operation's progress.
     pub(super) fn advance(&self, operation: &Operation) {
-        let progress = operation.progress;
+        let (now, progress) = (Instant::now(), operation.progress);
         let done = progress.total.saturating_sub(progress.pending);
+        let (start, at_start) = self.first.get().unwrap_or((now, done));
+        self.first.set(Some((start, at_start)));
+        let pace = pace(done.saturating_sub(at_start), progress.pending, now - start);
         if let Some(bar) = &self.bar {
             bar.set_length(progress.total as u64);
             bar.set_position(done as u64);
-            bar.set_message(counts(progress));
+            bar.set_message(state(progress, &pace));
             return;
         }
-        let fresh = self.last.get().is_none_or(|(when, what)| when.elapsed() >= MIN_LINE_INTERVAL && what != progress);
-        if fresh {
-            self.last.set(Some((Instant::now(), progress)));
-            self.note(&format!("{done} of {} done: {}", rows(progress.total), counts(progress)));
+        let is_due = self.last.get().is_none_or(|(when, what)| now - when >= MIN_LINE_INTERVAL && what != progress);
+        if is_due {
+            self.last.set(Some((now, progress)));
+            self.note(&format!("{done} of {} done: {}", rows(progress.total), state(progress, &pace)));
         }
     }
 
@@ -67,9 +83,19 @@ pub(super) fn rows(count: usize) -> String {
     if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }
 
+/// Formats the state of an operation on one line.
+fn state(progress: Progress, pace: &str) -> String {
+    let settling = match progress.settling {
+        0 => String::new(),
+        settling => format!("settling {} after a restart", rows(settling)),
+    };
+    let parts = [counts(progress), settling, pace.to_owned()];
+    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
+}
+
 /// Lists the counts that are not zero.
 fn counts(progress: Progress) -> String {
-    let Progress { total: _, applied, not_applied, unknown, skipped, pending } = progress;
+    let Progress { total: _, applied, not_applied, unknown, skipped, pending, settling: _ } = progress;
     let named = [
         (applied, "applied"),
         (not_applied, "not applied"),
@@ -82,6 +108,24 @@ fn counts(progress: Progress) -> String {
     named.join(", ")
 }
 
+/// Formats the rate of this run and the time left; empty as long as there is nothing to measure.
+fn pace(done: usize, pending: usize, elapsed: Duration) -> String {
+    if done == 0 || pending == 0 || elapsed < MIN_MEASUREMENT {
+        return String::new();
+    }
+    let (done_rows, pending_rows) =
+        (u32::try_from(done).unwrap_or(u32::MAX), u32::try_from(pending).unwrap_or(u32::MAX));
+    let rate = f64::from(done_rows) / elapsed.as_secs_f64();
+    let left = Duration::from_secs_f64((f64::from(pending_rows) / rate).min(1e9)).as_secs();
+    let left = match (left / 3600, left / 60 % 60, left % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    };
+    let rate = if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") };
+    format!("{rate} rows/s, about {left} left")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +135,29 @@ mod tests {
         let progress = Progress { total: 9, applied: 5, unknown: 1, pending: 3, ..Progress::default() };
         assert_eq!(counts(progress), "5 applied, 1 unknown, 3 pending");
         assert_eq!(counts(Progress::default()), "");
+    }
+
+    #[test]
+    fn a_restart_and_the_pace_are_part_of_the_state() {
+        let progress = Progress { total: 9, applied: 5, pending: 4, settling: 3, ..Progress::default() };
+        assert_eq!(state(progress, ""), "5 applied, 4 pending; settling 3 rows after a restart");
+        assert_eq!(
+            state(Progress { settling: 1, ..progress }, "2.5 rows/s, about 1 s left"),
+            "5 applied, 4 pending; settling 1 row after a restart; 2.5 rows/s, about 1 s left"
+        );
+    }
+
+    #[test]
+    fn the_pace_is_of_this_run() {
+        for (done, pending, seconds, text) in [
+            (0, 10, 60, ""),
+            (10, 0, 60, ""),
+            (10, 10, 1, ""),
+            (5, 10, 2, "2.5 rows/s, about 4 s left"),
+            (2400, 24_000, 10, "240 rows/s, about 1 min 40 s left"),
+            (10, 72_000, 10, "1.0 rows/s, about 20 h 0 min left"),
+        ] {
+            assert_eq!(pace(done, pending, Duration::from_secs(seconds)), text);
+        }
     }
 }

@@ -1,0 +1,85 @@
+//! What an import says about a table before it sends it: what was guessed, left out and decided.
+
+use crate::commands::import::convert::Remarks;
+use crate::commands::import::mapping::Plan;
+use crate::commands::import::source::Source;
+use crate::commands::import::times::Times;
+
+/// How many lines are named.
+const MAX_LINES: usize = 5;
+
+/// Collects the notes about a table.
+pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &Remarks, times: &Times) -> Vec<String> {
+    let mut notes = source.notes.clone();
+    if title_rows > 0 {
+        notes.push(format!("the {} above the column names not sent", count(title_rows, "row is", "rows are")));
+    }
+    if !plan.left_out.is_empty() {
+        notes.push(format!("columns not sent: {}", plan.left_out.join(", ")));
+    }
+    let zone = times.zone.as_ref().map_or("this zone", |zone| &zone.name);
+    let told = |found: &[u64], one: &str, several: &str| {
+        (!found.is_empty()).then(|| format!("{} ({})", count(found.len(), one, several), lines(found)))
+    };
+    notes.extend(
+        [
+            told(&remarks.needs_zone, "row has a date or local time", "rows have dates or local times").map(|told| {
+                format!("{told}; the gateway refuses them without a zone: give one with --time-zone, as --time-zone Europe/Berlin")
+            }),
+            told(&remarks.needs_format, "row has a date", "rows have dates").map(|told| {
+                format!("{told} in which day and month can be either; give --date-format dd/mm/yyyy or mm/dd/yyyy")
+            }),
+            told(&remarks.skipped_times, "row has a time", "rows have times").map(|told| {
+                format!("{told} that the clocks skip in {zone}; taken as an hour later")
+            }),
+            told(&remarks.repeated_times, "row has a time", "rows have times").map(|told| {
+                format!("{told} that occurs twice in {zone}; taken as the first")
+            }),
+            told(&remarks.skipped, "row", "rows").map(|told| format!("left out as the layout says: {told}")),
+            told(&remarks.empty, "row", "rows").map(|told| format!("left out, since no column that is sent has a value: {told}")),
+            told(&remarks.applied, "row", "rows").map(|told| format!("left out, since applied already: {told}")),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    notes
+}
+
+/// Says why there is nothing to send.
+pub(super) fn no_rows(remarks: &Remarks) -> String {
+    if !remarks.applied.is_empty() {
+        "has no rows left to send: all are applied".to_owned()
+    } else if remarks.skipped.is_empty() && remarks.empty.is_empty() {
+        "has no rows below the row of column names".to_owned()
+    } else {
+        "has no rows to send: all are left out".to_owned()
+    }
+}
+
+fn count(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
+}
+
+/// Names lines: `lines 2, 3 and 7`.
+pub(super) fn lines(lines: &[u64]) -> String {
+    let named: Vec<String> = lines.iter().take(MAX_LINES).map(u64::to_string).collect();
+    match (lines.len(), named.split_last()) {
+        (1, _) => format!("line {}", named.concat()),
+        (number, _) if number > MAX_LINES => format!("lines {}, …", named.join(", ")),
+        (_, Some((last, others))) => format!("lines {} and {last}", others.join(", ")),
+        (_, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_named_briefly() {
+        assert_eq!(lines(&[2]), "line 2");
+        assert_eq!(lines(&[2, 3]), "lines 2 and 3");
+        assert_eq!(lines(&[2, 3, 7]), "lines 2, 3 and 7");
+        assert_eq!(lines(&[1, 2, 3, 4, 5, 6]), "lines 1, 2, 3, 4, 5, …");
+    }
+}

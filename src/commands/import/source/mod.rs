@@ -1,0 +1,288 @@
+//! The table as the user has it: a text file in any usual encoding and with any usual separator, an Excel workbook, or
+//! either of them on standard input. Everything about the form is settled here; the other modules see rows of cells,
+//! each with the line an editor shows.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use self::csv::Records;
+use self::encoding::{DecodingReader, Encoding, TextEncoding};
+use crate::commands::Process;
+use crate::commands::import::temporary::{FileReader, create_nameless};
+
+mod archive;
+mod csv;
+mod encoding;
+mod lines;
+mod xlsx;
+
+pub(super) use self::encoding::EncodingName;
+pub(super) use self::lines::Lines;
+
+/// How much of a text decides its separator.
+const SAMPLE: u64 = 64 << 10;
+
+/// The options about the form of the table.
+#[derive(Default)]
+pub(super) struct SourceOptions<'a> {
+    pub(super) separator: Option<u8>,
+    pub(super) encoding: Option<EncodingName>,
+    pub(super) sheet: Option<&'a str>,
+}
+
+/// An open table.
+pub(super) struct Source {
+    pub(super) file: Arc<File>,
+    form: Form,
+    /// What was guessed, for the user.
+    pub(super) notes: Vec<String>,
+}
+
+enum Form {
+    Text { encoding: Encoding, mark: u64, separator: u8, has_separator_line: bool },
+    Workbook { sheet: String },
+}
+
+impl Source {
+    /// Opens the file, or standard input without one, and finds out its form. `count_known` counts the column names it
+    /// knows in a row.
+    ///
+    /// # Errors
+    /// A sentence for the user, without the file's name and content.
+    pub(super) fn open(
+        path: Option<&Path>,
+        options: &SourceOptions<'_>,
+        count_known: &dyn Fn(&[String]) -> usize,
+        process: &Process,
+    ) -> Result<Self, String> {
+        let file = Arc::new(open_file(path, process).map_err(unreadable)?);
+        let mut first = Vec::new();
+        FileReader::new(&file, 0).take(8).read_to_end(&mut first).map_err(unreadable)?;
+        match first.as_slice() {
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" => Err(OLD_WORKBOOK.to_owned()),
+            [b'P', b'K', 3 | 5, 4 | 6, ..] => Self::open_workbook(file, options),
+            _ => Self::open_text(file, options, count_known),
+        }
+    }
+
+    fn open_workbook(file: Arc<File>, options: &SourceOptions<'_>) -> Result<Self, String> {
+        let unfit = [("--separator", options.separator.is_some()), ("--encoding", options.encoding.is_some())];
+        if let Some((option, _)) = unfit.iter().find(|(_, is_given)| *is_given) {
+            return Err(format!("is an Excel workbook, and {option} is for text files; omit it"));
+        }
+        let chosen = xlsx::choose_sheet(&file, options.sheet)?;
+        let mut notes = Vec::new();
+        if options.sheet.is_none() && chosen.visible > 1 {
+            notes.push(format!("read the sheet {:?}, the first of {}; --sheet names another", chosen.name, chosen.visible));
+        }
+        Ok(Self { file, form: Form::Workbook { sheet: chosen.name }, notes })
+    }
+
+    fn open_text(
+        file: Arc<File>,
+        options: &SourceOptions<'_>,
+        count_known: &dyn Fn(&[String]) -> usize,
+    ) -> Result<Self, String> {
+        if options.sheet.is_some() {
+            return Err("is a text file, and --sheet is for Excel workbooks; omit it".to_owned());
+        }
+        let content = BufReader::with_capacity(SAMPLE as usize, FileReader::new(&file, 0));
+        let found = encoding::detect(content, options.encoding).map_err(unreadable)?;
+        let TextEncoding { encoding, mark, guessed_at_line } = found;
+        let mut notes = Vec::new();
+        if let Some(line) = guessed_at_line {
+            notes.push(format!(
+                "not UTF-8 (line {line}); read as {}; --encoding names another",
+                encoding.name()
+            ));
+        } else if encoding != Encoding::Utf8 && options.encoding.is_none() {
+            notes.push(format!("read as {}", encoding.name()));
+        }
+        let mut sample = Vec::new();
+        let reader = DecodingReader::new(FileReader::new(&file, mark), encoding);
+        reader.take(SAMPLE).read_to_end(&mut sample).map_err(unreadable)?;
+        // The sample may end within a character.
+        let sample = String::from_utf8_lossy(&sample);
+        let line = csv::read_separator_line(&sample);
+        let separator = options.separator.or(line).unwrap_or_else(|| {
+            let separator = csv::guess_separator(&sample, count_known);
+            if separator != b',' {
+                notes.push(format!("separated by {}", name_separator(separator)));
+            }
+            separator
+        });
+        let form = Form::Text { encoding, mark, separator, has_separator_line: line.is_some() };
+        Ok(Self { file, form, notes })
+    }
+
+    /// Returns where the content begins, behind a byte order mark, if the file is what the gateway itself reads: UTF-8,
+    /// separated by commas.
+    pub(super) fn plain_start(&self) -> Option<u64> {
+        match self.form {
+            Form::Text { encoding: Encoding::Utf8, mark, separator: b',', has_separator_line: false } => Some(mark),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a row with fewer cells than the header is complete: a workbook stores no empty cells.
+    pub(super) fn omits_empty_cells(&self) -> bool {
+        matches!(self.form, Form::Workbook { .. })
+    }
+
+    /// Passes each row and its line to `each` until that returns false. Empty lines are not rows.
+    ///
+    /// # Errors
+    /// A sentence about the file, and the errors of `each`.
+    pub(super) fn read_rows(
+        &self,
+        each: &mut dyn FnMut(u64, &[String]) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        match &self.form {
+            Form::Workbook { sheet } => xlsx::read_rows(&self.file, sheet, each),
+            Form::Text { encoding, mark, separator, has_separator_line } => {
+                let reader = DecodingReader::new(FileReader::new(&self.file, *mark), *encoding);
+                let mut records = Records::new(reader, *separator);
+                if *has_separator_line {
+                    records.skip_line().map_err(unreadable)?;
+                }
+                let mut cells = Vec::new();
+                while let Some(line) = records.read(&mut cells).map_err(unreadable)? {
+                    if !each(line, &cells)? {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+const OLD_WORKBOOK: &str = "is an old Excel workbook (.xls), or one protected by a password; save it as an Excel \
+                            workbook (.xlsx) without a password, or as \"CSV UTF-8\"";
+
+/// Opens the file. What can be read only once is copied to a temporary file.
+fn open_file(path: Option<&Path>, process: &Process) -> io::Result<File> {
+    let Some(path) = path else { return spool(io::stdin().lock(), process) };
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "is a directory; expected a table"));
+    }
+    let file = File::open(path)?;
+    if metadata.is_file() { Ok(file) } else { spool(file, process) }
+}
+
+fn spool(mut content: impl io::Read, process: &Process) -> io::Result<File> {
+    let mut file = create_nameless(process)?;
+    io::copy(&mut content, &mut file)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Describes the error; the readers' own sentences need no introduction.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unreadable(error: io::Error) -> String {
+    if error.kind() == io::ErrorKind::InvalidData { error.to_string() } else { format!("cannot be read: {error}") }
+}
+
+fn name_separator(separator: u8) -> &'static str {
+    match separator {
+        b';' => "semicolons",
+        b'\t' => "tabs",
+        b'|' => "bars",
+        _ => "commas",
+    }
+}
+
+/// Parses the value of `--separator`.
+///
+/// # Errors
+/// A sentence about the accepted values.
+pub(super) fn parse_separator(text: &str) -> Result<u8, String> {
+    match text {
+        "tab" | "\\t" => Ok(b'\t'),
+        "comma" => Ok(b','),
+        "semicolon" => Ok(b';'),
+        _ => match text.as_bytes() {
+            [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && ![b'"', b'\r', b'\n'].contains(byte) => {
+                Ok(*byte)
+            }
+            _ => Err("expected one character such as `;`, or `tab`".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn rows(content: &[u8], options: &SourceOptions<'_>) -> Result<(Vec<(u64, String)>, Vec<String>), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("people.csv");
+        std::fs::write(&path, content).unwrap();
+        let known = |cells: &[String]| cells.iter().filter(|cell| cell.contains("externalId")).count();
+        let source = Source::open(Some(&path), options, &known, &Process::current())?;
+        let mut rows = Vec::new();
+        source.read_rows(&mut |line, cells| {
+            rows.push((line, cells.join("·")));
+            Ok(true)
+        })?;
+        Ok((rows, source.notes))
+    }
+
+    #[rstest]
+    #[case::plain(b"externalId,n\na,b\n", &["1 externalId·n", "2 a·b"], &[])]
+    #[case::marked(b"\xef\xbb\xbfexternalId,n\r\na,b", &["1 externalId·n", "2 a·b"], &[])]
+    #[case::german_excel(b"externalId;n\r\n1;J\xfcrgen\r\n", &["1 externalId·n", "2 1·Jürgen"],
+        &["not UTF-8 (line 2); read as windows-1252; --encoding names another", "separated by semicolons"])]
+    #[case::separator_line(b"sep=;\r\nexternalId;n\r\n1;x,y\r\n", &["2 externalId·n", "3 1·x,y"], &[])]
+    #[case::utf16(b"\xff\xfee\0x\0t\0e\0r\0n\0a\0l\0I\0d\0\t\0n\0\n\x001\0\t\0\xe9\0\n\0",
+        &["1 externalId·n", "2 1·é"], &["read as UTF-16", "separated by tabs"])]
+    fn texts_of_every_form_are_read(#[case] content: &[u8], #[case] expected: &[&str], #[case] notes: &[&str]) {
+        let (rows, found) = rows(content, &SourceOptions::default()).unwrap();
+        assert_eq!(rows.iter().map(|(line, cells)| format!("{line} {cells}")).collect::<Vec<_>>(), expected);
+        assert_eq!(found, notes);
+    }
+
+    #[rstest]
+    #[case::old_workbook(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "is an old Excel workbook (.xls)")]
+    #[case::archive(b"PK\x03\x04rest", "is a damaged Excel workbook")]
+    #[case::binary(b"a\n\x00\x01", "line 2 has a zero byte")]
+    fn other_files_are_named(#[case] content: &[u8], #[case] message: &str) {
+        let fault = rows(content, &SourceOptions::default()).unwrap_err();
+        assert!(fault.starts_with(message), "{fault}");
+    }
+
+    #[test]
+    fn options_of_the_other_form_are_errors() {
+        let sheet = SourceOptions { sheet: Some("People"), ..SourceOptions::default() };
+        assert!(rows(b"a,b\n", &sheet).unwrap_err().contains("--sheet is for Excel workbooks"));
+        let separator = SourceOptions { separator: Some(b';'), ..SourceOptions::default() };
+        assert!(rows(b"PK\x03\x04", &separator).unwrap_err().contains("--separator is for text files"));
+    }
+
+    #[test]
+    fn the_options_decide() {
+        let options = SourceOptions {
+            separator: Some(b'|'),
+            encoding: Some(EncodingName::Windows1252),
+            sheet: None,
+        };
+        let (rows, notes) = rows(b"a|b;c\n\xe9|\xc3\xa9\n", &options).unwrap();
+        assert_eq!(rows, [(1, "a·b;c".to_owned()), (2, "é·Ã©".to_owned())]);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+
+    #[test]
+    fn separators_are_named_or_written() {
+        for (text, separator) in [(";", b';'), ("tab", b'\t'), ("\\t", b'\t'), ("\t", b'\t'), ("|", b'|'), ("comma", b',')] {
+            assert_eq!(parse_separator(text), Ok(separator));
+        }
+        for text in ["", "ab", "\"", "a", "ä", "\n"] {
+            assert!(parse_separator(text).is_err(), "{text:?}");
+        }
+    }
+}
