@@ -179,7 +179,8 @@ impl Problem {
     /// Returns the detail, with each error that it does not repeat.
     pub(super) fn explanation(&self) -> String {
         let detail = self.detail.clone().or_else(|| self.title.clone()).unwrap_or_default();
-        self.errors.iter().filter(|error| !detail.contains(&error.detail)).fold(detail.clone(), |mut text, error| {
+        let is_new = |error: &&ProblemField| !(detail.contains(&error.detail) && detail.contains(&error.pointer));
+        self.errors.iter().filter(is_new).fold(detail.clone(), |mut text, error| {
             if !text.is_empty() {
                 text.push_str("; ");
             }

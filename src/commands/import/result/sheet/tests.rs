@@ -51,7 +51,7 @@ fn applied(id: &str, password: Option<&str>) -> Value {
 #[test]
 fn bookings_have_candidate_assessment_window_and_link() {
     let folder = tempfile::tempdir().unwrap();
-    let invalid = json!({ "code": "validation_failed", "detail": "2 fields", "errors": [
+    let invalid = json!({ "code": "validation_failed", "detail": "wrong", "errors": [
         { "pointer": "/a", "detail": "b" }, { "pointer": "/c", "detail": "d" } ] });
     let finish = write(
         &folder,
@@ -86,7 +86,7 @@ fn bookings_have_candidate_assessment_window_and_link() {
                   result.warnings|result.code|result.detail|result.vendorCode|result.vendorMessage|result.pointer\n";
     let rows = "'=x|A|2|applied|asg_1|assigned|'=x|rust-101|2027-01-01T00:00:00Z|2027-02-01T00:00:00Z|\
                 https://a.example/#1|2027-02-01T00:00:00Z|/validUntil; /center|existing_differs; odd|||||\n\
-                b|B|3|not_applied|||||||||||validation_failed|2 fields; /a b; /c d|||/a; /c\n\
+                b|B|3|not_applied|||||||||||validation_failed|wrong; /a b; /c d|||/a; /c\n\
                 c||4|not_applied|||||||||||skipped|s|||\n\
                 d|D|5|unknown|asg_4||||||||||vendor_timeout|t|E7|'+sorry|\n\
                 e|E|6|a word of tomorrow|||||||||||||||\n";
