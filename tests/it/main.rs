@@ -36,6 +36,7 @@ mod import;
 mod isolation;
 mod jwt;
 mod limits;
+mod lists;
 mod load;
 mod module_cycles;
 mod openapi;
