@@ -69,6 +69,10 @@ async fn a_store_of_the_previous_version_works_unchanged() {
     let cut =
         wait_until(&gateway, &format!("/operations/{operation}"), |response| response.text("/state") == "completed")
             .await;
-    assert_eq!((&cut.body["progress"]["unknown"], &cut.body["progress"]["settling"]), (&json!(2), &json!(0)), "{cut:?}");
+    assert_eq!(
+        (&cut.body["progress"]["unknown"], &cut.body["progress"]["settling"]),
+        (&json!(2), &json!(0)),
+        "{cut:?}"
+    );
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await, Vec::<String>::new());
 }
