@@ -38,6 +38,7 @@ mod import;
 mod isolation;
 mod jwt;
 mod limits;
+mod lists;
 mod load;
 mod mistakes;
 mod module_cycles;

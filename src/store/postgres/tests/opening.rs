@@ -4,8 +4,8 @@ use std::process::Command;
 
 use super::*;
 use crate::domain::candidate::{IdentityKind, Person};
-use crate::store::SchemaChange;
 use crate::store::conformance::BY_NAME;
+use crate::store::{CandidateFilter, Page, SchemaChange};
 
 async fn refusal(url: &str) -> StoreError {
     let environment = environment();
@@ -132,6 +132,36 @@ async fn rows_of_an_earlier_version_are_counted() {
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
     let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
     assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn groups_of_an_earlier_version_are_listed_and_then_indexed() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let store = serving(&url, &ring(&make.0), &make).await.unwrap();
+    let mut expected = Vec::new();
+    for group in [Some("A"), Some("B"), None, Some("A")] {
+        let person = Person { group: group.map(str::to_owned), ..make.person() };
+        let candidate = make.candidate("t", "c", person);
+        assert_eq!(make.claim(&store, &candidate).await, BeginResult::Begun);
+        expected.extend((group == Some("A")).then_some(candidate.id));
+    }
+    expected.reverse();
+    let forget = "UPDATE candidates SET group_index = NULL";
+    sqlx::raw_sql(forget).execute(&mut beside(&url).await).await.unwrap();
+    let list = async || {
+        let filter = CandidateFilter { group: Some("A".to_owned()), ..CandidateFilter::default() };
+        let part = store.listed_candidates("t", &filter, &Page { limit: 9, after: None }).await.unwrap();
+        part.items.into_iter().map(|candidate| candidate.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list().await, expected);
+    let part = store.candidates_without_group_index(&Page { limit: 9, after: None }).await.unwrap();
+    assert_eq!((part.items.len(), part.next), (4, None));
+    store.commit(part.items.into_iter().map(Mutation::IndexGroup).collect()).await.unwrap();
+    let missing: i64 = sqlx::query_scalar("SELECT count(*) FROM candidates WHERE group_index IS NULL")
+        .fetch_one(&mut beside(&url).await)
+        .await
+        .unwrap();
+    assert_eq!((missing, list().await), (0, expected));
 }
 
 #[tokio::test]
