@@ -1,7 +1,7 @@
 # The whole program in one image: gateway (serve), simulators (sandbox), checks (check).
 #
 # Builds with or without BuildKit. At run time it writes to /data only, so the root file system may be read-only; there is no
-# shell, and no user but "nonroot" (65532).
+# shell, and no user but "nonroot" (65532); any other one with group 0 works as well.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
@@ -18,10 +18,11 @@ RUN mkdir -p src tests/it \
 COPY src src
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --bin examgate \
-    && mkdir /data
+    && mkdir /data \
+    && chmod 0770 /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=""
 ARG CREATED=""
 LABEL org.opencontainers.image.title="examgate" \
@@ -33,8 +34,9 @@ LABEL org.opencontainers.image.title="examgate" \
 
 COPY LICENSE /usr/share/doc/examgate/LICENSE
 COPY --from=build /build/target/release/examgate /usr/local/bin/examgate
-# A new named volume inherits owner and mode of this directory.
-COPY --from=build --chown=65532:65532 /data /data
+# A new named volume inherits owner and mode of this directory. Group 0 may do what the owner may, so that any user id of that
+# group works, as OpenShift runs images. Without a slash at its end, the copy keeps the mode.
+COPY --from=build --chown=65532:0 /data /data
 
 USER 65532:65532
 # The defaults of the store, sqlite:examgate.db and file:examgate.key, are relative: here they are in the volume.

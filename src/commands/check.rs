@@ -129,7 +129,16 @@ async fn store(StoreView { place, keys, .. }: &StoreView) -> Finding {
     };
     match changes {
         Ok(changes) => Finding { changes, ..Finding::new("store", "ok", place.to_string()) },
-        Err(error) => Finding::new("store", "fault", format!("{place}: {error}")),
+        Err(error) => Finding::new("store", "fault", with_place(&place.to_string(), &error)),
+    }
+}
+
+/// Names the place once: most errors of a file name it themselves.
+fn with_place(place: &str, error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable(detail) if detail.contains(place) => detail.clone(),
+        StoreError::Unavailable(detail) => format!("{place}: {detail}"),
+        other => format!("{place}: {other}"),
     }
 }
 
@@ -153,7 +162,10 @@ fn first_start(place: &StoreLocation, key: &Path) -> Result<Vec<String>, StoreEr
     for path in database.into_iter().chain([key]) {
         let absolute = std::path::absolute(path).ok();
         if !absolute.as_deref().and_then(Path::parent).is_some_and(Path::is_dir) {
-            return Err(StoreError::Unavailable(format!("{}: its directory does not exist", path.display())));
+            return Err(StoreError::Unavailable(format!(
+                "{}: its directory does not exist; create it",
+                path.display()
+            )));
         }
     }
     Ok(vec!["create the database".to_owned(), format!("create its key in {}", key.display())])

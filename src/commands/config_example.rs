@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use clap::Subcommand;
 
-use super::{Failure, say, sandbox_config};
+use super::{Failure, sandbox_config, say};
 use crate::config::DEFAULTS;
 
 /// Configuration files
@@ -112,7 +112,8 @@ mod tests {
     fn every_key_to_set_is_in_the_defaults() {
         let text = example();
         for (section, keys) in SET {
-            let (_, rest) = text.split_once(&format!("\n[{section}]\n")).unwrap_or_else(|| panic!("[{section}]: {text}"));
+            let (_, rest) =
+                text.split_once(&format!("\n[{section}]\n")).unwrap_or_else(|| panic!("[{section}]: {text}"));
             let own = rest.split("\n[").next().unwrap_or_default();
             for key in keys {
                 assert!(own.lines().any(|line| line.starts_with(&format!("{key} = "))), "{section}.{key}: {own}");

@@ -63,10 +63,10 @@ fn nothing_found() -> String {
 /// Says why the file cannot be read, without the number of the system's error.
 fn unreadable(path: &Path, error: &io::Error) -> String {
     let why = match error.kind() {
-        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::NotFound => "there is no such file; `examgate config example` prints one to begin with".to_owned(),
         ErrorKind::IsADirectory => "is a directory, not a file".to_owned(),
         ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
-        ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        ErrorKind::InvalidData => "it is not UTF-8 text; save it as UTF-8".to_owned(),
         _ => error.to_string(),
     };
     format!("{}: cannot be read: {why}", path.display())

@@ -80,7 +80,8 @@ impl Reloader {
     async fn read(&self) -> Result<Inspected, Vec<String>> {
         let (file, process) = (self.file.clone(), self.process.clone());
         let read = tokio::task::spawn_blocking(move || load_config::inspected(file.as_deref(), &process)).await;
-        read.unwrap_or_else(|error| Err(Failure::other("reading the configuration", error))).map_err(Failure::into_lines)
+        read.unwrap_or_else(|error| Err(Failure::other("reading the configuration", error)))
+            .map_err(Failure::into_lines)
     }
 
     async fn apply(&mut self, Inspected { config, parts, store, identity }: Inspected) {

@@ -8,9 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use super::signals::StopListener;
 use super::{Failure, Process, key, runtime, say};
-use crate::commands::sandbox_config::{
-    self, Simulators, examtesting_account, startexam_account, thinkexam_account,
-};
+use crate::commands::sandbox_config::{self, Simulators, examtesting_account, startexam_account, thinkexam_account};
 use crate::sandbox::{Sandbox, Settings, accounts, known_faults};
 
 /// The highest first port of three.
@@ -43,8 +41,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let settings = Settings { host: options.host, port_base: options.port_base, now: process.now };
     runtime()?.block_on(async {
         let stop = StopListener::listen()?;
-        let sandbox =
-            Sandbox::start(settings).await.map_err(|error| unstarted(options, &error))?;
+        let sandbox = Sandbox::start(settings).await.map_err(|error| unstarted(options, &error))?;
         say(overview(&sandbox))?;
         stop.asked().await;
         sandbox.stop().await;
@@ -60,7 +57,9 @@ fn unstarted(options: &Options, error: &io::Error) -> Failure {
             "the sandbox cannot start: one of the ports {port_base} to {last} of {host} is in use by another program; choose \
              others with --port-base PORT, or --port-base 0 for free ones"
         ),
-        ErrorKind::AddrNotAvailable => format!("the sandbox cannot start: --host {host} is not an address of this machine"),
+        ErrorKind::AddrNotAvailable => {
+            format!("the sandbox cannot start: --host {host} is not an address of this machine")
+        }
         _ => format!("the sandbox cannot start on {host}: {error}"),
     })
 }

@@ -68,7 +68,13 @@ pub(super) fn every_scope() -> String {
 /// Renders the connections to the simulators, and the catalogue.
 pub(super) fn connections(simulators: Simulators) -> String {
     let Simulators { startexam, thinkexam, examtesting } = simulators;
-    format!("{}\n{}\n{}\n{}", self::startexam(startexam), self::thinkexam(thinkexam), self::examtesting(examtesting), catalogue())
+    format!(
+        "{}\n{}\n{}\n{}",
+        self::startexam(startexam),
+        self::thinkexam(thinkexam),
+        self::examtesting(examtesting),
+        catalogue()
+    )
 }
 
 fn startexam(address: SocketAddr) -> String {

@@ -89,7 +89,8 @@ fn parse(text: &str, file: Option<&str>) -> Result<config::Value, ConfigError> {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         let place = file.map(|file| Location::File { file: file.to_owned(), line });
         let message = error.message().lines().next().unwrap_or_default();
-        let name = error.span().and_then(|span| text.get(span)).filter(|name| message == "duplicate key" && is_bare(name));
+        let name =
+            error.span().and_then(|span| text.get(span)).filter(|name| message == "duplicate key" && is_bare(name));
         let detail = match name {
             Some(name) => format!("is not valid TOML: {name} is there twice; remove one of them"),
             None => format!("is not valid TOML: {message}"),

@@ -112,7 +112,11 @@ fn report(found: &[DeserializeError], at: &[&str], errors: &mut ConfigErrors<'_>
         let detail = match error.kind {
             DeserializeErrorKind::Unknown => format!("unknown key{}", suggest::key(&path)),
             DeserializeErrorKind::Missing => error.detail.clone(),
-            DeserializeErrorKind::Invalid => without_value(&error.detail),
+            DeserializeErrorKind::Invalid => {
+                let detail = without_value(&error.detail);
+                let form = if errors.is_variable(&path) { json_form(&detail) } else { "" };
+                detail + form
+            }
         };
         errors.push(&path, detail);
     }
@@ -149,6 +153,15 @@ fn without_value(detail: &str) -> String {
     }
     let expected = detail.rsplit_once(", expected ").map(|(_, expected)| expected);
     format!("expected {}", expected.map_or("another value", operator_terms))
+}
+
+/// Says how a variable writes what is not text.
+fn json_form(detail: &str) -> &'static str {
+    match detail {
+        "expected a list" => " as JSON, such as [\"a\", \"b\"]",
+        "expected a table" => " as JSON, such as {\"a\": 1}",
+        _ => "",
+    }
 }
 
 /// Translates Rust's type names for operators.

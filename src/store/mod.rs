@@ -38,6 +38,7 @@ mod sqlite;
 mod types;
 
 pub use crate::store::encryption::{Keyring, SealError};
+pub use backup::{BackupError, RestoredBackup};
 pub use inspection::{Inspection, SchemaChange};
 pub use mutation::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 pub use postgres::PostgresStore;
@@ -47,7 +48,6 @@ pub use types::{
     AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, ItemCounts, KeyState, ListPart,
     OperationFilter, Page, Peer, PurgeCounts, RunningOperation, UnsettledCount, Window, WindowedRows,
 };
-pub use backup::{BackupError, RestoredBackup};
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -139,10 +139,8 @@ mod tests {
             "process_max_fds",
         ] {
             assert!(text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} ")), "{text}");
-            let values: Vec<f64> = text
-                .lines()
-                .filter_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-                .collect();
+            let values: Vec<f64> =
+                text.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse().ok()).collect();
             assert!(matches!(values[..], [value] if value >= 0.0), "{name}: {text}");
         }
     }

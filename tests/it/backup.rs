@@ -195,7 +195,8 @@ async fn a_restore_is_refused_while_a_gateway_serves() {
     register(&gateway, "e1").await;
     let folder = gateway.folder.path();
     back_up(folder, "copy.db").await;
-    assert_refused(folder, &["restore", "copy.db"], 1, "another process is serving from this database; stop it first").await;
+    assert_refused(folder, &["restore", "copy.db"], 1, "another process is serving from this database; stop it first")
+        .await;
     assert!(is_known(&gateway, "e1").await);
     register(&gateway, "e2").await;
 }
@@ -221,7 +222,9 @@ async fn a_file_that_is_no_backup_of_this_store_is_refused_and_nothing_changes()
         fs::write(path, &bytes[..bytes.len() / 2]).expect("a file");
     });
     changed("in-use.db", &|path| fs::write(path.with_extension("db-wal"), "x").expect("a file"));
-    changed("other-key.db", &|path| execute(path, "INSERT INTO keys (id, first_used) VALUES (x'0102030405060708', 1);"));
+    changed("other-key.db", &|path| {
+        execute(path, "INSERT INTO keys (id, first_used) VALUES (x'0102030405060708', 1);")
+    });
     fs::write(folder.join("text.db"), "no database at all, and longer than a header of a hundred bytes".repeat(9))
         .expect("a file");
     fs::write(folder.join("empty.db"), "").expect("a file");
@@ -287,9 +290,7 @@ async fn for_postgresql_both_name_the_command_of_its_own_tools() {
         ("backup", format!("pg_dump --format=custom --no-owner --file='copy.dump' '{database}'")),
         (
             "restore",
-            format!(
-                "pg_restore --clean --if-exists --no-owner --single-transaction --dbname='{database}' 'copy.dump'"
-            ),
+            format!("pg_restore --clean --if-exists --no-owner --single-transaction --dbname='{database}' 'copy.dump'"),
         ),
     ] {
         assert_refused(folder.path(), &[command, "copy.dump"], 2, &line).await;

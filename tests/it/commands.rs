@@ -187,7 +187,8 @@ fn every_command_has_a_manual_page() {
     let mut pages: Vec<String> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
     pages.sort();
-    for command in ["", "-serve", "-check", "-import", "-backup", "-restore", "-config-example", "-key-new", "-sandbox"] {
+    for command in ["", "-serve", "-check", "-import", "-backup", "-restore", "-config-example", "-key-new", "-sandbox"]
+    {
         assert!(pages.contains(&format!("examgate{command}.1")), "{command}: {pages:?}");
     }
     for page in &pages {
@@ -269,8 +270,10 @@ fn the_printed_configuration_of_the_sandbox_is_checked_and_served() {
     let line = lines.next().expect("the address");
     let address = line.strip_prefix("examgate listening on ").expect("the address").to_owned();
     let printed = text(&printed.stdout);
-    let header = printed.lines().find_map(|line| line.split_once("-H '")).expect("a curl line").1.trim_end_matches('\'');
-    let body = r#"{"connection":"thinkexam-main","externalId":"e1","name":{"givenName":"Ann"},"email":"a@example.com"}"#;
+    let header =
+        printed.lines().find_map(|line| line.split_once("-H '")).expect("a curl line").1.trim_end_matches('\'');
+    let body =
+        r#"{"connection":"thinkexam-main","externalId":"e1","name":{"givenName":"Ann"},"email":"a@example.com"}"#;
     let curl = Command::new("curl")
         .args(["-s", "--noproxy", "*", "-H", header, "--json", body, &format!("{address}/candidates")])
         .output()

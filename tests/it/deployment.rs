@@ -151,7 +151,88 @@ fn image_and_manifests_name_this_version_and_its_compiler() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(one("(?m)^ARG VERSION=(.+)$", &image), version);
     assert_eq!(one("newTag: (.+)", &read("deploy/kubernetes/kustomization.yaml")), version);
+    assert_eq!(all("(?m)^(?:version|appVersion): (.+)$", &read("deploy/helm/examgate/Chart.yaml")), [version, version]);
+    let changes = read("CHANGELOG.md");
+    assert_eq!(all(r"(?m)^## \[([0-9.]+)\] - \d{4}-\d{2}-\d{2}$", &changes).first().map(String::as_str), Some(version));
     assert_eq!(one("(?m)^FROM rust:([0-9.]+)-", &image), env!("CARGO_PKG_RUST_VERSION"));
+}
+
+/// Returns the values of the chart as dotted names.
+fn chart_values() -> BTreeSet<String> {
+    let line = Regex::new("^( *)([A-Za-z]+):").expect("a pattern");
+    let mut parents: Vec<String> = Vec::new();
+    let values = read("deploy/helm/examgate/values.yaml");
+    let names = values.lines().filter_map(|text| line.captures(text)).map(|found| {
+        parents.truncate(found[1].len() / 2);
+        parents.push(found[2].to_owned());
+        parents.join(".")
+    });
+    names.collect()
+}
+
+#[test]
+fn the_chart_uses_its_values_and_matches_the_manifests() {
+    let (values, mut used) = (chart_values(), BTreeSet::new());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/helm/examgate/templates");
+    let mut templates = String::new();
+    for entry in fs::read_dir(folder).expect("templates") {
+        let text = fs::read_to_string(entry.expect("an entry").path()).expect("text");
+        used.extend(all(r"\.Values\.([A-Za-z.]+)", &text));
+        let blocks = |word: &str| all(&format!(r"\{{\{{-? ?({word})\b"), &text).len();
+        assert_eq!(blocks("if") + blocks("with") + blocks("define"), blocks("end"), "{text}");
+        templates += &text;
+    }
+    let unknown: Vec<_> = used.difference(&values).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let unused: Vec<_> = values
+        .iter()
+        .filter(|name| {
+            !used.iter().any(|used| {
+                used == *name || name.starts_with(&format!("{used}.")) || used.starts_with(&format!("{name}."))
+            })
+        })
+        .collect();
+    assert!(unused.is_empty(), "{unused:?}");
+    // What the pods of the plain manifests have, those of the chart have, too.
+    let manifest = read("deploy/kubernetes/deployment.yaml");
+    for pattern in
+        [r"(httpGet: .+)", "(failureThreshold: .+)", "(mountPath: .+)", "(readOnlyRootFilesystem: .+)", r"(drop: .+)"]
+    {
+        assert_eq!(all(pattern, &templates), all(pattern, &manifest), "{pattern}");
+    }
+    let ingress = |text: &str| all(r"(nginx\.ingress\.kubernetes\.io/.+)", text);
+    let of_chart = read("deploy/helm/examgate/values.yaml");
+    assert_eq!(ingress(&of_chart), ingress(&read("deploy/kubernetes/ingress/ingress.yaml")));
+}
+
+#[test]
+fn the_service_monitor_selects_the_port_of_the_pods() {
+    let monitor = read("deploy/prometheus/servicemonitor.yaml");
+    assert!(read("deploy/kubernetes/deployment.yaml").contains("- name: admin\n              containerPort: 9090\n"));
+    assert!(monitor.contains("targetPort: admin\n") && monitor.contains("- port: admin\n      path: /metrics\n"));
+    assert_eq!(
+        all("(app.kubernetes.io/component: admin)", &monitor).len(),
+        2,
+        "the Service has what the monitor selects"
+    );
+}
+
+#[test]
+fn the_systemd_unit_starts_commands_that_exist_and_waits_for_their_end() {
+    let unit = read("deploy/systemd/examgate.service");
+    assert_eq!(one("(?m)^ExecStart=/usr/local/bin/examgate (.+)$", &unit), "serve");
+    let default = read("src/config/default.toml");
+    let seconds = |key: &str| number(&format!("(?m)^{key} = \"([0-9]+)s\""), &default);
+    let stop = number("(?m)^TimeoutStopSec=([0-9]+)$", &unit);
+    assert!(stop > seconds("shutdown_grace") + seconds("shutdown_delay"), "{stop}");
+    // The store's default files are relative to the folder that the unit may write to.
+    assert_eq!(one("(?m)^WorkingDirectory=/var/lib/(.+)$", &unit), one("(?m)^StateDirectory=(.+)$", &unit));
+}
+
+#[test]
+fn the_data_folder_of_the_image_is_its_groups_as_well() {
+    let image = read("Dockerfile");
+    assert!(image.contains("chmod 0770 /data") && image.contains("COPY --from=build --chown=65532:0 /data /data\n"));
 }
 
 #[test]
@@ -162,6 +243,8 @@ fn stop_timeouts_exceed_what_a_replica_needs() {
     let in_kubernetes = number(r#"(?m)^shutdown_delay = "([0-9]+)s""#, &read("deploy/kubernetes/examgate.toml"));
     let pod = number("terminationGracePeriodSeconds: ([0-9]+)", &read("deploy/kubernetes/deployment.yaml"));
     assert!(pod > grace + in_kubernetes, "{pod}");
+    let chart = number("terminationGracePeriodSeconds: ([0-9]+)", &read("deploy/helm/examgate/values.yaml"));
+    assert!(chart > grace + in_kubernetes, "{chart}");
     let compose = read("docker-compose.yml");
     let service = number(r"(?s)x-gateway:.*?stop_grace_period: ([0-9]+)s.*?x-replica:", &compose);
     assert!(service > grace + delay, "{service}");

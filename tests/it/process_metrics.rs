@@ -28,8 +28,7 @@ async fn the_page_has_the_standard_metrics_of_the_process() {
 
     // As promtool would check it: each metric once, its help and type before it, and no blank or malformed line inside.
     for name in first.keys().filter(|name| name.starts_with("process_")) {
-        let lines: Vec<&str> =
-            text.lines().filter(|line| line.split(' ').any(|word| word == name)).collect();
+        let lines: Vec<&str> = text.lines().filter(|line| line.split(' ').any(|word| word == name)).collect();
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         assert!(
             lines.len() == 3

@@ -126,9 +126,9 @@ fn verify(path: &Path, keyring: &Keyring) -> Result<Option<Timestamp>, BackupErr
 
 fn look_at(connection: &Connection, keyring: &Keyring) -> Result<Inspection, BackupError> {
     look(connection, keyring).map_err(|error| match error {
-        StoreError::Unreadable(detail) => {
-            BackupError(format!("was written under another encryption key ({detail}); set store.encryption_key to that one"))
-        }
+        StoreError::Unreadable(detail) => BackupError(format!(
+            "was written under another encryption key ({detail}); set store.encryption_key to that one"
+        )),
         other => other.into(),
     })
 }

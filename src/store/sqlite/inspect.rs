@@ -35,7 +35,9 @@ pub(super) fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, Stor
     // process on it.
     drop(OpenOptions::new().write(true).open(&path).map_err(unusable)?);
     if !has_log(&path) {
-        let found = immutable(&path).and_then(|connection| look(&connection, keyring)).map_err(|error| connect::with_path(&path, error));
+        let found = immutable(&path)
+            .and_then(|connection| look(&connection, keyring))
+            .map_err(|error| connect::with_path(&path, error));
         // A process that started serving meanwhile may have changed the file during the read.
         if !has_log(&path) {
             return found;
