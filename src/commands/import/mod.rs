@@ -226,7 +226,7 @@ fn conclude(job: &Job, stage: &Stage, report: &Report, finish: &Finish, process:
     match (&finish.content, job.output) {
         (Some(content), _) => {
             let written = io::stdout().lock().write_all(content);
-            written.map_err(|error| Failure::other("stdout", error))?;
+            written.map_err(Failure::stdout)?;
             Screen::new(0, false, process).warn(report.text(&subject).trim_end());
         }
         (None, OutputFormat::Text) => say(report.text(&subject).trim_end())?,
@@ -246,6 +246,7 @@ fn print_failure(job: &Job, operation: Option<&str>, failure: &Failure) -> Resul
     let error = match failure {
         Failure::Usage(faults) => faults.join("\n"),
         Failure::Other(fault) => fault.clone(),
+        Failure::BrokenPipe => return Ok(()),
     };
     let document = json!({
         "file": job.table.name(),
