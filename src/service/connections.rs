@@ -14,6 +14,7 @@ use crate::domain::vendor::{CallPurpose, CredentialCheck, Vendor};
 use crate::secret::ConfigFingerprint;
 use crate::service::bulk_limits::{BulkLimits, ClaimPermit};
 use crate::service::cluster::lease::Lease;
+use crate::service::connection_status::{ConnectionStatus, LastCheck};
 use crate::service::diagnostics::{DiagnosticReport, diagnose};
 use crate::service::fair_semaphore::{FairPermit, FairSemaphore, QueueKey};
 use crate::service::seat_limit::SeatLimit;
@@ -29,23 +30,6 @@ pub struct ConnectionSetup {
     pub settings: ConnectionSettings,
     /// Fingerprint of its configuration.
     pub fingerprint: ConfigFingerprint,
-}
-
-/// Observed status of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionStatus {
-    /// The vendor responded to the last call.
-    Ok,
-    /// The last call failed.
-    Degraded,
-    /// The circuit breaker is open, so nothing is sent.
-    CircuitOpen,
-    /// The vendor rejects the credentials.
-    CredentialsInvalid,
-    /// The vendor rejects the gateway's timestamps.
-    ClockSkew,
-    /// No call was made yet, or the vendor has no call without side effects.
-    Unchecked,
 }
 
 /// State of a connection's circuit breaker.
@@ -94,15 +78,6 @@ pub(super) struct Connection {
     seats: SeatLimit,
 }
 
-#[derive(Clone)]
-struct LastCheck {
-    status: ConnectionStatus,
-    detail: String,
-    since: Option<Timestamp>,
-    /// The problem that led to the status.
-    code: Option<Code>,
-}
-
 impl Connection {
     pub(super) fn new(name: String, setup: ConnectionSetup) -> Self {
         let bulk_limits = BulkLimits::new(&setup.settings);
@@ -123,11 +98,9 @@ impl Connection {
 
     fn with_limits(name: String, setup: ConnectionSetup, bulk_limits: BulkLimits) -> Self {
         let ConnectionSetup { connected, settings, fingerprint } = setup;
-        let detail = "No call was made yet.".to_owned();
-        let seen = LastCheck { status: ConnectionStatus::Unchecked, detail, since: None, code: None };
         let destination = connected.destination().into();
         let seats = SeatLimit::default();
-        Self { name, destination, connected, settings, fingerprint, seen: Mutex::new(seen), bulk_limits, seats }
+        Self { name, destination, connected, settings, fingerprint, seen: Mutex::default(), bulk_limits, seats }
     }
 
     /// Returns whether this setup has the same configuration.
@@ -272,45 +245,29 @@ impl Connection {
 
     /// Updates the connection's status from the result of a call.
     pub(super) fn note(&self, end: Result<(), &Error>, now: Timestamp) {
-        let (status, detail) = match end {
-            Ok(()) => (ConnectionStatus::Ok, "The vendor responds.".to_owned()),
-            Err(error) => match error.code {
-                Code::ConnectionCredentialsInvalid => (ConnectionStatus::CredentialsInvalid, error.detail.clone()),
-                Code::VendorClockSkew => (ConnectionStatus::ClockSkew, error.detail.clone()),
-                Code::VendorTimeout
-                | Code::VendorUnreachable
-                | Code::VendorUnavailable
-                | Code::VendorInternalError
-                | Code::VendorBadResponse
-                | Code::VendorContractError
-                | Code::ConnectionMisconfigured => (ConnectionStatus::Degraded, error.detail.clone()),
-                // Says nothing about the vendor, or only that it limits the rate, so the status is unchanged.
-                Code::VendorCircuitOpen
-                | Code::ConnectionSaturated
-                | Code::VendorRateLimited
-                | Code::StoreUnavailable
-                | Code::Draining
-                | Code::Internal => return,
-                _ => (ConnectionStatus::Ok, "The vendor responds.".to_owned()),
-            },
-        };
-        let code = end.err().map(|error| error.code).filter(|_| status != ConnectionStatus::Ok);
-        self.set(LastCheck { status, detail, since: Some(now), code });
+        if let Some(seen) = LastCheck::of_call(end, now) {
+            self.set(seen);
+        }
     }
 
     /// Sets the status; logs a problem that an operator must solve, once until another status follows.
     fn set(&self, seen: LastCheck) {
-        let code = seen.code;
+        let code = seen.lasting_problem();
         let earlier = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), seen);
-        if let Some(code) = code.filter(|code| earlier.code != Some(*code) && needs_operator(*code)) {
+        if let Some(code) = code.filter(|_| earlier.lasting_problem() != code) {
             let (connection, vendor) = (self.name.as_str(), self.descriptor().kind);
-            tracing::warn!(connection, vendor, code = code.as_str(), action = code.action(), "connection rejected");
+            tracing::warn!(
+                connection,
+                vendor,
+                code = code.as_str(),
+                action = code.action(),
+                "calls fail until an operator acts"
+            );
         }
     }
 
     fn view(&self) -> ConnectionInfo {
-        let LastCheck { status, detail, since, code: _ } =
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let LastCheck { status, detail, since, .. } = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ConnectionStats { circuit, in_flight, single_waiting, bulk_waiting, skew } = self.stats();
         let (circuit, status, detail) = match circuit {
             transport::CircuitState::Open { until } => {
@@ -336,17 +293,6 @@ impl Connection {
             clock_ahead: skew.map(|skew| skew.as_secs()),
         }
     }
-}
-
-/// Returns whether the problem lasts until an operator solves it.
-fn needs_operator(code: Code) -> bool {
-    matches!(
-        code,
-        Code::ConnectionCredentialsInvalid
-            | Code::ConnectionMisconfigured
-            | Code::VendorClockSkew
-            | Code::VendorContractError
-    )
 }
 
 impl Gateway {
@@ -376,13 +322,9 @@ impl Gateway {
         }
         match (examination.error(), &examination.health) {
             (Some(error), _) => connection.note(Err(&error), now),
-            (None, Some(CredentialCheck::Ok { detail })) => {
-                let (status, detail) = (ConnectionStatus::Ok, detail.clone());
-                connection.set(LastCheck { status, detail, since: Some(now), code: None });
-            }
+            (None, Some(CredentialCheck::Ok { detail })) => connection.set(LastCheck::ok(detail.clone(), now)),
             (None, Some(CredentialCheck::Unchecked { detail })) => {
-                let detail = format!("The vendor responds. {detail}");
-                connection.set(LastCheck { status: ConnectionStatus::Unchecked, detail, since: Some(now), code: None });
+                connection.set(LastCheck::unchecked(format!("The vendor responds. {detail}"), now));
             }
             (None, _) => {}
         }

@@ -24,6 +24,7 @@ mod bulk_limits;
 mod candidates;
 mod catalogue;
 mod cluster;
+mod connection_status;
 mod connections;
 mod diagnostics;
 mod errors;
@@ -82,7 +83,8 @@ pub use self::bulk::{
 pub use self::candidates::list::CandidateQuery;
 pub use self::candidates::{CandidatePatch, CandidateWithPassword};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
-pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup, ConnectionStatus};
+pub use self::connection_status::ConnectionStatus;
+pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use crate::service::audit::pending_entry::PendingAuditEntry;
 pub use crate::service::diagnostics::{Check, CheckResult, CheckStatus, DiagnosticReport, diagnose};

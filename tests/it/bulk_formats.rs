@@ -1,7 +1,11 @@
 //! The formats of a bulk: NDJSON and CSV besides JSON. Every row has its own outcome.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use examgate::sandbox::accounts;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -184,4 +188,70 @@ async fn a_large_bulk_uses_little_memory() {
     assert_eq!((accepted.status, &accepted.body["progress"]["total"]), (202, &json!(1500)), "{accepted:?}");
     let grown = resident() - before;
     assert!(grown < 12 * 1024, "the peak grew by {grown} KiB for {size} KiB");
+}
+
+/// Spreadsheets and editors put a byte order mark before UTF-8 text; senders compress what is long.
+#[tokio::test]
+async fn a_byte_order_mark_and_gzip_change_nothing_in_any_format() {
+    let (sandbox, gateway) = start_startexam("").await;
+    for (number, (form, text)) in [
+        (JSON, "{\"items\":[{\"externalId\":\"ID\"}]}"),
+        (NDJSON, "{\"externalId\":\"ID\"}\n"),
+        (CSV, "externalId\r\nID\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (variant, mark, packed) in [("m", "\u{feff}", false), ("z", "", true), ("mz", "\u{feff}", true)] {
+            let content = format!("{mark}{}", text.replace("ID", &format!("{number}{variant}")));
+            let request = gateway.request(Method::POST, "/candidates/bulk");
+            let response = if packed {
+                let request = request.header("content-encoding", "gzip");
+                request.body(form, gzip(content.as_bytes())).send().await
+            } else {
+                request.body(form, content).send().await
+            };
+            assert_eq!(rows(&response), [(201, "")], "{form} {variant}");
+        }
+    }
+    let twice = send_bulk(&gateway, "/candidates/bulk", JSON, "\u{feff}\u{feff}{\"items\":[{}]}").await;
+    assert_eq!(twice.problem().1, "malformed_json");
+    let created = changes(sandbox.startexam(), "employees", "created").await;
+    assert_eq!(created, ["0m", "0z", "0mz", "1m", "1z", "1mz", "2m", "2z", "2mz"]);
+}
+
+/// A caller that compresses its retry, or adds a mark, still means the same request.
+#[tokio::test]
+async fn the_spelling_of_a_body_does_not_make_another_request_of_it() {
+    let (sandbox, gateway) = start_startexam("").await;
+    let single = "{\"externalId\":\"a\"}";
+    let bulk = "{\"items\":[{\"externalId\":\"b\"}]}";
+    let lines = "{\"externalId\":\"c\"}\n";
+    for (path, form, text, marked) in [
+        ("/candidates", JSON, single, true),
+        ("/candidates/bulk", JSON, bulk, true),
+        ("/candidates/bulk", NDJSON, lines, false),
+    ] {
+        let keyed = || gateway.request(Method::POST, path).header("Idempotency-Key", &format!("\"{}\"", text.len()));
+        let first = keyed().body(form, text).send().await;
+        assert!(first.status < 300 && first.header("idempotent-replayed").is_none(), "{first:?}");
+        let mut spellings =
+            vec![gzip(text.as_bytes()), [gzip(&text.as_bytes()[..4]), gzip(&text.as_bytes()[4..])].concat()];
+        if marked {
+            spellings.push(gzip(format!("\u{feff}{text}").as_bytes()));
+            let again = keyed().body(form, format!("\u{feff}{text}")).send().await;
+            assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
+        }
+        for spelling in spellings {
+            let again = keyed().header("content-encoding", "gzip").body(form, spelling).send().await;
+            assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
+        }
+    }
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["a", "b", "c"]);
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(content).expect("gzip");
+    encoder.finish().expect("gzip")
 }

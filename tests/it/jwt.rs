@@ -35,11 +35,21 @@ async fn get_with_token(gateway: &Gateway, token: &str, path: &str) -> ApiRespon
     gateway.request_as(token, Method::GET, path).send().await
 }
 
+/// Returns a token with these claims besides the required ones.
+fn provider_token(key: &Key, claims: &Value) -> String {
+    let mut all = json!({ "iss": ISSUER, "aud": "api://examgate", "iat": now(), "exp": now() + 300 });
+    all.as_object_mut().expect("an object").extend(claims.as_object().expect("an object").clone());
+    key.token("k", &all)
+}
+
 /// Returns the detail of the rejection of a token.
 async fn rejection_detail(gateway: &Gateway, token: &str) -> String {
     let response = get_with_token(gateway, token, "/vendors").await;
     assert_eq!(response.problem(), (401, "unauthenticated", "not_applied"), "{token}");
     assert!(response.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
+    let bearer = !token.contains(char::is_whitespace) && !token.is_empty();
+    let challenge = response.header("www-authenticate").unwrap_or_default();
+    assert!(!bearer || challenge.contains("error=\"invalid_token\""), "{token}: {challenge}");
     let signature = token.rsplit('.').next().unwrap_or_default();
     assert!(signature.len() < 20 || !response.body.to_string().contains(signature), "{response:?}");
     response.text("/detail").to_owned()
@@ -74,6 +84,69 @@ async fn tokens_of_every_key_type_are_accepted_with_the_scopes_both_sides_grant(
     assert_eq!(status_of("lms", &Value::Null, "/vendors").await.0, 403, "a token without scopes permits nothing");
     let (status, detail) = status_of("reader", &json!(all_scopes()), "/operations").await;
     assert_eq!((status, detail.as_str()), (403, "The client lacks the scope `operations:read`."));
+}
+
+#[tokio::test]
+async fn scopes_are_read_from_the_claims_of_each_provider() {
+    const APP: &str = "00000000-0000-4000-8000-000000000001";
+    let key = Key::p256();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("jwks.json");
+    std::fs::write(&path, jwk_set(&[key.jwk("k")]).to_string()).expect("the keys can be written");
+    let base = configuration(&format!("file:{}", path.display()))
+        .replace(&format!("audience = \"{AUDIENCE}\""), "audience = \"api://examgate\"")
+        + &format!("[auth.clients.{APP}]\nscopes = [\"catalogue:read\", \"audit:read\"]\n");
+    let app_only = json!({ "ver": "2.0", "azp": APP, "roles": ["catalogue:read"] });
+    let delegated = json!({ "ver": "2.0", "azp": APP, "scp": "openid catalogue:read" });
+    let okta = json!({ "azp": APP, "scp": ["catalogue:read"] });
+    let keycloak = json!({
+        "azp": "lms", "aud": ["account", "api://examgate"], "scope": "email profile",
+        "resource_access": { "examgate": { "roles": ["catalogue:read"] }, "account": { "roles": ["audit:read"] } },
+    });
+    let auth0 = json!({ "azp": "lms", "scope": "openid", "https://examgate.example.com/scopes": ["catalogue:read"] });
+    let cognito = json!({ "app": { "client": "lms" }, "scope": "examgate/catalogue:read audit:read" });
+    let with = |keys: &str| base.replace("leeway = \"10s\"", &format!("leeway = \"10s\"\n{keys}"));
+    for (keys, allowed, refused) in [
+        ("client_claim = \"azp\"", vec![&delegated, &okta], vec![&app_only, &keycloak, &auth0]),
+        (
+            "client_claim = \"azp\"\nscope_claims = [\"scp\", \"roles\"]",
+            vec![&app_only, &delegated, &okta],
+            vec![&keycloak],
+        ),
+        (
+            "client_claim = \"azp\"\nscope_claims = [\"resource_access.examgate.roles\"]",
+            vec![&keycloak],
+            vec![&delegated],
+        ),
+        (
+            "client_claim = \"azp\"\nscope_claims = [\"https://examgate.example.com/scopes\"]",
+            vec![&auth0],
+            vec![&keycloak],
+        ),
+        ("client_claim = \"app.client\"\nscope_prefix = \"examgate/\"", vec![&cognito], vec![]),
+    ] {
+        let gateway = Gateway::start_with("", &with(keys)).await;
+        for claims in allowed {
+            let token = provider_token(&key, claims);
+            assert_eq!(get_with_token(&gateway, &token, "/vendors").await.status, 200, "{keys} {claims}");
+            let client = get_with_token(&gateway, &token, "/client").await;
+            assert_eq!(
+                (&client.body["scopes"], client.body.get("key")),
+                (&json!(["catalogue:read"]), None),
+                "{client:?}"
+            );
+            let response = get_with_token(&gateway, &token, "/audit").await;
+            assert_eq!(response.problem().1, "insufficient_scope", "{keys} {claims}");
+            assert_eq!(
+                response.header("www-authenticate"),
+                Some("Bearer realm=\"examgate\", error=\"insufficient_scope\", scope=\"audit:read\"")
+            );
+        }
+        for claims in refused {
+            let response = get_with_token(&gateway, &provider_token(&key, claims), "/vendors").await;
+            assert_eq!(response.problem(), (403, "insufficient_scope", "not_applied"), "{keys} {claims}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 
 mod accepted;
 mod access;
+mod access_log;
 mod adversarial;
 mod architecture;
 mod assignments;

@@ -151,6 +151,10 @@ async fn a_full_disk_rejects_writes_before_anything_is_sent() {
     machine.set_disk(Disk::Full);
     let refused = gateway.post("/candidates", &person("emp-b")).await;
     assert_eq!(refused.problem(), (503, "store_unavailable", "not_applied"), "{refused:?}");
+    assert!(refused.text("/detail").starts_with("The store is full"), "{refused:?}");
+    let ready = gateway.get("/readyz").await;
+    assert_eq!(ready.problem(), (503, "store_unavailable", "not_applied"));
+    assert!(ready.text("/detail").starts_with("The store is full"), "{ready:?}");
     // Whether a commit with an I/O error was done is unknown; nothing is sent for it in either case.
     machine.set_disk(Disk::Broken);
     let doubtful = gateway.post("/candidates", &person("emp-c")).await;
@@ -159,6 +163,7 @@ async fn a_full_disk_rejects_writes_before_anything_is_sent() {
     let over = |record: &ApiResponse| record.status == 404 || record.text("/state") == "failed";
     wait_until(&gateway, &resource, over).await;
     assert_eq!(changes(port, "employees", "created").await, ["emp-a"], "what was refused was not sent");
+    assert_eq!(gateway.get("/readyz").await.status, 200);
     let done = gateway.post("/candidates", &person("emp-b")).await;
     assert_eq!((done.status, done.text("/outcome")), (201, "applied"), "{done:?}");
     assert_eq!(changes(port, "employees", "created").await, ["emp-a", "emp-b"]);

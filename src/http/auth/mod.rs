@@ -99,7 +99,7 @@ impl ClientRegistry {
         };
         let owners = (0u32..).zip(clients.values());
         let keys = owners.flat_map(|(index, client)| client.key_sha256.iter().map(move |key| (*key, index)));
-        for client in clients.values() {
+        for client in clients.values().filter(|_| matches!(by, AuthMode::Key)) {
             client.key_sha256.iter().for_each(|key| metrics::client_key(&client.name, &key_id(key)));
         }
         let all = clients.values().map(|client| Client::new(client, earlier)).collect();

@@ -68,6 +68,8 @@ pub(in crate::http) struct DecodedBody {
     source: Source,
     limit: u64,
     come: u64,
+    /// The error beyond the limit.
+    too_large: Error,
 }
 
 enum Source {
@@ -89,15 +91,27 @@ impl DecodedBody {
             ContentCoding::Identity => limit,
             ContentCoding::Gzip => limit.saturating_mul(2).saturating_add(MAX_OVERHEAD),
         };
+        let too_large = match coding {
+            ContentCoding::Identity => format!("The body is larger than {limit} bytes."),
+            ContentCoding::Gzip => format!("The body is larger than {limit} bytes when decompressed."),
+        };
+        let too_large = Error::new(Code::PayloadTooLarge, too_large);
         if announced.is_some_and(|length| length > most) {
-            return Err(too_large(limit));
+            return Err(too_large);
         }
-        let body = MinRateBody { body: request.into_body(), most, limit, limits, come: 0, waited: Duration::ZERO };
+        let body = MinRateBody {
+            body: request.into_body(),
+            most,
+            limits,
+            come: 0,
+            waited: Duration::ZERO,
+            too_large: too_large.clone(),
+        };
         let source = match coding {
             ContentCoding::Identity => Source::Plain(body),
             ContentCoding::Gzip => Source::Gzip(Box::new(gzip(body))),
         };
-        Ok(Self { source, limit, come: 0 })
+        Ok(Self { source, limit, come: 0, too_large })
     }
 
     /// Returns the next decoded chunk; `None` at the end.
@@ -114,7 +128,7 @@ impl DecodedBody {
             }
         };
         self.come += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if self.come > self.limit { Err(too_large(self.limit)) } else { Ok(chunk) }
+        if self.come > self.limit { Err(self.too_large.clone()) } else { Ok(chunk) }
     }
 }
 
@@ -148,11 +162,11 @@ struct MinRateBody {
     body: HttpBody,
     /// Maximum number of bytes sent.
     most: u64,
-    /// The limit to name in the error.
-    limit: u64,
     limits: Limits,
     come: u64,
     waited: Duration,
+    /// The error beyond the maximum.
+    too_large: Error,
 }
 
 impl MinRateBody {
@@ -172,15 +186,11 @@ impl MinRateBody {
             let Ok(data) = frame.into_data() else { continue };
             self.come += data.len() as u64;
             if self.come > self.most {
-                return Err(too_large(self.limit));
+                return Err(self.too_large.clone());
             }
             return Ok(Some(data));
         }
     }
-}
-
-fn too_large(limit: u64) -> Error {
-    Error::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes, not counting compression."))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! involved.
 
 mod compressing;
+mod cors;
 mod openapi_served;
 mod protecting;
 mod reading;

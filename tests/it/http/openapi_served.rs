@@ -53,11 +53,37 @@ async fn the_whole_api_moves_below_its_base_path() {
     for path in ["/exam-api/livez", "/exam-api/docs/", "/exam-api/openapi.json", "/exam-api/vendors"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
-    for path in ["/livez", "/vendors", "/exam-api", "/exam-api/", "/exam-apivendors"] {
+    for path in ["/livez", "/vendors", "/exam-apivendors", "/"] {
         assert_eq!(server.get(path).await.problem(), (404, "not_found"), "{path}");
     }
-    let response = send(server.request(Method::DELETE, "/exam-api/vendors")).await;
-    assert_eq!(response.problem(), (405, "method_not_allowed"));
+    for path in ["/exam-api/vendors", "/exam-api", "/exam-api/"] {
+        let response = send(server.request(Method::DELETE, path)).await;
+        assert_eq!(response.problem(), (405, "method_not_allowed"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_root_leads_to_the_documentation() {
+    for (base, cases) in [
+        ("", &[("/", "docs/")][..]),
+        ("/exam-api", &[("/exam-api", "exam-api/docs/"), ("/exam-api/", "docs/")][..]),
+        ("/a/b", &[("/a/b", "b/docs/"), ("/a/b/", "docs/"), ("/a/b/?x=1", "docs/")][..]),
+    ] {
+        let mut api_parts = api_parts().await;
+        api_parts.server.base_path = base.to_owned();
+        let server = serve_api(&api_parts).await;
+        for (path, location) in cases {
+            for method in [Method::GET, Method::HEAD] {
+                let response = send(server.anonymous(method, path)).await;
+                assert_eq!((response.status, response.header("location")), (303, *location), "{path}");
+                assert_eq!(response.body, json!(""), "{path}");
+            }
+            let page =
+                reqwest::Url::parse(&format!("http://{}{path}", server.address)).unwrap().join(location).unwrap();
+            let page = send(server.anonymous(Method::GET, page.path())).await;
+            assert!(page.header("content-type").starts_with("text/html"), "{path}: {page:?}");
+        }
+    }
 }
 
 #[tokio::test]

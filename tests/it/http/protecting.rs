@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use examgate::config::Auth;
+use examgate::domain::scope::Scope;
+use examgate::service::ConnectionAccess;
 use reqwest::Method;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{FEW, api_parts, send, serve_api, serve_router};
 
@@ -19,8 +23,69 @@ async fn a_request_without_a_valid_key_is_unauthenticated() {
     ] {
         let response = send(request).await;
         assert_eq!(response.problem(), (401, "unauthenticated"));
-        assert_eq!(response.header("www-authenticate"), "Bearer");
     }
+}
+
+#[tokio::test]
+async fn a_challenge_says_whether_credentials_are_missing_invalid_or_insufficient() {
+    const NONE: &str = "Bearer realm=\"examgate\"";
+    const INVALID: &str = "Bearer realm=\"examgate\", error=\"invalid_token\", error_description=\"The API key or token is not valid here.\"";
+    let server = serve_api(&api_parts().await).await;
+    let ask = || server.anonymous(Method::GET, "/candidates?externalId=x");
+    for (request, expected) in [
+        (ask(), NONE),
+        (ask().header("authorization", "Basic dXNlcjpwYXNz"), NONE),
+        (ask().bearer_auth("wrong"), INVALID),
+        (ask().header("authorization", "Bearer"), INVALID),
+        (ask().header("x-api-key", "wrong"), INVALID),
+        (ask().header("authorization", "Basic dXNlcjpwYXNz").header("x-api-key", "wrong"), INVALID),
+    ] {
+        let response = send(request).await;
+        assert_eq!(response.problem(), (401, "unauthenticated"));
+        assert_eq!(response.header("www-authenticate"), expected);
+        assert_eq!(response.headers.get_all("www-authenticate").iter().count(), 1);
+    }
+    for (path, scope) in [("/vendors", "catalogue:read"), ("/operations", "operations:read")] {
+        let response = send(server.anonymous(Method::GET, path).bearer_auth(FEW)).await;
+        if response.status != 429 {
+            assert_eq!(response.problem(), (403, "insufficient_scope"));
+            let expected = format!("Bearer realm=\"examgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
+            assert_eq!(response.header("www-authenticate"), expected);
+        }
+    }
+    assert_eq!(server.get("/nowhere").await.header("www-authenticate"), "");
+}
+
+#[tokio::test]
+async fn credentials_of_a_proxy_do_not_hide_the_key() {
+    let server = serve_api(&api_parts().await).await;
+    let ask = || server.anonymous(Method::GET, "/vendors").header("x-api-key", super::ALL);
+    for foreign in ["Basic dXNlcjpwYXNz", "Negotiate YII=", "Digest username=\"u\"", "Anything"] {
+        assert_eq!(send(ask().header("authorization", foreign)).await.status, 200, "{foreign}");
+    }
+    assert_eq!(send(ask().header("authorization", "Bearer wrong")).await.problem(), (401, "unauthenticated"));
+    assert_eq!(send(ask().header("x-api-key", super::ALL)).await.problem(), (401, "unauthenticated"), "two keys");
+}
+
+#[tokio::test]
+async fn a_client_can_ask_what_its_key_permits() {
+    let mut api_parts = api_parts().await;
+    let Auth::Keys(clients) = &mut api_parts.auth else { panic!("keys") };
+    let few = clients.get_mut("few").expect("a client");
+    few.connections = ConnectionAccess::Named(["b", "a"].map(str::to_owned).into());
+    few.default_connection = Some("a".to_owned());
+    let server = serve_api(&api_parts).await;
+    let response = send(server.anonymous(Method::GET, "/client").bearer_auth(FEW)).await;
+    let expected = json!({
+        "client": "few", "tenant": "few", "scopes": ["candidates:read"], "connections": ["a", "b"],
+        "defaultConnection": "a", "key": &HEXLOWER.encode(&Sha256::digest(FEW))[..8],
+    });
+    assert_eq!((response.status, &response.body), (200, &expected));
+    let all = server.get("/client").await;
+    assert_eq!((&all.body["connections"], all.body.get("defaultConnection")), (&json!(["*"]), None));
+    assert_eq!(all.body["scopes"].as_array().map(Vec::len), Some(Scope::ALL.len()));
+    assert_eq!(send(server.anonymous(Method::GET, "/client")).await.problem(), (401, "unauthenticated"));
+    assert_eq!(server.get("/client?x=1").await.problem(), (422, "validation_failed"));
 }
 
 #[tokio::test]
@@ -80,6 +145,8 @@ async fn without_authentication_all_callers_are_one_client_with_all_scopes() {
     api_parts.auth = Auth::None;
     let server = serve_api(&api_parts).await;
     assert_eq!(send(server.anonymous(Method::GET, "/connections")).await.status, 200);
+    let client = send(server.anonymous(Method::GET, "/client")).await;
+    assert_eq!((&client.body["client"], client.body.get("key")), (&json!("default"), None), "{client:?}");
     let response = send(server.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "x" }))).await;
     assert_eq!(response.problem().0, 422, "only the connection is missing");
 }

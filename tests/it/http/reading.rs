@@ -14,8 +14,7 @@ async fn post_raw(server: &TestServer, path: &str, content_type: &str, body: imp
 #[tokio::test]
 async fn unknown_paths_and_methods_return_problems() {
     let server = serve_api(&api_parts().await).await;
-    for path in
-        ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/docs/%ff", "/%ff"]
+    for path in ["/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/docs/%ff", "/%ff"]
     {
         assert_eq!(server.get(path).await.problem(), (404, "not_found"), "{path}");
     }
