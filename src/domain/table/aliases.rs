@@ -8,324 +8,94 @@ use crate::domain::table::BulkItem;
 use crate::domain::table::columns::names;
 
 /// Usual names of a candidate's fields, folded as by [`folded`].
-const CANDIDATES: &[(&str, &[&str])] = &[
+const CANDIDATES: &[(&str, &str)] = &[
     ("externalId", PERSON_IDS),
     (
         "userName",
-        &[
-            "username",
-            "user",
-            "login",
-            "loginid",
-            "loginname",
-            "logonname",
-            "signinname",
-            "account",
-            "accountname",
-            "benutzername",
-            "benutzer",
-            "anmeldename",
-            "samaccountname",
-            "upn",
-            "userprincipalname",
-        ],
+        "username user login loginid loginname logonname signinname account accountname benutzername benutzer \
+         anmeldename samaccountname upn userprincipalname",
     ),
-    ("password", &["pass", "passwd", "passwort", "pwd", "initialpassword", "kennwort", "contrasena", "motdepasse"]),
+    ("password", "pass passwd passwort pwd initialpassword kennwort contrasena motdepasse"),
     (
         "name.givenName",
-        &[
-            "firstname",
-            "first",
-            "fname",
-            "forename",
-            "forenames",
-            "given",
-            "christianname",
-            "preferredname",
-            "preferredfirstname",
-            "namefirst",
-            "vorname",
-            "rufname",
-            "prenom",
-            "prénom",
-            "nombre",
-            "nombres",
-            "imie",
-            "voornaam",
-            "fornavn",
-            "förnamn",
-        ],
+        "firstname first fname forename forenames given christianname preferredname preferredfirstname namefirst \
+         vorname rufname prenom prénom nombre nombres imie voornaam fornavn förnamn",
     ),
     (
         "name.familyName",
-        &[
-            "lastname",
-            "last",
-            "lname",
-            "surname",
-            "secondname",
-            "family",
-            "namelast",
-            "sn",
-            "nachname",
-            "zuname",
-            "familienname",
-            "nomdefamille",
-            "apellido",
-            "apellidos",
-            "cognome",
-            "sobrenome",
-            "achternaam",
-            "etternavn",
-            "efternamn",
-            "nazwisko",
-        ],
+        "lastname last lname surname secondname family namelast sn nachname zuname familienname nomdefamille \
+         apellido apellidos cognome sobrenome achternaam etternavn efternamn nazwisko",
     ),
     (
         "name.formatted",
-        &[
-            "name",
-            "fullname",
-            "displayname",
-            "formattedname",
-            "completename",
-            "candidatename",
-            "studentname",
-            "employeename",
-            "personname",
-            "nomcomplet",
-        ],
+        "name fullname displayname formattedname completename candidatename studentname employeename personname \
+         nomcomplet",
     ),
     ("email", EMAILS),
     (
         "phoneNumbers.mobile",
-        &[
-            "mobile",
-            "mobilephone",
-            "mobilenumber",
-            "mobileno",
-            "cell",
-            "cellphone",
-            "cellnumber",
-            "handy",
-            "handynummer",
-            "mobil",
-            "mobiltelefon",
-            "gsm",
-        ],
+        "mobile mobilephone mobilenumber mobileno cell cellphone cellnumber handy handynummer mobil mobiltelefon \
+         gsm",
     ),
-    (
-        "phoneNumbers.work",
-        &["workphone", "businessphone", "officephone", "phonework", "diensttelefon", "workphonenumber"],
-    ),
-    (
-        PHONES,
-        &[
-            "phone",
-            "phones",
-            "phonenumber",
-            "phonenumbers",
-            "telephone",
-            "telephonenumber",
-            "tel",
-            "telefon",
-            "telefono",
-            "telefonnummer",
-        ],
-    ),
+    ("phoneNumbers.work", "workphone businessphone officephone phonework diensttelefon workphonenumber"),
+    (PHONES, "phone phones phonenumber phonenumbers telephone telephonenumber tel telefon telefono telefonnummer"),
     (
         "address.streetAddress",
-        &[
-            "address",
-            "street",
-            "address1",
-            "addressline",
-            "addressline1",
-            "streetaddress1",
-            "strasse",
-            "straße",
-            "anschrift",
-            "adresse",
-        ],
+        "address street address1 addressline addressline1 streetaddress1 strasse straße anschrift adresse",
     ),
-    ("address.locality", &["city", "town", "ort", "stadt", "wohnort", "ville", "ciudad", "place"]),
-    ("address.region", &["state", "province", "county", "bundesland", "stateprovince"]),
-    ("address.postalCode", &["zip", "zipcode", "postcode", "plz", "postleitzahl", "codepostal", "postalzip"]),
-    ("address.country", &["countrycode", "countryregion", "land", "pays", "pais"]),
-    (
-        "group",
-        &[
-            "groups",
-            "groupname",
-            "cohort",
-            "cohort1",
-            "class",
-            "classroom",
-            "course",
-            "course1",
-            "section",
-            "team",
-            "gruppe",
-            "klasse",
-            "kurs",
-            "batch",
-        ],
-    ),
-    ("birthDate", &["dob", "dateofbirth", "birthday", "birthdate", "born", "geburtsdatum", "geburtstag"]),
-    ("gender", &["sex", "geschlecht", "genre"]),
-    ("photo", &["picture", "image", "foto", "avatar", "photobase64"]),
-    ("active", &["isactive", "enabled", "enableduser", "accountenabled", "status", "aktiv", "employmentstatus"]),
-    ("ifExists", &["onexisting", "existing", "onduplicate"]),
-    ("itemId", &["row", "rowid", "rownumber", "rowno", "line", "nr", "lfdnr"]),
+    ("address.locality", "city town ort stadt wohnort ville ciudad place"),
+    ("address.region", "state province county bundesland stateprovince"),
+    ("address.postalCode", "zip zipcode postcode plz postleitzahl codepostal postalzip"),
+    ("address.country", "countrycode countryregion land pays pais"),
+    ("group", "groups groupname cohort cohort1 class classroom course course1 section team gruppe klasse kurs batch"),
+    ("birthDate", "dob dateofbirth birthday birthdate born geburtsdatum geburtstag"),
+    ("gender", "sex geschlecht genre"),
+    ("photo", "picture image foto avatar photobase64"),
+    ("active", "isactive enabled enableduser accountenabled status aktiv employmentstatus"),
+    ("ifExists", "onexisting existing onduplicate"),
+    ("itemId", "row rowid rownumber rowno line nr lfdnr"),
 ];
 
 /// Usual names of a booking's fields, folded as by [`folded`].
-const ASSIGNMENTS: &[(&str, &[&str])] = &[
+const ASSIGNMENTS: &[(&str, &str)] = &[
     ("candidate.externalId", PERSON_IDS),
     ("candidate.email", EMAILS),
     (
         "assessment",
-        &[
-            "assessmentid",
-            "assessmentname",
-            "assessmentcode",
-            "test",
-            "testid",
-            "testname",
-            "testcode",
-            "exam",
-            "examid",
-            "examname",
-            "examcode",
-            "quiz",
-            "quizid",
-            "course",
-            "courseid",
-            "prüfung",
-            "pruefung",
-            "klausur",
-            "examen",
-        ],
+        "assessmentid assessmentname assessmentcode test testid testname testcode exam examid examname examcode \
+         quiz quizid course courseid prüfung pruefung klausur examen",
     ),
     (
         "validFrom",
-        &[
-            "start",
-            "starts",
-            "startdate",
-            "starttime",
-            "startat",
-            "startsat",
-            "from",
-            "begin",
-            "opens",
-            "opensat",
-            "availablefrom",
-            "notbefore",
-            "beginn",
-        ],
+        "start starts startdate starttime startat startsat from begin opens opensat availablefrom notbefore \
+         beginn",
     ),
     (
         "validUntil",
-        &[
-            "validto",
-            "validtill",
-            "end",
-            "ends",
-            "enddate",
-            "endtime",
-            "endat",
-            "endsat",
-            "until",
-            "till",
-            "to",
-            "expiry",
-            "expires",
-            "expiresat",
-            "expirydate",
-            "deadline",
-            "due",
-            "duedate",
-            "availableuntil",
-            "notafter",
-            "ende",
-            "closes",
-        ],
+        "validto validtill end ends enddate endtime endat endsat until till to expiry expires expiresat \
+         expirydate deadline due duedate availableuntil notafter ende closes",
     ),
-    ("center", &["centre", "testcenter", "testcentre", "centerid", "location", "venue", "site", "standort"]),
-    ("notify", &["notification", "notifications", "sendemail", "sendmail", "invite"]),
-    ("reference", &["ref", "order", "orderid", "orderno", "ordernumber", "bookingid", "bestellnummer"]),
-    ("passwordless", &["nopassword", "withoutpassword"]),
-    ("proctoring.enabled", &["proctored", "proctoring", "supervised", "invigilated"]),
-    ("ifExists", &["onexisting", "existing", "onduplicate"]),
-    ("itemId", &["row", "rowid", "rownumber", "rowno", "line", "nr", "lfdnr"]),
+    ("center", "centre testcenter testcentre centerid location venue site standort"),
+    ("notify", "notification notifications sendemail sendmail invite"),
+    ("reference", "ref order orderid orderno ordernumber bookingid bestellnummer"),
+    ("passwordless", "nopassword withoutpassword"),
+    ("proctoring.enabled", "proctored proctoring supervised invigilated"),
+    ("ifExists", "onexisting existing onduplicate"),
+    ("itemId", "row rowid rownumber rowno line nr lfdnr"),
 ];
 
 /// Usual names of the caller's own id of a person.
-const PERSON_IDS: &[&str] = &[
-    "id",
-    "ids",
-    "candidateid",
-    "candidateexternalid",
-    "employeeid",
-    "employeenumber",
-    "employeeno",
-    "employee",
-    "empid",
-    "empno",
-    "emplid",
-    "personid",
-    "personnelid",
-    "personnelnumber",
-    "personnelno",
-    "personalnummer",
-    "persnr",
-    "mitarbeiternummer",
-    "studentid",
-    "studentnumber",
-    "studentno",
-    "matrikelnummer",
-    "matriculationnumber",
-    "learnerid",
-    "userid",
-    "sisid",
-    "sisuserid",
-    "sourcedid",
-    "idnumber",
-    "workerid",
-    "staffid",
-    "staffnumber",
-    "memberid",
-    "badgeid",
-    "registrationnumber",
-    "enrollmentno",
-    "enrolmentno",
-    "rollno",
-    "rollnumber",
-    "extid",
-];
+const PERSON_IDS: &str = "\
+    id ids candidateid candidateexternalid employeeid employeenumber employeeno employee empid empno emplid \
+    personid personnelid personnelnumber personnelno personalnummer persnr mitarbeiternummer studentid \
+    studentnumber studentno matrikelnummer matriculationnumber learnerid userid sisid sisuserid sourcedid \
+    idnumber workerid staffid staffnumber memberid badgeid registrationnumber enrollmentno enrolmentno rollno \
+    rollnumber extid";
 
 /// Usual names of an e-mail address.
-const EMAILS: &[&str] = &[
-    "mail",
-    "emailaddress",
-    "emailaddr",
-    "mailaddress",
-    "emailid",
-    "emailwork",
-    "workemail",
-    "primaryemail",
-    "primaryworkemail",
-    "homeemail",
-    "businessemail",
-    "emails",
-    "correo",
-    "correoelectronico",
-    "courriel",
-    "emailadresse",
-    "useremail",
-    "candidateemail",
-];
+const EMAILS: &str = "\
+    mail emailaddress emailaddr mailaddress emailid emailwork workemail primaryemail primaryworkemail homeemail \
+    businessemail emails correo correoelectronico courriel emailadresse useremail candidateemail";
 
 /// What a column of any telephone number may mean.
 const PHONES: &str = "phoneNumbers.mobile or phoneNumbers.work";
@@ -385,12 +155,13 @@ static CANDIDATE_TERMS: LazyLock<Vec<Term>> = LazyLock::new(|| terms(BulkItem::C
 static ASSIGNMENT_TERMS: LazyLock<Vec<Term>> = LazyLock::new(|| terms(BulkItem::Assignments, ASSIGNMENTS));
 
 /// Returns every name of every column, folded: the whole name, its last part, and its usual names.
-fn terms(kind: BulkItem, aliases: &[(&'static str, &[&str])]) -> Vec<Term> {
+fn terms(kind: BulkItem, aliases: &[(&'static str, &str)]) -> Vec<Term> {
     let whole = names(kind).map(|name| (folded(name), name));
     // `enabled` alone says nothing about supervision, and `id` is seldom the gateway's.
     let last = names(kind).filter(|name| !["proctoring.enabled", "candidate.id"].contains(name));
     let last = last.filter_map(|name| name.rsplit_once('.').map(|(_, last)| (folded(last), name)));
-    let usual = aliases.iter().flat_map(|(column, terms)| terms.iter().map(|term| ((*term).to_owned(), *column)));
+    let usual =
+        aliases.iter().flat_map(|(column, terms)| terms.split_whitespace().map(|term| (term.to_owned(), *column)));
     whole.chain(last).chain(usual).collect()
 }
 
@@ -469,9 +240,9 @@ mod tests {
             let mut seen: Vec<&str> = Vec::new();
             for (column, terms) in aliases {
                 assert!(*column == PHONES || is_known(kind, column), "{column}");
-                for term in *terms {
-                    assert_eq!(folded(term), *term);
-                    assert!(!seen.contains(term), "{term} is there twice");
+                for term in terms.split_whitespace() {
+                    assert_eq!(folded(term), term);
+                    assert!(!seen.contains(&term), "{term} is there twice");
                     seen.push(term);
                 }
             }
