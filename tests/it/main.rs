@@ -62,6 +62,7 @@ mod sandbox;
 mod settling;
 mod shares;
 mod store_failures;
+mod suggestions;
 mod support;
 mod telemetry;
 mod tenants;

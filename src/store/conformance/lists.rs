@@ -190,7 +190,7 @@ pub(crate) async fn rows_being_settled_are_counted(store: Arc<dyn Store>, make: 
         let record = candidate.id.to_string();
         let mut changes = vec![
             Mutation::ClaimItem(at.clone(), record.clone(), Vec::new()),
-            Mutation::Intent(Intent { in_flight, attempts, due, ..intent }),
+            Mutation::Intent(Intent { attempts, in_flight, due, ..intent }),
         ];
         changes.extend(ended.then(|| Mutation::EndItem(at, Some(record), unknown())));
         store.commit(changes).await.unwrap();
