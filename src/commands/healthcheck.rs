@@ -15,8 +15,13 @@ const TIMEOUT: Duration = Duration::from_secs(3);
                         http://127.0.0.1:8080/readyz")]
 pub(super) struct Options {
     /// The URL to request
-    #[arg(long, default_value = "http://127.0.0.1:9090/livez")]
+    #[arg(long, default_value = "http://127.0.0.1:9090/livez", value_parser = address)]
     url: Url,
+}
+
+fn address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| "expected an address such as http://127.0.0.1:9090/livez".to_owned())
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {

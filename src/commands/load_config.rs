@@ -1,8 +1,9 @@
 //! Finds the configuration file and prepares the parts built from it.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::commands::process::describe_kind;
 use crate::commands::{Failure, Process};
 use crate::config::{self, ConfigError, HostAccess, Inspected, Sources, Startup};
 
@@ -40,7 +41,12 @@ fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {
     let named = file.map(Path::to_owned).or_else(|| process.variable(VARIABLE).map(PathBuf::from));
     let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT));
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        let why = unreadable(&path, &error);
+        let hint = if error.kind() == ErrorKind::NotFound {
+            "; `examgate config example` prints one to begin with"
+        } else {
+            ""
+        };
+        let why = format!("{}: cannot be read: {}{hint}", path.display(), describe_kind(error.kind()));
         Failure::Usage(vec![match (&named, file) {
             (None, _) if error.kind() == ErrorKind::NotFound => nothing_found(),
             (None, _) => format!("{why}; name a file with --config FILE or {VARIABLE}"),
@@ -58,16 +64,4 @@ fn nothing_found() -> String {
         "no configuration: --config names no file, {VARIABLE} is not set, and {here} does not exist; begin with one: \
          examgate config example > {DEFAULT}"
     )
-}
-
-/// Says why the file cannot be read, without the number of the system's error.
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    let why = match error.kind() {
-        ErrorKind::NotFound => "there is no such file; `examgate config example` prints one to begin with".to_owned(),
-        ErrorKind::IsADirectory => "is a directory, not a file".to_owned(),
-        ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
-        ErrorKind::InvalidData => "it is not UTF-8 text; save it as UTF-8".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("{}: cannot be read: {why}", path.display())
 }

@@ -83,7 +83,7 @@ impl SecretSource for Process {
         // guaranteed).
         std::fs::read_to_string(path)
             .map(Secret::new)
-            .map_err(|error| format!("file {path} cannot be read: {}", error.kind()))
+            .map_err(|error| format!("file {path} cannot be read: {}", describe_kind(error.kind())))
     }
 }
 
@@ -97,6 +97,17 @@ impl KeyFileStore for Process {
         let fault = |error: std::io::Error| format!("file {} cannot be created: {}", path.display(), error.kind());
         let mut file = new_private_file(path).map_err(fault)?;
         writeln!(file, "{}", content.expose()).and_then(|()| file.sync_all()).map_err(fault)
+    }
+}
+
+/// Describes why a file cannot be read, without a number, a path or the file's content.
+pub(super) fn describe_kind(kind: ErrorKind) -> String {
+    match kind {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::IsADirectory => "it is a directory, not a file".to_owned(),
+        ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        ErrorKind::InvalidData => "it is not UTF-8 text; save it as UTF-8".to_owned(),
+        other => other.to_string(),
     }
 }
 

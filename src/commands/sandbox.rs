@@ -24,7 +24,7 @@ const MAX_PORT_BASE: i64 = 65_533;
 )]
 pub(super) struct Options {
     /// The address to listen on
-    #[arg(long, value_name = "H", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(long, value_name = "H", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     host: IpAddr,
     /// The first of three consecutive ports; 0 picks three free ones
     #[arg(long, value_name = "PORT", default_value_t = 9101, value_parser = clap::value_parser!(u16).range(..=MAX_PORT_BASE))]
@@ -47,6 +47,10 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         sandbox.stop().await;
         Ok(())
     })
+}
+
+fn host(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "expected an IP address such as 127.0.0.1 or ::1".to_owned())
 }
 
 fn unstarted(options: &Options, error: &io::Error) -> Failure {

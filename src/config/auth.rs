@@ -125,7 +125,8 @@ fn clients(
     errors: &mut ConfigErrors<'_>,
 ) -> BTreeMap<String, ClientSettings> {
     if tables.is_empty() && mode != "none" {
-        errors.push(&["auth", "clients"], "no client is configured, so every request would be rejected");
+        errors.push(&["auth", "clients"], "no client is configured, so every request would be rejected; add [auth.clients.NAME] with the key_sha256 that \
+             `examgate key new` prints");
     }
     let mut clients = BTreeMap::new();
     let mut holders: BTreeMap<[u8; 32], String> = BTreeMap::new();
@@ -196,7 +197,7 @@ fn hashes(
         };
         match holders.get(&hash) {
             Some(holder) if holder == name => errors.push(&at, "is listed twice"),
-            Some(holder) => errors.push(&at, format!("is also a key of client {holder}")),
+            Some(holder) => errors.push(&at, format!("is also a key of client {holder}; give each client its own")),
             None => {
                 holders.insert(hash, name.to_owned());
                 hashes.push(hash);

@@ -93,6 +93,13 @@ fn parse(text: &str, file: Option<&str>) -> Result<config::Value, ConfigError> {
             error.span().and_then(|span| text.get(span)).filter(|name| message == "duplicate key" && is_bare(name));
         let detail = match name {
             Some(name) => format!("is not valid TOML: {name} is there twice; remove one of them"),
+            // Usually an address or a duration without quotes.
+            None if ["invalid float", "invalid integer", "invalid datetime"]
+                .iter()
+                .any(|start| message.starts_with(start)) =>
+            {
+                format!("is not valid TOML: {message}; text needs double quotes")
+            }
             None => format!("is not valid TOML: {message}"),
         };
         ConfigError { place, key: String::new(), detail }

@@ -167,7 +167,7 @@ fn json_form(detail: &str) -> &'static str {
 /// Translates Rust's type names for operators.
 fn operator_terms(expected: &str) -> &str {
     match expected {
-        "a string" | "a borrowed string" => "text",
+        "a string" | "a borrowed string" => "text in double quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a table",

@@ -6,10 +6,16 @@ use std::sync::LazyLock;
 use super::layers::DEFAULTS;
 use crate::domain::suggest::word;
 
-/// Suggests a key of the same section for an unknown one; see [`word`].
+/// Suggests a key of the same section for an unknown one, see [`word`]; else the section to which a key of this name
+/// belongs.
 pub(super) fn key(path: &[String]) -> String {
     let Some((last, section)) = path.split_last() else { return String::new() };
-    KEYS.get(&general(section)).map_or_else(String::new, |known| word(last, known.iter().copied()))
+    let near = KEYS.get(&general(section)).map_or_else(String::new, |known| word(last, known.iter().copied()));
+    let elsewhere = || {
+        let section = KEYS.iter().find(|(section, keys)| !section.is_empty() && keys.contains(last.as_str()))?.0;
+        Some(format!(" (it belongs to [{}])", section.replace('*', "<name>")))
+    };
+    if near.is_empty() { elsewhere().unwrap_or_default() } else { near }
 }
 
 /// Keys of each section, parsed from the embedded defaults (examples in comments included), so that there is no second
@@ -85,8 +91,20 @@ mod tests {
 
     #[test]
     fn distant_keys_get_no_suggestion() {
-        for far in ["server.zzz", "connections.a.tls", "auth.startexam-main"] {
+        for far in ["server.zzz", "zzz.listen.zzz", "auth.startexam-main"] {
             assert_eq!(key(&path(far)), "", "{far}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_section_is_sent_to_its_own() {
+        for (wrong, section) in [
+            ("connections.a.retention", "store"),
+            ("connections.a.tls", "server"),
+            ("server.key_sha256", "auth.clients.<name>"),
+            ("store.settle_grace", "connections.<name>"),
+        ] {
+            assert_eq!(key(&path(wrong)), format!(" (it belongs to [{section}])"), "{wrong}");
         }
     }
 }

@@ -97,7 +97,8 @@ mod linux {
         }
 
         fn add(&mut self, name: &str, kind: &str, help: &str, value: &str) {
-            self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n"));
+            self.0 +=
+                &["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n", name, " ", value, "\n\n"].concat();
         }
     }
 }

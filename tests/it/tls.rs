@@ -338,7 +338,7 @@ async fn certificate_errors_name_the_configuration_key_and_show_no_contents() {
     for (text, error) in [
         (server(certificate, ""), "server.tls.key: is missing: a certificate needs its private key"),
         (server("", key), "server.tls.certificate: is missing: the key needs its certificate"),
-        (server("file:gone.pem", key), "server.tls.certificate: file gone.pem cannot be read: entity not found"),
+        (server("file:gone.pem", key), "server.tls.certificate: file gone.pem cannot be read: there is no such file"),
         (server("tls.crt", key), "server.tls.certificate: expected a secret reference"),
         (server("file:empty.pem", key), "server.tls.certificate: file empty.pem is empty"),
         (server("file:none.pem", key), "server.tls.certificate: contains no certificate"),
@@ -348,7 +348,10 @@ async fn certificate_errors_name_the_configuration_key_and_show_no_contents() {
         (server(certificate, "file:tls.crt"), "server.tls.key: contains no private key"),
         (server(certificate, "file:other.key"), "server.tls.key: does not belong to the certificate"),
         (server(certificate, key) + "minimum = \"1.3\"\n", "server.tls.minimum: unknown key"),
-        (connection("file:gone.pem"), "connections.startexam-main.ca: file gone.pem cannot be read: entity not found"),
+        (
+            connection("file:gone.pem"),
+            "connections.startexam-main.ca: file gone.pem cannot be read: there is no such file",
+        ),
         (connection("file:none.pem"), "connections.startexam-main.ca: holds no certificate"),
         (connection("file:nonsense.pem"), "connections.startexam-main.ca: holds a certificate that cannot be a root"),
     ] {

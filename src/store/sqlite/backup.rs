@@ -152,7 +152,7 @@ fn copy(backup: &Path, path: PathBuf) -> Result<PartialFile, BackupError> {
 /// database is whole at every moment, even if the machine stops in between.
 fn set_aside(database: &Path) -> Result<PathBuf, BackupError> {
     merge_log(database)?;
-    let kept = (1..)
+    let kept = (1..=9_999)
         .map(|number: u32| with_suffix(database, &format!(".before-restore-{number}")))
         .find(|path| path.symlink_metadata().is_err())
         .ok_or_else(|| at(database, "too many earlier databases are kept beside it"))?;
