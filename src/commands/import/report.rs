@@ -28,8 +28,8 @@ pub(super) struct Report {
     retryable: usize,
     refusals: Reasons,
     unknowns: Reasons,
-    /// Each row that is not applied, for programs.
-    failed_rows: Vec<Value>,
+    /// Each row that is not applied, for programs; people find them in the result.
+    failed_rows: Option<Vec<Value>>,
 }
 
 /// What the summary is about.
@@ -104,6 +104,11 @@ impl Reasons {
 }
 
 impl Report {
+    /// Begins a report; `lists_rows` keeps each row that is not applied for [`Report::json`].
+    pub(super) fn new(lists_rows: bool) -> Self {
+        Self { failed_rows: lists_rows.then(Vec::new), ..Self::default() }
+    }
+
     /// Counts a row.
     pub(super) fn add(&mut self, line: u64, item: &Item) {
         self.counts.total += 1;
@@ -111,7 +116,9 @@ impl Report {
             self.add_applied(line, item);
             return;
         }
-        self.failed_rows.push(failed_row(line, item));
+        if let Some(failed) = &mut self.failed_rows {
+            failed.push(failed_row(line, item));
+        }
         let problem = item.problem.as_ref();
         if item.is_skipped() {
             self.counts.skipped += 1;
@@ -291,7 +298,7 @@ mod tests {
     use super::*;
 
     fn report(items: &[Value]) -> Report {
-        let mut report = Report::default();
+        let mut report = Report::new(true);
         for (index, item) in items.iter().enumerate() {
             let mut item = item.clone();
             item["index"] = index.into();
