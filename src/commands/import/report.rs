@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::commands::import::api_types::{Item, Progress, readable};
+use crate::commands::import::api_types::{Item, Problem, Progress, readable};
 use crate::commands::import::kind::Kind;
 use crate::commands::import::progress::rows;
 
@@ -283,7 +283,7 @@ fn failed_row(line: u64, item: &Item) -> Value {
         "line": line,
         "outcome": item.outcome,
         "code": problem.and_then(|problem| problem.code.clone()),
-        "detail": problem.map(|problem| problem.explanation()),
+        "detail": problem.map(Problem::explanation),
         "pointers": problem.map(|problem| problem.errors.iter().map(|error| error.pointer.clone()).collect::<Vec<_>>()),
     })
 }

@@ -67,14 +67,13 @@ impl Table {
 
     fn read(request: &TableRequest<'_>, name: &str, process: &Process) -> Result<Self, String> {
         let unreadable = |error: &dyn std::fmt::Display| format!("cannot be read: {error}");
-        let (mut input, mut converted) = match request.read.file() {
-            Some(path) => (InputFile::open(path)?, None),
-            None => {
-                let mut content = Vec::new();
-                io::Read::read_to_end(&mut io::stdin().lock(), &mut content).map_err(|error| unreadable(&error))?;
-                let file = spool(&content, process).map_err(|error| unreadable(&error))?;
-                (InputFile::open(&file.0)?, Some(file))
-            }
+        let (mut input, mut converted) = if let Some(path) = request.read.file() {
+            (InputFile::open(path)?, None)
+        } else {
+            let mut content = Vec::new();
+            io::Read::read_to_end(&mut io::stdin().lock(), &mut content).map_err(|error| unreadable(&error))?;
+            let file = spool(&content, process).map_err(|error| unreadable(&error))?;
+            (InputFile::open(&file.0)?, Some(file))
         };
         let content = std::fs::read(&input.path).map_err(|error| unreadable(&error))?;
         let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
