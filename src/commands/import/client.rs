@@ -71,6 +71,11 @@ impl RequestFailure {
         Self { message, status: None, code: None }
     }
 
+    /// Returns whether the gateway gave no answer to act on.
+    pub(super) fn is_silence(&self) -> bool {
+        self.status.is_none()
+    }
+
     /// Returns whether the gateway's answer is a problem with this code.
     pub(super) fn is(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
@@ -198,9 +203,9 @@ impl<'a> Client<'a> {
                 Err(RequestError::Lasting(failure)) => return Err(failure),
                 Err(RequestError::Passing { what, after }) => (what, after),
             };
-            let asked = after.unwrap_or(pause).max(MIN_BACKOFF);
             let away = *away_since.get_or_insert_with(Instant::now);
-            if away.elapsed() + asked > self.patience {
+            // A gateway that asks for more than the patience left is given up at once.
+            if away.elapsed() + after.unwrap_or(pause).max(MIN_BACKOFF) > self.patience {
                 let asked = after.map(|after| format!("; the gateway asks to wait {} seconds", after.as_secs()));
                 return Err(RequestFailure::new(format!(
                     "{what}{}\ngave up after {} (--patience); running the same command again is safe",
@@ -208,7 +213,7 @@ impl<'a> Client<'a> {
                     ConfigDuration(self.patience)
                 )));
             }
-            let wait = asked.min(MAX_RETRY_AFTER);
+            let wait = wait_before_retry(after, pause);
             self.screen.note(&format!("{what}\nretrying in {:.1} s", wait.as_secs_f32()));
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(MAX_BACKOFF);
@@ -321,6 +326,11 @@ fn operation_id(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     ((1..=128).contains(&id.len()) && id.chars().all(plain)).then_some(id)
 }
 
+/// Returns how long to wait: as long as the gateway asks, within bounds, or else the back-off's own pause.
+fn wait_before_retry(asked: Option<Duration>, pause: Duration) -> Duration {
+    asked.unwrap_or(pause).clamp(MIN_BACKOFF, MAX_RETRY_AFTER)
+}
+
 /// Parses `Retry-After` (RFC 9110 §10.2.3): seconds or a date.
 fn seconds(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
@@ -366,6 +376,16 @@ mod tests {
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:40 GMT", now), Some(Duration::from_secs(3)));
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:30 GMT", now), Some(Duration::ZERO));
         assert_eq!(seconds("soon", now), None);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_within_bounds() {
+        let pause = Duration::from_secs(4);
+        for (asked, wait) in
+            [(None, 4_000), (Some(0), 500), (Some(7), 7_000), (Some(300), 300_000), (Some(86_400), 300_000)]
+        {
+            assert_eq!(wait_before_retry(asked.map(Duration::from_secs), pause), Duration::from_millis(wait));
+        }
     }
 
     #[tokio::test]

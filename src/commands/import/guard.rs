@@ -73,12 +73,11 @@ fn find_formulas(cell: &str) -> Vec<usize> {
     let mut in_first_part = true;
     for (place, sign) in cell.char_indices() {
         match (beginning, sign) {
-            (Some(Beginning::Blank), ' ' | '"') => continue,
+            (Some(Beginning::Blank), ' ' | '"') | (Some(Beginning::Apostrophes(_)), '\'') => continue,
             (Some(Beginning::Blank), '\'') => {
                 beginning = Some(Beginning::Apostrophes(place));
                 continue;
             }
-            (Some(Beginning::Apostrophes(_)), '\'') => continue,
             (Some(state), _) if FORMULA_SIGNS.contains(&sign) || (in_first_part && CONTROLS.contains(&sign)) => {
                 places.push(match state {
                     Beginning::Blank => place,

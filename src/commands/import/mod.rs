@@ -17,7 +17,7 @@ use self::options::{Job, OutputFormat};
 use super::signals::StopListener;
 use super::{Failure, Process, runtime, say};
 use crate::commands::import::api_types::Operation;
-use crate::commands::import::progress::{Screen, rows};
+use crate::commands::import::progress::{Screen, rows, write_line};
 use crate::commands::import::report::{Report, Subject};
 use crate::commands::import::result::{Finish, ResultSheet};
 
@@ -164,7 +164,7 @@ async fn download_results(
     let mut sheet = ResultSheet::create(result, *kind, table.columns(), &process.environment).map_err(fault)?;
     let unreadable = |error: io::Error| Failure::other(table.name(), error);
     let mut originals = table.original_rows().map_err(unreadable)?;
-    let (mut report, mut cursor) = (Report::default(), None);
+    let (mut report, mut cursor) = (Report::new(job.output == OutputFormat::Json), None);
     loop {
         let page = client.items(id, cursor.as_deref()).await?;
         // Treat an empty page as the last one, even with a cursor: a faulty gateway must not cause an endless loop.
@@ -227,7 +227,7 @@ fn conclude(job: &Job, stage: &Stage, report: &Report, finish: &Finish, process:
         (Some(content), _) => {
             let written = io::stdout().lock().write_all(content);
             written.map_err(Failure::stdout)?;
-            Screen::new(0, false, process).warn(report.text(&subject).trim_end());
+            write_line(report.text(&subject).trim_end());
         }
         (None, OutputFormat::Text) => say(report.text(&subject).trim_end())?,
         (None, OutputFormat::Json) => say(format_args!("{:#}", report.json(&subject)))?,

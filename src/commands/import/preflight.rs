@@ -15,7 +15,11 @@ const READ_CONNECTIONS: &str = "catalogue:read";
 /// # Errors
 /// [`Failure::Usage`] with every obstacle: nothing is sent.
 pub(super) async fn check_rights(client: &Client<'_>, job: &Job, screen: &Screen) -> Result<(), Failure> {
-    let access = client.access().await.map_err(|failure| Failure::Usage(vec![failure.message]))?;
+    let access = client.access().await.map_err(|failure| {
+        let cure = "is this the address of the gateway, and is it running? (--url or EXAMGATE_URL)";
+        let cure = if failure.is_silence() { format!("\nnothing was sent; {cure}") } else { String::new() };
+        Failure::Usage(vec![failure.message + &cure])
+    })?;
     // A gateway of an earlier version does not tell; the upload then shows what is missing.
     let Some(access) = access else { return Ok(()) };
     let obstacles = find_obstacles(&access, job);

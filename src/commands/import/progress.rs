@@ -27,7 +27,7 @@ pub(super) struct Screen {
 impl Screen {
     pub(super) fn new(rows: usize, is_quiet: bool, process: &Process) -> Self {
         let bar = (process.terminal && !is_quiet).then(|| {
-            let style = ProgressStyle::with_template("  {bar:30.green/black.bright} {pos}/{len} {wide_msg:.dim}");
+            let style = ProgressStyle::with_template("  {bar:24.green/black.bright} {pos}/{len} {wide_msg:.dim}");
             ProgressBar::new(rows as u64)
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸━"))
         });
@@ -41,12 +41,11 @@ impl Screen {
         }
     }
 
-    /// Prints a line, also on a quiet screen. Ignores errors: a closed stderr must not stop the import.
+    /// Prints a line, also on a quiet screen.
     pub(super) fn warn(&self, line: &str) {
-        let write = || drop(writeln!(std::io::stderr().lock(), "{line}"));
         match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            Some(bar) => bar.suspend(|| write_line(line)),
+            None => write_line(line),
         }
     }
 
@@ -60,13 +59,15 @@ impl Screen {
         if let Some(bar) = &self.bar {
             bar.set_length(progress.total as u64);
             bar.set_position(done as u64);
-            bar.set_message(state(progress, &pace));
+            // A narrow terminal cuts the end off; the pending rows are the rest of the bar.
+            bar.set_message(join(&[pace, settling(progress), counts(Progress { pending: 0, ..progress })]));
             return;
         }
         let is_due = self.last.get().is_none_or(|(when, what)| now - when >= MIN_LINE_INTERVAL && what != progress);
         if is_due {
             self.last.set(Some((now, progress)));
-            self.note(&format!("{done} of {} done: {}", rows(progress.total), state(progress, &pace)));
+            let state = join(&[counts(progress), settling(progress), pace]);
+            self.note(&format!("{done} of {} done: {state}", rows(progress.total)));
         }
     }
 
@@ -78,19 +79,26 @@ impl Screen {
     }
 }
 
+/// Writes a line to stderr. Ignores errors: a closed stderr must not stop the import.
+pub(super) fn write_line(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
 /// Formats a number of rows.
 pub(super) fn rows(count: usize) -> String {
     if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }
 
-/// Formats the state of an operation on one line.
-fn state(progress: Progress, pace: &str) -> String {
-    let settling = match progress.settling {
+/// Joins the parts that are not empty.
+fn join(parts: &[String]) -> String {
+    parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("; ")
+}
+
+fn settling(progress: Progress) -> String {
+    match progress.settling {
         0 => String::new(),
         settling => format!("settling {} after a restart", rows(settling)),
-    };
-    let parts = [counts(progress), settling, pace.to_owned()];
-    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Lists the counts that are not zero.
@@ -138,12 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_and_the_pace_are_part_of_the_state() {
-        let progress = Progress { total: 9, applied: 5, pending: 4, settling: 3, ..Progress::default() };
-        assert_eq!(state(progress, ""), "5 applied, 4 pending; settling 3 rows after a restart");
+    fn rows_left_by_a_restart_are_named() {
+        let text = |settling_rows| settling(Progress { settling: settling_rows, ..Progress::default() });
         assert_eq!(
-            state(Progress { settling: 1, ..progress }, "2.5 rows/s, about 1 s left"),
-            "5 applied, 4 pending; settling 1 row after a restart; 2.5 rows/s, about 1 s left"
+            [text(0), text(1), text(3)].join("|"),
+            "|settling 1 row after a restart|settling 3 rows after a restart"
+        );
+        assert_eq!(
+            join(&["5 applied".to_owned(), String::new(), text(1)]),
+            "5 applied; settling 1 row after a restart"
         );
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::commands::import::api_types::{Item, Progress, readable};
+use crate::commands::import::api_types::{Item, Problem, Progress, readable};
 use crate::commands::import::kind::Kind;
 use crate::commands::import::progress::rows;
 
@@ -28,8 +28,8 @@ pub(super) struct Report {
     retryable: usize,
     refusals: Reasons,
     unknowns: Reasons,
-    /// Each row that is not applied, for programs.
-    failed_rows: Vec<Value>,
+    /// Each row that is not applied, for programs; people find them in the result.
+    failed_rows: Option<Vec<Value>>,
 }
 
 /// What the summary is about.
@@ -104,6 +104,11 @@ impl Reasons {
 }
 
 impl Report {
+    /// Begins a report; `lists_rows` keeps each row that is not applied for [`Report::json`].
+    pub(super) fn new(lists_rows: bool) -> Self {
+        Self { failed_rows: lists_rows.then(Vec::new), ..Self::default() }
+    }
+
     /// Counts a row.
     pub(super) fn add(&mut self, line: u64, item: &Item) {
         self.counts.total += 1;
@@ -111,7 +116,9 @@ impl Report {
             self.add_applied(line, item);
             return;
         }
-        self.failed_rows.push(failed_row(line, item));
+        if let Some(failed) = &mut self.failed_rows {
+            failed.push(failed_row(line, item));
+        }
         let problem = item.problem.as_ref();
         if item.is_skipped() {
             self.counts.skipped += 1;
@@ -276,7 +283,7 @@ fn failed_row(line: u64, item: &Item) -> Value {
         "line": line,
         "outcome": item.outcome,
         "code": problem.and_then(|problem| problem.code.clone()),
-        "detail": problem.map(|problem| problem.explanation()),
+        "detail": problem.map(Problem::explanation),
         "pointers": problem.map(|problem| problem.errors.iter().map(|error| error.pointer.clone()).collect::<Vec<_>>()),
     })
 }
@@ -291,7 +298,7 @@ mod tests {
     use super::*;
 
     fn report(items: &[Value]) -> Report {
-        let mut report = Report::default();
+        let mut report = Report::new(true);
         for (index, item) in items.iter().enumerate() {
             let mut item = item.clone();
             item["index"] = index.into();

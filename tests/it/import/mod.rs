@@ -43,9 +43,13 @@ impl ImportFolder {
     }
 
     fn command(&self, address: &str, more: &[&str]) -> Command {
+        self.command_for("people.csv", address, more)
+    }
+
+    fn command_for(&self, file: &str, address: &str, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_examgate"));
         command
-            .args(["import", "people.csv", "--connection", "startexam-main"])
+            .args(["import", file, "--connection", "startexam-main"])
             .args(more)
             .current_dir(self.folder.path())
             .env_clear()
@@ -75,9 +79,7 @@ impl ImportFolder {
 
 /// The result sheet of a table whose cells are separated by `|`.
 fn sheet(table: &str) -> String {
-    table
-        .lines()
-        .fold("\u{feff}".to_owned(), |text, line| text + "\"" + &line.replace('|', "\",\"") + "\"\r\n")
+    table.lines().fold("\u{feff}".to_owned(), |text, line| text + "\"" + &line.replace('|', "\",\"") + "\"\r\n")
 }
 
 /// Returns the cells of a column of a result.

@@ -18,9 +18,7 @@ fn refused(index: usize, detail: &str) -> Value {
 fn mixed_items() -> Vec<Value> {
     let mut items = applied_items(2);
     let differs = json!([{ "code": "existing_differs", "pointer": "/email", "detail": "x" }]);
-    let reused = |index: usize, warnings: Value| {
-        json!({ "index": index, "status": 200, "outcome": "applied", "resource": { "id": "cand_9", "warnings": warnings } })
-    };
+    let reused = |index: usize, warnings: Value| json!({ "index": index, "status": 200, "outcome": "applied", "resource": { "id": "cand_9", "warnings": warnings } });
     let failed = |index: usize, outcome: &str, code: &str| {
         json!({ "index": index, "status": 503, "outcome": outcome, "problem": {
             "code": code, "detail": format!("Detail of {code}."), "retryable": true } })

@@ -34,7 +34,8 @@ async fn every_row_is_repeated_with_its_result() {
     ]))
     .await;
     // Excel's own way: byte order mark, CRLF, and a cell with a line break.
-    let people = "externalId,email\r\nemp-1,ann@example.com\r\n=1+1,bo@example.com\r\n\r\n\"a\r\nb\",nobody\r\n+49;-1,\r\n";
+    let people =
+        "externalId,email\r\nemp-1,ann@example.com\r\n=1+1,bo@example.com\r\n\r\n\"a\r\nb\",nobody\r\n+49;-1,\r\n";
     let folder = ImportFolder::with(format!("\u{feff}{people}"));
     let output = folder.import(&stub.url(), &["--fail-on-errors", "5"]).await;
 
@@ -83,7 +84,9 @@ async fn the_result_of_bookings_is_the_sheet_to_hand_links_out_from() {
         _ => json_response(404, &problem_body(404, "not_found")),
     })
     .await;
-    let folder = ImportFolder::with("candidate.externalId,candidate.email,assessment\nemp-1,,rust-101\n,bo@example.com,rust-101\n");
+    let folder = ImportFolder::with(
+        "candidate.externalId,candidate.email,assessment\nemp-1,,rust-101\n,bo@example.com,rust-101\n",
+    );
     std::fs::write(folder.path("key.txt"), format!("{KEY}\n")).expect("the key can be written");
     let address = format!("{}/exam-api/", stub.url());
     let more = ["--kind", "assignments", "--url", &address, "--key-file", "key.txt", "--result", "links.csv"];
@@ -108,7 +111,8 @@ async fn the_result_of_bookings_is_the_sheet_to_hand_links_out_from() {
 
 #[tokio::test]
 async fn a_result_is_imported_again_as_the_same_rows() {
-    let failed = json!({ "index": 1, "status": 422, "outcome": "not_applied", "problem": { "code": "x", "detail": "=d" } });
+    let failed =
+        json!({ "index": 1, "status": 422, "outcome": "not_applied", "problem": { "code": "x", "detail": "=d" } });
     let mut items = applied_items(3);
     items[1] = failed;
     let stub = Stub::start(completed_gateway(items)).await;
@@ -171,15 +175,8 @@ async fn a_table_from_standard_input_has_its_result_on_standard_output() {
     let stub = Stub::start(completed_gateway(applied_items(3))).await;
     let folder = ImportFolder::with("");
     let run = async |more: &[&str]| {
-        let mut command = folder.command(&stub.url(), &[]);
-        let mut command = {
-            let std = command.as_std_mut();
-            let mut other = tokio::process::Command::new(std.get_program());
-            other.args(["import", "-", "--connection", "startexam-main"]).args(more).current_dir(folder.folder.path());
-            other.env_clear().envs(std.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            other.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-            other
-        };
+        let mut command = folder.command_for("-", &stub.url(), more);
+        command.stdin(Stdio::piped());
         let mut running = command.spawn().expect("the program starts");
         let mut input = running.stdin.take().expect("a pipe");
         // The program may end without reading.

@@ -33,7 +33,12 @@ async fn nothing_is_sent_without_the_rights_for_it() {
         (&ALL[..1], &["*"], &[], &["lacks the scope operations:read, which reading their results needs"]),
         (&ALL[..3], &["*"], &["--retry"], &["lacks the scope operations:write, which --retry needs"]),
         (&ALL[..1], &["*"], &["--kind", "assignments"], &["lacks the scope assignments:write"]),
-        (&ALL, &["startexam-mian", "other"], &[], &["may not use the connection startexam-main (did you mean startexam-mian?)"]),
+        (
+            &ALL,
+            &["startexam-mian", "other"],
+            &[],
+            &["may not use the connection startexam-main (did you mean startexam-mian?)"],
+        ),
         (&ALL, &[], &[], &["may not use the connection", "it may use: none"]),
     ] {
         let stub = gateway(access(scopes, connections), status("ok")).await;

@@ -66,7 +66,9 @@ async fn an_unreachable_gateway_is_given_up_when_patience_runs_out() {
     let output = folder.import("http://127.0.0.1:9", &["--patience", "1s"]).await;
     assert_eq!(output.code, Some(2), "{output:?}");
     assert!(output.err.contains("http://127.0.0.1:9/: no response: ") && output.err.contains("\nretrying in 0.5 s"));
-    assert!(output.err.contains("gave up after 1s (--patience); running the same command again is safe"));
+    assert!(
+        output.err.contains("gave up after 1s (--patience); running the same command again is safe\nnothing was sent;")
+    );
 
     // Once the file may have arrived, the exit code no longer says that nothing was sent.
     for (code, refusing) in [(2, "/client"), (1, "/candidates/bulk")] {

@@ -90,7 +90,7 @@ fn bookings_have_candidate_assessment_window_and_link() {
                 c||4|not_applied|||||||||||skipped|s|||\n\
                 d|D|5|unknown|asg_4||||||||||vendor_timeout|t|E7|'+sorry|\n\
                 e|E|6|a word of tomorrow|||||||||||||||\n";
-    assert_eq!(text(&folder), sheet(&(header.to_owned() + &rows)));
+    assert_eq!(text(&folder), sheet(&(header.to_owned() + rows)));
     assert_eq!(names(&folder), ["people.result.csv"]);
 }
 
