@@ -64,6 +64,35 @@ export async function authorise(page, key) {
 export const stored = (page) =>
   page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
 
+/**
+ * Opens an operation and executes it as it stands, in every media type it can send. Gives each answer's status and body,
+ * leaves the last one on the page for `look`, and closes the operation.
+ */
+export async function executeUntouched(page, operationId, look = async () => {}) {
+  const block = page.locator(`[id$="-${operationId}"].opblock`);
+  await block.locator('.opblock-summary-control').click();
+  const button = block.locator('button.execute');
+  await button.waitFor();
+  const choice = block.locator('.opblock-section-request-body select.content-type');
+  const types = (await choice.count()) ? await choice.locator('option').allInnerTexts() : [''];
+  const answers = [];
+  for (const type of types) {
+    if (type) await choice.selectOption(type);
+    await button.click();
+    const live = block.locator('.live-responses-table');
+    await live.waitFor();
+    const code = await live.locator('.response-col_status').last().innerText();
+    const text = live.locator('.response-col_description .highlight-code code').first();
+    const body = (await text.count()) ? await text.innerText() : '';
+    answers.push({ type, status: Number.parseInt(code, 10), body });
+    await look(block);
+    await block.locator('button.btn-clear').click();
+    await live.waitFor({ state: 'detached' });
+  }
+  await block.locator('.opblock-summary-control').click();
+  return answers;
+}
+
 /** Opens an operation, fills its form with `fill`, executes it, and gives the answer as the page shows it. */
 export async function execute(page, operationId, fill = async () => {}) {
   const block = page.locator(`[id$="-${operationId}"].opblock`);

@@ -1,4 +1,4 @@
-// The real program as the tests run it: a sandbox, gateways on ports of the system's choice, and their end.
+// The real program as the tests run it: a sandbox, gateways on ports of the system's choice, the demo, and their end.
 
 import { spawn, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -64,6 +64,13 @@ ${connection}
     rmSync(folder, { recursive: true });
   };
   return { address: /examgate listening on (http:\S+)/.exec(seen)[1], stop: end };
+}
+
+/** Starts the demo, which shows a key that may do everything. */
+export async function startDemo() {
+  const { child, seen } = await start(['demo', '--port', '0'], /Serving until/);
+  const found = (name) => new RegExp(`^ *${name} +(\\S+)$`, 'm').exec(seen)[1];
+  return { address: found('API'), key: found('API key'), stop: () => stop(child) };
 }
 
 /** Runs the program until it writes the line that says it is ready. */

@@ -159,7 +159,7 @@ fn assignment_bulk_example() -> Value {
         order["reference"] = json!(format!("order-778{row}"));
         order
     });
-    json!({ "items": rows.collect::<Vec<_>>() })
+    json!({ "connection": "startexam-main", "items": rows.collect::<Vec<_>>() })
 }
 
 fn report_example(results: &[Value]) -> Value {

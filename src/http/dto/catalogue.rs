@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::common::page_document;
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor};
-use crate::service::CatalogueEntry;
+use crate::service::{CatalogueEntry, Gateway};
 
 /// An assessment that can be booked.
 #[derive(Debug, Serialize, ToSchema)]
@@ -150,18 +150,9 @@ fn program_list_example() -> Value {
     json!({ "items": [entry], "nextCursor": null })
 }
 
+/// Builds the example of a vendor from the first one there is.
 fn vendor_example() -> Value {
-    json!({
-        "vendor": "startexam",
-        "name": "StartExam",
-        "documentation": "https://docs.startexam.com/",
-        "identities": ["externalId"],
-        "operations": [{
-            "operation": "candidates.create", "supported": true, "required": ["/externalId"], "ignored": ["/userName"],
-            "maxBatch": 500, "repeat": "harmless", "perItemOutcome": false, "readBack": false,
-            "note": "Sending a person again changes nothing that is not meant.",
-        }],
-    })
+    json!(Gateway::descriptors().first().map(|descriptor| Vendor::from(*descriptor)))
 }
 
 fn vendor_list_example() -> Value {

@@ -36,72 +36,16 @@ struct Asset {
 }
 
 /// The page. Its styles come last, so that they prevail.
-const PAGE: &str = r##"<!DOCTYPE html>
-<html lang="en">
-  <head>
-    <meta charset="UTF-8">
-    <meta name="viewport" content="width=device-width, initial-scale=1">
-    <title>examgate API</title>
-    <link rel="stylesheet" type="text/css" href="./swagger-ui.css">
-    <link rel="stylesheet" type="text/css" href="./page.css">
-    <link rel="icon" type="image/png" href="./favicon-32x32.png" sizes="32x32">
-    <link rel="icon" type="image/png" href="./favicon-16x16.png" sizes="16x16">
-  </head>
-  <body>
-    <div id="swagger-ui"></div>
-    <script src="./swagger-ui-bundle.js" charset="UTF-8"></script>
-    <script src="./swagger-initializer.js" charset="UTF-8"></script>
-  </body>
-</html>
-"##;
+const PAGE: &str = include_str!("swagger_ui/index.html");
 
-/// The page's own styles.
-const STYLE: &str = "html { box-sizing: border-box; overflow-y: scroll; }
-*, *::before, *::after { box-sizing: inherit; }
-body { margin: 0; background: #fafafa; }
-";
+/// The page's own styles, above all for narrow screens.
+const STYLE: &str = include_str!("swagger_ui/page.css");
 
 /// Disables the badge of `validatorUrl`, which would send the document's address to a foreign host. Selects the server
 /// the page came from: requests to a different public address would violate the page's own policy. Does not persist the
 /// key a reader enters, because the browser would store it in clear text. The filter box searches tags, methods, paths
 /// and summaries; Swagger UI's own only finds tags, and only as they are spelt.
-const INITIALIZER: &str = r##"function matching(groups, phrase) {
-  var words = phrase.toLowerCase().split(/\s+/);
-  return groups
-    .map(function (group, tag) {
-      return group.update("operations", function (operations) {
-        return operations.filter(function (entry) {
-          var parts = [tag, entry.get("method"), entry.get("path"), entry.getIn(["operation", "summary"], "")];
-          var text = parts.join(" ").toLowerCase();
-          return words.every(function (word) { return text.includes(word); });
-        });
-      });
-    })
-    .filter(function (group) { return group.get("operations").size > 0; });
-}
-
-window.onload = function () {
-  window.ui = SwaggerUIBundle({
-    url: "../openapi.json",
-    dom_id: "#swagger-ui",
-    deepLinking: true,
-    displayRequestDuration: true,
-    persistAuthorization: false,
-    tryItOutEnabled: true,
-    filter: true,
-    defaultModelsExpandDepth: 0,
-    validatorUrl: null,
-    onComplete: function () {
-      window.ui.oas3Actions.setSelectedServer(".");
-      var box = document.querySelector(".operation-filter-input");
-      if (box) box.placeholder = "Filter by path or words, such as: post candidates";
-    },
-    plugins: [function () { return { fn: { opsFilter: matching } }; }],
-    presets: [SwaggerUIBundle.presets.apis],
-    layout: "BaseLayout"
-  });
-};
-"##;
+const INITIALIZER: &str = include_str!("swagger_ui/initializer.js");
 
 /// Builds the routes of the documentation.
 pub(in crate::http) fn routes() -> Router<AppState> {

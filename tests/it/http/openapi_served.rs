@@ -106,6 +106,7 @@ async fn the_documentation_needs_no_external_host_and_no_fixed_path() {
         let part = server.get(&format!("/exam-api/docs/{}", link.trim_start_matches("./"))).await;
         assert_eq!(part.status, 200, "{link}");
     }
+    assert!(text.contains("<title>examgate API</title>"), "{text}");
     let start = server.get("/exam-api/docs/swagger-initializer.js").await;
     let start = start.body.as_str().unwrap();
     assert!(start.contains("\"../openapi.json\"") && start.contains("validatorUrl: null") && !start.contains("://"));
@@ -120,6 +121,25 @@ async fn the_openapi_document_lists_the_public_url() {
     for path in ["/openapi.json", "/openapi-3.0.json"] {
         let response = server.get(path).await;
         assert_eq!(response.body["servers"][0]["url"], "https://exams.example.com/api", "{path}");
-        assert_eq!(response.body["servers"][1]["url"], "./", "{path}");
+        assert_eq!(response.body["servers"][1]["url"], ".", "{path}");
     }
+}
+
+#[tokio::test]
+async fn both_forms_of_the_description_have_the_same_operations_schemas_and_examples() {
+    let server = serve_api(&api_parts().await).await;
+    let [new, old] = ["/openapi.json", "/openapi-3.0.json"].map(|path| server.get(path));
+    let (new, old) = (new.await.body, old.await.body);
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    for pointer in ["/components/schemas", "/components/examples", "/components/parameters", "/paths"] {
+        assert_eq!(names(new.pointer(pointer).unwrap()), names(old.pointer(pointer).unwrap()), "{pointer}");
+    }
+    assert_eq!(new["info"]["title"], old["info"]["title"]);
+    let order = &old["components"]["schemas"]["NewAssignment"]["properties"]["notify"];
+    let null = json!({ "type": "string", "nullable": true, "enum": [null] });
+    assert_eq!(order["oneOf"], json!([{ "$ref": "#/components/schemas/Notify" }, null]), "what generators can read");
+    let rows = &old["components"]["schemas"]["ItemResource"]["oneOf"];
+    assert_eq!(rows[0], json!({ "$ref": "#/components/schemas/Candidate" }));
+    assert_eq!(old["paths"]["/livez"]["get"]["security"], json!([]));
+    assert_eq!(old["security"], json!([{ "bearer": [] }, { "apiKey": [] }]));
 }

@@ -44,12 +44,12 @@ const CANDIDATE_LINES: &str = r#"{"itemId":"row-1","connection":"startexam-main"
 const CANDIDATE_TABLE: &str = "itemId,connection,externalId,name.givenName,name.familyName,email,custom.Department\r\n\
                                row-1,startexam-main,emp-1011,Ravi,Nair,ravi.nair@example.com,Claims\r\n\
                                row-2,startexam-main,emp-1012,Mia,Lund,,\r\n";
-const ASSIGNMENT_LINES: &str = r#"{"itemId":"row-1","candidate":{"externalId":"emp-1001"},"assessment":"english-b2"}
-{"itemId":"row-2","candidate":{"externalId":"emp-1002"},"assessment":"english-b2"}
+const ASSIGNMENT_LINES: &str = r#"{"itemId":"row-1","connection":"startexam-main","candidate":{"externalId":"emp-1001"},"assessment":"english-b2"}
+{"itemId":"row-2","connection":"startexam-main","candidate":{"externalId":"emp-1002"},"assessment":"english-b2"}
 "#;
-const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUntil\r\n\
-                                row-1,emp-1001,data-protection,2035-03-15T18:00:00Z\r\n\
-                                row-2,emp-1002,data-protection,\r\n";
+const ASSIGNMENT_TABLE: &str = "itemId,connection,candidate.externalId,assessment,validUntil\r\n\
+                                row-1,startexam-main,emp-1001,data-protection,2035-03-15T18:00:00Z\r\n\
+                                row-2,startexam-main,emp-1002,data-protection,\r\n";
 
 /// Register many candidates
 ///
