@@ -11,6 +11,7 @@ pub mod capability;
 pub mod deserialize;
 pub mod error;
 pub mod exchange;
+pub mod identity;
 pub mod ids;
 pub mod intent;
 pub mod operation;

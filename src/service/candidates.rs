@@ -1,6 +1,7 @@
 //! Candidates: registered once per tenant and connection, and found by any of their identities.
 
 pub(in crate::service) mod registration;
+mod spellings;
 
 use std::sync::Arc;
 
@@ -167,7 +168,7 @@ impl Gateway {
         let shown = |candidate: &Candidate| {
             candidate.state != CandidateState::Failed && caller.connections.contains(&candidate.connection)
         };
-        Ok(found.into_iter().filter(shown).collect())
+        Ok(self.without_other_spellings(found.into_iter().filter(shown).collect(), identity))
     }
 
     /// Updates a person at the vendor.

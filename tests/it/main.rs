@@ -54,6 +54,7 @@ mod rolling_restart;
 mod sandbox;
 mod settling;
 mod shares;
+mod spellings;
 mod store_failures;
 mod support;
 mod telemetry;

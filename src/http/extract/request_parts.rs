@@ -138,6 +138,13 @@ impl QueryParams {
         if self.errors.is_empty() { Ok(()) } else { Err(Error::from_fields(self.errors)) }
     }
 
+    /// Records that a parameter cannot be parsed, unless an error about it is recorded already.
+    pub(in crate::http) fn add_refusal(&mut self, name: &str, detail: &str) {
+        if !self.errors.iter().any(|error| error.pointer == format!("?{name}")) {
+            self.add_error(name, detail);
+        }
+    }
+
     /// Records that a parameter is invalid.
     pub(in crate::http) fn add_error(&mut self, name: &str, detail: &str) {
         self.errors.push(FieldError::invalid(format!("?{name}"), detail));

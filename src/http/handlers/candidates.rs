@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::domain::candidate::{Identity, limits};
+use crate::domain::candidate::Identity;
+use crate::domain::identity::ExternalId;
 use crate::domain::ids::CandidateId;
 use crate::http::app_state::AppState;
 use crate::http::dto::candidate::{
@@ -60,7 +61,7 @@ pub(in crate::http) async fn create(
 #[utoipa::path(
     get, path = "/candidates", operation_id = "findCandidates", tag = "Candidates",
     params(
-        ("externalId" = String, Query, description = "The caller's own id; must match exactly.", max_length = 250, example = "emp-1001"),
+        ("externalId" = String, Query, description = "The caller's own id; spaces around it are ignored.", max_length = 250, example = "emp-1001"),
         ("connection" = Option<String>, Query, description = "The connection to search; by default all connections the client may use.", nullable = false, example = "startexam-main"),
         ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
@@ -72,10 +73,10 @@ pub(in crate::http) async fn find(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     mut query: QueryParams,
 ) -> Result<Json<CandidateList>, ApiError> {
-    let id = query.required("externalId");
-    if id.chars().count() > limits::EXTERNAL_ID {
-        query.add_error("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
-    }
+    let id = ExternalId::parse(&query.required("externalId")).unwrap_or_else(|detail| {
+        query.add_refusal("externalId", &detail);
+        ExternalId::default()
+    });
     let identity = Identity::ExternalId(id);
     let connection = query.text("connection");
     let (limit, cursor) = query.page();

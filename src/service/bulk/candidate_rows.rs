@@ -48,6 +48,9 @@ impl OperationRun {
         seen: &mut HashMap<SubjectHash, u64>,
     ) -> Result<CandidateRow, Error> {
         let caller = self.row_context(&item);
+        // An earlier version may have accepted the row, which registered every spelling as it stood.
+        let person = new.person.checked().map_err(Error::from_fields)?;
+        let new = NewCandidate { person, ..new };
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
         let subjects = self.gateway.row_subjects(&item.id, &prepared.identities);
         reject_duplicate(seen, &subjects, item.id.index)?;

@@ -4,6 +4,7 @@
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error};
+use crate::domain::identity::ExternalId;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{
     Item, ItemId, ItemOutcome, ItemRequest, ItemState, Operation, OperationKind, OperationState,
@@ -140,7 +141,7 @@ impl BulkUpload {
             if let (None, Some(ItemRequest::Assignment(order))) = (&self.first, &row) {
                 // Only a candidate named by the gateway's id helps to select the connection.
                 let by_id = matches!(order.candidate, CandidateKey::Id(_));
-                let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
+                let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(ExternalId::default()) };
                 self.first = Some(NewAssignment { candidate, ..(**order).clone() });
             }
             self.refused += u64::from(end.is_some());

@@ -19,7 +19,7 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
     PurgeCounts, RunningOperation, Store, StoreError, StoreReads, SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
@@ -199,6 +199,7 @@ through! {
     write requeue(id: &OperationId, accepted: Timestamp) -> ();
     read remember_time(now: Timestamp) -> ();
     read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
+    read reindex_identities(limit: usize) -> IdentityUpkeep;
 }
 
 through! {

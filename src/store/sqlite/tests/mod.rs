@@ -22,6 +22,7 @@ use crate::store::sql;
 use crate::store::{BeginResult, ItemCounts, KeyState, Mutation, Store, StoreReads as _, Window};
 
 mod opening;
+mod renewal;
 mod writer;
 
 mod on_disk {
