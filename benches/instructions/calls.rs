@@ -61,9 +61,9 @@ async fn register(vendor: &dyn Vendor, row: &Registration, call: &CallContext) -
 fn person(number: usize) -> NewCandidate {
     let name = Name { given_name: Some("Ines".to_owned()), family_name: Some("Costa".to_owned()), formatted: None };
     let person = Person {
-        external_id: Some(format!("emp-{number:06}")),
+        external_id: Some(format!("emp-{number:06}").into()),
         name,
-        email: Some(format!("ines.costa.{number:06}@example.com")),
+        email: Some(format!("ines.costa.{number:06}@example.com").into()),
         ..Person::default()
     };
     NewCandidate { person, password: None, if_exists: IfCandidateExists::default() }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::candidate::Identity;
 use super::error::{Error, FieldError};
+use super::identity::{EmailAddress, ExternalId};
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::{Outcome, Warning};
 use super::subject::SubjectKey;
@@ -21,9 +22,9 @@ pub enum CandidateKey {
     /// The gateway's identifier.
     Id(CandidateId),
     /// The caller's own id.
-    ExternalId(String),
+    ExternalId(ExternalId),
     /// The e-mail address.
-    Email(String),
+    Email(EmailAddress),
 }
 
 words! {
@@ -90,17 +91,21 @@ pub struct NewAssignment {
 }
 
 impl NewAssignment {
-    /// Validates the order.
+    /// Validates the order, and brings the candidate's identity into its one form.
     ///
     /// # Errors
     /// All invalid fields.
     pub fn checked(self) -> Result<Self, Vec<FieldError>> {
         let mut faults = FieldErrors::new();
-        match &self.candidate {
-            CandidateKey::Id(_) => {}
-            CandidateKey::ExternalId(id) => faults.check_line("/candidate/externalId", Some(id), 250),
-            CandidateKey::Email(email) => faults.check_email("/candidate/email", Some(email)),
-        }
+        let candidate = match &self.candidate {
+            CandidateKey::Id(_) => None,
+            CandidateKey::ExternalId(id) => {
+                faults.take("/candidate/externalId", Some(id.reparse())).map(CandidateKey::ExternalId)
+            }
+            CandidateKey::Email(email) => {
+                faults.take("/candidate/email", Some(email.reparse())).map(CandidateKey::Email)
+            }
+        };
         faults.check_line("/assessment", Some(&self.assessment), 250);
         faults.check_line("/center", self.center.as_deref(), 200);
         faults.check_line("/reference", self.reference.as_deref(), 200);
@@ -121,7 +126,19 @@ impl NewAssignment {
         if !self.proctoring.enabled && !self.proctoring.parameters.is_empty() {
             faults.push(FieldError::invalid("/proctoring/parameters", "is only valid when proctoring is enabled"));
         }
-        faults.into_result(self)
+        faults.into_result(Self { candidate: candidate.unwrap_or_else(|| self.candidate.clone()), ..self })
+    }
+
+    /// Returns the order with the candidate's identity as the caller gave it, for a row that is checked again before it
+    /// is sent.
+    #[must_use]
+    pub fn as_given(mut self) -> Self {
+        self.candidate = match self.candidate {
+            CandidateKey::Id(id) => CandidateKey::Id(id),
+            CandidateKey::ExternalId(id) => CandidateKey::ExternalId(id.as_given().into()),
+            CandidateKey::Email(email) => CandidateKey::Email(email.as_given().into()),
+        };
+        self
     }
 }
 

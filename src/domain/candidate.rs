@@ -1,6 +1,8 @@
 //! Candidates: people registered at a connection, as described by a caller and as recorded by the gateway.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,9 +10,9 @@ use serde_json::{Map, Value};
 
 pub use self::person::{Address, Name, Person, PhoneKind, PhoneNumber, Photo, limits};
 use super::error::Error;
+use super::identity::{EmailAddress, ExternalId, UserName};
 use super::ids::CandidateId;
 use super::outcome::{Outcome, Warning};
-use super::validation::normalize_identity;
 use super::words::words;
 use crate::secret::Secret;
 
@@ -106,16 +108,16 @@ impl Candidate {
     }
 }
 
-/// An identity by which a person is recognised within a tenant and connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// An identity by which a person is recognised within a tenant and connection. Two are equal if their keys are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Identity {
-    /// The caller's own id, compared exactly.
-    ExternalId(String),
-    /// The sign-in name, compared case-insensitively.
-    UserName(String),
-    /// The e-mail address, compared case-insensitively.
-    Email(String),
+    /// The caller's own id.
+    ExternalId(ExternalId),
+    /// The sign-in name.
+    UserName(UserName),
+    /// The e-mail address.
+    Email(EmailAddress),
 }
 
 words! {
@@ -137,20 +139,82 @@ impl Identity {
     pub fn of(person: &Person, kinds: &[IdentityKind]) -> Vec<Self> {
         let identity = |kind: &IdentityKind| match kind {
             IdentityKind::ExternalId => person.external_id.clone().map(Self::ExternalId),
-            IdentityKind::UserName => person.user_name.as_deref().map(|name| Self::UserName(normalize_identity(name))),
-            IdentityKind::Email => person.email.as_deref().map(|email| Self::Email(normalize_identity(email))),
+            IdentityKind::UserName => person.user_name.clone().map(Self::UserName),
+            IdentityKind::Email => person.email.clone().map(Self::Email),
         };
         kinds.iter().filter_map(identity).collect()
     }
 
-    /// Returns kind and value, as stored.
+    /// Returns its kind.
     #[must_use]
-    pub fn parts(&self) -> (&'static str, &str) {
+    pub const fn kind(&self) -> IdentityKind {
         match self {
-            Self::ExternalId(value) => (IdentityKind::ExternalId.as_str(), value),
-            Self::UserName(value) => (IdentityKind::UserName.as_str(), value),
-            Self::Email(value) => (IdentityKind::Email.as_str(), value),
+            Self::ExternalId(_) => IdentityKind::ExternalId,
+            Self::UserName(_) => IdentityKind::UserName,
+            Self::Email(_) => IdentityKind::Email,
         }
+    }
+
+    /// Returns the key by which it is compared.
+    #[must_use]
+    pub fn key(&self) -> Cow<'_, str> {
+        match self {
+            Self::ExternalId(text) => text.identity(),
+            Self::UserName(text) => text.identity(),
+            Self::Email(text) => text.identity(),
+        }
+    }
+
+    /// Returns the spelling that the vendor knows.
+    #[must_use]
+    pub fn spelling(&self) -> &str {
+        match self {
+            Self::ExternalId(text) => text,
+            Self::UserName(text) => text,
+            Self::Email(text) => text,
+        }
+    }
+
+    /// Returns kind and key, as stored.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, Cow<'_, str>) {
+        (self.kind().as_str(), self.key())
+    }
+
+    /// Returns the texts other than the key by which earlier versions store it.
+    #[must_use]
+    pub fn former_texts(&self) -> Vec<Cow<'_, str>> {
+        match self {
+            Self::ExternalId(text) => text.former_texts(),
+            Self::UserName(text) => text.former_texts(),
+            Self::Email(text) => text.former_texts(),
+        }
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl PartialOrd for Identity {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Identity {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.parts().cmp(&other.parts())
     }
 }
 

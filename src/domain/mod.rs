@@ -12,6 +12,7 @@ pub mod date_time;
 pub mod deserialize;
 pub mod error;
 pub mod exchange;
+pub mod identity;
 pub mod ids;
 pub mod intent;
 pub mod operation;

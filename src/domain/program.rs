@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::error::FieldError;
+use super::identity::ExternalId;
 use super::outcome::Warning;
 use super::validation::FieldErrors;
 
@@ -33,7 +34,7 @@ pub enum AssessmentScope {
 pub struct Enrolment {
     /// The assessments covered.
     pub scope: AssessmentScope,
-    /// The caller's ids of the employees to enrol.
+    /// The caller's ids of the employees to enrol, in the spellings that the vendor knows.
     pub register: Vec<String>,
     /// The caller's ids of the employees to withdraw.
     pub unregister: Vec<String>,
@@ -56,17 +57,14 @@ impl Enrolment {
             report_duplicates(&mut faults, "/assessments", assessments);
         }
         for (pointer, list) in [("/register", &self.register), ("/unregister", &self.unregister)] {
-            for (index, id) in list.iter().enumerate() {
-                faults.check_line(&format!("{pointer}/{index}"), Some(id), 250);
-            }
             if list.len() > Self::MAX {
                 let detail = format!("must not have more than {} entries", Self::MAX);
                 faults.push(FieldError::invalid(pointer, detail));
             }
-            report_duplicates(&mut faults, pointer, list);
+            report_duplicates(&mut faults, pointer, &keys(list));
         }
-        let registered: HashSet<&String> = self.register.iter().collect();
-        for (index, id) in self.unregister.iter().enumerate() {
+        let registered: HashSet<String> = keys(&self.register).into_iter().collect();
+        for (index, id) in keys(&self.unregister).iter().enumerate() {
             if registered.contains(id) {
                 let pointer = format!("/unregister/{index}");
                 faults.push(FieldError::new(pointer, "duplicate_item", "is also in register"));
@@ -91,6 +89,11 @@ impl Enrolment {
         let here: HashSet<&str> = self.employees().collect();
         other.employees().any(|id| here.contains(id))
     }
+}
+
+/// Returns the keys by which employees are compared.
+fn keys(employees: &[String]) -> Vec<String> {
+    employees.iter().map(|id| ExternalId::from(id.as_str()).identity().into_owned()).collect()
 }
 
 fn report_duplicates(faults: &mut FieldErrors, pointer: &str, list: &[String]) {

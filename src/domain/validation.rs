@@ -3,6 +3,7 @@
 use jiff::civil::Date;
 
 use super::error::FieldError;
+use super::identity::{canonical_name, email_fault};
 
 /// Collects the errors of one document, so that a caller sees all of them at once.
 #[derive(Debug, Default)]
@@ -54,9 +55,29 @@ impl FieldErrors {
 
     /// Checks an optional e-mail address.
     pub fn check_email(&mut self, pointer: &str, value: Option<&str>) {
-        if value.is_some_and(|value| !is_email(value)) {
-            self.push(FieldError::invalid(pointer, "is not an e-mail address"));
+        if let Some(detail) = value.and_then(email_fault) {
+            self.push(FieldError::invalid(pointer, detail));
         }
+    }
+
+    /// Takes a parsed text, or adds the error of one that cannot be parsed and keeps nothing.
+    pub fn take<T>(&mut self, pointer: &str, parsed: Option<Result<T, String>>) -> Option<T> {
+        parsed.and_then(|parsed| parsed.map_err(|detail| self.push(FieldError::invalid(pointer, detail))).ok())
+    }
+
+    /// Checks a part of a name, and returns it in NFC without surrounding white space. Format characters stay: a joiner
+    /// can be a part of a name.
+    pub fn take_name(&mut self, pointer: &str, value: Option<String>, most: usize) -> Option<String> {
+        let value = value.map(|value| canonical_name(&value));
+        self.check_line(pointer, value.as_deref(), most);
+        value
+    }
+
+    /// Checks a text that may have several lines: as [`Self::check_line`], but line breaks are allowed.
+    pub fn check_lines(&mut self, pointer: &str, value: Option<&str>, most: usize) {
+        let Some(value) = value else { return };
+        let line: String = value.chars().map(|c| if matches!(c, '\r' | '\n') { ' ' } else { c }).collect();
+        self.check_line(pointer, Some(&line), most);
     }
 
     /// Checks an optional date without time (RFC 3339 full-date).
@@ -67,20 +88,8 @@ impl FieldErrors {
     }
 }
 
-/// Returns whether the text looks like an e-mail address: one `@` with text around it, no white space, no control
-/// characters, a host of non-empty labels, at most 254 characters (RFC 5321 §4.5.3.1.3). Deliverability is not checked.
-#[must_use]
-pub fn is_email(text: &str) -> bool {
-    let Some((local, host)) = text.rsplit_once('@') else { return false };
-    text.len() <= 254
-        && !local.is_empty()
-        && local.len() <= 64
-        && !local.contains('@')
-        && !text.chars().any(|c| c.is_whitespace() || c.is_control() || "<>()[]\\,;:\"".contains(c))
-        && host.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
-}
-
-/// Normalises an identity for comparison: Unicode lower case, no surrounding white space.
+/// Normalises a vendor's key of a person for the subject of a lock: Unicode lower case, no surrounding white space. Every
+/// version makes the same subject of a key; [`super::identity`] compares identities.
 #[must_use]
 pub fn normalize_identity(text: &str) -> String {
     text.trim().to_lowercase()
@@ -108,10 +117,10 @@ mod tests {
     #[test]
     fn recognises_email_addresses() {
         for good in ["a@b", "jane.doe+exam@example.com", "o'neil@mail.example.org", "ü@exämple.de"] {
-            assert!(is_email(good), "{good}");
+            assert_eq!(email_fault(good), None, "{good}");
         }
         for bad in ["", "a", "@b", "a@", "a b@c", "a@b@c", "a@b..c", "a@-b", "a@b\r\nBcc: x", "Jane <a@b>"] {
-            assert!(!is_email(bad), "{bad}");
+            assert!(email_fault(bad).is_some(), "{bad}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(in crate::service) mod list;
 pub(in crate::service) mod registration;
+mod spellings;
 
 use std::sync::Arc;
 

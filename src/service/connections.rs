@@ -9,7 +9,6 @@ use crate::domain::candidate::Identity;
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, ConnectionRef, Error, VendorResponse};
 use crate::domain::intent::{Intent, Write};
-use crate::domain::validation::normalize_identity;
 use crate::domain::vendor::{CallPurpose, CredentialCheck, Vendor};
 use crate::secret::ConfigFingerprint;
 use crate::service::bulk_limits::{BulkLimits, ClaimPermit};
@@ -231,9 +230,9 @@ impl Connection {
     /// Returns the identity that a vendor's key of a person stands for.
     pub(super) fn identity_of_key(&self, key: &str) -> Identity {
         if self.descriptor().identifies_by_email() {
-            Identity::Email(normalize_identity(key))
+            Identity::Email(key.into())
         } else {
-            Identity::ExternalId(key.to_owned())
+            Identity::ExternalId(key.into())
         }
     }
 

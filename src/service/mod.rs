@@ -126,6 +126,9 @@ struct Inner {
     not_ready: AtomicBool,
     stopping: CancellationToken,
     draining: AtomicBool,
+    // Whether records may have spellings of identities that a request cannot have any more.
+    former_spellings: AtomicBool,
+    identities_renewed: AtomicBool,
 }
 
 impl Gateway {
@@ -178,6 +181,8 @@ impl Gateway {
             not_ready: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             draining: AtomicBool::new(false),
+            former_spellings: AtomicBool::new(true),
+            identities_renewed: AtomicBool::new(false),
         }));
         gateway.recover().await?;
         gateway.run_in_background();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Error, FieldError, PartialResult};
+use crate::domain::identity::ExternalId;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::intent::StoredReply;
 use crate::domain::operation::{Item, ItemRequest, ItemState, ItemStatus, Operation, OperationKind, OperationState};
@@ -26,7 +27,7 @@ use crate::store::Mutation;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmployeeRef {
     /// Caller's own id.
-    ExternalId(String),
+    ExternalId(ExternalId),
     /// Gateway's candidate id.
     Id(CandidateId),
 }
@@ -224,11 +225,11 @@ impl Gateway {
         let mut ids = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
             ids.push(match key {
-                EmployeeRef::ExternalId(id) => id,
+                EmployeeRef::ExternalId(id) => self.registered_spelling(caller, connection, id).await?.into(),
                 EmployeeRef::Id(id) => {
                     let found = self.0.store.candidate(&caller.tenant, &id).await.or_not_applied()?;
                     let here = found.filter(|candidate| candidate.connection == connection.name);
-                    here.and_then(|candidate| candidate.person.external_id).ok_or_else(|| {
+                    here.and_then(|candidate| candidate.person.external_id).map(String::from).ok_or_else(|| {
                         let detail = "there is no such candidate with an externalId at this connection";
                         connection
                             .tag_connection(reference(FieldError::invalid(format!("{pointer}/{index}/id"), detail)))

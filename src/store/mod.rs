@@ -45,8 +45,9 @@ pub use postgres::PostgresStore;
 pub use reads::StoreReads;
 pub use sqlite::SqliteStore;
 pub use types::{
-    AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, ItemCounts, KeyState, ListPart,
-    OperationFilter, Page, Peer, PurgeCounts, RunningOperation, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, Collision, IdentityUpkeep, ItemCounts,
+    KeyState, ListPart, OperationFilter, Page, Peer, PurgeCounts, ReindexedPage, RunningOperation, UnsettledCount, Window,
+    WindowedRows,
 };
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.
@@ -244,6 +245,10 @@ pub trait Store: StoreReads {
 
     /// Records that the store is in use at this time.
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Brings the index entries of the next records, at most `limit`, into the form that this version looks for, in one
+    /// transaction that also records the progress. Adds entries and removes none.
+    async fn reindex_identities(&self, limit: usize) -> Result<IdentityUpkeep, StoreError>;
 
     /// Removes operations that ended before `finished`, keys that have expired by `now`, and operations that an
     /// instance was still receiving when it ended.

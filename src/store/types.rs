@@ -192,3 +192,37 @@ pub struct PurgeCounts {
     /// Idempotency keys, with their stored replies.
     pub keys: u64,
 }
+
+/// The result of a step of [`Store::reindex_identities`](crate::store::Store::reindex_identities).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityUpkeep {
+    /// A page of records was renewed; more may follow.
+    Page(ReindexedPage),
+    /// Every present record was renewed, but a live instance of an earlier version may add entries of its form.
+    Waiting,
+    /// Every record was renewed, and no instance adds entries of the earlier form.
+    Done {
+        /// Number of records with a spelling that is not its own key.
+        found: u64,
+    },
+}
+
+/// A page of renewed records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReindexedPage {
+    /// Identities that another candidate holds in another spelling.
+    pub collisions: Vec<Collision>,
+    /// Records that cannot be read; they keep their entries.
+    pub unreadable: Vec<String>,
+}
+
+/// A candidate whose identity another candidate holds in another spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collision {
+    /// The candidate, which keeps its entry of the earlier form.
+    pub candidate: String,
+    /// The candidate that holds the identity.
+    pub holder: String,
+    /// The kind of the identity.
+    pub kind: &'static str,
+}

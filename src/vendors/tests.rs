@@ -180,10 +180,10 @@ async fn serve(mut stream: TcpStream, end: End) {
 
 fn person(external_id: &str) -> Person {
     Person {
-        external_id: Some(external_id.to_owned()),
-        user_name: Some(external_id.to_owned()),
+        external_id: Some(external_id.into()),
+        user_name: Some(external_id.into()),
         name: Name { formatted: Some("Ada King".to_owned()), ..Name::default() },
-        email: Some(format!("{external_id}@example.com")),
+        email: Some(format!("{external_id}@example.com").into()),
         group: Some("Group A".to_owned()),
         ..Person::default()
     }

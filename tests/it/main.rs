@@ -61,6 +61,7 @@ mod rolling_restart;
 mod sandbox;
 mod settling;
 mod shares;
+mod spellings;
 mod store_failures;
 mod suggestions;
 mod support;

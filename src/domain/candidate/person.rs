@@ -1,5 +1,6 @@
 //! A person's attributes, with their checks and comparisons.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::error::FieldError;
+use crate::domain::identity::{EmailAddress, ExternalId, UserName};
 use crate::domain::validation::{FieldErrors, pointer_token};
 use crate::domain::words::words;
 
@@ -15,13 +17,13 @@ use crate::domain::words::words;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// The caller's own id.
-    pub external_id: Option<String>,
+    pub external_id: Option<ExternalId>,
     /// The sign-in name.
-    pub user_name: Option<String>,
+    pub user_name: Option<UserName>,
     /// The name.
     pub name: Name,
     /// The e-mail address.
-    pub email: Option<String>,
+    pub email: Option<EmailAddress>,
     /// Whether the person may take part; `None` means yes.
     pub active: Option<bool>,
     /// Telephone numbers, at most one per kind.
@@ -118,10 +120,10 @@ words! {
     }
 }
 
-/// Maximum lengths, in characters. `EXTERNAL_ID` is the smallest limit that a vendor documents (`StartExam`: 250).
+/// Maximum lengths, in characters.
 pub mod limits {
-    /// The caller's own id.
-    pub const EXTERNAL_ID: usize = 250;
+    pub use crate::domain::identity::MAX_EXTERNAL_ID as EXTERNAL_ID;
+
     /// Names, numbers, groups and other lines.
     pub const LINE: usize = 200;
     /// A password.
@@ -133,24 +135,41 @@ pub mod limits {
 }
 
 impl Person {
-    /// Validates the person. Pointers are those of the API (`/name/givenName`).
+    /// Validates the person, and brings identities and names into their one form. Pointers are those of the API
+    /// (`/name/givenName`).
     ///
     /// # Errors
     /// All invalid fields.
     pub fn checked(self) -> Result<Self, Vec<FieldError>> {
         let mut errors = FieldErrors::new();
-        errors.check_line("/externalId", self.external_id.as_deref(), limits::EXTERNAL_ID);
-        errors.check_line("/userName", self.user_name.as_deref(), limits::LINE);
-        errors.check_line("/name/givenName", self.name.given_name.as_deref(), limits::LINE);
-        errors.check_line("/name/familyName", self.name.family_name.as_deref(), limits::LINE);
-        errors.check_line("/name/formatted", self.name.formatted.as_deref(), limits::LINE);
-        errors.check_email("/email", self.email.as_deref());
+        let Name { given_name, family_name, formatted } = self.name;
+        let person = Self {
+            external_id: errors.take("/externalId", self.external_id.map(|id| id.reparse())),
+            user_name: errors.take("/userName", self.user_name.map(|name| name.reparse())),
+            name: Name {
+                given_name: errors.take_name("/name/givenName", given_name, limits::LINE),
+                family_name: errors.take_name("/name/familyName", family_name, limits::LINE),
+                formatted: errors.take_name("/name/formatted", formatted, limits::LINE),
+            },
+            email: errors.take("/email", self.email.map(|email| email.reparse())),
+            ..self
+        };
+        person.check_other_fields(&mut errors);
+        errors.into_result(person)
+    }
+
+    /// Checks the fields that stay as they are given.
+    fn check_other_fields(&self, errors: &mut FieldErrors) {
         errors.check_line("/group", self.group.as_deref(), limits::LINE);
         errors.check_date("/birthDate", self.birth_date.as_deref());
         errors.check_line("/gender", self.gender.as_deref(), limits::LINE);
         errors.check_line("/photo", self.photo.as_deref(), limits::PHOTO);
         for (pointer, value) in self.address.members() {
-            errors.check_line(pointer, value, limits::LINE);
+            match pointer {
+                // RFC 7643 §4.1.2: this one may contain newlines.
+                "/address/streetAddress" => errors.check_lines(pointer, value, limits::LINE),
+                _ => errors.check_line(pointer, value, limits::LINE),
+            }
         }
         for (index, number) in self.phone_numbers.iter().enumerate() {
             errors.check_line(&format!("/phoneNumbers/{index}/value"), Some(&number.value), limits::LINE);
@@ -164,11 +183,23 @@ impl Person {
             errors.check_line(&pointer, Some(name), limits::LINE);
             errors.check_line(&pointer, Some(value), limits::LINE);
         }
-        if self.custom.len() > limits::CUSTOM_MEMBERS {
-            let detail = format!("must not have more than {} entries", limits::CUSTOM_MEMBERS);
-            errors.push(FieldError::invalid("/custom", detail));
-        }
-        errors.into_result(self)
+        errors.extend(self.too_many_custom_fields());
+    }
+
+    /// Returns the error of a person with more custom fields than allowed.
+    #[must_use]
+    pub fn too_many_custom_fields(&self) -> Option<FieldError> {
+        let detail = || format!("must not have more than {} entries", limits::CUSTOM_MEMBERS);
+        (self.custom.len() > limits::CUSTOM_MEMBERS).then(|| FieldError::invalid("/custom", detail()))
+    }
+
+    /// Returns the person with each identity as the caller gave it, for a row that is checked again before it is sent.
+    #[must_use]
+    pub fn as_given(mut self) -> Self {
+        self.external_id = self.external_id.map(|id| id.as_given().into());
+        self.user_name = self.user_name.map(|name| name.as_given().into());
+        self.email = self.email.map(|email| email.as_given().into());
+        self
     }
 
     /// Returns whether the person may take part.
@@ -183,9 +214,19 @@ impl Person {
         self.phone_numbers.iter().find(|number| number.kind == kind).map(|number| number.value.as_str())
     }
 
-    /// Overlays the fields that `given` sets; returns the result and the pointers of the fields that changed.
+    /// Overlays the fields that `given` sets; returns the result and the pointers of the fields that changed. The spelling
+    /// of an identity that stays the same stays too: the vendor knows it.
     #[must_use]
     pub fn merged_with(&self, given: &Self) -> (Self, Vec<String>) {
+        // A macro, because each identity has a type of its own.
+        macro_rules! identity {
+            ($field:ident) => {
+                match (&given.$field, &self.$field) {
+                    (Some(given), Some(present)) if given.is_same(present) => Some(present.clone()),
+                    (given, present) => given.clone().or_else(|| present.clone()),
+                }
+            };
+        }
         let over = |given: &Option<String>, present: &Option<String>| given.clone().or_else(|| present.clone());
         let mut phone_numbers = self.phone_numbers.clone();
         for number in &given.phone_numbers {
@@ -195,14 +236,14 @@ impl Person {
         let mut custom = self.custom.clone();
         custom.extend(given.custom.clone());
         let person = Self {
-            external_id: over(&given.external_id, &self.external_id),
-            user_name: over(&given.user_name, &self.user_name),
+            external_id: identity!(external_id),
+            user_name: identity!(user_name),
             name: Name {
                 given_name: over(&given.name.given_name, &self.name.given_name),
                 family_name: over(&given.name.family_name, &self.name.family_name),
                 formatted: over(&given.name.formatted, &self.name.formatted),
             },
-            email: over(&given.email, &self.email),
+            email: identity!(email),
             active: given.active.or(self.active),
             phone_numbers,
             address: Address {
@@ -222,7 +263,7 @@ impl Person {
         (person, touched)
     }
 
-    /// Returns the pointers of the fields in which the two differ.
+    /// Returns the pointers of the fields in which the two differ. Two spellings of an identity do not differ.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (one, two) = (self.flat(), other.flat());
@@ -244,6 +285,12 @@ impl Person {
         if self.is_active() {
             members.remove("/active");
         }
+        let keys = [
+            ("/externalId", self.external_id.as_ref().map(ExternalId::identity)),
+            ("/userName", self.user_name.as_ref().map(UserName::identity)),
+            ("/email", self.email.as_ref().map(EmailAddress::identity)),
+        ];
+        members.extend(keys.into_iter().filter_map(|(pointer, key)| Some((pointer.to_owned(), key?.into_owned()))));
         members
     }
 
@@ -288,6 +335,17 @@ impl Name {
 }
 
 impl Address {
+    /// Returns the street address on one line, for a vendor that has one line: its lines joined with ", ".
+    #[must_use]
+    pub fn street_line(&self) -> Option<Cow<'_, str>> {
+        let text = self.street_address.as_deref()?;
+        if !text.contains(['\r', '\n']) {
+            return Some(Cow::Borrowed(text));
+        }
+        let lines: Vec<&str> = text.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
+        Some(Cow::Owned(lines.join(", ")))
+    }
+
     /// Lists all fields with their pointers.
     fn members(&self) -> [(&'static str, Option<&str>); 5] {
         [
@@ -308,10 +366,10 @@ mod tests {
         let text = || Some("x".to_owned());
         // Without `..`: a new field must be added here, and with it to the lists above.
         Person {
-            external_id: text(),
-            user_name: text(),
+            external_id: Some("x".into()),
+            user_name: Some("x".into()),
             name: Name { given_name: text(), family_name: text(), formatted: text() },
-            email: Some("a@example.com".to_owned()),
+            email: Some("a@example.com".into()),
             active: Some(false),
             phone_numbers: vec![PhoneNumber { kind: PhoneKind::Mobile, value: "1".to_owned() }],
             address: Address {
@@ -337,5 +395,47 @@ mod tests {
         let (merged, touched) = Person::default().merged_with(&full);
         assert_eq!((&merged, touched.len()), (&full, 18));
         assert_eq!(full.merged_with(&Person::default()), (full.clone(), Vec::new()));
+    }
+
+    #[test]
+    fn identities_and_names_get_one_form_and_other_fields_stay() {
+        let given = Person {
+            external_id: Some("emp-1\u{a0}".into()),
+            email: Some(" Ana@Example.com ".into()),
+            name: Name { given_name: Some(" Rene\u{301} ".into()), family_name: Some("\u{646}\u{200c}\u{627}".into()), formatted: None },
+            group: Some(" G ".into()),
+            ..Person::default()
+        };
+        let person = given.clone().checked().unwrap();
+        assert_eq!(person.external_id.as_deref(), Some("emp-1"));
+        assert_eq!(person.email.as_deref(), Some("Ana@Example.com"));
+        assert_eq!(person.name.given_name.as_deref(), Some("Ren\u{e9}"));
+        assert_eq!(person.name.family_name.as_deref(), Some("\u{646}\u{200c}\u{627}"));
+        assert_eq!(person.group.as_deref(), Some(" G "));
+        assert_eq!(person.clone().as_given().external_id, given.external_id);
+        assert_eq!(person.clone().checked(), Ok(person));
+    }
+
+    #[test]
+    fn another_spelling_is_no_difference_and_the_present_one_stays() {
+        let present = Person { external_id: Some("emp-1 ".into()), email: Some("A@x".into()), ..Person::default() };
+        let given = Person { external_id: Some("emp-1".into()), email: Some("a@x".into()), ..Person::default() };
+        assert_eq!(present.merged_with(&given), (present.clone(), Vec::new()));
+        let other = Person { external_id: Some("emp-2".into()), ..given };
+        assert_eq!(present.merged_with(&other).1, ["/externalId"]);
+    }
+
+    #[test]
+    fn a_street_address_may_have_several_lines() {
+        let person = |street: &str| Person {
+            address: Address { street_address: Some(street.to_owned()), ..Address::default() },
+            ..Person::default()
+        };
+        let lines = "Main Street 1\r\nFlat 2\n\n 3rd floor \r";
+        let kept = person(lines).checked().unwrap();
+        assert_eq!(kept.address.street_address.as_deref(), Some(lines));
+        assert_eq!(kept.address.street_line().as_deref(), Some("Main Street 1, Flat 2, 3rd floor"));
+        assert_eq!(person("a\tb").checked().unwrap_err().len(), 1);
+        assert_eq!(person("\r\n").checked().unwrap_err().len(), 1);
     }
 }

@@ -152,11 +152,11 @@ fn assignment_id() -> AssignmentId {
 }
 
 fn person(email: &str) -> Person {
-    Person { external_id: Some("e1".to_owned()), email: Some(email.to_owned()), ..Person::default() }
+    Person { external_id: Some("e1".into()), email: Some(email.into()), ..Person::default() }
 }
 
 fn identities(email: &str) -> Vec<Identity> {
-    vec![Identity::ExternalId("e1".to_owned()), Identity::Email(email.to_owned())]
+    vec![Identity::ExternalId("e1".into()), Identity::Email(email.into())]
 }
 
 fn registration() -> Write {
@@ -263,7 +263,7 @@ fn assignment() -> Assignment {
         connection: String::new(),
         candidate_id: None,
         order: NewAssignment {
-            candidate: CandidateKey::ExternalId("e1".to_owned()),
+            candidate: CandidateKey::ExternalId("e1".into()),
             assessment: "1".to_owned(),
             valid_from: None,
             valid_until: None,

@@ -34,8 +34,8 @@ impl AssignmentCandidate {
         let known = known.map(String::from);
         match key {
             domain::CandidateKey::Id(id) => Self { id: Some(id.into()), external_id: None, email: None },
-            domain::CandidateKey::ExternalId(id) => Self { id: known, external_id: Some(id), email: None },
-            domain::CandidateKey::Email(email) => Self { id: known, external_id: None, email: Some(email) },
+            domain::CandidateKey::ExternalId(id) => Self { id: known, external_id: Some(id.into()), email: None },
+            domain::CandidateKey::Email(email) => Self { id: known, external_id: None, email: Some(email.into()) },
         }
     }
 }

@@ -72,7 +72,7 @@ macro_rules! with_order {
                 }
                 let order = domain::NewAssignment {
                     // A placeholder lets the remaining fields be checked if one of these is already invalid.
-                    candidate: candidate.unwrap_or_else(|| CandidateKey::ExternalId("-".to_owned())),
+                    candidate: candidate.unwrap_or_else(|| CandidateKey::ExternalId("-".into())),
                     assessment: self.assessment.unwrap_or_else(|| "-".to_owned()),
                     valid_from: self.valid_from,
                     valid_until: self.valid_until,
@@ -184,8 +184,8 @@ fn candidate_key(
             }
             id.ok().map(CandidateKey::Id)
         }
-        (None, Some(id), None) => Some(CandidateKey::ExternalId(id)),
-        (None, None, Some(email)) => Some(CandidateKey::Email(email)),
+        (None, Some(id), None) => Some(CandidateKey::ExternalId(id.into())),
+        (None, None, Some(email)) => Some(CandidateKey::Email(email.into())),
         _ => {
             errors.push(FieldError::invalid("/candidate", "give exactly one of id, externalId and email"));
             None

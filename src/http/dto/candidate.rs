@@ -14,8 +14,9 @@ use crate::domain::candidate as domain;
 use crate::domain::candidate::{CandidateState, Identity, IfCandidateExists, Person, limits};
 use crate::domain::error::FieldError;
 use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::identity::{EmailAddress, ExternalId, UserName};
 use crate::domain::table::BulkItem;
-use crate::domain::validation::{FieldErrors, normalize_identity};
+use crate::domain::validation::FieldErrors;
 use crate::http::extract::validate::{ApiInput, PasswordText, StrictObject, word};
 use crate::http::problem::LastProblem;
 use crate::secret::Secret;
@@ -88,7 +89,7 @@ impl ApiInput for NewCandidate {
 
     fn checked(mut self) -> Result<ValidRegistration, Vec<FieldError>> {
         let mut errors = FieldErrors::new();
-        let person = Person { external_id: self.external_id.take(), ..self.take_person(&mut errors) };
+        let person = Person { external_id: self.external_id.take().map(Into::into), ..self.take_person(&mut errors) };
         registration(errors, self.connection, person, self.password, self.if_exists)
     }
 
@@ -106,20 +107,22 @@ impl ApiInput for CandidateItem {
     fn checked(mut self) -> Result<ValidRegistration, Vec<FieldError>> {
         let mut errors = FieldErrors::new();
         errors.check_line("/itemId", self.item_id.as_deref(), limits::LINE);
-        let person = Person { external_id: self.external_id.take(), ..self.take_person(&mut errors) };
+        let person = Person { external_id: self.external_id.take().map(Into::into), ..self.take_person(&mut errors) };
         registration(errors, self.connection, person, self.password, self.if_exists)
     }
 }
 
 impl ApiInput for CandidateChanges {
-    /// Only the given fields are checked here; the result is checked once the patch is applied to the candidate.
-    type Checked = ();
+    /// The fields with a value.
+    type Checked = Person;
 
-    fn checked(mut self) -> Result<(), Vec<FieldError>> {
+    fn checked(mut self) -> Result<Person, Vec<FieldError>> {
         let mut errors = FieldErrors::new();
-        let person = self.take_person(&mut errors);
-        errors.extend(person.checked().err().unwrap_or_default());
-        errors.into_result(())
+        let person = self.take_person(&mut errors).checked().unwrap_or_else(|more| {
+            errors.extend(more);
+            Person::default()
+        });
+        errors.into_result(person)
     }
 }
 
@@ -163,7 +166,7 @@ pub struct CandidateSearch {
     /// The e-mail address, compared case-insensitively.
     #[schema(format = "email", max_length = 254)]
     email: Option<String>,
-    /// The caller's own id; must match exactly.
+    /// The caller's own id; spaces around it are ignored.
     #[schema(min_length = 1, max_length = 250)]
     external_id: Option<String>,
     /// The name to sign in with, compared case-insensitively.
@@ -178,19 +181,16 @@ impl ApiInput for CandidateSearch {
         let Self { connection, email, external_id, user_name } = self;
         let mut errors = FieldErrors::new();
         errors.check_line("/connection", connection.as_deref(), limits::LINE);
-        errors.check_email("/email", email.as_deref());
-        errors.check_line("/externalId", external_id.as_deref(), limits::EXTERNAL_ID);
-        errors.check_line("/userName", user_name.as_deref(), limits::LINE);
-        let identity = match (email, external_id, user_name) {
-            (Some(email), None, None) => Identity::Email(normalize_identity(&email)),
-            (None, Some(id), None) => Identity::ExternalId(id),
-            (None, None, Some(name)) => Identity::UserName(normalize_identity(&name)),
-            _ => {
-                errors.push(FieldError::invalid("", "give exactly one of email, externalId and userName"));
-                return Err(errors.into_errors());
-            }
-        };
-        errors.into_result((connection, identity))
+        if [&email, &external_id, &user_name].into_iter().flatten().count() != 1 {
+            errors.push(FieldError::invalid("", "give exactly one of email, externalId and userName"));
+        }
+        let email = errors.take("/email", email.as_deref().map(EmailAddress::parse)).map(Identity::Email);
+        let id = errors.take("/externalId", external_id.as_deref().map(ExternalId::parse)).map(Identity::ExternalId);
+        let name = errors.take("/userName", user_name.as_deref().map(UserName::parse)).map(Identity::UserName);
+        match email.or(id).or(name) {
+            Some(identity) => errors.into_result((connection, identity)),
+            None => Err(errors.into_errors()),
+        }
     }
 }
 
@@ -290,11 +290,11 @@ impl From<domain::Candidate> for Candidate {
             state,
             outcome,
             active: person.is_active(),
-            external_id: person.external_id,
-            user_name: person.user_name,
+            external_id: person.external_id.map(Into::into),
+            user_name: person.user_name.map(Into::into),
             initial_password: None,
             name: Name::of(person.name),
-            email: person.email,
+            email: person.email.map(Into::into),
             phone_numbers: person.phone_numbers.into_iter().map(Into::into).collect(),
             address: Address::of(person.address),
             group: person.group,

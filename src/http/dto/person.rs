@@ -56,7 +56,7 @@ text_group! {
 text_group! {
     /// A postal address.
     AddressInput, Address {
-        street_address "Street and number." "Street and number.",
+        street_address "Street and number; may have several lines." "Street and number.",
         locality "City." "City.",
         region "State or province." "State or province.",
         postal_code "Postal code." "Postal code.",
@@ -133,9 +133,9 @@ macro_rules! with_person {
             fn take_person(&mut self, errors: &mut FieldErrors) -> domain::Person {
                 domain::Person {
                     external_id: None,
-                    user_name: self.user_name.take(),
+                    user_name: self.user_name.take().map(Into::into),
                     name: self.name.take().map(|StrictObject(name)| name.into()).unwrap_or_default(),
-                    email: self.email.take(),
+                    email: self.email.take().map(Into::into),
                     active: self.active,
                     phone_numbers: phone_numbers(self.phone_numbers.take().unwrap_or_default(), errors),
                     address: self.address.take().map(|StrictObject(address)| address.into()).unwrap_or_default(),

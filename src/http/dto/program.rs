@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::common::word_document;
 use crate::domain::error::{Code, FieldError};
+use crate::domain::identity::ExternalId;
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::program::{self as domain, EnrolmentCounts};
@@ -112,7 +113,10 @@ fn employees(errors: &mut FieldErrors, list: &str, entries: Vec<Value>) -> Vec<E
 
 fn employee(pointer: &str, entry: Value) -> Result<EmployeeRef, FieldError> {
     match entry {
-        Value::String(id) => Ok(EmployeeRef::ExternalId(id)),
+        Value::String(id) => {
+            let id = ExternalId::parse(&id).map_err(|detail| FieldError::invalid(pointer, detail))?;
+            Ok(EmployeeRef::ExternalId(id))
+        }
         Value::Object(members) => {
             if let Some(odd) = members.keys().find(|name| *name != "id") {
                 let detail = format!("unknown field `{}`", sanitize_for_display(odd, 100));

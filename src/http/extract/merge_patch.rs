@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::domain::candidate as domain;
 use crate::domain::error::{Error, FieldError};
 use crate::domain::validation::pointer_token;
-use crate::http::dto::candidate::{Candidate, CandidateChanges, NewCandidate, ValidRegistration};
+use crate::http::dto::candidate::{Candidate, CandidateChanges};
 use crate::http::extract::validate::{fault_of, parse};
 use crate::service::CandidatePatch;
 
@@ -35,32 +35,107 @@ pub(in crate::http) fn of(patch: Map<String, Value>) -> Result<CandidatePatch, E
         fixed.map(|name| FieldError::invalid(format!("/{name}"), "cannot be changed")).collect();
     let rest = patch.iter().filter(|(name, _)| !IMMUTABLE.contains(&name.as_str()));
     let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
-    if let Err(error) = parse::<CandidateChanges>(&Value::Object(rest)) {
-        errors.extend(error.errors);
+    let given = parse::<CandidateChanges>(&Value::Object(rest));
+    match given {
+        Ok(given) if errors.is_empty() => {
+            Ok(Box::new(move |candidate: &domain::Candidate| changed(candidate, &patch, given)))
+        }
+        given => {
+            errors.extend(given.err().map(|error| error.errors).unwrap_or_default());
+            Err(fault_of(errors))
+        }
     }
-    if !errors.is_empty() {
-        return Err(fault_of(errors));
-    }
-    Ok(Box::new(move |candidate: &domain::Candidate| changed(candidate, patch)))
 }
 
+/// Applies the patch, whose fields with a value are `given`. Takes over nothing else: the record may have spellings that
+/// a request must not have, and the vendor knows the person by them.
 fn changed(
     candidate: &domain::Candidate,
-    patch: Map<String, Value>,
+    patch: &Map<String, Value>,
+    given: domain::Person,
 ) -> Result<domain::CandidateChanges, Vec<FieldError>> {
-    let present = api_form(candidate);
-    let touched = touched(&present, &patch);
-    let says_active = patch.contains_key("active");
-    let mut merged = Value::Object(present);
-    merge(&mut merged, Value::Object(patch));
-    let ValidRegistration { connection: _, new } = parse::<NewCandidate>(&merged).map_err(|error| error.errors)?;
-    let mut person = new.person;
-    person.external_id.clone_from(&candidate.person.external_id);
-    if !says_active {
-        // The API's form always has `active`; the record keeps "never set".
-        person.active = candidate.person.active;
+    let touched = touched(&api_form(candidate), patch);
+    let mut person = candidate.person.clone();
+    let domain::Person {
+        external_id: _,
+        user_name,
+        name,
+        email,
+        active,
+        phone_numbers,
+        address,
+        group,
+        birth_date,
+        gender,
+        photo,
+        custom,
+    } = given;
+    set(patch, "userName", &mut person.user_name, user_name);
+    set(patch, "email", &mut person.email, email);
+    set(patch, "active", &mut person.active, active);
+    set(patch, "phoneNumbers", &mut person.phone_numbers, phone_numbers);
+    set(patch, "group", &mut person.group, group);
+    set(patch, "birthDate", &mut person.birth_date, birth_date);
+    set(patch, "gender", &mut person.gender, gender);
+    set(patch, "photo", &mut person.photo, photo);
+    let part = Part::of(patch, "name");
+    part.set("givenName", &mut person.name.given_name, name.given_name);
+    part.set("familyName", &mut person.name.family_name, name.family_name);
+    part.set("formatted", &mut person.name.formatted, name.formatted);
+    let part = Part::of(patch, "address");
+    part.set("streetAddress", &mut person.address.street_address, address.street_address);
+    part.set("locality", &mut person.address.locality, address.locality);
+    part.set("region", &mut person.address.region, address.region);
+    part.set("postalCode", &mut person.address.postal_code, address.postal_code);
+    part.set("country", &mut person.address.country, address.country);
+    let part = Part::of(patch, "custom");
+    person.custom.retain(|name, _| !part.has(name));
+    person.custom.extend(custom);
+    if let Some(error) = person.too_many_custom_fields() {
+        return Err(vec![error]);
     }
     Ok(domain::CandidateChanges { person, touched })
+}
+
+/// Sets a field that the patch names.
+fn set<T>(patch: &Map<String, Value>, name: &str, field: &mut T, given: T) {
+    if patch.contains_key(name) {
+        *field = given;
+    }
+}
+
+/// What the patch says of the fields of an object.
+enum Part<'a> {
+    /// Nothing.
+    Absent,
+    /// It clears all of them.
+    Cleared,
+    /// It names these.
+    Named(&'a Map<String, Value>),
+}
+
+impl<'a> Part<'a> {
+    fn of(patch: &'a Map<String, Value>, name: &str) -> Self {
+        match patch.get(name) {
+            None => Self::Absent,
+            Some(Value::Object(members)) => Self::Named(members),
+            Some(_) => Self::Cleared,
+        }
+    }
+
+    fn has(&self, member: &str) -> bool {
+        match self {
+            Self::Absent => false,
+            Self::Cleared => true,
+            Self::Named(members) => members.contains_key(member),
+        }
+    }
+
+    fn set<T>(&self, member: &str, field: &mut T, given: T) {
+        if self.has(member) {
+            *field = given;
+        }
+    }
 }
 
 /// Returns the changeable fields as `GET` returns them.
@@ -69,25 +144,6 @@ fn api_form(candidate: &domain::Candidate) -> Map<String, Value> {
         return Map::new();
     };
     members.into_iter().filter(|(name, _)| !IMMUTABLE.contains(&name.as_str())).collect()
-}
-
-/// Merges as in RFC 7396 §2.
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(members) = target else { return };
-    for (name, value) in patch {
-        if value.is_null() {
-            members.remove(&name);
-        } else {
-            merge(members.entry(name).or_insert(Value::Null), value);
-        }
-    }
 }
 
 /// Returns pointers to the fields the patch changes: for an object its fields, for a cleared object its present fields.
@@ -125,7 +181,7 @@ mod tests {
             tenant: "t".to_owned(),
             connection: "c".to_owned(),
             person: domain::Person {
-                external_id: Some("x".to_owned()),
+                external_id: Some("x".into()),
                 name: domain::Name {
                     given_name: Some("Jane".to_owned()),
                     family_name: Some("Doe".to_owned()),
@@ -167,7 +223,7 @@ mod tests {
     #[test]
     fn null_clears_a_field() {
         let changes = patched(&json!({ "name": null, "phoneNumbers": null, "custom": null, "group": null })).unwrap();
-        let expected = domain::Person { external_id: Some("x".to_owned()), ..domain::Person::default() };
+        let expected = domain::Person { external_id: Some("x".into()), ..domain::Person::default() };
         assert_eq!(changes.person, expected);
         let touched = ["/custom/a~1b", "/custom/c", "/group", "/name/familyName", "/name/givenName", "/phoneNumbers"];
         assert_eq!(changes.touched, touched);
@@ -177,6 +233,28 @@ mod tests {
     fn empty_patch_changes_nothing() {
         let changes = patched(&json!({})).unwrap();
         assert_eq!((changes.person, changes.touched.len()), (candidate().person, 0));
+    }
+
+    #[test]
+    fn a_spelling_that_a_request_must_not_have_stays_unless_the_patch_names_it() {
+        let mut former = candidate();
+        former.person.user_name = Some(" Ana\u{200b}".into());
+        former.person.email = Some("Rene\u{301}@x".into());
+        former.person.name.given_name = Some(" Jane ".to_owned());
+        let patched = |patch: Value| {
+            let Ok(change) = of(patch.as_object().unwrap().clone()) else { panic!("the patch is valid") };
+            change(&former).unwrap()
+        };
+        let changes = patched(json!({ "name": { "familyName": " Smith " }, "address": { "country": "DE" } }));
+        let mut expected = former.person.clone();
+        expected.name.family_name = Some("Smith".to_owned());
+        expected.address.country = Some("DE".to_owned());
+        assert_eq!(changes.person, expected);
+        assert_eq!(changes.touched, ["/address/country", "/name/familyName"]);
+        let changes = patched(json!({ "userName": " ana ", "name": { "givenName": null } }));
+        assert_eq!(changes.person.user_name.as_deref(), Some("ana"));
+        assert_eq!(changes.person.name.given_name, None);
+        assert_eq!(changes.person.email, former.person.email);
     }
 
     #[test]

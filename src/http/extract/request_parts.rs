@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Path};
 use http::Uri;
 use http::request::Parts;
 
-use crate::domain::candidate::limits;
+use crate::domain::identity::ExternalId;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::http::app_state::AppState;
 use crate::http::problem::ApiError;
@@ -106,12 +106,10 @@ impl QueryParams {
     }
 
     /// Reads the caller's own id of a person.
-    pub(in crate::http) fn external_id(&mut self) -> Option<String> {
-        let id = self.text("externalId");
-        if id.as_ref().is_some_and(|id| id.chars().count() > limits::EXTERNAL_ID) {
-            self.add_error("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
-        }
-        id
+    pub(in crate::http) fn external_id(&mut self) -> Option<ExternalId> {
+        let text = self.text("externalId")?;
+        let parsed = ExternalId::parse(&text);
+        parsed.inspect_err(|detail| self.add_refusal("externalId", detail)).ok()
     }
 
     /// Reads `limit` and `cursor` of a list.
@@ -143,6 +141,13 @@ impl QueryParams {
         };
         self.errors.extend(self.left.iter().map(unknown));
         if self.errors.is_empty() { Ok(()) } else { Err(Error::from_fields(self.errors)) }
+    }
+
+    /// Records that a parameter cannot be parsed, unless an error about it is recorded already.
+    pub(in crate::http) fn add_refusal(&mut self, name: &str, detail: &str) {
+        if !self.errors.iter().any(|error| error.pointer == format!("?{name}")) {
+            self.add_error(name, detail);
+        }
     }
 
     /// Records that a parameter is invalid.

@@ -75,7 +75,7 @@ pub(in crate::http) async fn list(
     query.finish()?;
     let asked = AssignmentQuery {
         candidate: candidate.as_ref(),
-        external_id: external_id.as_deref(),
+        external_id: external_id.as_ref(),
         assessment: assessment.as_deref(),
         connection: connection.as_deref(),
         state,

@@ -63,7 +63,7 @@ pub(in crate::http) async fn create(
 #[utoipa::path(
     get, path = "/candidates", operation_id = "listCandidates", tag = "Candidates",
     params(
-        ("externalId" = Option<String>, Query, description = "Return only candidates with this id of the caller's own; must match exactly.", nullable = false, max_length = 250),
+        ("externalId" = Option<String>, Query, description = "Return only candidates with this id of the caller's own; spaces around it are ignored.", nullable = false, max_length = 250),
         ("connection" = Option<String>, Query, description = "Return only candidates on this connection; by default on all connections the client may use.", nullable = false),
         ("state" = Option<CandidateState>, Query, description = "Return only candidates in this state.", nullable = false),
         ("group" = Option<String>, Query, description = "Return only candidates in this group; must match exactly.", nullable = false),

@@ -96,7 +96,11 @@ impl Gateway {
         let assessment = configured.assessment_ref(caller, connection, &order.assessment, "/assessment")?;
         let candidate = self.candidate_of_order(caller, connection, &order.candidate).await?;
         let person: Option<&Person> = candidate.as_ref().map(|candidate| &candidate.person);
-        let key = connection.vendor().candidate_key(&order.candidate, person);
+        let earlier = match &candidate {
+            Some(_) => None,
+            None => self.spelling_of_earlier_bookings(caller, connection, &order.candidate).await?,
+        };
+        let key = connection.vendor().candidate_key(earlier.as_ref().unwrap_or(&order.candidate), person);
         let key = key.map_err(|error| connection.tag_connection(reference(error)))?;
         Ok(ResolvedOrder { key, candidate, assessment })
     }
@@ -120,10 +124,9 @@ impl Gateway {
             CandidateKey::ExternalId(id) => {
                 ("/candidate/externalId", self.holders(caller, connection, &Identity::ExternalId(id.clone())).await?)
             }
-            CandidateKey::Email(email) => (
-                "/candidate/email",
-                self.holders(caller, connection, &Identity::Email(normalize_identity(email))).await?,
-            ),
+            CandidateKey::Email(email) => {
+                ("/candidate/email", self.holders(caller, connection, &Identity::Email(email.clone())).await?)
+            }
         };
         match <[Candidate; 1]>::try_from(found) {
             Ok([candidate]) => self.reconcile_for_booking(caller, connection, candidate, pointer).await.map(Some),
@@ -142,7 +145,7 @@ impl Gateway {
         let found = self.0.store.candidates(&caller.tenant, Some(&connection.name), identity).await;
         let mut found = found.or_not_applied()?;
         found.retain(|candidate| candidate.state != CandidateState::Failed);
-        Ok(found)
+        Ok(self.without_other_spellings(found, identity))
     }
 
     /// Reconciles a candidate's unknown registration before it is booked.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey};
 use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::error::{Error, FieldError};
+use crate::domain::identity::ExternalId;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::service::errors::StoreResultExt as _;
 use crate::service::{Gateway, RequestContext};
@@ -16,7 +17,7 @@ pub struct AssignmentQuery<'a> {
     /// Candidate.
     pub candidate: Option<&'a CandidateId>,
     /// Candidate's external id.
-    pub external_id: Option<&'a str>,
+    pub external_id: Option<&'a ExternalId>,
     /// Assessment, by catalogue id or the vendor's id.
     pub assessment: Option<&'a str>,
     /// Connection.
@@ -49,7 +50,7 @@ impl Gateway {
             (Some(id), None) => Some(self.selector_of_candidate(caller, id).await?),
             (Some(id), Some(external_id)) => {
                 let known = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
-                if known.is_none_or(|known| known.person.external_id.as_deref() != Some(external_id)) {
+                if known.is_none_or(|known| !known.person.external_id.is_some_and(|id| id.is_same(external_id))) {
                     return Ok((Vec::new(), None));
                 }
                 Some(self.selector_of_candidate(caller, id).await?)
@@ -92,9 +93,9 @@ impl Gateway {
         &self,
         caller: &RequestContext,
         connection: Option<&str>,
-        external_id: &str,
+        external_id: &ExternalId,
     ) -> Result<CandidateSelector, Error> {
-        let identity = Identity::ExternalId(external_id.to_owned());
+        let identity = Identity::ExternalId(external_id.clone());
         let known = self.find_candidates(caller, connection, &identity).await?;
         let configured = self.configured();
         let usable = configured.connections.keys().filter(|name| {

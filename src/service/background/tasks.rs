@@ -25,6 +25,7 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 impl Gateway {
     /// Adopts the open writes of processes that have ended, before the first request is served.
     pub(in crate::service) async fn recover(&self) -> Result<(), Error> {
+        self.renew_identities().await?;
         let mut open = 0;
         loop {
             let adopted = self.adopt_dead_peers().await?;
@@ -106,7 +107,7 @@ impl Gateway {
             self.resolve_doubts().await
         };
         // Start operations even if the adoption failed.
-        for looked in [adopted.await, self.begin_operations().await] {
+        for looked in [adopted.await, self.begin_operations().await, self.renew_identities().await] {
             if let Err::<(), Error>(error) = looked {
                 tracing::warn!(code = error.code.as_str(), detail = error.detail, "background pass failed; will retry");
             }

@@ -34,8 +34,14 @@ impl OperationRun {
         });
         let mut resolved = stream::iter(orders)
             .map(|(item, order)| async move {
-                let prepared = self.prepare_one(connection, &item, &order).await;
-                (item, order, prepared)
+                // As with candidates: an earlier version may have accepted the row.
+                match order.clone().checked() {
+                    Ok(order) => {
+                        let prepared = self.prepare_one(connection, &item, &order).await;
+                        (item, order, prepared)
+                    }
+                    Err(errors) => (item, order, Err(Error::from_fields(errors))),
+                }
             })
             .buffered(MAX_CONCURRENT_LOOKUPS);
         let (mut rows, mut ends) = (Vec::new(), Vec::new());

@@ -47,6 +47,9 @@ impl OperationRun {
         seen: &mut PlannedRows,
     ) -> Result<CandidateRow, Error> {
         let caller = self.row_context(&item);
+        // An earlier version may have accepted the row, which registered every spelling as it stood.
+        let person = new.person.checked().map_err(Error::from_fields)?;
+        let new = NewCandidate { person, ..new };
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
         let subjects = self.gateway.row_subjects(&item.id, &prepared.identities);
         seen.add_candidate(&item, &prepared.identities, &subjects).await?;

@@ -4,6 +4,7 @@
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error};
+use crate::domain::identity::ExternalId;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{
     Item, ItemId, ItemOutcome, ItemRequest, ItemState, Operation, OperationKind, OperationState,
@@ -75,7 +76,7 @@ impl DecidingRows {
         }
         // Only a candidate named by the gateway's id helps to select the connection.
         let by_id = matches!(order.candidate, CandidateKey::Id(_));
-        let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
+        let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(ExternalId::default()) };
         let order = NewAssignment { candidate, ..order.clone() };
         if needs_entry {
             self.catalogued = Some(order.clone());

@@ -94,7 +94,7 @@ impl Gateway {
         let shown = |candidate: &Candidate| {
             candidate.state != CandidateState::Failed && caller.connections.contains(&candidate.connection)
         };
-        Ok(found.into_iter().filter(shown).collect())
+        Ok(self.without_other_spellings(found.into_iter().filter(shown).collect(), identity))
     }
 
     /// Indexes the groups of some of the candidates that an earlier version wrote, so that lists of a group need not

@@ -17,6 +17,7 @@ use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::Record;
 use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{CallPurpose, Plan};
+use crate::service::candidates::spellings::sole_holder;
 use crate::service::candidates::{CandidateWithPassword, accept_candidate, conflict};
 use crate::service::connections::Connection;
 use crate::service::errors::{enforce_strict, skipped_error};
@@ -164,7 +165,7 @@ impl Gateway {
         strict: bool,
         acceptance: &AcceptedSender<CandidateWithPassword>,
     ) -> Result<Option<WriteResult<CandidateWithPassword>>, Error> {
-        let [holder] = holders else {
+        let Some(holder) = sole_holder(holders, &new.person, connection.descriptor().identities) else {
             return Err(connection.tag_connection(conflict("The given identities belong to different candidates.")));
         };
         // Accept early only a registration in flight that this request reuses: for any other, it is not yet decided
@@ -240,7 +241,7 @@ fn registered(ended: Execution) -> Result<WriteResult<CandidateWithPassword>, Er
 /// person.
 fn reject_other_external_id(connection: &Connection, present: &Person, given: &Person) -> Result<(), Error> {
     let (Some(present), Some(given)) = (&present.external_id, &given.external_id) else { return Ok(()) };
-    if connection.descriptor().identifies_by_email() && present != given {
+    if connection.descriptor().identifies_by_email() && !present.is_same(given) {
         return Err(connection.tag_connection(conflict("A candidate with this e-mail address has another externalId.")));
     }
     Ok(())

@@ -86,10 +86,10 @@ pub(super) fn email(person: u8) -> String {
 pub(super) fn newcomer(new: &Newcomer, token: &str) -> NewCandidate {
     let Newcomer { person, user_name, password, if_exists } = new;
     let person = Person {
-        external_id: Some(format!("e{person}")),
-        user_name: user_name.then(|| format!("u{person}")),
+        external_id: Some(format!("e{person}").into()),
+        user_name: user_name.then(|| format!("u{person}").into()),
         name: Name { formatted: Some(token.to_owned()), ..Name::default() },
-        email: Some(email(*person)),
+        email: Some(email(*person).into()),
         ..Person::default()
     };
     NewCandidate { person, password: password.then(|| Secret::new(format!("pw-{token}"))), if_exists: *if_exists }
@@ -114,8 +114,8 @@ pub(super) fn order(order: &Order, candidate: CandidateKey, token: &str) -> NewA
 /// Returns the key by which a caller names the person without asking the gateway first.
 pub(super) fn callers_key(profile: Profile, person: u8) -> CandidateKey {
     match profile {
-        Profile::Candidates => CandidateKey::Email(email(person)),
-        _ => CandidateKey::ExternalId(format!("e{person}")),
+        Profile::Candidates => CandidateKey::Email(email(person).into()),
+        _ => CandidateKey::ExternalId(format!("e{person}").into()),
     }
 }
 
@@ -124,7 +124,7 @@ impl Action {
     pub(super) fn of(wish: Wish, world: &Sim) -> Option<Self> {
         let candidate = |person: u8| {
             world.look(async |store| {
-                let identity = Identity::ExternalId(format!("e{person}"));
+                let identity = Identity::ExternalId(format!("e{person}").into());
                 store.candidates(TENANT, Some(CONNECTION), &identity).await.unwrap().pop().map(|found| found.id)
             })
         };
@@ -177,7 +177,7 @@ impl Asked {
                     let mut person = present.person.clone();
                     let mut touched = vec!["/name/formatted".to_owned()];
                     if rename && !person.user_name.as_ref().is_some_and(|name| name.starts_with("own")) {
-                        person.user_name = Some(format!("renamed-{token}"));
+                        person.user_name = Some(format!("renamed-{token}").into());
                         touched.push("/userName".to_owned());
                     }
                     person.name.formatted = Some(token);
@@ -197,7 +197,7 @@ impl Asked {
                 said(gateway.cancel_assignment(&caller, assignment), patience, told_removal).await
             }
             Action::Enrol { program, register, unregister } => {
-                let members = |list: &[u8]| list.iter().map(|id| EmployeeRef::ExternalId(format!("e{id}"))).collect();
+                let members = |list: &[u8]| list.iter().map(|id| EmployeeRef::ExternalId(format!("e{id}").into())).collect();
                 let order = EnrolmentRequest {
                     connection: Some(CONNECTION.to_owned()),
                     assessments: Some(vec!["exam-0".to_owned(), token]),

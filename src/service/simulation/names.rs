@@ -20,7 +20,7 @@ pub(super) fn token(write: &Write) -> Option<String> {
 
 /// Returns the identity of a person, independent of the gateway's candidate records.
 pub(super) fn who(person: &Person) -> String {
-    person.email.clone().unwrap_or_default().to_lowercase()
+    person.email.as_deref().unwrap_or_default().to_lowercase()
 }
 
 pub(super) fn content(person: &Person) -> String {

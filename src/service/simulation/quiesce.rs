@@ -29,7 +29,7 @@ impl StoredRecords {
         world.look(async |store| {
             let mut candidates = BTreeMap::new();
             for person in 0..14 {
-                let identity = Identity::Email(email(person));
+                let identity = Identity::Email(email(person).into());
                 let found = store.candidates(TENANT, Some(CONNECTION), &identity).await.unwrap();
                 candidates.extend(found.into_iter().map(|candidate| (candidate.id.to_string(), candidate)));
             }

@@ -19,9 +19,9 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, ItemCounts, KeyState, ListPart, Mutation,
-    OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError, StoreReads,
-    SubjectHash, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, IdentityUpkeep, ItemCounts, KeyState,
+    ListPart, Mutation, OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError,
+    StoreReads, SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -200,6 +200,7 @@ through! {
     write requeue(id: &OperationId, accepted: Timestamp) -> ();
     read remember_time(now: Timestamp) -> ();
     read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
+    read reindex_identities(limit: usize) -> IdentityUpkeep;
 }
 
 through! {

@@ -173,7 +173,7 @@ impl Vendor for Fake {
         let students = self.profile() == Profile::Students;
         let own_user_name = students && person.user_name.is_none();
         if own_user_name {
-            person.user_name = Some(format!("own-{id}"));
+            person.user_name = Some(format!("own-{id}").into());
         }
         let own_password = students && password.is_none();
         let password = if own_password { Some(Secret::new(format!("made-up-{id}"))) } else { password };
@@ -206,8 +206,8 @@ impl Vendor for Fake {
         let exam = self.exam.lock().unwrap();
         let text = match (person, key) {
             (Some(person), _) => exam.key(person),
-            (None, CandidateKey::Email(text)) if exam.profile == Profile::Candidates => text.clone(),
-            (None, CandidateKey::ExternalId(text)) if exam.profile == Profile::Employees => text.clone(),
+            (None, CandidateKey::Email(text)) if exam.profile == Profile::Candidates => text.to_string(),
+            (None, CandidateKey::ExternalId(text)) if exam.profile == Profile::Employees => text.to_string(),
             _ => return Err(FieldError::invalid("/candidate", "unknown candidate")),
         };
         Ok(VendorKey(text))

@@ -358,10 +358,10 @@ impl VendorOracle {
     /// Returns the key by which the vendor identifies the person.
     pub(super) fn key(&self, person: &Person) -> String {
         let key = match self.profile {
-            Profile::Employees => &person.external_id,
-            Profile::Candidates => &person.email,
-            Profile::Students => &person.user_name,
+            Profile::Employees => person.external_id.as_deref(),
+            Profile::Candidates => person.email.as_deref(),
+            Profile::Students => person.user_name.as_deref(),
         };
-        key.clone().unwrap_or_default().to_lowercase()
+        key.unwrap_or_default().to_lowercase()
     }
 }

@@ -17,7 +17,7 @@
 //!
 //! Meanwhile the caller holds a [`handle`]: the work runs in its own task, so a caller who hangs up changes nothing.
 //! [`tenant_isolation`] keeps tenants that share a connection apart, and [`erasure`] removes erased people from stored
-//! replies.
+//! replies. [`identity_upkeep`] brings the index entries of an earlier version into their present form.
 
 mod conclusion;
 pub(super) mod erasure;
@@ -25,6 +25,7 @@ pub(super) mod executor;
 pub(super) mod grace;
 pub(super) mod handle;
 pub(super) mod idempotency;
+pub(super) mod identity_upkeep;
 pub(super) mod locks;
 pub(super) mod open_keys;
 pub(super) mod orphans;

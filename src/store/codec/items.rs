@@ -116,9 +116,10 @@ impl RecordCodec {
         let (row, password) = match row {
             Some(ItemRequest::Candidate(new)) => {
                 let NewCandidate { person, password, if_exists } = *new;
-                (Some(RowRecord::Candidate { person: Box::new(person), if_exists }), password)
+                // As given: the row is checked again before it is sent, by this version or an earlier one.
+                (Some(RowRecord::Candidate { person: Box::new(person.as_given()), if_exists }), password)
             }
-            Some(ItemRequest::Assignment(order)) => (Some(RowRecord::Assignment(order)), None),
+            Some(ItemRequest::Assignment(order)) => (Some(RowRecord::Assignment(Box::new(order.as_given()))), None),
             Some(ItemRequest::Enrolment(call)) => (Some(RowRecord::Enrolment(call)), None),
             None => (None, None),
         };

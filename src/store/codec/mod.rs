@@ -8,6 +8,8 @@
 //! A sealed record is JSON. A field added to a stored type later needs `#[serde(default)]`, or older records can no
 //! longer be read; the tests hold the first form of each type.
 
+use std::sync::atomic::AtomicBool;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +30,7 @@ mod items;
 mod keys;
 mod mutations;
 pub(super) mod operations;
+mod reindex;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -37,6 +40,7 @@ pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use mutations::{EncodedMutation, ItemOutcomeRow, PreparedWriteRow};
 pub(super) use operations::OperationRow;
+pub(super) use reindex::RenewedIdentity;
 
 const CANDIDATES: &str = "candidates";
 const ASSIGNMENTS: &str = "assignments";
@@ -47,6 +51,8 @@ pub(super) struct RecordCodec {
     keyring: Keyring,
     environment: System,
     instance: String,
+    /// Whether entries made of earlier versions' texts may exist that have no entry of the present form beside them.
+    asks_former_texts: AtomicBool,
 }
 
 /// A row of `candidates` with its look-up entries.
@@ -127,7 +133,7 @@ pub(super) struct SealedRow {
 impl RecordCodec {
     pub(super) fn new(keyring: Keyring, environment: System) -> Self {
         let instance = data_encoding::HEXLOWER.encode(&environment.random::<12>());
-        Self { keyring, environment, instance }
+        Self { keyring, environment, instance, asks_former_texts: AtomicBool::new(false) }
     }
 
     /// Returns the id of the current key and the present time, for the engine's list of keys in use.
@@ -183,7 +189,7 @@ impl RecordCodec {
         let scope = tenant_scope(&candidate.tenant);
         let lookup = |identity: Identity| {
             let (kind, text) = identity.parts();
-            Lookup { kind, blind: self.keyring.blind_index(&scope, kind, text), identity }
+            Lookup { kind, blind: self.keyring.blind_index(&scope, kind, &text), identity: identity.clone() }
         };
         Identity::of(&candidate.person, IdentityKind::ALL).into_iter().map(lookup).collect()
     }
@@ -289,19 +295,17 @@ impl RecordCodec {
     /// Returns the identity as written to `identities`.
     pub(super) fn identity(&self, connection: &str, identity: &Identity) -> IndexValue {
         let (kind, text) = identity.parts();
-        IndexValue { kind, blind: self.keyring.blind_index(&connection_scope(connection), kind, text) }
+        IndexValue { kind, blind: self.keyring.blind_index(&connection_scope(connection), kind, &text) }
     }
 
     /// Returns the identity in every form it may have in `identities`.
     pub(super) fn identity_forms(&self, connection: &str, identity: &Identity) -> Vec<BlindIndex> {
-        let (kind, text) = identity.parts();
-        self.keyring.blind_indices(&connection_scope(connection), kind, text)
+        self.forms(&connection_scope(connection), identity)
     }
 
     /// Returns the identity in every form it may have in `lookups`.
     pub(super) fn lookup_forms(&self, tenant: &str, identity: &Identity) -> Vec<BlindIndex> {
-        let (kind, text) = identity.parts();
-        self.keyring.blind_indices(&tenant_scope(tenant), kind, text)
+        self.forms(&tenant_scope(tenant), identity)
     }
 
     /// Returns the subject in every form it may have in `assignments`.

@@ -73,7 +73,7 @@ async fn assignments_of(store: &dyn Store, candidate: &Candidate) -> Vec<Assignm
 fn unlinked(make: &Maker, candidate: &Candidate) -> Assignment {
     let id = candidate.person.external_id.clone().unwrap();
     let booked = make.assignment(&candidate.tenant, &candidate.connection, &format!("{id}|rust|"));
-    Assignment { vendor_key: id.clone(), identity: Some(Identity::ExternalId(id)), ..booked }
+    Assignment { vendor_key: id.to_string(), identity: Some(Identity::ExternalId(id)), ..booked }
 }
 
 pub(crate) async fn a_booking_made_before_registration_belongs_to_the_candidate(store: Arc<dyn Store>, make: Maker) {

@@ -34,7 +34,7 @@ pub(crate) async fn identities_of_other_tenants_are_detected(store: Arc<dyn Stor
     let theirs = make.claimed(&*store).await;
     let Candidate { tenant, connection, person, .. } = &theirs;
     let held = Identity::of(person, BY_NAME);
-    let free = Identity::ExternalId(make.name("free"));
+    let free = Identity::ExternalId(make.name("free").into());
     let other = make.name("tenant");
     let both = [free.clone(), held[0].clone()];
     assert!(store.identities_of_other_tenants(&other, connection, &both).await.unwrap());

@@ -173,8 +173,8 @@ impl Maker {
     pub(crate) fn person(&self) -> Person {
         let unique = self.name("p");
         Person {
-            external_id: Some(format!("Ext-{unique}")),
-            email: Some(format!("{unique}@example.org")),
+            external_id: Some(format!("Ext-{unique}").into()),
+            email: Some(format!("{unique}@example.org").into()),
             name: Name { given_name: Some("Ada".into()), family_name: Some("Lovelace".into()), formatted: None },
             ..Person::default()
         }

@@ -124,11 +124,80 @@ pub(super) async fn set_identities(
         .await?;
     let Some(owner) = owner else { return Ok(()) };
     let (tenant, connection): (String, String) = (owner.try_get(0)?, owner.try_get(1)?);
+    let former = held_in_other_spelling(tx, id, &connection, identities).await?;
     release_identities(tx.connection, &[id.as_str()]).await?;
-    let forms = forms(tx.records, &connection, identities);
-    let wishes = forms.iter().map(|form| IdentityRequest { form, tenant: &tenant, candidate: id.as_str() }).collect();
-    let taken = insert_identities(tx.connection, wishes).await?;
-    if taken.get(id.as_str()).copied().unwrap_or(0) == forms.len() { Ok(()) } else { Err(StoreError::Conflict.into()) }
+    for (identity, former) in identities.iter().zip(former) {
+        let wanted = forms(tx.records, &connection, std::slice::from_ref(identity));
+        if has_taken_all(tx.connection, id, &tenant, &wanted).await? {
+            continue;
+        }
+        if former.is_empty() {
+            return Err(StoreError::Conflict.into());
+        }
+        // It keeps its entries of the earlier form: an earlier version registered the two spellings as two people.
+        release_forms(tx.connection, id, &wanted).await?;
+        if !has_taken_all(tx.connection, id, &tenant, &former).await? {
+            return Err(StoreError::Conflict.into());
+        }
+    }
+    Ok(())
+}
+
+/// Returns the entries of the earlier form under which the candidate holds each identity.
+async fn held_in_other_spelling(
+    tx: &mut WriteContext<'_>,
+    id: &CandidateId,
+    connection: &str,
+    identities: &[Identity],
+) -> Result<Vec<Vec<IndexForm>>, TxError> {
+    let possible: Vec<Vec<IndexForm>> =
+        identities.iter().map(|identity| former_forms(tx.records, connection, identity)).collect();
+    if possible.iter().all(Vec::is_empty) {
+        return Ok(possible);
+    }
+    let held = held_forms(tx.connection, id).await?;
+    Ok(possible.into_iter().map(|forms| forms.into_iter().filter(|form| held.contains(&form.blind)).collect()).collect())
+}
+
+/// Returns the forms of the identity that earlier versions wrote, if they are not those of its key.
+pub(super) fn former_forms(records: &RecordCodec, connection: &str, identity: &Identity) -> Vec<IndexForm> {
+    let form = |blind| IndexForm { connection: connection.to_owned(), kind: identity.kind().as_str(), blind };
+    records.former_forms(connection, identity).into_iter().map(form).collect()
+}
+
+/// Returns the index values that the candidate holds.
+pub(super) async fn held_forms(
+    connection: &mut PgConnection,
+    id: &CandidateId,
+) -> Result<HashSet<BlindIndex>, sqlx::Error> {
+    let held = sqlx::query_scalar("SELECT blind FROM identities WHERE candidate_id = $1").bind(id.as_str());
+    Ok(held.fetch_all(connection).await?.into_iter().collect())
+}
+
+/// Inserts these entries; returns whether all of them were free.
+pub(super) async fn has_taken_all(
+    connection: &mut PgConnection,
+    id: &CandidateId,
+    tenant: &str,
+    forms: &[IndexForm],
+) -> Result<bool, TxError> {
+    let wishes = forms.iter().map(|form| IdentityRequest { form, tenant, candidate: id.as_str() }).collect();
+    let taken = insert_identities(connection, wishes).await?;
+    Ok(taken.get(id.as_str()).copied().unwrap_or(0) == forms.len())
+}
+
+/// Releases these entries, as far as they are the candidate's.
+pub(super) async fn release_forms(
+    connection: &mut PgConnection,
+    id: &CandidateId,
+    forms: &[IndexForm],
+) -> Result<(), TxError> {
+    sqlx::query("DELETE FROM identities WHERE candidate_id = $1 AND blind = ANY($2)")
+        .bind(id.as_str())
+        .bind(forms.iter().map(|form| form.blind).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Inserts new candidates and their look-ups.

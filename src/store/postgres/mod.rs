@@ -32,6 +32,7 @@ mod mutations;
 mod operations;
 mod query;
 mod records;
+mod reindex;
 mod schema;
 mod statements;
 mod store;
@@ -85,6 +86,8 @@ impl PostgresStore {
     pub async fn open_to_serve(url: &Secret, keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let options = connect::options(url)?;
         let records = Arc::new(RecordCodec::new(keyring, environment));
+        // Until the renewal of the entries has ended: another instance may write those of an earlier version.
+        records.ask_former_texts(true);
         let mut connection = connect::first(&options).await?;
         schema::prepare(&mut connection, &records).await?;
         schema::register_instance(&mut connection, &records).await?;

@@ -90,8 +90,24 @@ pub(super) async fn candidates(
     Ok(found)
 }
 
-/// Returns whether a candidate of another tenant holds one of these identities.
-pub(super) async fn identities_of_other_tenants(pool: &PgPool, tenant: &str, forms: &[IndexForm]) -> Read<bool> {
+/// Returns whether a candidate of another tenant holds one of these identities, apart from those that the tenant holds
+/// under an entry of the earlier form: an earlier version may have registered two spellings of one identity as people of
+/// two tenants. `identities` has the forms of each identity, those of the earlier form apart.
+pub(super) async fn identities_of_other_tenants(
+    pool: &PgPool,
+    tenant: &str,
+    identities: &[(Vec<IndexForm>, Vec<IndexForm>)],
+) -> Read<bool> {
+    let former: Vec<BlindIndex> = identities.iter().flat_map(|(_, former)| former.iter().map(|it| it.blind)).collect();
+    let own: BTreeSet<BlindIndex> = if former.is_empty() {
+        BTreeSet::new()
+    } else {
+        let sql = "SELECT blind FROM identities WHERE tenant = $1 AND connection = $2 AND blind = ANY($3)";
+        let at = identities.iter().flat_map(|(forms, _)| forms).map(|form| form.connection.as_str()).next();
+        sqlx::query_scalar(sql).bind(tenant).bind(at).bind(&former).fetch_all(pool).await?.into_iter().collect()
+    };
+    let asked = identities.iter().filter(|(_, former)| !former.iter().any(|form| own.contains(&form.blind)));
+    let forms: Vec<&IndexForm> = asked.flat_map(|(forms, former)| forms.iter().chain(former)).collect();
     sqlx::query_scalar(
         "SELECT EXISTS (
              SELECT 1 FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (connection, kind, blind)

@@ -21,8 +21,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_people.sql"),
     include_str!("migrations/0005_counts.sql"),
     include_str!("migrations/0006_retry.sql"),
+    include_str!("migrations/0007_identities.sql"),
     include_str!("migrations/0008_lists.sql"),
 ];
+
+/// The form of the index entries that this version writes: 2 is the identity's key, 1 the text as it stood.
+pub(super) const IDENTITY_FORM: i32 = 2;
 
 /// Number of the advisory lock: "exgt" twice.
 const LOCK: i64 = 0x6578_6774_6578_6774;
@@ -141,9 +145,10 @@ pub(super) async fn try_register_instance(
             .execute(&mut *transaction)
             .await?;
         instances::forget(&mut transaction).await?;
-        sqlx::query("INSERT INTO instances (id, beats, ended, keys) VALUES ($1, 0, false, $2)")
+        sqlx::query("INSERT INTO instances (id, beats, ended, keys, identity_form) VALUES ($1, 0, false, $2, $3)")
             .bind(records.instance())
             .bind(records.key_ids())
+            .bind(IDENTITY_FORM)
             .execute(&mut *transaction)
             .await?;
         commit_slots::make(&mut transaction, records.instance()).await?;

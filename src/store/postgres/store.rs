@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::instances::UncertainLocks;
-use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, statements};
+use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, statements};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::OperationId;
@@ -20,7 +20,7 @@ use crate::store::postgres::begin::BegunWrite;
 use crate::store::postgres::{begin, mutations};
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, KeyState, Mutation, Page, Peer, PreparedWrite,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer, PreparedWrite,
     PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
 };
 
@@ -182,7 +182,11 @@ impl Store for PostgresStore {
         connection: &str,
         identities: &[Identity],
     ) -> Result<bool, StoreError> {
-        let forms = candidates::forms(&self.records, connection, identities);
+        let forms = identities.iter().map(|identity| {
+            let forms = candidates::forms(&self.records, connection, std::slice::from_ref(identity));
+            (forms, candidates::former_forms(&self.records, connection, identity))
+        });
+        let forms: Vec<_> = forms.collect();
         self.read(|pool| query::identities_of_other_tenants(pool, tenant, &forms)).await
     }
 
@@ -313,6 +317,14 @@ impl Store for PostgresStore {
         }
         self.write(work!(|tx| async { Ok(instances::forget(tx.connection).await?) })).await?;
         Ok(purged)
+    }
+
+    async fn reindex_identities(&self, limit: usize) -> Result<IdentityUpkeep, StoreError> {
+        let renewed = self.write(work!(|tx| reindex::reindex(tx, limit))).await?;
+        if matches!(renewed, IdentityUpkeep::Done { .. }) {
+            self.records.ask_former_texts(false);
+        }
+        Ok(renewed)
     }
 }
 

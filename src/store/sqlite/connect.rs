@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_people.sql"),
     include_str!("migrations/0008_parts.sql"),
     include_str!("migrations/0009_retry.sql"),
+    include_str!("migrations/0010_identities.sql"),
     include_str!("migrations/0011_lists.sql"),
 ];
 

@@ -25,6 +25,7 @@ mod operations;
 mod process_lock;
 mod query;
 mod read_pool;
+mod reindex;
 mod statements;
 mod store;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::store::codec::{
 };
 use crate::store::encryption::BlindIndex;
 use crate::store::sqlite::write_context::WriteContext;
-use crate::store::sqlite::{audit, items, keys, query, statements};
+use crate::store::sqlite::{audit, items, keys, query, reindex, statements};
 
 /// [`crate::store::BeginResult`] before the holders are opened.
 pub(super) enum BegunWrite {
@@ -24,10 +24,10 @@ pub(super) enum BegunWrite {
 
 /// The candidate an index entry belongs to.
 #[derive(Clone, Copy)]
-struct IdentityOwner<'a> {
-    id: &'a str,
-    tenant: &'a str,
-    connection: &'a str,
+pub(super) struct IdentityOwner<'a> {
+    pub(super) id: &'a str,
+    pub(super) tenant: &'a str,
+    pub(super) connection: &'a str,
 }
 
 /// Begins the writes, and acquires the key with the first one, unless the key is in use.
@@ -205,20 +205,46 @@ fn set_identities(
     let stored = stored_candidate(connection, id)?;
     let Some(stored) = stored else { return Ok(()) };
     let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
+    let former = held_in_other_spelling(connection, records, owner, identities)?;
     connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
-    for identity in identities {
+    for (identity, former) in identities.iter().zip(former) {
         // The primary key alone would miss an identity written under an earlier key.
-        if !holders(connection, records, owner.connection, identity)?.is_empty() {
-            return Err(StoreError::Conflict);
-        }
-        insert_identity(connection, owner, &records.identity(owner.connection, identity))?;
+        let is_free = holders(connection, records, owner.connection, identity)?.is_empty();
+        let entry = match former {
+            _ if is_free => records.identity(owner.connection, identity),
+            Some(entry) => entry,
+            None => return Err(StoreError::Conflict),
+        };
+        insert_identity(connection, owner, &entry)?;
     }
     // A released identity may still be in the record.
     index(connection, records, owner, &records.lookups(&records.candidate(&stored)?))
 }
 
+/// Returns the entry of the earlier form under which the candidate holds each identity, if it does. It keeps that entry
+/// where another candidate holds the identity: an earlier version registered the two spellings as two people.
+fn held_in_other_spelling(
+    connection: &Connection,
+    records: &RecordCodec,
+    owner: IdentityOwner<'_>,
+    identities: &[Identity],
+) -> Result<Vec<Option<IndexValue>>, StoreError> {
+    let mut entries = Vec::with_capacity(identities.len());
+    for identity in identities {
+        let kind = identity.kind().as_str();
+        let mut held = None;
+        for blind in records.former_forms(owner.connection, identity) {
+            if held.is_none() && reindex::is_held(connection, owner.id, kind, &[blind])? {
+                held = Some(IndexValue { kind, blind });
+            }
+        }
+        entries.push(held);
+    }
+    Ok(entries)
+}
+
 /// Returns tenant and candidate of each holder of the identity at the connection, under any key.
-fn holders(
+pub(super) fn holders(
     connection: &Connection,
     records: &RecordCodec,
     name: &str,
@@ -236,7 +262,11 @@ fn holders(
     Ok(holders)
 }
 
-fn insert_identity(connection: &Connection, owner: IdentityOwner<'_>, identity: &IndexValue) -> Result<(), StoreError> {
+pub(super) fn insert_identity(
+    connection: &Connection,
+    owner: IdentityOwner<'_>,
+    identity: &IndexValue,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES (?1, ?2, ?3, ?4, ?5)",

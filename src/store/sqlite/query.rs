@@ -92,8 +92,20 @@ pub(super) fn identities_of_other_tenants(
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3 AND tenant <> ?4",
     )?;
-    for identity in identities {
+    let mut own = connection.prepare_cached(
+        "SELECT 1 FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3 AND tenant = ?4",
+    )?;
+    'identities: for identity in identities {
         let (kind, _) = identity.parts();
+        // An earlier version may have registered two spellings of one identity as people of two tenants.
+        for form in records.former_forms(at, identity) {
+            if own.exists(params![at, kind, form, tenant])? {
+                continue 'identities;
+            }
+            if statement.exists(params![at, kind, form, tenant])? {
+                return Ok(true);
+            }
+        }
         for form in records.identity_forms(at, identity) {
             if statement.exists(params![at, kind, form, tenant])? {
                 return Ok(true);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::{SqliteStore, items, keys, mutations, operations, query, statements};
+use super::{SqliteStore, items, keys, mutations, operations, query, reindex, statements};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::OperationId;
@@ -17,7 +17,7 @@ use crate::store::engine::{Access, Engine};
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::sqlite::mutations::BegunWrite;
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, KeyState, Mutation, Page, Peer, PreparedWrite,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer, PreparedWrite,
     PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
 };
 
@@ -249,6 +249,10 @@ impl Store for SqliteStore {
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
         let statement = Statement::new(sql::REMEMBER_TIME, values![micros(now)]);
         self.write(move |tx| tx.run(&statement)).await
+    }
+
+    async fn reindex_identities(&self, limit: usize) -> Result<IdentityUpkeep, StoreError> {
+        self.write(move |tx| reindex::reindex(tx, limit)).await
     }
 
     /// Purges in portions, so that other writes can run in between.

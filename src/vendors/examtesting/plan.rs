@@ -38,7 +38,7 @@ pub(super) fn registration(
     warnings.extend(unsplit(&person));
     let own_user_name = person.user_name.is_none();
     if own_user_name {
-        person.user_name = Some(user_name(person.external_id.as_deref(), id));
+        person.user_name = Some(user_name(person.external_id.as_deref(), id).into());
     }
     person.group = person.group.or_else(|| rules.default_group.clone());
     let own_password = password.is_none();
@@ -95,7 +95,7 @@ pub(super) fn vendor_id(candidate: &CandidateSnapshot) -> Option<&str> {
 }
 
 fn faults(parameters: &[Parameter<'_>]) -> Vec<FieldError> {
-    let fault = |parameter: &Parameter<'_>| match parameter.value {
+    let fault = |parameter: &Parameter<'_>| match &parameter.value {
         Some(value) => wire::refusal(value).map(|detail| FieldError::invalid(parameter.pointer.clone(), detail)),
         None if matches!(parameter.name, "groupName" | "email") => {
             Some(FieldError::missing(parameter.pointer.clone(), "is required by the vendor"))

@@ -117,10 +117,10 @@ fn call(attempt: CallPurpose) -> CallContext {
 fn full() -> Person {
     let text = |text: &str| Some(text.to_owned());
     Person {
-        external_id: text("E-17"),
-        user_name: text("jané"),
+        external_id: Some("E-17".into()),
+        user_name: Some("jané".into()),
         name: Name { given_name: text("Jané & Co"), family_name: text("Doe=Roe"), formatted: None },
-        email: text("jane+x@example.com"),
+        email: Some("jane+x@example.com".into()),
         active: None,
         phone_numbers: vec![
             PhoneNumber { kind: PhoneKind::Work, value: "+49 30 1".to_owned() },
@@ -139,7 +139,7 @@ fn full() -> Person {
 }
 
 fn small() -> Person {
-    Person { email: Some("a@b.example".to_owned()), group: Some("G".to_owned()), ..Person::default() }
+    Person { email: Some("a@b.example".into()), group: Some("G".to_owned()), ..Person::default() }
 }
 
 fn new(person: Person, password: Option<&str>) -> NewCandidate {
@@ -202,7 +202,7 @@ async fn parameters_are_sent_in_the_published_order_and_spelling(
 async fn absent_fields_are_not_sent() {
     let (base_url, served) = server(200, "SUCCESS|1").await;
     let vendor = vendor(json!({ "base_url": base_url, "send_student_id": false, "default_group": "D" }));
-    let person = Person { active: Some(false), external_id: Some("E".to_owned()), group: None, ..small() };
+    let person = Person { active: Some(false), external_id: Some("E".into()), group: None, ..small() };
     let row = planned(&*vendor, person, Some("pw")).unwrap().write;
     vendor.register(&[row], &call(CallPurpose::Initial)).await;
     let seen = served.await.unwrap();
@@ -216,7 +216,7 @@ async fn an_update_names_the_student_and_sends_cleared_fields_empty() {
     let vendor = vendor(json!({ "base_url": base_url, "update_enabled": true }));
     let known = CandidateSnapshot {
         id: CandidateId::parse(ID).unwrap(),
-        person: Person { user_name: Some("u".to_owned()), external_id: Some("E".to_owned()), ..small() },
+        person: Person { user_name: Some("u".into()), external_id: Some("E".into()), ..small() },
         vendor_ref: registered(Some("77".to_owned())).vendor_ref,
         private: BTreeMap::new(),
     };
@@ -341,6 +341,6 @@ async fn unsupported_writes_are_declared_and_never_sent() {
     assert_eq!(declared, WriteKind::ALL);
     assert!(matches!(vendor.check(&call(CallPurpose::Initial)).await, CredentialCheck::Unchecked { .. }));
     assert_eq!((vendor.assessment_ref("1"), vendor.program_ref("1")), (None, None));
-    let key = vendor.candidate_key(&CandidateKey::Email("a@b.example".to_owned()), None).unwrap_err();
+    let key = vendor.candidate_key(&CandidateKey::Email("a@b.example".into()), None).unwrap_err();
     assert_eq!(key.code, FieldError::UNSUPPORTED);
 }

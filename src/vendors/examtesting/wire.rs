@@ -51,7 +51,7 @@ impl Action {
 pub(super) struct Parameter<'a> {
     pub(super) name: &'static str,
     pub(super) pointer: Cow<'static, str>,
-    pub(super) value: Option<&'a str>,
+    pub(super) value: Option<Cow<'a, str>>,
 }
 
 /// Maximum length of a value, in characters. The vendor documents no lengths; this is the gateway's own limit.
@@ -79,17 +79,23 @@ pub(super) fn parameters<'a>(
         photo: _,
         custom: _,
     } = person;
-    let Address { street_address, locality, region, postal_code, country } = address;
+    let Address { street_address: _, locality, region, postal_code, country } = address;
     let (last_name_pointer, last_name) = last_name(name);
     let status = if person.is_active() { "True" } else { "False" };
-    let at = |name, pointer, value| Parameter { name, pointer: Cow::Borrowed(pointer), value };
+    let at = |name, pointer, value: Option<&'a str>| Parameter {
+        name,
+        pointer: Cow::Borrowed(pointer),
+        value: value.map(Cow::Borrowed),
+    };
+    // The page has one line for the street.
+    let street = person.address.street_line();
     [
         at("stusID", "/externalId", student_id),
         at("groupName", "/group", group.as_deref()),
         at("Status", "/active", Some(status)),
         at("firstname", "/name/givenName", name.given_name.as_deref()),
         at("lastname", last_name_pointer, last_name),
-        at("street", "/address/streetAddress", street_address.as_deref()),
+        Parameter { name: "street", pointer: Cow::Borrowed("/address/streetAddress"), value: street },
         at("city", "/address/locality", locality.as_deref()),
         at("state", "/address/region", region.as_deref()),
         at("zip", "/address/postalCode", postal_code.as_deref()),
@@ -121,7 +127,7 @@ fn phone<'a>(name: &'static str, person: &'a Person, kind: PhoneKind) -> Paramet
     let index = person.phone_numbers.iter().position(|number| number.kind == kind);
     let pointer =
         index.map_or(Cow::Borrowed("/phoneNumbers"), |index| Cow::Owned(format!("/phoneNumbers/{index}/value")));
-    Parameter { name, pointer, value: person.phone(kind) }
+    Parameter { name, pointer, value: person.phone(kind).map(Cow::Borrowed) }
 }
 
 /// Returns why a value cannot be sent, if so. `<` and `&#` trigger ASP.NET's own request validation, which responds

@@ -9,6 +9,7 @@ use super::wire::{duplicate_custom_fields, unsupported_fields};
 use crate::domain::assignment::{CandidateKey, NewAssignment, Notify};
 use crate::domain::candidate::{NewCandidate, Person};
 use crate::domain::error::FieldError;
+use crate::domain::identity::canonical;
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::program::ProgramRef;
@@ -94,9 +95,10 @@ pub(super) fn order(order: &NewAssignment, now: Timestamp) -> Result<(Timestamp,
 }
 
 pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError> {
-    let known = person.and_then(|person| person.external_id.clone()).map(VendorKey);
+    let known = person.and_then(|person| person.external_id.clone()).map(|id| VendorKey(id.into()));
     match key {
-        CandidateKey::ExternalId(id) => Ok(VendorKey(id.clone())),
+        // StartExam knows a recorded person by the spelling they were registered in, not by the request's.
+        CandidateKey::ExternalId(id) => Ok(known.unwrap_or_else(|| VendorKey(id.as_str().to_owned()))),
         CandidateKey::Id(_) => known.ok_or_else(|| {
             let detail = "names a candidate without externalId, which StartExam needs";
             FieldError::new("/candidate/id", "invalid_reference", detail)
@@ -114,9 +116,10 @@ pub(super) fn program_ref(text: &str) -> Option<ProgramRef> {
     let Some(external) = text.strip_prefix("ext:") else {
         return guid(text).map(ProgramRef::Id);
     };
-    let fits = !external.trim().is_empty() && external.chars().count() <= EXTERNAL_PROGRAM_ID;
-    let odd = external.contains("..") || external.chars().any(|c| c.is_control() || matches!(c, '/' | '\\'));
-    (fits && !odd).then(|| ProgramRef::External(external.to_owned()))
+    let external = canonical(external).ok()?;
+    let fits = external.chars().count() <= EXTERNAL_PROGRAM_ID;
+    let odd = external.contains("..") || external.contains(['/', '\\']);
+    (fits && !odd).then(|| ProgramRef::External(external.into_owned()))
 }
 
 fn duplicate_field_errors(fields: &ProfileFields, person: &Person) -> Vec<FieldError> {

@@ -111,9 +111,9 @@ fn call(attempt: CallPurpose) -> CallContext {
 
 fn person(external_id: &str) -> Person {
     Person {
-        external_id: Some(external_id.to_owned()),
+        external_id: Some(external_id.into()),
         name: Name { given_name: Some("John".to_owned()), family_name: Some("Snow".to_owned()), formatted: None },
-        email: Some("john.snow@example.com".to_owned()),
+        email: Some("john.snow@example.com".into()),
         ..Person::default()
     }
 }

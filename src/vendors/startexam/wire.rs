@@ -36,7 +36,7 @@ pub(super) struct Employee<'a> {
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Field<'a> {
     pub(super) name: Cow<'a, str>,
-    pub(super) value: &'a str,
+    pub(super) value: Cow<'a, str>,
 }
 
 /// Body of `POST /v2/employees-participants` (vendor page `/Methods/RegisterEmployees`); one test per call, because the
@@ -82,7 +82,7 @@ struct ProfileMember<'a> {
     /// JSON pointer that an update lists when it changes this attribute.
     announced: &'static str,
     field: &'a str,
-    value: Option<&'a str>,
+    value: Option<Cow<'a, str>>,
 }
 
 /// Returns the person's name and value pairs: every attribute with a profile field, then `custom`. A `touched`
@@ -91,17 +91,17 @@ pub(super) fn data<'a>(fields: &'a ProfileFields, person: &'a Person, touched: &
     let mut pairs = Vec::new();
     for ProfileMember { announced, field, value, .. } in members(fields, person) {
         let cleared = value.is_none() && is_touched(touched, announced) && !person.custom.contains_key(field);
-        if let Some(value) = value.or(cleared.then_some(""))
+        if let Some(value) = value.or(cleared.then_some(Cow::Borrowed("")))
             && !field.is_empty()
         {
             pairs.push(Field { name: Cow::Borrowed(field), value });
         }
     }
-    pairs.extend(person.custom.iter().map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value }));
+    pairs.extend(person.custom.iter().map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value: Cow::Borrowed(value) }));
     for token in touched.iter().filter_map(|pointer| pointer.strip_prefix("/custom/")) {
         let name = token.replace("~1", "/").replace("~0", "~");
         if !pairs.iter().any(|pair| pair.name == name) {
-            pairs.push(Field { name: Cow::Owned(name), value: "" });
+            pairs.push(Field { name: Cow::Owned(name), value: Cow::Borrowed("") });
         }
     }
     pairs
@@ -149,38 +149,44 @@ pub(super) fn duplicate_custom_fields(fields: &ProfileFields, person: &Person) -
 
 fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<ProfileMember<'a>> {
     let Name { given_name, family_name, formatted } = &person.name;
-    let Address { street_address, locality, region, postal_code, country } = &person.address;
+    let Address { street_address: _, locality, region, postal_code, country } = &person.address;
     let simple = [
-        ("/name/givenName", &fields.given_name, given_name),
-        ("/name/familyName", &fields.family_name, family_name),
-        ("/name/formatted", &fields.formatted, formatted),
-        ("/email", &fields.email, &person.email),
-        ("/address/streetAddress", &fields.street, street_address),
-        ("/address/locality", &fields.locality, locality),
-        ("/address/region", &fields.region, region),
-        ("/address/postalCode", &fields.postal_code, postal_code),
-        ("/address/country", &fields.country, country),
+        ("/name/givenName", &fields.given_name, given_name.as_deref()),
+        ("/name/familyName", &fields.family_name, family_name.as_deref()),
+        ("/name/formatted", &fields.formatted, formatted.as_deref()),
+        ("/email", &fields.email, person.email.as_deref()),
+        ("/address/locality", &fields.locality, locality.as_deref()),
+        ("/address/region", &fields.region, region.as_deref()),
+        ("/address/postalCode", &fields.postal_code, postal_code.as_deref()),
+        ("/address/country", &fields.country, country.as_deref()),
     ];
     let simple = simple.into_iter().map(|(pointer, field, value)| ProfileMember {
         pointer: pointer.to_owned(),
         announced: pointer,
         field,
-        value: value.as_deref(),
+        value: value.map(Cow::Borrowed),
     });
+    // A profile field is one line.
+    let street = ProfileMember {
+        pointer: "/address/streetAddress".to_owned(),
+        announced: "/address/streetAddress",
+        field: &fields.street,
+        value: person.address.street_line(),
+    };
     let phones = [(PhoneKind::Mobile, &fields.phone_mobile), (PhoneKind::Work, &fields.phone_work)];
     let phones = phones.into_iter().map(|(kind, field)| {
         let index = person.phone_numbers.iter().position(|number| number.kind == kind).unwrap_or(0);
-        let value = person.phone(kind);
+        let value = person.phone(kind).map(Cow::Borrowed);
         ProfileMember { pointer: format!("/phoneNumbers/{index}"), announced: "/phoneNumbers", field, value }
     });
-    simple.chain(phones).collect()
+    simple.chain([street]).chain(phones).collect()
 }
 
 /// Returns the proctoring parameters in the vendor's format; none if proctoring is off.
 pub(super) fn proctoring_pairs(proctoring: &Proctoring) -> Vec<Field<'_>> {
     let Proctoring { enabled, parameters } = proctoring;
     let given = parameters.iter().filter(|_| *enabled);
-    given.map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value }).collect()
+    given.map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value: Cow::Borrowed(value) }).collect()
 }
 
 /// Returns the participant ids in a response, `None` for `null`. Returns nothing at all unless the response has the

@@ -103,10 +103,10 @@ pub(super) fn assignment(
 /// precedence over the caller's.
 pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError> {
     if let Some(email) = person.and_then(|person| person.email.clone()) {
-        return Ok(VendorKey(email));
+        return Ok(VendorKey(email.into()));
     }
     match key {
-        CandidateKey::Email(email) => Ok(VendorKey(email.clone())),
+        CandidateKey::Email(email) => Ok(VendorKey(email.as_str().to_owned())),
         CandidateKey::ExternalId(_) => {
             let detail =
                 "ThinkExam identifies candidates by e-mail, and the gateway has none for this person; use `email`.";

@@ -18,6 +18,7 @@ mod cut;
 mod opening;
 mod proxy;
 mod races;
+mod renewal;
 #[path = "../../../../tests/it/support/postgres.rs"]
 mod server;
 mod several;

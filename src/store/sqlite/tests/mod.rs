@@ -25,6 +25,7 @@ use crate::store::{
 };
 
 mod opening;
+mod renewal;
 mod writer;
 
 mod on_disk {

@@ -8,7 +8,7 @@ fn missing_and_invalid_fields_are_reported_before_anything_is_sent() {
     let faults = planned(&*vendor, Person::default(), None).unwrap_err();
     assert_eq!(pointers(&faults), [("/group", "missing_field"), ("/email", "missing_field")]);
     let long = "x".repeat(101);
-    let mut person = Person { group: Some(long.clone()), user_name: Some("a&#b".to_owned()), ..full() };
+    let mut person = Person { group: Some(long.clone()), user_name: Some("a&#b".into()), ..full() };
     person.name.given_name = Some("<b>".to_owned());
     person.phone_numbers[1].value = "1\n2".to_owned();
     person.custom.insert("anything".to_owned(), long);
@@ -48,9 +48,9 @@ fn unsupported_fields_are_listed() {
 fn a_generated_user_name_is_built_from_the_ids_and_fits() {
     let vendor = vendor(json!({ "send_student_id": false }));
     let name = |external_id: Option<String>| {
-        let planned = planned(&*vendor, Person { external_id, ..small() }, Some("pw")).unwrap().write;
+        let planned = planned(&*vendor, Person { external_id: external_id.map(Into::into), ..small() }, Some("pw")).unwrap().write;
         assert!(planned.own_user_name && !planned.own_password);
-        planned.person.user_name.unwrap()
+        planned.person.user_name.unwrap().to_string()
     };
     assert_eq!(name(None), "c-89abcdef");
     assert_eq!(name(Some("E 17".to_owned())), "E 17-89abcdef");

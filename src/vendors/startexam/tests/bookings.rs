@@ -224,7 +224,7 @@ fn a_retry_is_harmless_only_with_the_flag(
 
 fn order() -> NewAssignment {
     NewAssignment {
-        candidate: CandidateKey::ExternalId("830507".to_owned()),
+        candidate: CandidateKey::ExternalId("830507".into()),
         assessment: TEST.to_owned(),
         valid_from: None,
         valid_until: None,
@@ -308,8 +308,8 @@ async fn a_launch_link_percent_encodes_the_centre() {
 fn candidates_are_identified_by_their_external_id() {
     let vendor = unconnected(&json!({}));
     let id = CandidateKey::Id(CandidateId::generate(&environment()));
-    let email = CandidateKey::Email("john.snow@example.com".to_owned());
-    let external = CandidateKey::ExternalId("1".to_owned());
+    let email = CandidateKey::Email("john.snow@example.com".into());
+    let external = CandidateKey::ExternalId("1".into());
     let known = person("830507");
     assert_eq!(vendor.candidate_key(&id, Some(&known)), Ok(VendorKey("830507".to_owned())));
     assert_eq!(vendor.candidate_key(&email, Some(&known)), Ok(VendorKey("830507".to_owned())));

@@ -115,9 +115,9 @@ fn candidate_id() -> CandidateId {
 
 fn person(external_id: Option<&str>, email: &str) -> Person {
     Person {
-        external_id: external_id.map(str::to_owned),
+        external_id: external_id.map(Into::into),
         name: Name { formatted: Some("Ada Lovelace".to_owned()), ..Name::default() },
-        email: Some(email.to_owned()),
+        email: Some(email.into()),
         ..Person::default()
     }
 }

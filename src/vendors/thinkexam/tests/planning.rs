@@ -28,7 +28,7 @@ fn known() -> CandidateSnapshot {
 
 fn order() -> NewAssignment {
     NewAssignment {
-        candidate: CandidateKey::Email("ada@example.com".to_owned()),
+        candidate: CandidateKey::Email("ada@example.com".into()),
         assessment: "12345".to_owned(),
         valid_from: None,
         valid_until: None,
@@ -117,8 +117,8 @@ fn unsupported_decisive_fields_of_an_order_are_rejected() {
 fn a_person_is_identified_by_e_mail() {
     let vendor = vendor();
     let someone = person(Some("E-1"), "Ada@Example.com");
-    let by_email = CandidateKey::Email("ada@example.com".to_owned());
-    let by_number = CandidateKey::ExternalId("E-1".to_owned());
+    let by_email = CandidateKey::Email("ada@example.com".into());
+    let by_number = CandidateKey::ExternalId("E-1".into());
     assert_eq!(vendor.candidate_key(&by_email, None).unwrap().0, "ada@example.com");
     assert_eq!(vendor.candidate_key(&by_email, Some(&someone)).unwrap().0, "Ada@Example.com");
     assert_eq!(vendor.candidate_key(&by_number, Some(&someone)).unwrap().0, "Ada@Example.com");
