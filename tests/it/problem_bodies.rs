@@ -40,7 +40,7 @@ async fn problems_of_requests_that_reach_no_vendor() {
     assert_response("problem-malformed-json", &post("{\"externalId\": \"e1\",").send().await);
     let fields = json!({ "connection": "startexam-main", "externalId": "", "email": "nobody", "emial": "a@b.example" });
     assert_response("problem-validation-failed", &gateway.post("/candidates", &fields).await);
-    let response = gateway.get("/candidates?limit=0").await;
+    let response = gateway.get("/candidates?limit=0&state=odd").await;
     assert_response("problem-invalid-query", &response);
     let response = gateway.post("/candidates", &with(startexam_person("e1"), "connection", json!("nowhere"))).await;
     assert_response("problem-connection-not-found", &response);
