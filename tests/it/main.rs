@@ -33,6 +33,7 @@ mod fairness;
 mod http;
 mod idempotency;
 mod import;
+mod import_tables;
 mod isolation;
 mod jwt;
 mod limits;
