@@ -47,7 +47,7 @@ pub(super) fn run(
     let table = Table::open(request, process).map_err(Failure::Usage)?;
     let options = PreviewOptions {
         kind: request.read.kind().bulk_item(),
-        connection: Some(connection.unwrap_or("connection").to_owned()),
+        connection: connection.map(str::to_owned),
         allow_damaged_ids: request.read.allows_damaged_ids(),
     };
     let mut findings = Findings::default();

@@ -232,16 +232,18 @@ struct Header {
 /// Finds the header: the first row, or one further down that has more known names, as below the title of a report.
 fn find_header(source: &Source, rules: &Rules<'_>) -> Result<Header, String> {
     let mut best: Option<(usize, Header)> = None;
-    let mut seen = 0;
+    let (mut seen, mut is_first) = (0, true);
     source.read_rows(&mut |line, cells| {
         if is_blank_record(cells.iter().map(String::as_str)) {
+            is_first = false;
             return Ok(true);
         }
         let known = rules.count_known(cells);
         // A single word may be a value.
         if best.as_ref().is_none_or(|(most, _)| known > (*most).max(1)) {
-            best = Some((known, Header { line, cells: cells.to_vec(), is_first: seen == 0, title_rows: seen }));
+            best = Some((known, Header { line, cells: cells.to_vec(), is_first, title_rows: seen }));
         }
+        is_first = false;
         seen += 1;
         Ok(seen <= MAX_TITLE_ROWS)
     })?;
