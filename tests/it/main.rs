@@ -36,6 +36,7 @@ mod fairness;
 mod http;
 mod idempotency;
 mod import;
+mod import_tables;
 mod isolation;
 mod jwt;
 mod limits;

@@ -16,8 +16,8 @@ use url::{Host, Url};
 use super::super::Failure;
 use super::options::Job;
 use crate::commands::import::api_types::{Accepted, Access, ConnectionInfo, Operation, Page, Problem, readable};
-use crate::commands::import::progress::Screen;
 use crate::commands::import::content::Changed;
+use crate::commands::import::progress::Screen;
 use crate::domain::units::ConfigDuration;
 use crate::secret::Secret;
 

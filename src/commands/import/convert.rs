@@ -7,8 +7,10 @@ use std::io::{self, Write};
 
 use crate::commands::import::guard::unguard;
 use crate::commands::import::mapping::{Plan, Target, column_letters, fold};
-use crate::commands::import::source::{Lines, Source};
+use crate::commands::import::source::Source;
 use crate::commands::import::times::{Decision, TimeReading, Times};
+use crate::domain::table::is_blank_record;
+use crate::domain::table::lines::LineCounter;
 
 /// The outcome of rows that `--only-failed` leaves out.
 const APPLIED: &str = "applied";
@@ -66,7 +68,8 @@ impl Conversion<'_> {
         let header: Vec<&str> = names.chain(added.iter().map(|(name, _)| *name)).collect();
         let mut writer = LineWriter::new(output);
         writer.write(self.header_line, header.iter().copied()).map_err(temporary)?;
-        let mut converted = Converted { has_changed: !self.plan.is_identity || !added.is_empty(), ..Converted::default() };
+        let mut converted =
+            Converted { has_changed: !self.plan.is_identity || !added.is_empty(), ..Converted::default() };
         let mut is_first = true;
         self.source.read_rows(&mut |line, cells| {
             if line <= self.header_line {
@@ -74,13 +77,16 @@ impl Conversion<'_> {
             }
             let is_label = std::mem::take(&mut is_first) && self.is_second_header(cells);
             let cells = self.unguarded(cells);
-            if is_label || cells.iter().all(|cell| cell.trim().is_empty()) || self.is_left_out(line, &cells, &mut converted) {
+            if is_label
+                || is_blank_record(cells.iter().map(AsRef::as_ref))
+                || self.is_left_out(line, &cells, &mut converted)
+            {
                 converted.has_changed |= is_label;
                 return Ok(true);
             }
             self.check_unnamed(line, &cells)?;
             let mut row = self.convert_row(line, &cells, &mut converted);
-            if row.iter().all(|cell| cell.trim().is_empty()) {
+            if is_blank_record(row.iter().map(AsRef::as_ref)) {
                 converted.remarks.empty.push(line);
                 converted.has_changed = true;
                 return Ok(true);
@@ -107,7 +113,10 @@ impl Conversion<'_> {
     }
 
     fn unguarded<'c>(&self, cells: &'c [String]) -> Vec<Cow<'c, str>> {
-        cells.iter().map(|cell| if self.plan.is_result { unguard(cell) } else { Cow::Borrowed(cell.as_str()) }).collect()
+        cells
+            .iter()
+            .map(|cell| if self.plan.is_result { unguard(cell) } else { Cow::Borrowed(cell.as_str()) })
+            .collect()
     }
 
     /// Returns whether the row is left out by a decision of the user or of the layout.
@@ -163,7 +172,8 @@ impl Conversion<'_> {
     ) -> Cow<'c, str> {
         let values = target.sources.iter().filter_map(|position| cells.get(*position));
         let values = values.map(AsRef::as_ref);
-        let original: &str = values.clone().find(|value| !value.trim().is_empty()).or(values.clone().next()).unwrap_or("");
+        let original: &str =
+            values.clone().find(|value| !value.trim().is_empty()).or(values.clone().next()).unwrap_or("");
         let value = match target.values.get(&fold(original)) {
             Some(meaning) => Cow::Borrowed(*meaning),
             None => Cow::Borrowed(original),
@@ -190,7 +200,9 @@ impl Conversion<'_> {
             TimeReading::Same => (None, value),
             TimeReading::Converted(timestamp) => (None, timestamp.into()),
             TimeReading::Decided(timestamp, Decision::Skipped) => (Some(&mut remarks.skipped_times), timestamp.into()),
-            TimeReading::Decided(timestamp, Decision::Repeated) => (Some(&mut remarks.repeated_times), timestamp.into()),
+            TimeReading::Decided(timestamp, Decision::Repeated) => {
+                (Some(&mut remarks.repeated_times), timestamp.into())
+            }
             TimeReading::NeedsZone => (Some(&mut remarks.needs_zone), value),
             TimeReading::NeedsFormat => (Some(&mut remarks.needs_format), value),
         };
@@ -206,13 +218,14 @@ impl Conversion<'_> {
     /// row instead of registering a shifted one.
     fn surplus<'c>(&self, cells: &'c [Cow<'c, str>], converted: &mut Converted) -> Vec<Cow<'c, str>> {
         let surplus = cells.get(self.plan.width..).unwrap_or_default();
-        let is_blank = surplus.iter().all(|cell| cell.trim().is_empty());
+        let is_blank = is_blank_record(surplus.iter().map(AsRef::as_ref));
         converted.has_changed |= is_blank && !surplus.is_empty();
         let is_dropped = is_blank || self.source.omits_empty_cells();
         if is_dropped { Vec::new() } else { surplus.iter().map(|cell| Cow::Borrowed(cell.as_ref())).collect() }
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn temporary(error: io::Error) -> String {
     format!("the temporary file cannot be written: {error}")
 }
@@ -220,19 +233,19 @@ fn temporary(error: io::Error) -> String {
 /// A writer of CSV that puts each record on its line.
 struct LineWriter<W: Write> {
     inner: io::BufWriter<W>,
-    lines: Lines,
+    lines: LineCounter,
     record: Vec<u8>,
 }
 
 impl<W: Write> LineWriter<W> {
     fn new(inner: W) -> Self {
-        Self { inner: io::BufWriter::new(inner), lines: Lines::default(), record: Vec::new() }
+        Self { inner: io::BufWriter::new(inner), lines: LineCounter::default(), record: Vec::new() }
     }
 
     /// Writes a record on this line. If line breaks within cells of a workbook have used it up, it comes later.
     fn write<'a>(&mut self, line: u64, cells: impl Iterator<Item = &'a str>) -> io::Result<()> {
         self.record.clear();
-        self.record.resize(usize::try_from(line.saturating_sub(self.lines.number)).unwrap_or_default(), b'\n');
+        self.record.resize(usize::try_from(line.saturating_sub(self.lines.number())).unwrap_or_default(), b'\n');
         for (index, cell) in cells.enumerate() {
             if index > 0 {
                 self.record.push(b',');

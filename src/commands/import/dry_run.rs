@@ -47,7 +47,7 @@ pub(super) fn run(
     let table = Table::open(request, process).map_err(Failure::Usage)?;
     let options = PreviewOptions {
         kind: request.read.kind().bulk_item(),
-        connection: Some(connection.unwrap_or("connection").to_owned()),
+        connection: connection.map(str::to_owned),
         allow_damaged_ids: request.read.allows_damaged_ids(),
     };
     let mut findings = Findings::default();
@@ -55,7 +55,11 @@ pub(super) fn run(
     if let Err(error) = read {
         let fields = error.errors.iter().map(|field| format!("{}: {}", table.name(), field.detail));
         let all: Vec<String> = fields.collect();
-        return Err(Failure::Usage(if all.is_empty() { vec![format!("{}: {}", table.name(), error.detail)] } else { all }));
+        return Err(Failure::Usage(if all.is_empty() {
+            vec![format!("{}: {}", table.name(), error.detail)]
+        } else {
+            all
+        }));
     }
     if as_json {
         findings.print_json(&table, request.read.kind(), connection)?;
@@ -129,8 +133,11 @@ impl Findings {
         grid.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         grid.set_header(["line"].into_iter().chain(names.iter().map(String::as_str)));
         for ((line, _), cells) in self.good.iter().zip(&rows) {
-            let values = names.iter().map(|name| cells.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value));
-            grid.add_row([line.to_string()].into_iter().chain(values.map(|value| sanitize_for_display(value, MAX_CELL))));
+            let values =
+                names.iter().map(|name| cells.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value));
+            grid.add_row(
+                [line.to_string()].into_iter().chain(values.map(|value| sanitize_for_display(value, MAX_CELL))),
+            );
         }
         grid
     }
@@ -138,9 +145,9 @@ impl Findings {
     fn print_json(&self, table: &Table, kind: Kind, connection: Option<&str>) -> Result<(), Failure> {
         let rows = self.good.iter().map(|(line, row)| json!({ "line": line, "row": row }));
         let wrong = self.faults.iter().map(|(line, errors)| {
-            let errors = errors.iter().map(|error| {
-                json!({ "pointer": error.pointer, "code": error.code, "detail": error.detail })
-            });
+            let errors = errors
+                .iter()
+                .map(|error| json!({ "pointer": error.pointer, "code": error.code, "detail": error.detail }));
             json!({ "line": line, "errors": errors.collect::<Vec<_>>() })
         });
         let document = json!({

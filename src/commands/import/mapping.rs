@@ -78,16 +78,18 @@ impl Target<'_> {
 enum Meaning<'a> {
     /// Sent as this target: by `--map` (rank 0), or by the file or name with this rank, and this place among the names
     /// for the target.
-    Send { target: String, rank: usize, place: usize, file: Option<&'a LayoutFile> },
+    Send {
+        target: String,
+        rank: usize,
+        place: usize,
+        file: Option<&'a LayoutFile>,
+    },
     LeaveOut,
     Unknown,
 }
 
 impl<'a> Rules<'a> {
-    /// Checks that every target exists.
-    ///
-    /// # Errors
-    /// A sentence for each that does not.
+    /// Returns a sentence for each target that does not exist, and for each column that is mapped twice.
     pub(super) fn check(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (index, (column, target)) in self.maps.iter().enumerate() {
@@ -165,7 +167,9 @@ impl<'a> Rules<'a> {
                 // An import's own columns need no mention.
             } else {
                 match self.meaning(name) {
-                    Meaning::Send { target, rank, place, file } => sent.push(SentColumn { position, target, rank, place, file }),
+                    Meaning::Send { target, rank, place, file } => {
+                        sent.push(SentColumn { position, target, rank, place, file })
+                    }
                     Meaning::LeaveOut => left_out.push((*name).to_owned()),
                     Meaning::Unknown if self.ignores_unknown() => {
                         let suggestion = self.kind.suggest_column(name);

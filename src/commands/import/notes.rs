@@ -12,7 +12,7 @@ const MAX_LINES: usize = 5;
 pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &Remarks, times: &Times) -> Vec<String> {
     let mut notes = source.notes.clone();
     if title_rows > 0 {
-        notes.push(format!("the {} above the column names not sent", count(title_rows, "row is", "rows are")));
+        notes.push(format!("{} above the column names not sent", count(title_rows, "row", "rows")));
     }
     if !plan.left_out.is_empty() {
         notes.push(format!("columns not sent: {}", plan.left_out.join(", ")));

@@ -15,6 +15,7 @@ const FORM: &str = "Form of the table";
 const STANDARD_INPUT: &str = "-";
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(in crate::commands) struct ReadOptions {
     /// The table, with column names in its first row: CSV in any usual form, or an Excel workbook (.xlsx); - is standard
     /// input
@@ -71,7 +72,9 @@ fn parse_map(text: &str) -> Result<(String, String), String> {
     let (column, target) = (column.trim(), target.trim());
     match (column, target) {
         ("", _) => Err("the column before the equals sign is missing".to_owned()),
-        (_, "") => Err(format!("the target after the equals sign is missing; leave a column out with --ignore {column:?}")),
+        (_, "") => {
+            Err(format!("the target after the equals sign is missing; leave a column out with --ignore {column:?}"))
+        }
         _ => Ok((column.to_owned(), target.to_owned())),
     }
 }
@@ -140,7 +143,9 @@ mod tests {
         let parsed = |text| parse_map(text).map(|(column, target)| format!("{column}|{target}"));
         assert_eq!(parsed("First Name = name.givenName"), Ok("First Name|name.givenName".to_owned()));
         assert_eq!(parsed("a=b=email"), Ok("a=b|email".to_owned()));
-        for (text, message) in [("email", "expected COLUMN=TARGET"), ("=email", "column"), ("Team=", "--ignore \"Team\"")] {
+        for (text, message) in
+            [("email", "expected COLUMN=TARGET"), ("=email", "column"), ("Team=", "--ignore \"Team\"")]
+        {
             assert!(parsed(text).unwrap_err().contains(message), "{text}");
         }
     }

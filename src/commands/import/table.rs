@@ -21,6 +21,7 @@ use crate::commands::import::notes;
 use crate::commands::import::read_options::ReadOptions;
 use crate::commands::import::source::Source;
 use crate::commands::import::temporary::{FileReader, create_nameless};
+use crate::domain::table::is_blank_record;
 
 /// How many rows may be above the header.
 const MAX_TITLE_ROWS: usize = 20;
@@ -95,7 +96,7 @@ impl Table {
         let TableRequest { read, defaults, only_failed } = request;
         let only_failed = *only_failed && plan.is_result;
         let conversion = Conversion { source, plan, header_line: header.line, times: &times, defaults, only_failed };
-        let mut work = Work { conversion, process };
+        let work = Work { conversion, process };
         // What the gateway reads as it is stays as it is, down to its idempotency key.
         let plain = match source.plain_start().filter(|_| header.is_first && plan.is_identity) {
             Some(start) => work.check_plain(start)?,
@@ -145,7 +146,8 @@ impl Table {
 
     /// Returns the rows as they were in the table, in the order they are sent.
     pub(super) fn original_rows(&self) -> io::Result<OriginalRows> {
-        let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(FileReader::new(&self.originals, 0));
+        let reader =
+            ReaderBuilder::new().has_headers(false).flexible(true).from_reader(FileReader::new(&self.originals, 0));
         Ok(OriginalRows { reader, width: self.columns.len() })
     }
 
@@ -230,16 +232,18 @@ struct Header {
 /// Finds the header: the first row, or one further down that has more known names, as below the title of a report.
 fn find_header(source: &Source, rules: &Rules<'_>) -> Result<Header, String> {
     let mut best: Option<(usize, Header)> = None;
-    let mut seen = 0;
+    let (mut seen, mut is_first) = (0, true);
     source.read_rows(&mut |line, cells| {
-        if cells.iter().all(|cell| cell.trim().is_empty()) {
+        if is_blank_record(cells.iter().map(String::as_str)) {
+            is_first = false;
             return Ok(true);
         }
         let known = rules.count_known(cells);
         // A single word may be a value.
         if best.as_ref().is_none_or(|(most, _)| known > (*most).max(1)) {
-            best = Some((known, Header { line, cells: cells.to_vec(), is_first: seen == 0, title_rows: seen }));
+            best = Some((known, Header { line, cells: cells.to_vec(), is_first, title_rows: seen }));
         }
+        is_first = false;
         seen += 1;
         Ok(seen <= MAX_TITLE_ROWS)
     })?;
@@ -262,7 +266,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Returns the file itself as the content if the conversion would change nothing.
-    fn check_plain(&mut self, start: u64) -> Result<Option<Readied>, String> {
+    fn check_plain(&self, start: u64) -> Result<Option<Readied>, String> {
         let (converted, originals) = self.convert(io::sink())?;
         if converted.has_changed {
             return Ok(None);
@@ -271,7 +275,7 @@ impl Work<'_> {
         Ok(Some((content, originals, converted)))
     }
 
-    fn write_converted(&mut self) -> Result<Readied, String> {
+    fn write_converted(&self) -> Result<Readied, String> {
         let file = create_nameless(self.process).map_err(unwritable)?;
         let mut writer = HashingWriter::new(&file);
         let (converted, originals) = self.convert(&mut writer)?;

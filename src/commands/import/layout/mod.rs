@@ -58,5 +58,7 @@ pub(super) fn list() -> Result<(), Failure> {
         }
         say("")?;
     }
-    say("For another export: --map-file FILE, in the format that docs/OPERATIONS.md describes, or --map for each column.")
+    say(
+        "For another export: --map-file FILE, in the format that docs/OPERATIONS.md describes, or --map for each column.",
+    )
 }

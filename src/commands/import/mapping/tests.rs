@@ -64,7 +64,10 @@ fn columns_are_mapped_ignored_and_left_out() {
 #[test]
 fn two_columns_of_one_target_are_an_error_unless_one_is_the_users_choice() {
     let found = faults(&NOTHING, "email,externalId,email");
-    assert_eq!(found, ["column A \"email\" and column C \"email\" are both sent as email; leave one out with --ignore"]);
+    assert_eq!(
+        found,
+        ["column A \"email\" and column C \"email\" are both sent as email; leave one out with --ignore"]
+    );
     let maps = [pair("Private", "email")];
     let rules = Rules { maps: &maps, ..NOTHING };
     let plan = rules.plan(&names("email,externalId,Private")).unwrap();

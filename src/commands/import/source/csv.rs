@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
-use crate::commands::import::source::lines::Lines;
+use crate::domain::table::lines::LineCounter;
 
 /// Maximum number of columns, as the gateway's.
 pub(super) const MAX_COLUMNS: usize = 1000;
@@ -21,7 +21,7 @@ pub(super) struct Records<R> {
     core: Reader,
     text: Vec<u8>,
     ends: Vec<usize>,
-    lines: Lines,
+    lines: LineCounter,
 }
 
 impl<R: Read> Records<R> {
@@ -31,13 +31,13 @@ impl<R: Read> Records<R> {
         // something.
         let _nothing = core.read_record(b"\n", &mut [0], &mut [0]);
         let input = BufReader::with_capacity(64 << 10, input);
-        Self { input, core, text: vec![0; 4096], ends: vec![0; 64], lines: Lines::default() }
+        Self { input, core, text: vec![0; 4096], ends: vec![0; 64], lines: LineCounter::default() }
     }
 
     /// Skips the rest of the current line.
     pub(super) fn skip_line(&mut self) -> io::Result<()> {
-        let line = self.lines.number;
-        while self.lines.number == line {
+        let line = self.lines.number();
+        while self.lines.number() == line {
             let bytes = self.input.fill_buf()?;
             let Some(byte) = bytes.first().copied() else { return Ok(()) };
             self.lines.pass(&[byte]);
@@ -53,7 +53,7 @@ impl<R: Read> Records<R> {
     /// I/O errors, and a sentence (`InvalidData`) about a record that cannot be read.
     pub(super) fn read(&mut self, cells: &mut Vec<String>) -> io::Result<Option<u64>> {
         self.skip_line_breaks()?;
-        let line = self.lines.number;
+        let line = self.lines.number();
         let broken = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("line {line} {what}")));
         let (mut written, mut count) = (0, 0);
         let mut has_begun = false;
@@ -75,7 +75,9 @@ impl<R: Read> Records<R> {
             (written, count) = (written + wrote, count + ends);
             match result {
                 ReadRecordResult::InputEmpty if at_end => {
-                    return broken("has a quotation mark (\") that is never closed; close it, or double it if it is text");
+                    return broken(
+                        "has a quotation mark (\") that is never closed; close it, or double it if it is text",
+                    );
                 }
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull if self.text.len() >= MAX_RECORD => {
@@ -124,7 +126,7 @@ pub(super) fn read_separator_line(text: &str) -> Option<u8> {
     let separator = rest.chars().next().filter(char::is_ascii)?;
     // A program that saved the line as a row may have padded it with separators.
     let is_alone = rest.chars().all(|sign| sign == separator || sign == '"');
-    (name.eq_ignore_ascii_case("sep=") && is_alone).then_some(separator as u8)
+    (name.eq_ignore_ascii_case("sep=") && is_alone).then(|| u8::try_from(separator).ok()).flatten()
 }
 
 /// Guesses the separator: the one with which the header has the most known names, else the one that gives most rows as

@@ -5,11 +5,13 @@ use std::io::{self, BufRead, BufReader, Read};
 use clap::ValueEnum;
 use encoding_rs::{Decoder, DecoderResult, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-use crate::commands::import::source::lines::Lines;
+use crate::domain::table::lines::LineCounter;
 
 const CHUNK: usize = 64 << 10;
 /// How much of a file decides whether it is UTF-16 without a byte order mark.
 const SAMPLE: u64 = CHUNK as u64;
+/// The zero bytes that the shortest table has in UTF-16.
+const MIN_ZEROS: usize = 4;
 /// Bytes that have no character in windows-1252.
 const UNDEFINED_1252: [u8; 5] = [0x81, 0x8d, 0x8f, 0x90, 0x9d];
 
@@ -85,15 +87,17 @@ pub(super) fn detect(mut content: impl BufRead, given: Option<EncodingName>) -> 
         let mark = marked.filter(|(marked, _)| *marked == encoding).map_or(0, |(_, length)| length);
         Ok(TextEncoding { encoding, mark, guessed_at_line: None })
     };
-    match (given, marked) {
-        (Some(EncodingName::Utf8), _) => found(Encoding::Utf8),
-        (Some(EncodingName::Utf16Le), _) => found(Encoding::Utf16Le),
-        (Some(EncodingName::Utf16Be), _) => found(Encoding::Utf16Be),
-        (Some(EncodingName::Utf16), Some((Encoding::Utf16Be, _))) => found(Encoding::Utf16Be),
-        (Some(EncodingName::Utf16), _) => found(Encoding::Utf16Le),
-        (Some(EncodingName::Windows1252), _) => found(Encoding::Windows1252),
-        (None, Some((encoding, _))) => found(encoding),
-        (None, None) => guess(first.as_slice().chain(content)),
+    let of_mark = marked.map(|(encoding, _)| encoding);
+    let given = given.map(|name| match name {
+        EncodingName::Utf8 => Encoding::Utf8,
+        EncodingName::Utf16 => of_mark.filter(|it| *it == Encoding::Utf16Be).unwrap_or(Encoding::Utf16Le),
+        EncodingName::Utf16Le => Encoding::Utf16Le,
+        EncodingName::Utf16Be => Encoding::Utf16Be,
+        EncodingName::Windows1252 => Encoding::Windows1252,
+    });
+    match given.or(of_mark) {
+        Some(encoding) => found(encoding),
+        None => guess(first.as_slice().chain(content)),
     }
 }
 
@@ -137,11 +141,12 @@ fn guess(mut content: impl BufRead) -> io::Result<TextEncoding> {
 
 /// Recognises UTF-16 by the zero bytes of its ASCII characters: separators, digits and line breaks are such.
 fn guess_utf16(sample: &[u8]) -> Option<Encoding> {
-    let (even, odd) = sample.chunks_exact(2).fold((0, 0), |(even, odd), pair| {
-        (even + usize::from(pair[0] == 0), odd + usize::from(pair[1] == 0))
-    });
+    let (even, odd) = sample
+        .chunks_exact(2)
+        .fold((0, 0), |(even, odd), pair| (even + usize::from(pair[0] == 0), odd + usize::from(pair[1] == 0)));
     // At least a fifth of the characters are ASCII, and hardly a zero is on the other side.
-    let is_common = |zeros: usize, others: usize| zeros * 10 >= sample.len() && others * 20 <= zeros;
+    let is_common =
+        |zeros: usize, others: usize| zeros >= MIN_ZEROS && zeros * 10 >= sample.len() && others * 20 <= zeros;
     if is_common(odd, even) {
         Some(Encoding::Utf16Le)
     } else if is_common(even, odd) {
@@ -154,7 +159,7 @@ fn guess_utf16(sample: &[u8]) -> Option<Encoding> {
 /// What a pass over all bytes finds, by the line where it is first.
 #[derive(Default)]
 struct Scan {
-    lines: Lines,
+    lines: LineCounter,
     /// Not UTF-8.
     invalid_at: Option<u64>,
     /// Not windows-1252.
@@ -169,10 +174,10 @@ impl Scan {
         self.pass_utf8(bytes);
         for (index, byte) in bytes.iter().enumerate() {
             if *byte == 0 {
-                self.zero_at.get_or_insert(self.lines.number);
+                self.zero_at.get_or_insert(self.lines.number());
             }
             if UNDEFINED_1252.contains(byte) {
-                self.undefined_at.get_or_insert(self.lines.number);
+                self.undefined_at.get_or_insert(self.lines.number());
             }
             self.lines.pass(&bytes[index..=index]);
         }
@@ -188,16 +193,16 @@ impl Scan {
         match error.error_len() {
             None => self.incomplete = joined[error.valid_up_to()..].to_vec(),
             Some(_) => {
-                let mut lines = self.lines;
+                let mut lines = self.lines.clone();
                 lines.pass(&bytes[..error.valid_up_to().saturating_sub(begun)]);
-                self.invalid_at = Some(lines.number);
+                self.invalid_at = Some(lines.number());
             }
         }
     }
 
     fn end(mut self) -> Self {
         if !self.incomplete.is_empty() {
-            self.invalid_at.get_or_insert(self.lines.number);
+            self.invalid_at.get_or_insert(self.lines.number());
         }
         self
     }
@@ -216,7 +221,7 @@ pub(super) struct DecodingReader<R> {
     /// The part of the output that has not been read.
     unread: std::ops::Range<usize>,
     has_ended: bool,
-    lines: Lines,
+    lines: LineCounter,
 }
 
 impl<R: Read> DecodingReader<R> {
@@ -228,7 +233,7 @@ impl<R: Read> DecodingReader<R> {
             output: vec![0; CHUNK],
             unread: 0..0,
             has_ended: false,
-            lines: Lines::default(),
+            lines: LineCounter::default(),
         }
     }
 
@@ -243,7 +248,7 @@ impl<R: Read> DecodingReader<R> {
             self.lines.pass(&self.output[..written]);
             self.has_ended = last && result == DecoderResult::InputEmpty;
             if matches!(result, DecoderResult::Malformed(..)) {
-                let (line, name) = (self.lines.number, self.encoding.name());
+                let (line, name) = (self.lines.number(), self.encoding.name());
                 return Err(invalid(format!("line {line} is not {name}; name the encoding with --encoding")));
             }
         }
@@ -268,13 +273,7 @@ pub(super) fn encoded(text: &str, encoding: Encoding) -> Vec<u8> {
         Encoding::Utf8 => text.as_bytes().to_vec(),
         Encoding::Utf16Le => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
         Encoding::Utf16Be => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
-        Encoding::Windows1252 => {
-            let mut bytes = vec![0; text.len()];
-            let (result, _, written, _) = WINDOWS_1252.new_encoder().encode_from_utf8(text, &mut bytes, true);
-            assert_eq!(result, encoding_rs::CoderResult::InputEmpty);
-            bytes.truncate(written);
-            bytes
-        }
+        Encoding::Windows1252 => WINDOWS_1252.encode(text).0.into_owned(),
     }
 }
 

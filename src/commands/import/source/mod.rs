@@ -15,14 +15,12 @@ use crate::commands::import::temporary::{FileReader, create_nameless};
 mod archive;
 mod csv;
 mod encoding;
-mod lines;
 mod xlsx;
 
 pub(super) use self::encoding::EncodingName;
-pub(super) use self::lines::Lines;
 
 /// How much of a text decides its separator.
-const SAMPLE: u64 = 64 << 10;
+const SAMPLE: usize = 64 << 10;
 
 /// The options about the form of the table.
 #[derive(Default)]
@@ -75,7 +73,10 @@ impl Source {
         let chosen = xlsx::choose_sheet(&file, options.sheet)?;
         let mut notes = Vec::new();
         if options.sheet.is_none() && chosen.visible > 1 {
-            notes.push(format!("read the sheet {:?}, the first of {}; --sheet names another", chosen.name, chosen.visible));
+            notes.push(format!(
+                "read the sheet {:?}, the first of {}; --sheet names another",
+                chosen.name, chosen.visible
+            ));
         }
         Ok(Self { file, form: Form::Workbook { sheet: chosen.name }, notes })
     }
@@ -88,21 +89,18 @@ impl Source {
         if options.sheet.is_some() {
             return Err("is a text file, and --sheet is for Excel workbooks; omit it".to_owned());
         }
-        let content = BufReader::with_capacity(SAMPLE as usize, FileReader::new(&file, 0));
+        let content = BufReader::with_capacity(SAMPLE, FileReader::new(&file, 0));
         let found = encoding::detect(content, options.encoding).map_err(unreadable)?;
         let TextEncoding { encoding, mark, guessed_at_line } = found;
         let mut notes = Vec::new();
         if let Some(line) = guessed_at_line {
-            notes.push(format!(
-                "not UTF-8 (line {line}); read as {}; --encoding names another",
-                encoding.name()
-            ));
+            notes.push(format!("not UTF-8 (line {line}); read as {}; --encoding names another", encoding.name()));
         } else if encoding != Encoding::Utf8 && options.encoding.is_none() {
             notes.push(format!("read as {}", encoding.name()));
         }
         let mut sample = Vec::new();
         let reader = DecodingReader::new(FileReader::new(&file, mark), encoding);
-        reader.take(SAMPLE).read_to_end(&mut sample).map_err(unreadable)?;
+        reader.take(SAMPLE as u64).read_to_end(&mut sample).map_err(unreadable)?;
         // The sample may end within a character.
         let sample = String::from_utf8_lossy(&sample);
         let line = csv::read_separator_line(&sample);
@@ -135,10 +133,7 @@ impl Source {
     ///
     /// # Errors
     /// A sentence about the file, and the errors of `each`.
-    pub(super) fn read_rows(
-        &self,
-        each: &mut dyn FnMut(u64, &[String]) -> Result<bool, String>,
-    ) -> Result<(), String> {
+    pub(super) fn read_rows(&self, each: &mut dyn FnMut(u64, &[String]) -> Result<bool, String>) -> Result<(), String> {
         match &self.form {
             Form::Workbook { sheet } => xlsx::read_rows(&self.file, sheet, each),
             Form::Text { encoding, mark, separator, has_separator_line } => {
@@ -266,11 +261,7 @@ mod tests {
 
     #[test]
     fn the_options_decide() {
-        let options = SourceOptions {
-            separator: Some(b'|'),
-            encoding: Some(EncodingName::Windows1252),
-            sheet: None,
-        };
+        let options = SourceOptions { separator: Some(b'|'), encoding: Some(EncodingName::Windows1252), sheet: None };
         let (rows, notes) = rows(b"a|b;c\n\xe9|\xc3\xa9\n", &options).unwrap();
         assert_eq!(rows, [(1, "a·b;c".to_owned()), (2, "é·Ã©".to_owned())]);
         assert!(notes.is_empty(), "{notes:?}");
@@ -278,7 +269,9 @@ mod tests {
 
     #[test]
     fn separators_are_named_or_written() {
-        for (text, separator) in [(";", b';'), ("tab", b'\t'), ("\\t", b'\t'), ("\t", b'\t'), ("|", b'|'), ("comma", b',')] {
+        for (text, separator) in
+            [(";", b';'), ("tab", b'\t'), ("\\t", b'\t'), ("\t", b'\t'), ("|", b'|'), ("comma", b',')]
+        {
             assert_eq!(parse_separator(text), Ok(separator));
         }
         for text in ["", "ab", "\"", "a", "ä", "\n"] {
