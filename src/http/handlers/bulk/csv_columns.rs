@@ -111,30 +111,30 @@ fn put_cell(
     if cell.is_empty() {
         return None;
     }
-    let mut pointer = pointer(path);
-    let (value, flag) = match kind {
-        CellKind::Flag => (parse_flag(cell).map_or_else(|| Value::from(cell), Value::Bool), true),
-        CellKind::Phone(kind) => {
-            let numbers = row.entry("phoneNumbers").or_insert_with(|| json!([]));
-            if let Some(list) = numbers.as_array_mut() {
-                pointer += &format!("/{}/value", list.len());
-                list.push(json!({ "type": kind, "value": cell }));
-            }
-            (Value::Null, false)
+    let pointer = pointer(path);
+    let damaged = |pointer: String| {
+        let damage = find_damage(cell).filter(|_| !allow_damaged_ids)?;
+        Some(FieldError::new(pointer, FieldError::DAMAGED_ID, damage.detail()))
+    };
+    match kind {
+        CellKind::Text | CellKind::Word => {
+            put(row, path, Value::from(cell));
+            None
         }
-        CellKind::Text | CellKind::Id | CellKind::Word => (Value::from(cell), false),
-    };
-    if !matches!(kind, CellKind::Phone(_)) {
-        put(row, path, value.clone());
-    }
-    let damage = match kind {
-        CellKind::Id | CellKind::Phone(_) if !allow_damaged_ids => find_damage(cell),
-        _ => None,
-    };
-    if flag && !value.is_boolean() {
-        Some(FieldError::invalid(pointer, FLAG_FORM))
-    } else {
-        damage.map(|damage| FieldError::new(pointer, FieldError::DAMAGED_ID, damage.detail()))
+        CellKind::Id => {
+            put(row, path, Value::from(cell));
+            damaged(pointer)
+        }
+        CellKind::Flag => {
+            let flag = parse_flag(cell);
+            put(row, path, flag.map_or_else(|| Value::from(cell), Value::Bool));
+            flag.is_none().then(|| FieldError::invalid(pointer, FLAG_FORM))
+        }
+        CellKind::Phone(kind) => {
+            let Value::Array(numbers) = row.entry("phoneNumbers").or_insert_with(|| json!([])) else { return None };
+            numbers.push(json!({ "type": kind, "value": cell }));
+            damaged(format!("{pointer}/{}/value", numbers.len() - 1))
+        }
     }
 }
 
