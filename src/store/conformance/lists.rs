@@ -117,7 +117,7 @@ pub(crate) async fn a_person_has_assignments_at_several_connections(store: Arc<d
     let (tenant, id) = (make.name("tenant"), make.name("ext"));
     let (here, there, elsewhere) = (make.name("connection"), make.name("connection"), make.name("connection"));
     let named = |connection: &str, external_id: &str| Assignment {
-        identity: Some(Identity::ExternalId(external_id.to_owned())),
+        identity: Some(Identity::ExternalId(external_id.into())),
         ..make.assignment(&tenant, connection, &format!("{external_id}|rust|"))
     };
     let candidate = make.claimed(&*store).await;
@@ -128,7 +128,7 @@ pub(crate) async fn a_person_has_assignments_at_several_connections(store: Arc<d
     for assignment in [&linked, &by_id].into_iter().chain(&others) {
         store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     }
-    let identity = Identity::ExternalId(id);
+    let identity = Identity::ExternalId(id.into());
     let list = async |ids: Vec<CandidateId>, known_as: Vec<(String, Identity)>| {
         let candidate = Some(CandidateSelector { ids, known_as });
         let filter = AssignmentFilter { candidate, ..AssignmentFilter::default() };

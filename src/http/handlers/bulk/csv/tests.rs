@@ -129,7 +129,7 @@ fn ids(text: &str) -> Vec<(u64, String)> {
     read(crumbled(text.as_bytes()).without_mark(), &mut rows, false).unwrap();
     let kept = kept.borrow();
     let id = |row: &BulkRow| match &row.row {
-        Ok(ItemRequest::Candidate(new)) => new.person.external_id.clone().unwrap(),
+        Ok(ItemRequest::Candidate(new)) => new.person.external_id.clone().unwrap().into(),
         other => panic!("{other:?}"),
     };
     kept.iter().map(|row| (row.line.unwrap(), id(row))).collect()
