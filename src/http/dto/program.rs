@@ -201,7 +201,7 @@ mod tests {
         let order = parse::<Enrolment>(&enrolment_example()).unwrap();
         assert_eq!(order.assessments, Some(vec!["rust-101".to_owned()]));
         assert!(matches!(order.register.as_slice(), [EmployeeRef::ExternalId(_), EmployeeRef::Id(_)]));
-        assert_eq!(order.unregister, [EmployeeRef::ExternalId("emp-0007".to_owned())]);
+        assert_eq!(order.unregister, [EmployeeRef::ExternalId("emp-0007".into())]);
     }
 
     #[test]

@@ -141,7 +141,8 @@ impl BulkUpload {
             if let (None, Some(ItemRequest::Assignment(order))) = (&self.first, &row) {
                 // Only a candidate named by the gateway's id helps to select the connection.
                 let by_id = matches!(order.candidate, CandidateKey::Id(_));
-                let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(ExternalId::default()) };
+                let candidate =
+                    if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(ExternalId::default()) };
                 self.first = Some(NewAssignment { candidate, ..(**order).clone() });
             }
             self.refused += u64::from(end.is_some());

@@ -19,8 +19,9 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
-    PurgeCounts, RunningOperation, Store, StoreError, StoreReads, SubjectHash, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, ItemCounts, KeyState, Mutation, Page,
+    Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError, StoreReads, SubjectHash, UnsettledCount,
+    Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
