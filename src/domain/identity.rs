@@ -200,10 +200,7 @@ fn check_length(text: &str, most: usize) -> Result<(), String> {
 /// Returns whether the character is a control, format or private-use character: two texts that differ in it look alike.
 #[must_use]
 fn is_invisible(c: char) -> bool {
-    matches!(
-        c.general_category(),
-        GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::PrivateUse
-    )
+    matches!(c.general_category(), GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::PrivateUse)
 }
 
 /// Returns how an error names a character: its code point, and its name if it has been met in tables.
@@ -260,7 +257,8 @@ pub fn email_fault(text: &str) -> Option<String> {
         return Some("is not an e-mail address: it has no `@`".to_owned());
     };
     let reason = if let Some(index) = local.chars().position(|c| c == '@') {
-        let second = local.chars().skip(index + 1).position(|c| c == '@').map_or(local.chars().count(), |at| index + 1 + at);
+        let second =
+            local.chars().skip(index + 1).position(|c| c == '@').map_or(local.chars().count(), |at| index + 1 + at);
         format!("it contains a second `@` at character {}", second + 1)
     } else if local.is_empty() {
         "there is nothing before its `@`".to_owned()

@@ -45,9 +45,9 @@ pub use postgres::PostgresStore;
 pub use reads::StoreReads;
 pub use sqlite::SqliteStore;
 pub use types::{
-    AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, Collision, IdentityUpkeep, ItemCounts,
-    KeyState, ListPart, OperationFilter, Page, Peer, PurgeCounts, ReindexedPage, RunningOperation, UnsettledCount, Window,
-    WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, Collision, IdentityUpkeep,
+    ItemCounts, KeyState, ListPart, OperationFilter, Page, Peer, PurgeCounts, ReindexedPage, RunningOperation,
+    UnsettledCount, Window, WindowedRows,
 };
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.

@@ -21,11 +21,8 @@ const PORT: u16 = 9761;
 
 /// Starts a gateway on the store of the earlier version, and the vendors where its connections lead.
 async fn former() -> (Sandbox, Gateway, Value) {
-    let settings = Settings {
-        host: HOST.parse().expect("an address"),
-        port_base: PORT,
-        now: std::time::SystemTime::now,
-    };
+    let settings =
+        Settings { host: HOST.parse().expect("an address"), port_base: PORT, now: std::time::SystemTime::now };
     let sandbox = Sandbox::start(settings).await.expect("the address is free");
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("store.db"), STORE).expect("the store can be written");
@@ -36,7 +33,10 @@ async fn former() -> (Sandbox, Gateway, Value) {
         folder.path().display(),
         data_encoding::BASE64.encode(&[7; 32]),
         client("lms", "", "[\"*\"]"),
-        startexam(&address(0), "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }"),
+        startexam(
+            &address(0),
+            "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }"
+        ),
         thinkexam(&address(1), ""),
         examtesting(&address(2), ""),
     );
@@ -69,7 +69,7 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
     created.sort();
     // The waiting rows were checked again: one is refused, one has its form, one is a row that was being sent.
     assert_eq!(created, ["emp-11\u{a0}", "emp-12 ", "emp-14", "emp-15"]);
-    let results = gateway.get(&format!("/operations/{operation}/results")).await;
+    let results = gateway.get(&format!("/operations/{operation}/items")).await;
     let row = |index: usize, pointer: &str| {
         results.body["items"][index].pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
@@ -89,17 +89,18 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
     ] {
         assert_eq!(ids_found(&gateway, asked).await, [id_of(key)], "{asked:?}");
     }
-    for (search, key) in [
-        (json!({ "userName": "ana.b" }), "user"),
-        (json!({ "email": " REN\u{c9}@example.com" }), "mail"),
-    ] {
+    for (search, key) in
+        [(json!({ "userName": "ana.b" }), "user"), (json!({ "email": " REN\u{c9}@example.com" }), "mail")]
+    {
         let found = gateway.post("/candidates/search", &search).await;
         assert_eq!(found.text("/items/0/id"), id_of(key), "{search}");
     }
 
     // A registration in either spelling reuses the candidate, without a call.
     let calls = bodies(port, "employees").await.len();
-    for (external_id, key) in [("emp-1 ", "plain"), ("emp-1", "plain"), ("emp-2", "blank"), ("Ren\u{e9}e-8", "decomposed")] {
+    for (external_id, key) in
+        [("emp-1 ", "plain"), ("emp-1", "plain"), ("emp-2", "blank"), ("Ren\u{e9}e-8", "decomposed")]
+    {
         let body = json!({ "connection": "startexam-main", "externalId": external_id });
         let reused = gateway.post("/candidates", &body).await;
         assert_eq!((reused.status, reused.text("/id")), (200, &*id_of(key)), "{reused:?}");
@@ -119,7 +120,11 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
         let path = format!("/candidates/{}", id_of(key));
         let changed =
             gateway.request(Method::PATCH, &path).json(&json!({ "name": { "familyName": "Lee" } })).send().await;
-        assert_eq!((changed.status, &changed.body["externalId"]), (200, &replies[key]["body"]["externalId"]), "{changed:?}");
+        assert_eq!(
+            (changed.status, &changed.body["externalId"]),
+            (200, &replies[key]["body"]["externalId"]),
+            "{changed:?}"
+        );
     }
 }
 
@@ -131,9 +136,8 @@ async fn identities_get_one_form_in_requests_and_look_ups() {
         .map(|id| with(person("ana"), "externalId", json!(id)))
         .collect();
     let results = gateway.post("/candidates/bulk", &json!({ "items": rows })).await;
-    let result = |index: usize, pointer: &str| {
-        results.body["results"][index].pointer(pointer).cloned().unwrap_or_default()
-    };
+    let result =
+        |index: usize, pointer: &str| results.body["results"][index].pointer(pointer).cloned().unwrap_or_default();
     assert_eq!(result(0, "/outcome"), "applied", "{results:?}");
     for index in [1, 2] {
         assert_eq!(result(index, "/problem/code"), "duplicate_item", "{results:?}");
@@ -153,11 +157,15 @@ async fn identities_get_one_form_in_requests_and_look_ups() {
     assert_eq!(refused.text("/errors/0/pointer"), "?externalId");
     assert_eq!(refused.text("/errors/0/detail"), "contains U+200B ZERO WIDTH SPACE at character 6; remove it");
     let test = accounts::startexam::TESTS[0].0;
-    let booked = gateway.post("/assignments", &json!({ "candidate": { "externalId": "emp-1 " }, "assessment": test })).await;
+    let booked =
+        gateway.post("/assignments", &json!({ "candidate": { "externalId": "emp-1 " }, "assessment": test })).await;
     assert_eq!((booked.status, booked.text("/candidate/externalId")), (201, "emp-1"), "{booked:?}");
-    let again = gateway.post("/assignments", &json!({ "candidate": { "externalId": "\u{a0}emp-1" }, "assessment": test })).await;
+    let again = gateway
+        .post("/assignments", &json!({ "candidate": { "externalId": "\u{a0}emp-1" }, "assessment": test }))
+        .await;
     assert_eq!((again.status, again.text("/id")), (200, booked.text("/id")), "{again:?}");
-    let refused = gateway.post("/assignments", &json!({ "candidate": { "externalId": "e\u{ad}1" }, "assessment": test })).await;
+    let refused =
+        gateway.post("/assignments", &json!({ "candidate": { "externalId": "e\u{ad}1" }, "assessment": test })).await;
     assert_eq!(refused.text("/errors/0/pointer"), "/candidate/externalId", "{refused:?}");
 
     let path = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
@@ -176,7 +184,10 @@ async fn a_user_name_and_an_email_address_are_sent_without_spaces_around_them() 
     let registered = gateway.post("/candidates", &body).await;
     assert_eq!((registered.status, registered.text("/userName")), (201, "ana"), "{registered:?}");
     let sent = bodies(sandbox.examtesting(), "add").await.pop().expect("a call");
-    assert_eq!((&sent["username"], &sent["email"], &sent["firstname"]), (&json!("ana"), &json!("a@example.com"), &json!("A")));
+    assert_eq!(
+        (&sent["username"], &sent["email"], &sent["firstname"]),
+        (&json!("ana"), &json!("a@example.com"), &json!("A"))
+    );
     let refused = gateway.post("/candidates", &json!({ "email": "a\u{a0}b@example.com" })).await;
     assert_eq!(
         refused.text("/errors/0/detail"),

@@ -402,7 +402,11 @@ mod tests {
         let given = Person {
             external_id: Some("emp-1\u{a0}".into()),
             email: Some(" Ana@Example.com ".into()),
-            name: Name { given_name: Some(" Rene\u{301} ".into()), family_name: Some("\u{646}\u{200c}\u{627}".into()), formatted: None },
+            name: Name {
+                given_name: Some(" Rene\u{301} ".into()),
+                family_name: Some("\u{646}\u{200c}\u{627}".into()),
+                formatted: None,
+            },
             group: Some(" G ".into()),
             ..Person::default()
         };

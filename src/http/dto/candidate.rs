@@ -13,8 +13,8 @@ use super::person::{
 use crate::domain::candidate as domain;
 use crate::domain::candidate::{CandidateState, Identity, IfCandidateExists, Person, limits};
 use crate::domain::error::FieldError;
-use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::identity::{EmailAddress, ExternalId, UserName};
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::table::BulkItem;
 use crate::domain::validation::FieldErrors;
 use crate::http::extract::validate::{ApiInput, PasswordText, StrictObject, word};

@@ -205,7 +205,7 @@ mod tests {
         let order = parse::<Enrolment>(&tree).unwrap();
         assert_eq!(order.assessments, Some(vec!["rust-101".to_owned()]));
         assert!(matches!(order.register.as_slice(), [EmployeeRef::ExternalId(_), EmployeeRef::Id(_)]));
-        assert_eq!(order.unregister, [EmployeeRef::ExternalId("emp-1008".to_owned())]);
+        assert_eq!(order.unregister, [EmployeeRef::ExternalId("emp-1008".into())]);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use axum::extract::{FromRequestParts, Path};
 use http::Uri;
 use http::request::Parts;
 
-use crate::domain::identity::ExternalId;
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::identity::ExternalId;
 use crate::http::app_state::AppState;
 use crate::http::problem::ApiError;
 use crate::service::RequestContext;

@@ -51,7 +51,8 @@ impl Gateway {
             return Ok(id);
         }
         let identity = Identity::ExternalId(id.clone());
-        let found = self.0.store.candidates(&caller.tenant, Some(&connection.name), &identity).await.or_not_applied()?;
+        let found =
+            self.0.store.candidates(&caller.tenant, Some(&connection.name), &identity).await.or_not_applied()?;
         let holder = self.without_other_spellings(found, &identity).into_iter().next();
         Ok(holder.and_then(|holder| holder.person.external_id).unwrap_or(id))
     }
@@ -75,7 +76,8 @@ impl Gateway {
         // Without an id only bookings that name no candidate are found.
         let known_as = vec![(connection.name.clone(), identity)];
         let candidate = Some(CandidateSelector { ids: Vec::new(), known_as });
-        let filter = AssignmentFilter { candidate, connection: Some(connection.name.clone()), ..AssignmentFilter::default() };
+        let filter =
+            AssignmentFilter { candidate, connection: Some(connection.name.clone()), ..AssignmentFilter::default() };
         let page = Page { limit: MAX_EARLIER_BOOKINGS, after: None };
         let found = self.0.store.assignments(&caller.tenant, &filter, &page).await.or_not_applied()?;
         let same = found.into_iter().find(|booking| booking.vendor_key == given);
@@ -107,8 +109,7 @@ pub(super) fn sole_holder<'a>(
 /// the renewal of the index entries.
 fn preferred<'a>(holders: impl Iterator<Item = &'a Candidate>, identity: &Identity) -> Option<&'a Candidate> {
     let key = identity.key();
-    let has_other_spelling = |holder: &Candidate| {
-        Identity::of(&holder.person, &[identity.kind()]).iter().all(|held| held.spelling() != key)
-    };
+    let has_other_spelling =
+        |holder: &Candidate| Identity::of(&holder.person, &[identity.kind()]).iter().all(|held| held.spelling() != key);
     holders.min_by_key(|holder| (has_other_spelling(holder), holder.id.clone()))
 }

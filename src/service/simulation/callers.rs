@@ -197,7 +197,8 @@ impl Asked {
                 said(gateway.cancel_assignment(&caller, assignment), patience, told_removal).await
             }
             Action::Enrol { program, register, unregister } => {
-                let members = |list: &[u8]| list.iter().map(|id| EmployeeRef::ExternalId(format!("e{id}").into())).collect();
+                let members =
+                    |list: &[u8]| list.iter().map(|id| EmployeeRef::ExternalId(format!("e{id}").into())).collect();
                 let order = EnrolmentRequest {
                     connection: Some(CONNECTION.to_owned()),
                     assessments: Some(vec!["exam-0".to_owned(), token]),

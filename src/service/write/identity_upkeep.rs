@@ -35,7 +35,10 @@ impl Gateway {
                 IdentityUpkeep::Waiting => return Ok(()),
                 IdentityUpkeep::Done { found } => {
                     if found > 0 {
-                        tracing::info!(found, "the vendors know some people by spellings of their ids that are not the present form");
+                        tracing::info!(
+                            found,
+                            "the vendors know some people by spellings of their ids that are not the present form"
+                        );
                     }
                     self.0.former_spellings.store(found > 0, Ordering::Relaxed);
                     self.0.identities_renewed.store(true, Ordering::Relaxed);

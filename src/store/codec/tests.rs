@@ -31,7 +31,7 @@ proptest! {
         custom in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
     ) {
         let (records, make) = (records(), Maker(environment()));
-        let person = Person { external_id, active, group, custom, ..make.person() };
+        let person = Person { external_id: external_id.map(Into::into), active, group, custom, ..make.person() };
         let candidate = make.candidate("t", "c", person);
         let CandidateRow { id, tenant, connection, sealed, photo, .. } = records.candidate_row(&candidate).unwrap();
         prop_assert_eq!(records.candidate(&SealedRow { id, tenant, connection, sealed, photo }).unwrap(), candidate);

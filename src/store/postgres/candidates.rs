@@ -156,7 +156,10 @@ async fn held_in_other_spelling(
         return Ok(possible);
     }
     let held = held_forms(tx.connection, id).await?;
-    Ok(possible.into_iter().map(|forms| forms.into_iter().filter(|form| held.contains(&form.blind)).collect()).collect())
+    Ok(possible
+        .into_iter()
+        .map(|forms| forms.into_iter().filter(|form| held.contains(&form.blind)).collect())
+        .collect())
 }
 
 /// Returns the forms of the identity that earlier versions wrote, if they are not those of its key.

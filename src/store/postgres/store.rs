@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::instances::UncertainLocks;
-use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, statements};
+use super::{
+    MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, statements,
+};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::OperationId;
@@ -20,8 +22,8 @@ use crate::store::postgres::begin::BegunWrite;
 use crate::store::postgres::{begin, mutations};
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer, PreparedWrite,
-    PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
+    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is

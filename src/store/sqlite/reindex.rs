@@ -130,7 +130,9 @@ fn renew(
     // Also beside a collision: within its own tenant, the record is the only one that can be found.
     if let Some(blind) = lookup {
         tx.connection
-            .prepare_cached("INSERT OR IGNORE INTO lookups (candidate_id, kind, blind, tenant) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT OR IGNORE INTO lookups (candidate_id, kind, blind, tenant) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute(params![owner.id, kind, blind, owner.tenant])?;
     }
     Ok(collision)

@@ -17,8 +17,8 @@ use crate::store::engine::{Access, Engine};
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::sqlite::mutations::BegunWrite;
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer, PreparedWrite,
-    PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
+    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
 };
 
 /// Maximum identities whose look-up is as fast as that of one record.

@@ -240,7 +240,8 @@ impl ExamTesting {
         let asked = RequestKind { action: Action::Add, attempt: call.purpose, own_user_name: row.own_user_name };
         let student_id = plan::student_id(&self.settings.rules, &row.person);
         let parameters = wire::parameters(&row.person, student_id, row.password.as_ref());
-        let sent = parameters.iter().filter_map(|parameter| Some((parameter.name, parameter.value.as_deref()?))).collect();
+        let sent =
+            parameters.iter().filter_map(|parameter| Some((parameter.name, parameter.value.as_deref()?))).collect();
         let WriteSuccess { value: id, mut warnings } = self.ask(asked, sent, row.password.as_ref(), call).await?;
         if id.is_none() {
             let detail = "The vendor registered the candidate but did not return an id.";

@@ -97,7 +97,12 @@ pub(super) fn data<'a>(fields: &'a ProfileFields, person: &'a Person, touched: &
             pairs.push(Field { name: Cow::Borrowed(field), value });
         }
     }
-    pairs.extend(person.custom.iter().map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value: Cow::Borrowed(value) }));
+    pairs.extend(
+        person
+            .custom
+            .iter()
+            .map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value: Cow::Borrowed(value) }),
+    );
     for token in touched.iter().filter_map(|pointer| pointer.strip_prefix("/custom/")) {
         let name = token.replace("~1", "/").replace("~0", "~");
         if !pairs.iter().any(|pair| pair.name == name) {

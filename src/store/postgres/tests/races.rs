@@ -158,7 +158,7 @@ async fn inserts_of_one_call_that_share_an_identity_run_in_order() {
     let Pair { make, one, .. } = Pair::open().await;
     let first = make.candidate("t", "c", make.person());
     let mut second = make.candidate("t", "c", make.person());
-    second.person.user_name = first.person.external_id.clone();
+    second.person.user_name = first.person.external_id.as_deref().map(Into::into);
     second.person.external_id = first.person.external_id.clone();
     let third = make.candidate("t", "c", second.person.clone());
     let mut fourth = make.candidate("t", "c", make.person());

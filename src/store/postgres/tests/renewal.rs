@@ -10,11 +10,11 @@ impl Pair {
     async fn registered_by_former(&self, tenant: &str, connection: &str, id: &str) -> Candidate {
         let person = Person { external_id: Some(id.into()), ..self.make.person() };
         let candidate = self.make.candidate(tenant, connection, person);
-        assert_eq!(self.make.claim(&*self.one, &candidate).await, BeginResult::Begun);
+        let begun = self.one.begin_writes(None, vec![self.make.claimant(&candidate, Vec::new())]).await.unwrap();
+        assert_eq!(begun, [BeginResult::Begun]);
         let identity = Identity::ExternalId(id.into());
         let former = self.one.records.former_forms(connection, &identity);
         let mut beside = beside(&self.url).await;
-        sqlx::query("DELETE FROM identities WHERE candidate_id = $1").bind(candidate.id.as_str()).execute(&mut beside).await.unwrap();
         for form in former {
             sqlx::query("INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ($1, 'externalId', $2, $3, $4)")
                 .bind(connection)
@@ -49,7 +49,11 @@ async fn nobody_is_registered_twice_while_an_earlier_version_is_alive() {
     let pair = Pair::open().await;
     let mut beside = beside(&pair.url).await;
     let former = pair.one.records.instance().to_owned();
-    sqlx::query("UPDATE instances SET identity_form = 1 WHERE id = $1").bind(&former).execute(&mut beside).await.unwrap();
+    sqlx::query("UPDATE instances SET identity_form = 1 WHERE id = $1")
+        .bind(&former)
+        .execute(&mut beside)
+        .await
+        .unwrap();
 
     let before = pair.registered_by_former("t", "c", "emp-1 ").await;
     assert_eq!(pair.renewed().await, (IdentityUpkeep::Waiting, Vec::new()));
@@ -72,8 +76,7 @@ async fn nobody_is_registered_twice_while_an_earlier_version_is_alive() {
     pair.end_one().await;
     let (end, collisions) = pair.renewed().await;
     assert_eq!(end, IdentityUpkeep::Done { found: 3 });
-    let collision =
-        Collision { candidate: pair_of.id.to_string(), holder: after.id.to_string(), kind: "externalId" };
+    let collision = Collision { candidate: pair_of.id.to_string(), holder: after.id.to_string(), kind: "externalId" };
     assert_eq!(collisions, [collision]);
     assert_eq!(pair.begun("t", "c", "emp-1\t").await, BeginResult::Exists(vec![before]));
     // The second of the pair keeps its entry when its identities are set again.
@@ -88,7 +91,6 @@ async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
     let pair = Pair::open().await;
     let first = pair.registered_by_former("t1", "c", "emp-1").await;
     let identity = |text: &str| Identity::ExternalId(text.into());
-    sqlx::query("DELETE FROM identities").execute(&mut beside(&pair.url).await).await.unwrap();
     pair.two.commit(vec![Mutation::Identities(first.id.clone(), vec![identity("emp-1")])]).await.unwrap();
     let second = pair.registered_by_former("t2", "c", "emp-1 ").await;
     let (end, collisions) = pair.renewed().await;

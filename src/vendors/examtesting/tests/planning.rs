@@ -48,7 +48,9 @@ fn unsupported_fields_are_listed() {
 fn a_generated_user_name_is_built_from_the_ids_and_fits() {
     let vendor = vendor(json!({ "send_student_id": false }));
     let name = |external_id: Option<String>| {
-        let planned = planned(&*vendor, Person { external_id: external_id.map(Into::into), ..small() }, Some("pw")).unwrap().write;
+        let planned = planned(&*vendor, Person { external_id: external_id.map(Into::into), ..small() }, Some("pw"))
+            .unwrap()
+            .write;
         assert!(planned.own_user_name && !planned.own_password);
         planned.person.user_name.unwrap().to_string()
     };

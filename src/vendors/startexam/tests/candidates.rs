@@ -32,7 +32,7 @@ fn ignored<'a>(pointers: &[&'a str]) -> Vec<(&'static str, &'a str)> {
 
 fn full_person() -> Person {
     let mut full = person("830507");
-    full.user_name = Some("john".to_owned());
+    full.user_name = Some("john".into());
     full.name.formatted = Some("John Snow".to_owned());
     full.group = Some("Watch".to_owned());
     full.birth_date = Some("1990-01-02".to_owned());
@@ -197,7 +197,7 @@ async fn an_update_sends_the_whole_person_and_empties_cleared_fields() {
     person.email = None;
     person.active = Some(false);
     person.group = Some("Watch".to_owned());
-    person.user_name = Some("john".to_owned());
+    person.user_name = Some("john".into());
     let touched = ["/email", "/active", "/group", "/custom/House~1Clan"].map(str::to_owned).to_vec();
     let planned = vendor.plan_update(known(person), touched).unwrap();
     assert_eq!(told(&planned.warnings), ignored(&["/group"]));

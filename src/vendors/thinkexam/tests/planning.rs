@@ -52,7 +52,7 @@ fn a_registration_needs_name_and_e_mail_and_cannot_be_inactive() {
 #[test]
 fn unsupported_fields_are_listed() {
     let mut person = person(None, "ada@example.com");
-    person.user_name = Some("ada".to_owned());
+    person.user_name = Some("ada".into());
     person.active = Some(true);
     person.address = Address { locality: Some("London".to_owned()), ..Address::default() };
     person.phone_numbers = vec![
