@@ -125,8 +125,9 @@ fn clients(
     errors: &mut ConfigErrors<'_>,
 ) -> BTreeMap<String, ClientSettings> {
     if tables.is_empty() && mode != "none" {
-        errors.push(&["auth", "clients"], "no client is configured, so every request would be rejected; add [auth.clients.NAME] with the key_sha256 that \
-             `examgate key new` prints");
+        let detail = "no client is configured, so every request would be rejected; add [auth.clients.NAME] with the \
+                      key_sha256 that `examgate key new` prints";
+        errors.push(&["auth", "clients"], detail);
     }
     let mut clients = BTreeMap::new();
     let mut holders: BTreeMap<[u8; 32], String> = BTreeMap::new();

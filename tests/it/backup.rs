@@ -97,7 +97,7 @@ async fn a_backup_made_while_the_gateway_writes_holds_one_moment() {
     let during: Vec<String> = (0..200).map(|number| format!("during-{number}")).collect();
     register_all(&gateway, &before).await;
     let path = gateway.folder.path().to_owned();
-    let (shown, _) = tokio::join!(back_up(&path, "copy.db"), register_all(&gateway, &during));
+    let (shown, ()) = tokio::join!(back_up(&path, "copy.db"), register_all(&gateway, &during));
     assert!(shown.contains("bytes, a backup of ") && shown.contains("encryption key"), "{shown}");
     assert_eq!(fs::metadata(path.join("copy.db")).expect("a backup").permissions().mode() & 0o777, 0o600);
     assert_eq!(files(&path, "copy.db"), ["copy.db"], "nothing else is left");
@@ -223,7 +223,7 @@ async fn a_file_that_is_no_backup_of_this_store_is_refused_and_nothing_changes()
     });
     changed("in-use.db", &|path| fs::write(path.with_extension("db-wal"), "x").expect("a file"));
     changed("other-key.db", &|path| {
-        execute(path, "INSERT INTO keys (id, first_used) VALUES (x'0102030405060708', 1);")
+        execute(path, "INSERT INTO keys (id, first_used) VALUES (x'0102030405060708', 1);");
     });
     fs::write(folder.join("text.db"), "no database at all, and longer than a header of a hundred bytes".repeat(9))
         .expect("a file");

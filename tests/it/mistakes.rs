@@ -15,6 +15,9 @@ const SECRET: (&str, &str) = ("KEY", "hushhushdonttellthis");
 /// A mistake whose message quotes the system as a whole.
 const IMPORT: &str = "an import of a missing file";
 
+/// The mistake, the place its message names, the arguments and the variables.
+type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
 /// A configuration without an error; each mistake changes a line of it.
 fn valid() -> String {
     format!(
@@ -92,7 +95,7 @@ fn mistakes_on_the_command_line_are_answered_with_place_and_cure() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let address = format!("127.0.0.1:{port}");
-    let cases: [(&str, &str, &[&str], &[(&str, &str)]); 24] = [
+    let cases: [Case<'_>; 24] = [
         ("a misspelt command", "'serve'", &["srve"], &[]),
         ("a misspelt option", "'--config'", &["serve", "--confg", "examgate.toml"], &[]),
         ("an option of another command", "--port", &["serve", "--port", "8080"], &[]),
@@ -220,7 +223,7 @@ fn mistakes_in_naming_the_configuration_are_answered_with_place_and_cure() {
     fs::write(folder.join("latin1.toml"), b"# f\xfcr\n").expect("a file");
     fs::write(folder.join("valid.toml"), valid()).expect("a configuration");
     let config = ("EXAMGATE_CONFIG", "valid.toml");
-    let cases: [(&str, &str, &[&str], &[(&str, &str)]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("no configuration", "examgate config example", &["serve"], &[]),
         ("no such file", "nowhere.toml", &["check", "--config", "nowhere.toml"], &[]),
         ("a folder as the file", "examgate.d", &["serve", "--config", "examgate.d"], &[]),

@@ -150,7 +150,7 @@ async fn every_command_of_the_readme_does_what_it_shows() {
         let command = with_ids(&command, &seen).replace("127.0.0.1:8080", &address);
         let (code, output) = run(&command, gateway.folder.path(), &variables).await;
         // One row of the spreadsheet is invalid, to show how that is reported.
-        let expected = if command.starts_with("examgate import") { 1 } else { 0 };
+        let expected = i32::from(command.starts_with("examgate import"));
         assert_eq!(code, Some(expected), "{command}\n{output}");
         assert!(!output.contains("insufficient_scope"), "{command}\n{output}");
         let compact = output.replace("\": ", "\":");
