@@ -218,7 +218,11 @@ fn layouts_are_listed() {
 #[tokio::test]
 async fn a_converted_table_is_sent_with_its_own_key() {
     // A gateway that refuses every table, and knows no other request.
-    let stub = Stub::start(|seen| json_response(if seen.method == Method::POST { 422 } else { 404 }, &json!({}))).await;
+    let stub = Stub::start(|seen| {
+        let (status, code) = if seen.method == Method::POST { (422, "validation_failed") } else { (404, "not_found") };
+        json_response(status, &json!({ "status": status, "code": code, "title": code }))
+    })
+    .await;
     let folder = folder_with("people.csv", b"sep=;\r\nNr;externalId\r\nx;00'1\r\n;;\r\ny;2\r\n");
     let url = stub.url();
     let arguments = ["people.csv", "--connection", "main", "--ignore", "Nr", "--allow-damaged-ids", "--url", &url];

@@ -270,7 +270,9 @@ impl<'a> Rules<'a> {
             })
             .collect();
         let name = sanitize_for_display(names[*first], 100);
-        let target = self.kind.example_column();
+        let suggestion = self.kind.suggest_column(names[*first]);
+        let meant = suggestion.strip_prefix(" (did you mean ").and_then(|rest| rest.strip_suffix("?)"));
+        let target = meant.unwrap_or(self.kind.example_column());
         lines.push(format!(
             "send a column with --map \"{name}={target}\", leave one out with --ignore \"{name}\", or leave out all \
              unknown ones with --ignore-unknown"
