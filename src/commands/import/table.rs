@@ -98,12 +98,12 @@ impl Table {
         let conversion = Conversion { source, plan, header_line: header.line, times: &times, defaults, only_failed };
         let work = Work { conversion, process };
         // What the gateway reads as it is stays as it is, down to its idempotency key.
-        let plain = match source.plain_start().filter(|_| header.is_first && plan.is_identity) {
+        let unchanged = match source.plain_start().filter(|_| header.is_first && plan.is_identity) {
             Some(start) => work.check_plain(start)?,
             None => None,
         };
-        let (content, originals, converted) = match plain {
-            Some(plain) => plain,
+        let (content, originals, converted) = match unchanged {
+            Some(unchanged) => unchanged,
             None => work.write_converted()?,
         };
         if converted.lines.is_empty() {
