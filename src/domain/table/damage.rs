@@ -41,7 +41,8 @@ impl Damage {
     pub fn detail(self) -> String {
         format!(
             "is damaged by a spreadsheet: {self}. Format the column as text, fill in the values again from their \
-             source and export again; if they really look like this, send them with allowDamagedIds=true"
+             source and export again; if they really look like this, send them with allowDamagedIds=true \
+             (examgate import: --allow-damaged-ids)"
         )
     }
 }
