@@ -48,6 +48,7 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one per process")]
 enum Command {
     Serve(serve::Options),
     Sandbox(sandbox::Options),

@@ -139,6 +139,7 @@ pub struct TlsSettings {
 
 /// `[auth]`: how callers are authenticated.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one per configuration")]
 pub enum Auth {
     /// By API key.
     Keys(BTreeMap<String, ClientSettings>),

@@ -179,7 +179,7 @@ impl Conversion<'_> {
             None => Cow::Borrowed(original),
         };
         let value = match target.role {
-            Some(role) => self.convert_time(line, self.times.read(role, &value), value, converted),
+            Some(role) => Self::convert_time(line, self.times.read(role, &value), value, converted),
             None => value,
         };
         let default = self.defaults.iter().find(|(name, _)| *name == target.name && value.trim().is_empty());
@@ -189,7 +189,6 @@ impl Conversion<'_> {
     }
 
     fn convert_time<'c>(
-        &self,
         line: u64,
         reading: TimeReading,
         value: Cow<'c, str>,

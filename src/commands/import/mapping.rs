@@ -168,7 +168,7 @@ impl<'a> Rules<'a> {
             } else {
                 match self.meaning(name) {
                     Meaning::Send { target, rank, place, file } => {
-                        sent.push(SentColumn { position, target, rank, place, file })
+                        sent.push(SentColumn { position, target, rank, place, file });
                     }
                     Meaning::LeaveOut => left_out.push((*name).to_owned()),
                     Meaning::Unknown if self.ignores_unknown() => {

@@ -163,7 +163,7 @@ async fn download_results(
     }
     let mut sheet = ResultSheet::create(result, *kind, table.columns(), &process.environment).map_err(fault)?;
     let unreadable = |error: io::Error| Failure::other(table.name(), error);
-    let mut originals = table.original_rows().map_err(unreadable)?;
+    let mut originals = table.original_rows();
     let (mut report, mut cursor) = (Report::new(job.output == OutputFormat::Json), None);
     loop {
         let page = client.items(id, cursor.as_deref()).await?;

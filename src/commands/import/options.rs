@@ -167,6 +167,7 @@ names the operation); 2 nothing was sent: an error in command line, file, key or
 refused the file.";
 
 /// A validated import, ready to run.
+#[expect(clippy::struct_excessive_bools, reason = "switches of the command line")]
 pub(super) struct Job {
     pub(super) table: Table,
     pub(super) kind: Kind,

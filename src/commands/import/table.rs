@@ -145,10 +145,10 @@ impl Table {
     }
 
     /// Returns the rows as they were in the table, in the order they are sent.
-    pub(super) fn original_rows(&self) -> io::Result<OriginalRows> {
+    pub(super) fn original_rows(&self) -> OriginalRows {
         let reader =
             ReaderBuilder::new().has_headers(false).flexible(true).from_reader(FileReader::new(&self.originals, 0));
-        Ok(OriginalRows { reader, width: self.columns.len() })
+        OriginalRows { reader, width: self.columns.len() }
     }
 
     /// Returns what the user should know before the table is sent.

@@ -11,6 +11,7 @@ use crate::service::{ConnectionAccess, RequestContext};
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(client_example))]
+#[expect(clippy::struct_field_names, reason = "the field has the word of the configuration")]
 pub struct Client {
     /// The client's name, as the operator configured it.
     pub client: String,

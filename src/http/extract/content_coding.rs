@@ -72,6 +72,7 @@ pub(in crate::http) struct DecodedBody {
     too_large: Error,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one per request; a box would cost the usual body an allocation")]
 enum Source {
     Plain(MinRateBody),
     Gzip(Box<GzipDecoder<StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>>>),

@@ -190,13 +190,12 @@ impl Scan {
         let begun = self.incomplete.len();
         let joined = [std::mem::take(&mut self.incomplete).as_slice(), bytes].concat();
         let Err(error) = std::str::from_utf8(&joined) else { return };
-        match error.error_len() {
-            None => self.incomplete = joined[error.valid_up_to()..].to_vec(),
-            Some(_) => {
-                let mut lines = self.lines.clone();
-                lines.pass(&bytes[..error.valid_up_to().saturating_sub(begun)]);
-                self.invalid_at = Some(lines.number());
-            }
+        if error.error_len().is_none() {
+            self.incomplete = joined[error.valid_up_to()..].to_vec();
+        } else {
+            let mut lines = self.lines.clone();
+            lines.pass(&bytes[..error.valid_up_to().saturating_sub(begun)]);
+            self.invalid_at = Some(lines.number());
         }
     }
 

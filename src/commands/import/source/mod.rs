@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use self::csv::Records;
 use self::encoding::{DecodingReader, Encoding, TextEncoding};
+use self::row::RowVisitor;
 use crate::commands::Process;
 use crate::commands::import::temporary::{FileReader, create_nameless};
 
 mod archive;
 mod csv;
 mod encoding;
+mod row;
 mod xlsx;
 
 pub(super) use self::encoding::EncodingName;
@@ -133,7 +135,7 @@ impl Source {
     ///
     /// # Errors
     /// A sentence about the file, and the errors of `each`.
-    pub(super) fn read_rows(&self, each: &mut dyn FnMut(u64, &[String]) -> Result<bool, String>) -> Result<(), String> {
+    pub(super) fn read_rows(&self, each: &mut RowVisitor<'_>) -> Result<(), String> {
         match &self.form {
             Form::Workbook { sheet } => xlsx::read_rows(&self.file, sheet, each),
             Form::Text { encoding, mark, separator, has_separator_line } => {
@@ -214,7 +216,9 @@ mod tests {
 
     use super::*;
 
-    fn rows(content: &[u8], options: &SourceOptions<'_>) -> Result<(Vec<(u64, String)>, Vec<String>), String> {
+    type ReadRows = (Vec<(u64, String)>, Vec<String>);
+
+    fn rows(content: &[u8], options: &SourceOptions<'_>) -> Result<ReadRows, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("people.csv");
         std::fs::write(&path, content).unwrap();

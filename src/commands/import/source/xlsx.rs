@@ -11,6 +11,7 @@ use jiff::{RoundMode, Unit};
 
 use crate::commands::import::source::archive;
 use crate::commands::import::source::csv::MAX_COLUMNS;
+use crate::commands::import::source::row::RowVisitor;
 use crate::commands::import::temporary::FileReader;
 
 type Workbook = Xlsx<BufReader<FileReader>>;
@@ -53,11 +54,7 @@ pub(super) fn choose_sheet(file: &Arc<File>, given: Option<&str>) -> Result<Chos
 ///
 /// # Errors
 /// A sentence about the workbook, and the errors of `each`.
-pub(super) fn read_rows(
-    file: &Arc<File>,
-    sheet: &str,
-    each: &mut dyn FnMut(u64, &[String]) -> Result<bool, String>,
-) -> Result<(), String> {
+pub(super) fn read_rows(file: &Arc<File>, sheet: &str, each: &mut RowVisitor<'_>) -> Result<(), String> {
     caught(|| {
         let mut workbook = open(file)?;
         let mut reader = workbook.worksheet_cells_reader(sheet).map_err(unreadable)?;
@@ -99,7 +96,6 @@ fn open(file: &Arc<File>) -> Result<Workbook, String> {
     Workbook::new(BufReader::new(FileReader::new(file, 0))).map_err(unreadable)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unreadable(error: XlsxError) -> String {
     match error {
         XlsxError::Io(error) => format!("cannot be read: {error}"),
@@ -122,13 +118,12 @@ fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 fn text_of(value: &DataRef<'_>) -> String {
     match value {
         DataRef::Empty => String::new(),
-        DataRef::String(text) => text.clone(),
         DataRef::SharedString(text) => (*text).to_owned(),
         DataRef::Bool(flag) => flag.to_string(),
         DataRef::Int(number) => number.to_string(),
         DataRef::Float(number) => text_of_number(*number),
         DataRef::DateTime(time) => text_of_time(*time),
-        DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.clone(),
+        DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.clone(),
         DataRef::Error(error) => error.to_string(),
     }
 }

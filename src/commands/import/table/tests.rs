@@ -41,7 +41,7 @@ fn sent(table: &Table) -> String {
 }
 
 fn originals(table: &Table) -> Vec<(u64, Vec<String>)> {
-    table.original_rows().unwrap().map(|row| row.unwrap()).map(|row| (row.line, row.cells)).collect()
+    table.original_rows().map(|row| row.unwrap()).map(|row| (row.line, row.cells)).collect()
 }
 
 #[test]
