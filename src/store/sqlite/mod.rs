@@ -16,6 +16,7 @@ use crate::store::codec::RecordCodec;
 mod audit;
 mod checkpointer;
 mod connect;
+mod identities;
 mod inspect;
 mod items;
 mod keys;
