@@ -108,6 +108,16 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
     }
     assert_eq!(bodies(port, "employees").await.len(), calls);
 
+    // So does a booking of a person without a record, and an enrolment names the employee as the vendor does.
+    let booking = json!({ "connection": "startexam-main", "candidate": { "externalId": "emp-7 " },
+        "assessment": accounts::startexam::TESTS[0].0 });
+    let booked = gateway.post("/assignments", &booking).await;
+    assert_eq!((booked.status, booked.text("/id")), (200, &*id_of("unlinked")), "{booked:?}");
+    let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": ["emp-2"] });
+    gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &enrolment).await;
+    let sent = bodies(port, "program_employees").await.pop().expect("a call");
+    assert_eq!(sent["registerEmployees"], json!(["emp-2 "]));
+
     // A change of another field keeps the spelling, of the id and of the name's other parts.
     let path = format!("/candidates/{}", id_of("nbsp"));
     let changed = gateway.request(Method::PATCH, &path).json(&json!({ "name": { "familyName": "Lee" } })).send().await;

@@ -6,12 +6,12 @@ use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::codec::{
-    AssignmentRow, CandidateRow, EncodedMutation, IndexValue, IntentRow, KeyRow, Lookup, PreparedWriteRow, RecordCodec,
-    SealedRow,
+    AssignmentRow, CandidateRow, EncodedMutation, IntentRow, KeyRow, Lookup, PreparedWriteRow, RecordCodec, SealedRow,
 };
 use crate::store::encryption::BlindIndex;
+use crate::store::sqlite::identities::{IdentityOwner, held_in_other_spelling, holders, insert_identity};
 use crate::store::sqlite::write_context::WriteContext;
-use crate::store::sqlite::{audit, items, keys, query, reindex, statements};
+use crate::store::sqlite::{audit, items, keys, query, statements};
 
 /// [`crate::store::BeginResult`] before the holders are opened.
 pub(super) enum BegunWrite {
@@ -20,14 +20,6 @@ pub(super) enum BegunWrite {
     HeldByOtherTenant,
     ItemCancelled,
     KeyInUse,
-}
-
-/// The candidate an index entry belongs to.
-#[derive(Clone, Copy)]
-pub(super) struct IdentityOwner<'a> {
-    pub(super) id: &'a str,
-    pub(super) tenant: &'a str,
-    pub(super) connection: &'a str,
 }
 
 /// Begins the writes, and acquires the key with the first one, unless the key is in use.
@@ -219,60 +211,6 @@ fn set_identities(
     }
     // A released identity may still be in the record.
     index(connection, records, owner, &records.lookups(&records.candidate(&stored)?))
-}
-
-/// Returns the entry of the earlier form under which the candidate holds each identity, if it does. It keeps that entry
-/// where another candidate holds the identity: an earlier version registered the two spellings as two people.
-fn held_in_other_spelling(
-    connection: &Connection,
-    records: &RecordCodec,
-    owner: IdentityOwner<'_>,
-    identities: &[Identity],
-) -> Result<Vec<Option<IndexValue>>, StoreError> {
-    let mut entries = Vec::with_capacity(identities.len());
-    for identity in identities {
-        let kind = identity.kind().as_str();
-        let mut held = None;
-        for blind in records.former_forms(owner.connection, identity) {
-            if held.is_none() && reindex::is_held(connection, owner.id, kind, &[blind])? {
-                held = Some(IndexValue { kind, blind });
-            }
-        }
-        entries.push(held);
-    }
-    Ok(entries)
-}
-
-/// Returns tenant and candidate of each holder of the identity at the connection, under any key.
-pub(super) fn holders(
-    connection: &Connection,
-    records: &RecordCodec,
-    name: &str,
-    identity: &Identity,
-) -> Result<Vec<(String, String)>, StoreError> {
-    let (kind, _) = identity.parts();
-    let mut statement = connection.prepare_cached(
-        "SELECT tenant, candidate_id FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3",
-    )?;
-    let mut holders = Vec::new();
-    for form in records.identity_forms(name, identity) {
-        let holder = statement.query_row(params![name, kind, form], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        holders.extend(holder);
-    }
-    Ok(holders)
-}
-
-pub(super) fn insert_identity(
-    connection: &Connection,
-    owner: IdentityOwner<'_>,
-    identity: &IndexValue,
-) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![owner.connection, identity.kind, identity.blind, owner.tenant, owner.id])?;
-    Ok(())
 }
 
 /// Erases a candidate; identities and look-ups are deleted with it (`ON DELETE CASCADE`).

@@ -1,12 +1,11 @@
 //! Renewal of index entries made by earlier versions. Runs inside transactions of the writer thread, before the gateway
 //! serves.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::domain::intent::Intent;
 use crate::store::codec::{RecordCodec, RenewedIdentity, SealedRow};
-use crate::store::encryption::BlindIndex;
-use crate::store::sqlite::mutations::{IdentityOwner, holders, insert_identity};
+use crate::store::sqlite::identities::{IdentityOwner, holders, insert_identity, is_held};
 use crate::store::sqlite::statements;
 use crate::store::sqlite::write_context::WriteContext;
 use crate::store::{Collision, IdentityUpkeep, ReindexedPage, StoreError};
@@ -28,16 +27,17 @@ struct TaskPage {
 
 /// Renews the next records of the first task that is not done.
 pub(super) fn reindex(tx: &WriteContext<'_>, limit: usize) -> Result<IdentityUpkeep, StoreError> {
-    let tasks: [(&str, fn(&WriteContext<'_>, &str, usize) -> Result<TaskPage, StoreError>); 2] =
-        [("candidates", candidates), ("assignments", assignments)];
     let mut found = 0;
-    for (task, renew) in tasks {
+    for task in ["candidates", "assignments"] {
         let progress = progress(tx.connection, task)?;
         if progress.done {
             found += progress.found;
             continue;
         }
-        let page = renew(tx, &progress.after, limit)?;
+        let page = match task {
+            "assignments" => assignments(tx, &progress.after, limit)?,
+            _ => candidates(tx, &progress.after, limit)?,
+        };
         let (after, done) = (page.last.unwrap_or(progress.after), page.read < limit);
         tx.connection
             .prepare_cached("UPDATE upkeep SET after = ?2, done = ?3, found = ?4 WHERE task = ?1")?
@@ -136,23 +136,6 @@ fn renew(
             .execute(params![owner.id, kind, blind, owner.tenant])?;
     }
     Ok(collision)
-}
-
-/// Returns whether the candidate holds one of these entries.
-pub(super) fn is_held(
-    connection: &Connection,
-    candidate: &str,
-    kind: &str,
-    forms: &[BlindIndex],
-) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM identities WHERE candidate_id = ?1 AND kind = ?2 AND blind = ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    for form in forms {
-        if statement.query_row(params![candidate, kind, form], |_| Ok(())).optional()?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn assignments(tx: &WriteContext<'_>, after: &str, limit: usize) -> Result<TaskPage, StoreError> {

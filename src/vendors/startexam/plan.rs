@@ -116,7 +116,8 @@ pub(super) fn program_ref(text: &str) -> Option<ProgramRef> {
     let Some(external) = text.strip_prefix("ext:") else {
         return guid(text).map(ProgramRef::Id);
     };
-    let external = canonical(external).ok()?;
+    // No person types a control character into a path, not even around the id.
+    let external = canonical(external).ok().filter(|_| !external.chars().any(char::is_control))?;
     let fits = external.chars().count() <= EXTERNAL_PROGRAM_ID;
     let odd = external.contains("..") || external.contains(['/', '\\']);
     (fits && !odd).then(|| ProgramRef::External(external.into_owned()))
