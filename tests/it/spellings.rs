@@ -19,11 +19,26 @@ const STORE: &[u8] = include_bytes!("../fixtures/spellings/store.db");
 const HOST: &str = "127.14.7.61";
 const PORT: u16 = 9761;
 
+/// Starts the vendors where the store's open writes lead. Another run of this test on the same machine may have the address
+/// for some seconds.
+async fn start_at_the_recorded_address(settings: Settings) -> Sandbox {
+    for _ in 0..600 {
+        match Sandbox::start(settings).await {
+            Ok(sandbox) => return sandbox,
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{HOST}: {error}"),
+        }
+    }
+    panic!("{HOST} is taken");
+}
+
 /// Starts a gateway on the store of the earlier version, and the vendors where its connections lead.
 async fn former() -> (Sandbox, Gateway, Value) {
     let settings =
         Settings { host: HOST.parse().expect("an address"), port_base: PORT, now: std::time::SystemTime::now };
-    let sandbox = Sandbox::start(settings).await.expect("the address is free");
+    let sandbox = start_at_the_recorded_address(settings).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("store.db"), STORE).expect("the store can be written");
     let address = |offset: u16| format!("http://{HOST}:{}", PORT + offset);
