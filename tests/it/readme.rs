@@ -25,6 +25,29 @@ const EXEMPT: [(&str, &str); 6] = [
     ("export ", "each command has a shell of its own; the variables are set for all of them"),
 ];
 
+/// The exports that README's commands import.
+const EXPORTS: [(&str, &str); 5] = [
+    ("moodle.csv", "username,firstname,lastname,email,idnumber\nana,Ana,Lima,ana@example.com,m-1\n"),
+    ("canvas.csv", "user_id,login_id,first_name,last_name,email,status\nc-1,ana,Ana,Lima,ana@example.com,active\n"),
+    (
+        "oneroster.csv",
+        "sourcedId,status,enabledUser,username,givenName,familyName,role,email\n\
+         o-1,active,true,ana,Ana,Lima,student,ana@example.com\n",
+    ),
+    ("UserDirectory.csv", "STATUS,USERID,USERNAME,FIRSTNAME,LASTNAME,EMAIL\nactive,s-1,ana,Ana,Lima,ana@example.com\n"),
+    ("report.csv", "Employee #,Last Name,First Name,Status,Work Email\nb-1,Lima,Ana,Active,ana@example.com\n"),
+];
+
+/// The workbooks that README's commands import: name, header and a row.
+const WORKBOOKS: [(&str, [&str; 4], [&str; 4]); 2] = [
+    (
+        "All Workers.xlsx",
+        ["Employee ID", "Legal Name - First Name", "Legal Name - Last Name", "Email - Work"],
+        ["w-1", "Ana", "Lima", "ana@example.com"],
+    ),
+    ("staff.xlsx", ["Staff No", "First Name", "email", "Team"], ["x-1", "Ana", "ana@example.com", "Blue"]),
+];
+
 /// A command and what README shows below it.
 #[derive(Debug)]
 struct Example {
@@ -85,6 +108,16 @@ fn folder_with(configuration: &str) -> TempDir {
     fs::write(folder.path().join("examgate.toml"), configuration).expect("a configuration");
     let people = "externalId,name.givenName,email\nemp-3001,Ada,ada@example.com\nemp-3002,Bo,bo@example.com\nemp-3003,Cy,nobody\n";
     fs::write(folder.path().join("people.csv"), people).expect("a spreadsheet");
+    for (name, export) in EXPORTS {
+        fs::write(folder.path().join(name), export).expect("an export");
+    }
+    for (name, header, row) in WORKBOOKS {
+        let mut workbook = rust_xlsxwriter::Workbook::new();
+        let sheet = workbook.add_worksheet();
+        sheet.write_row(0, 0, header).expect("a header");
+        sheet.write_row(1, 0, row).expect("a row");
+        workbook.save(folder.path().join(name)).expect("a workbook");
+    }
     folder
 }
 
@@ -150,7 +183,7 @@ async fn every_command_of_the_readme_does_what_it_shows() {
         let command = with_ids(&command, &seen).replace("127.0.0.1:8080", &address);
         let (code, output) = run(&command, gateway.folder.path(), &variables).await;
         // One row of the spreadsheet is invalid, to show how that is reported.
-        let expected = i32::from(command.starts_with("examgate import"));
+        let expected = i32::from(command.starts_with("examgate import people.csv"));
         assert_eq!(code, Some(expected), "{command}\n{output}");
         assert!(!output.contains("insufficient_scope"), "{command}\n{output}");
         let compact = output.replace("\": ", "\":");

@@ -40,7 +40,7 @@ async fn json_that_is_not_strict_is_malformed_and_the_error_says_where() {
     let bodies: [&[u8]; 17] = [
         b"",
         b"{",
-        b"\xef\xbb\xbf{\"externalId\":\"a\"}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{\"externalId\":\"a\"}",
         b"{\"externalId\":\"a\"} x",
         b"{\"externalId\":\"a\"}{}",
         b"{\"externalId\":\"a\",\"externalId\":\"a\"}",
@@ -287,14 +287,12 @@ async fn unknown_routes_and_methods_are_reported() {
     let stub = Stub::accepting_startexam().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in [
-        "/",
         "//",
         "/candidates/",
         "//candidates",
         "/Candidates",
         "/candidates/../vendors/x",
         "/v1/candidates",
-        "/%2e%2e/",
         "/candidates/a/b/c",
     ] {
         assert_eq!(gateway.get(path).await.problem(), (404, "not_found", "not_applied"), "{path}");

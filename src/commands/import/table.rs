@@ -94,7 +94,10 @@ impl Table {
     ) -> Result<Self, String> {
         let times = request.read.times();
         let TableRequest { read, defaults, only_failed } = request;
-        let only_failed = *only_failed && plan.is_result;
+        let only_failed = *only_failed;
+        if only_failed && !plan.is_result {
+            return Err("is not the result of an import; --only-failed needs its column result.outcome".to_owned());
+        }
         let conversion = Conversion { source, plan, header_line: header.line, times: &times, defaults, only_failed };
         let work = Work { conversion, process };
         // What the gateway reads as it is stays as it is, down to its idempotency key.

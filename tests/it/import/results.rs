@@ -139,7 +139,7 @@ async fn a_result_is_imported_again_as_the_same_rows() {
 
     std::fs::rename(folder.path("people.result.csv"), folder.path("people.csv")).expect("a result");
     let output = folder.import(&stub.url(), &["--only-failed"]).await;
-    assert!(output.code == Some(2) && output.err.contains("no row that is not applied"), "{output:?}");
+    assert!(output.code == Some(2) && output.err.contains("has no rows left to send: all are applied"), "{output:?}");
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@ fn status(status: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn nothing_is_sent_without_the_rights_for_it() {
-    let folder = ImportFolder::with(PEOPLE);
+    let (people, orders) =
+        (ImportFolder::with(PEOPLE), ImportFolder::with("candidate.externalId,assessment\na,rust-101\n"));
     for (scopes, connections, more, messages) in [
         (&["candidates:read"][..], &["*"][..], &[][..], &["lacks the scope candidates:write", "operations:read"][..]),
         (&ALL[..1], &["*"], &[], &["lacks the scope operations:read, which reading their results needs"]),
@@ -42,6 +43,7 @@ async fn nothing_is_sent_without_the_rights_for_it() {
         (&ALL, &[], &[], &["may not use the connection", "it may use: none"]),
     ] {
         let stub = gateway(access(scopes, connections), status("ok")).await;
+        let folder = if more.contains(&"assignments") { &orders } else { &people };
         let output = folder.import(&stub.url(), more).await;
         assert_eq!(output.code, Some(2), "{output:?}");
         for message in messages {
@@ -50,7 +52,7 @@ async fn nothing_is_sent_without_the_rights_for_it() {
         assert!(posts(&stub).is_empty() && !folder.path("people.result.csv").exists());
     }
     let stub = gateway(access(&["operations:read"], &["other"]), status("ok")).await;
-    assert_output("import-without-rights", &folder.output(&stub.url(), &[]).await);
+    assert_output("import-without-rights", &people.output(&stub.url(), &[]).await);
 }
 
 #[tokio::test]
