@@ -67,11 +67,11 @@ fn example() -> String {
 
 fn introduction(body: &str) -> String {
     let mut text = "\
-# A configuration of examgate to begin with, as `examgate config example` prints it. It sets what you have to decide;
+# A starting configuration for examgate, as `examgate config example` prints it. It sets what you have to decide;
 # every other key is commented out with its default. Try it: examgate check --config examgate.toml
 #
-# Replace the zeros of key_sha256, which are no key's, by what `examgate key new` prints; remove the scopes a client does
-# not need, and the connections you do not have.
+# Replace the zeros in key_sha256 (they match no key) with the hash that `examgate key new` prints; remove the scopes a
+# client does not need, and the connections you do not have.
 #
 # Environment variables override the file: EXAMGATE__SERVER__LISTEN sets server.listen. A secret is a reference:
 # \"env:NAME\" (environment variable), \"file:PATH\" or \"plain:VALUE\". Durations: \"300ms\", \"30s\", \"5m\", \"24h\", \"30d\".

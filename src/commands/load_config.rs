@@ -41,11 +41,8 @@ fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {
     let named = file.map(Path::to_owned).or_else(|| process.variable(VARIABLE).map(PathBuf::from));
     let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT));
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        let hint = if error.kind() == ErrorKind::NotFound {
-            "; `examgate config example` prints one to begin with"
-        } else {
-            ""
-        };
+        let hint =
+            if error.kind() == ErrorKind::NotFound { "; `examgate config example` prints a starting file" } else { "" };
         let why = format!("{}: cannot be read: {}{hint}", path.display(), describe_kind(error.kind()));
         Failure::Usage(vec![match (&named, file) {
             (None, _) if error.kind() == ErrorKind::NotFound => nothing_found(),
@@ -61,7 +58,7 @@ fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {
 fn nothing_found() -> String {
     let here = std::path::absolute(DEFAULT).map_or_else(|_| DEFAULT.to_owned(), |path| path.display().to_string());
     format!(
-        "no configuration: --config names no file, {VARIABLE} is not set, and {here} does not exist; begin with one: \
+        "no configuration: --config names no file, {VARIABLE} is not set, and {here} does not exist; create one with: \
          examgate config example > {DEFAULT}"
     )
 }

@@ -49,7 +49,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let until = until.map_or_else(|| "the backup".to_owned(), |time| format!("about {time:.0}"));
     say(format_args!(
         "The gateway knows nothing of what it wrote at the vendors after {until}: a request for one of those people is \
-         treated as the first.\nBefore you start it: set bookings_only_here = false where it is true, and tell the callers \
-         that time (docs/OPERATIONS.md, \"Backup and restore\")."
+         treated as the first.\nBefore you start the gateway: set bookings_only_here = false where it is true, and tell the \
+         callers that responses after that time no longer count (docs/OPERATIONS.md, \"Backup and restore\")."
     ))
 }

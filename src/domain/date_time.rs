@@ -20,6 +20,7 @@ pub fn parse_date_time(text: &str) -> Result<Timestamp, String> {
     match text.parse::<Timestamp>() {
         Ok(time) if is_before_year_zero(time) => Err(too_early()),
         Ok(time) => Ok(time),
+        Err(_) if text.trim().parse::<Timestamp>().is_ok() => Err("has white space around it; remove it".to_owned()),
         Err(_) => Err(explain(text.trim())),
     }
 }
@@ -47,13 +48,13 @@ fn explain(text: &str) -> String {
         return if local.starts_with('-') { too_early() } else { too_late() };
     }
     let digits = local.strip_prefix('+').unwrap_or(local).bytes().take_while(u8::is_ascii_digit).count();
-    if digits > 4 && local.contains(['-', ':']) {
+    if digits > 4 && !local.starts_with('0') && local.contains(['-', ':']) {
         return too_late();
     }
     if local.starts_with('-') && local.contains(':') {
         return too_early();
     }
-    if has_form(local) {
+    if has_form(local, "dddd-dd-ddTdd:dd") || local.len() == 10 && has_form(local, "dddd-dd-dd") {
         return format!("names a day or time that does not exist; expected a date-time of the form {FORM}");
     }
     "is not a date-time of the form 2026-11-22T10:00:00Z".to_owned()
@@ -74,9 +75,8 @@ fn split_offset(text: &str) -> (&str, Option<&str>) {
     sign.map_or((text, None), |at| (&text[..at], Some(&text[at..])))
 }
 
-/// Returns whether the text has the digits of a date and a time at their places, whatever they say.
-fn has_form(local: &str) -> bool {
-    let form = "dddd-dd-ddTdd:dd";
+/// Returns whether the text begins with digits and separators at the places of this form, whatever they say.
+fn has_form(local: &str, form: &str) -> bool {
     local.len() >= form.len()
         && local.bytes().zip(form.bytes()).all(|(byte, form)| match form {
             b'd' => byte.is_ascii_digit(),
@@ -106,8 +106,9 @@ mod tests {
     #[case::too_early("is too early; the earliest date-time is 0000-01-01T00:00:00Z", &["-000001-12-31T23:59:59Z", "0000-01-01T00:00:00+01:00", "-0001-01-01T00:00:00Z", "-009999-01-01T00:00:00Z"])]
     #[case::no_time("is a date without time and UTC offset; expected a date-time of the form 2026-11-22T10:00:00Z or 2026-11-22T12:00:00+02:00", &["2027-05-03", "20270503", " 2027-05-03 "])]
     #[case::no_offset("has no UTC offset; expected a date-time of the form 2026-11-22T10:00:00Z or 2026-11-22T12:00:00+02:00", &["2027-05-03 18:00", "2027-05-03T18:00", "2027-05-03T18:00:00", "2027-05-03T18:00:00.25", "9999-12-31T23:59:59"])]
-    #[case::no_such_day("names a day or time that does not exist; expected a date-time of the form 2026-11-22T10:00:00Z or 2026-11-22T12:00:00+02:00", &["2027-02-30T00:00:00Z", "2027-13-01T00:00:00Z", "2027-05-03T25:00:00Z", "2027-05-03T24:00:00+02:00", "2027-05-03 18:60"])]
-    #[case::other("is not a date-time of the form 2026-11-22T10:00:00Z", &["", "soon", "03/05/2027", "03.05.2027 18:00", "2027", "1795348800", "12:00", "tomorrow-12:00", "2027-5-3T1:00Z"])]
+    #[case::no_such_day("names a day or time that does not exist; expected a date-time of the form 2026-11-22T10:00:00Z or 2026-11-22T12:00:00+02:00", &["2027-02-30T00:00:00Z", "2027-13-01T00:00:00Z", "2027-05-03T25:00:00Z", "2027-05-03T24:00:00+02:00", "2027-05-03 18:60", "2027-02-29"])]
+    #[case::padding("has white space around it; remove it", &["2027-03-01T00:00:00Z ", " 2027-03-01T00:00:00+01:00", "\u{a0}2027-03-01T00:00:00Z"])]
+    #[case::other("is not a date-time of the form 2026-11-22T10:00:00Z", &["", "soon", "03/05/2027", "03.05.2027 18:00", "2027", "1795348800", "12:00", "tomorrow-12:00", "2027-5-3T1:00Z", "02027-03-01T00:00:00Z"])]
     fn wrong_date_time_is_explained(#[case] sentence: &str, #[case] texts: &[&str]) {
         for text in texts {
             assert_eq!(parse_date_time(text).unwrap_err(), sentence, "{text:?}");

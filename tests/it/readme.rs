@@ -81,7 +81,7 @@ fn examples(text: &str) -> Vec<Example> {
 /// Returns the members of README's output whose values are the same in every run.
 fn lasting_members(shown: &str) -> Vec<String> {
     let members =
-        r#""(code|outcome|externalId|kind|origin|check|connection|assessment|pointer)":"[^"…]+"|"status":\d+"#;
+        r#""(code|outcome|result|externalId|kind|origin|check|connection|assessment|pointer)":"[^"…]+"|"status":\d+"#;
     Regex::new(members).expect("a pattern").find_iter(shown).map(|found| found.as_str().to_owned()).collect()
 }
 

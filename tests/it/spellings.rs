@@ -128,6 +128,20 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
         "assessment": accounts::startexam::TESTS[0].0 });
     let booked = gateway.post("/assignments", &booking).await;
     assert_eq!((booked.status, booked.text("/id")), (200, &*id_of("unlinked")), "{booked:?}");
+    // Registered now, the person is the employee they were booked as.
+    let registered = gateway
+        .post(
+            "/candidates",
+            &json!({ "connection": "startexam-main", "externalId": "emp-7 ",
+        "name": { "givenName": "Gus" } }),
+        )
+        .await;
+    assert_eq!((registered.status, registered.text("/externalId")), (201, "emp-7 "), "{registered:?}");
+    let sent = bodies(port, "employees").await.pop().expect("a call");
+    assert_eq!(sent["employees"][0]["id"], "emp-7 ");
+    let booked = gateway.post("/assignments", &booking).await;
+    assert_eq!((booked.status, booked.text("/id")), (200, &*id_of("unlinked")), "{booked:?}");
+
     let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": ["emp-2"] });
     gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &enrolment).await;
     let sent = bodies(port, "program_employees").await.pop().expect("a call");

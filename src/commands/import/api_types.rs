@@ -30,8 +30,11 @@ pub(super) struct Accepted {
 
 /// A bulk operation.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Operation {
     pub(super) state: String,
+    #[serde(default)]
+    pub(super) finished_at: Option<String>,
     #[serde(default)]
     pub(super) progress: Progress,
 }

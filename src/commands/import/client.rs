@@ -22,6 +22,7 @@ use crate::domain::units::ConfigDuration;
 use crate::secret::Secret;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,6 +91,15 @@ impl RequestFailure {
     }
 }
 
+/// The gateway's response to an upload.
+#[derive(Debug)]
+pub(super) struct Submission {
+    /// The operation.
+    pub(super) id: String,
+    /// Whether an earlier upload of the same content has made it.
+    pub(super) is_replay: bool,
+}
+
 impl From<RequestFailure> for Failure {
     fn from(failure: RequestFailure) -> Self {
         Self::Other(failure.message)
@@ -129,7 +139,7 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// [`Failure::Usage`] if the gateway refused the table, so that nothing was sent.
-    pub(super) async fn submit(&self, job: &Job) -> Result<String, Failure> {
+    pub(super) async fn submit(&self, job: &Job) -> Result<Submission, Failure> {
         let Job { table, kind, connection, fail_on_errors, allows_damaged_ids, .. } = job;
         let mut url = self.url(&[kind.word(), "bulk"]);
         url.query_pairs_mut().append_pair("connection", connection);
@@ -152,7 +162,10 @@ impl<'a> Client<'a> {
                 .header(IDEMPOTENCY_KEY, &key)
                 .body(Body::wrap(body));
             let (headers, body) = self.answer(request).await?;
-            operation_id(&headers, &body).ok_or_else(|| self.invalid_response("does not name an operation"))
+            let is_replay = headers.contains_key(REPLAYED);
+            let id = operation_id(&headers, &body);
+            let id = id.ok_or_else(|| self.invalid_response("does not name an operation"))?;
+            Ok(Submission { id, is_replay })
         });
         submitted.await.map_err(RequestFailure::of_upload)
     }

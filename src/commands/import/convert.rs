@@ -92,14 +92,19 @@ impl Conversion<'_> {
                 return Ok(true);
             }
             // A row that is cut short stays too short.
-            if row.len() == self.plan.targets.len() {
+            let mut is_whole = row.len() == self.plan.targets.len();
+            if is_whole {
                 row.extend(added.iter().map(|(_, value)| Cow::Borrowed(value.as_str())));
-                row.extend(self.surplus(&cells, &mut converted));
+                let surplus = self.surplus(&cells, &mut converted);
+                is_whole = surplus.is_empty();
+                row.extend(surplus);
             }
             converted.lines.push(line);
             writer.write(line, row.iter().map(AsRef::as_ref)).map_err(temporary)?;
-            let shown: Vec<&str> =
-                self.plan.shown.iter().map(|position| cells.get(*position).map_or("", AsRef::as_ref)).collect();
+            // Nobody knows which cell of a row with too many or too few belongs to which column. The result must not assign
+            // them: imported again, it would send another person.
+            let cell = |position: &usize| cells.get(*position).filter(|_| is_whole).map_or("", AsRef::as_ref);
+            let shown: Vec<&str> = self.plan.shown.iter().map(cell).collect();
             original(line, &shown).map_err(temporary)?;
             Ok(true)
         })?;

@@ -14,6 +14,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Returns the other kind.
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Candidates => Self::Assignments,
+            Self::Assignments => Self::Candidates,
+        }
+    }
+
     /// Returns the path segment of the API.
     pub(super) const fn word(self) -> &'static str {
         match self {

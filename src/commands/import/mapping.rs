@@ -269,6 +269,11 @@ impl<'a> Rules<'a> {
                 format!("{} is unknown{suggestion}", shown_column(*position, names))
             })
             .collect();
+        let other = self.kind.other();
+        if names.iter().filter(|name| !name.is_empty()).all(|name| other.knows_column(name)) {
+            lines.push(format!("these are the columns of {0}: add --kind {0}", other.word()));
+            return lines;
+        }
         let name = sanitize_for_display(names[*first], 100);
         let suggestion = self.kind.suggest_column(names[*first]);
         let meant = suggestion.strip_prefix(" (did you mean ").and_then(|rest| rest.strip_suffix("?)"));

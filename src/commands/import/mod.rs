@@ -98,8 +98,16 @@ async fn import(job: &Job, screen: &Screen, stage: &Stage, process: &Process) ->
     preflight::check_rights(&client, job, screen).await?;
     stage.is_sending.set(true);
     let submitted = client.submit(job).await?;
-    let id = stage.operation.get_or_init(|| submitted);
-    screen.note(&format!("submitted as {id}"));
+    let is_replay = submitted.is_replay;
+    let id = stage.operation.get_or_init(|| submitted.id);
+    let earlier = if is_replay { client.operation(id).await?.finished_at } else { None };
+    match earlier {
+        Some(time) => screen.warn(&format!(
+            "this table was imported before, as {id}, finished {time}: the same content is sent only once, so nothing is sent \
+             now, and the result is that of then"
+        )),
+        None => screen.note(&format!("submitted as {id}")),
+    }
     let mut operation = poll(&client, id, screen).await?;
     if job.retry && operation.progress.applied < operation.progress.total {
         screen.note("retrying rows that were not applied");

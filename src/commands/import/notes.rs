@@ -35,7 +35,7 @@ pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &
             told(&remarks.repeated_times, "row has a time", "rows have times").map(|told| {
                 format!("{told} that occurs twice in {zone}; taken as the first")
             }),
-            told(&remarks.skipped, "row", "rows").map(|told| format!("left out as the layout says: {told}")),
+            told(&remarks.skipped, "row", "rows").map(|told| format!("left out by the rules of the layout or map file: {told}")),
             told(&remarks.empty, "row", "rows").map(|told| format!("left out, since no column that is sent has a value: {told}")),
             told(&remarks.applied, "row", "rows").map(|told| format!("left out, since applied already: {told}")),
         ]

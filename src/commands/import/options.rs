@@ -20,7 +20,7 @@ const ADDRESS_VARIABLE: &str = "EXAMGATE_URL";
 const KEY_VARIABLE: &str = "EXAMGATE_API_KEY";
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
 
-/// Send a spreadsheet to a running gateway and write the result of each row to a sheet beside it
+/// Send a spreadsheet to a running gateway and write the result of each row to a sheet next to it
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub(in crate::commands) struct Options {
@@ -80,7 +80,7 @@ pub(in crate::commands) struct Options {
                 output]"
     )]
     result: Option<PathBuf>,
-    /// The form of the summary on standard output
+    /// Format of the summary on standard output
     #[arg(long, value_enum, default_value = "text", help_heading = RESULT)]
     output: OutputFormat,
     /// Show no progress
@@ -118,7 +118,7 @@ impl IfExists {
     }
 }
 
-/// The form of the summary.
+/// The format of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
     /// lines for people

@@ -10,15 +10,15 @@ use crate::commands::import::source::{EncodingName, SourceOptions, parse_separat
 use crate::commands::import::times::{DateFormat, Times, Zone};
 
 const COLUMNS: &str = "Columns and values";
-const FORM: &str = "Form of the table";
+const FORM: &str = "Table format";
 /// The name of standard input.
 const STANDARD_INPUT: &str = "-";
 
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(in crate::commands) struct ReadOptions {
-    /// The table, with column names in its first row: CSV in any usual form, or an Excel workbook (.xlsx); - is standard
-    /// input
+    /// The table, with column names in its first row: CSV with any common separator and encoding, or an Excel workbook
+    /// (.xlsx); - is standard input
     #[arg(value_name = "FILE", required_unless_present = "list_layouts")]
     file: Option<PathBuf>,
     /// What each row is

@@ -226,8 +226,8 @@ fn parse_time(text: &str) -> Option<Option<Time>> {
 fn convert(zone: &Zone, local: DateTime) -> TimeReading {
     let ambiguous = zone.zone.to_ambiguous_timestamp(local);
     let offset = ambiguous.offset();
-    // Out of the range of timestamps: left to the gateway.
-    let Ok(timestamp) = ambiguous.compatible() else { return TimeReading::Same };
+    // Beyond the timestamps' range: the gateway says which one is the latest.
+    let Ok(timestamp) = ambiguous.compatible() else { return TimeReading::Converted(format!("{local}Z")) };
     let text = timestamp.to_string();
     match offset {
         AmbiguousOffset::Unambiguous { .. } => TimeReading::Converted(text),

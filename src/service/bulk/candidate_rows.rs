@@ -50,6 +50,7 @@ impl OperationRun {
         // An earlier version may have accepted the row, which registered every spelling as it stood.
         let person = new.person.checked().map_err(Error::from_fields)?;
         let new = NewCandidate { person, ..new };
+        let new = self.gateway.with_booked_spelling(&caller, connection, new).await?;
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
         let subjects = self.gateway.row_subjects(&item.id, &prepared.identities);
         seen.add_candidate(&item, &prepared.identities, &subjects).await?;

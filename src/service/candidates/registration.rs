@@ -84,6 +84,7 @@ impl Gateway {
         mut planned: Option<PreparedRegistration>,
         acceptance: &AcceptedSender<CandidateWithPassword>,
     ) -> Result<WriteResult<CandidateWithPassword>, Error> {
+        let new = self.with_booked_spelling(caller, connection, new).await?;
         for _ in 0..MAX_INSERT_ATTEMPTS {
             let prepared = match planned.take() {
                 Some(prepared) => prepared,

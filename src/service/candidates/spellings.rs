@@ -2,7 +2,8 @@
 //! such a version may have registered two spellings of one identity as two people.
 
 use crate::domain::assignment::CandidateKey;
-use crate::domain::candidate::{Candidate, Identity, IdentityKind, Person};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, NewCandidate, Person};
+use crate::domain::capability::WriteKind;
 use crate::domain::error::Error;
 use crate::domain::identity::ExternalId;
 use crate::domain::ids::CandidateId;
@@ -51,10 +52,38 @@ impl Gateway {
             return Ok(id);
         }
         let identity = Identity::ExternalId(id.clone());
-        let found =
+        let mut found =
             self.0.store.candidates(&caller.tenant, Some(&connection.name), &identity).await.or_not_applied()?;
+        // The vendor does not have a person it rejected.
+        found.retain(|candidate| candidate.state != CandidateState::Failed);
         let holder = self.without_other_spellings(found, &identity).into_iter().next();
         Ok(holder.and_then(|holder| holder.person.external_id).unwrap_or(id))
+    }
+
+    /// Returns whether this registration may belong to bookings made under another spelling of its external id.
+    pub(in crate::service) fn may_have_earlier_bookings(&self, connection: &Connection, new: &NewCandidate) -> bool {
+        self.has_former_spellings()
+            && !connection.descriptor().identifies_by_email()
+            && connection.descriptor().capability(WriteKind::AssignmentsCreate).supported
+            && new.person.external_id.as_ref().is_some_and(|id| id.as_given() != id.as_str())
+    }
+
+    /// Gives the person the spelling under which they were booked before they had a record: at the vendor they are the
+    /// employee of that id.
+    pub(in crate::service) async fn with_booked_spelling(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        mut new: NewCandidate,
+    ) -> Result<NewCandidate, Error> {
+        if self.may_have_earlier_bookings(connection, &new)
+            && let Some(id) = &new.person.external_id
+            && let Some(CandidateKey::ExternalId(booked)) =
+                self.spelling_of_earlier_bookings(caller, connection, &CandidateKey::ExternalId(id.clone())).await?
+        {
+            new.person.external_id = Some(booked);
+        }
+        Ok(new)
     }
 
     /// Returns the person under the spelling that the request has, if bookings were made under it. A client that always

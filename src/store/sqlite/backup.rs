@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -71,6 +72,9 @@ pub(super) fn restore(database: &Path, backup: &Path, keyring: &Keyring) -> Resu
     if backup == database {
         return Err(at(&backup, "is the database itself"));
     }
+    if let Ok(present) = database.metadata() {
+        check_owner(&database, present.uid(), rustix::process::geteuid().as_raw())?;
+    }
     let _right = ProcessLock::of(&database).map_err(|error| {
         let BackupError(detail) = error.into();
         at(&database, format!("{detail}; stop it first"))
@@ -80,6 +84,15 @@ pub(super) fn restore(database: &Path, backup: &Path, keyring: &Keyring) -> Resu
     let kept = if database.exists() { Some(set_aside(&database)?) } else { None };
     copied.replace(&database)?;
     Ok(RestoredBackup { kept, until })
+}
+
+/// Refuses to replace a database of another user, whose gateway could not open what this one creates.
+fn check_owner(database: &Path, owner: u32, user: u32) -> Result<(), BackupError> {
+    if owner == user {
+        return Ok(());
+    }
+    let detail = format!("belongs to user id {owner}, and this is user id {user}; run the command as that user");
+    Err(at(database, detail))
 }
 
 /// Returns the canonical name of a file that must exist.
@@ -273,4 +286,17 @@ fn with_suffix(path: &Path, end: &str) -> PathBuf {
 
 fn at(path: &Path, detail: impl std::fmt::Display) -> BackupError {
     BackupError(format!("{}: {detail}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn database_of_another_user_is_not_replaced() {
+        let database = Path::new("/data/examgate.db");
+        assert!(check_owner(database, 65_532, 65_532).is_ok());
+        let BackupError(detail) = check_owner(database, 65_532, 0).unwrap_err();
+        assert!(detail.starts_with("/data/examgate.db: belongs to user id 65532") && detail.contains("as that user"));
+    }
 }

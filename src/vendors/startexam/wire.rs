@@ -155,36 +155,33 @@ pub(super) fn duplicate_custom_fields(fields: &ProfileFields, person: &Person) -
 fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<ProfileMember<'a>> {
     let Name { given_name, family_name, formatted } = &person.name;
     let Address { street_address: _, locality, region, postal_code, country } = &person.address;
+    // A profile field is one line. The order is part of what is resent.
+    let street = person.address.street_line();
+    let borrowed = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
     let simple = [
-        ("/name/givenName", &fields.given_name, given_name.as_deref()),
-        ("/name/familyName", &fields.family_name, family_name.as_deref()),
-        ("/name/formatted", &fields.formatted, formatted.as_deref()),
-        ("/email", &fields.email, person.email.as_deref()),
-        ("/address/locality", &fields.locality, locality.as_deref()),
-        ("/address/region", &fields.region, region.as_deref()),
-        ("/address/postalCode", &fields.postal_code, postal_code.as_deref()),
-        ("/address/country", &fields.country, country.as_deref()),
+        ("/name/givenName", &fields.given_name, borrowed(given_name)),
+        ("/name/familyName", &fields.family_name, borrowed(family_name)),
+        ("/name/formatted", &fields.formatted, borrowed(formatted)),
+        ("/email", &fields.email, person.email.as_deref().map(Cow::Borrowed)),
+        ("/address/streetAddress", &fields.street, street),
+        ("/address/locality", &fields.locality, borrowed(locality)),
+        ("/address/region", &fields.region, borrowed(region)),
+        ("/address/postalCode", &fields.postal_code, borrowed(postal_code)),
+        ("/address/country", &fields.country, borrowed(country)),
     ];
     let simple = simple.into_iter().map(|(pointer, field, value)| ProfileMember {
         pointer: pointer.to_owned(),
         announced: pointer,
         field,
-        value: value.map(Cow::Borrowed),
+        value,
     });
-    // A profile field is one line.
-    let street = ProfileMember {
-        pointer: "/address/streetAddress".to_owned(),
-        announced: "/address/streetAddress",
-        field: &fields.street,
-        value: person.address.street_line(),
-    };
     let phones = [(PhoneKind::Mobile, &fields.phone_mobile), (PhoneKind::Work, &fields.phone_work)];
     let phones = phones.into_iter().map(|(kind, field)| {
         let index = person.phone_numbers.iter().position(|number| number.kind == kind).unwrap_or(0);
         let value = person.phone(kind).map(Cow::Borrowed);
         ProfileMember { pointer: format!("/phoneNumbers/{index}"), announced: "/phoneNumbers", field, value }
     });
-    simple.chain([street]).chain(phones).collect()
+    simple.chain(phones).collect()
 }
 
 /// Returns the proctoring parameters in the vendor's format; none if proctoring is off.

@@ -25,9 +25,10 @@ async fn people_and_bookings_are_imported_once() {
     let (sandbox, gateway) = start().await;
     let people =
         ImportFolder::with("externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,nobody\nemp-3,Cy,\n");
-    for _ in 0..2 {
+    for earlier in [false, true] {
         let output = import(&gateway, &people, &[]).await;
         assert_eq!(output.code, Some(1), "{output:?}");
+        assert_eq!(output.err.contains("this table was imported before, as op_"), earlier, "{output:?}");
         assert!(output.out.contains("\n1 row: /email ") && output.out.contains(" (line 3)\n"), "{output:?}");
         let result = people.result();
         assert_eq!(column(&result, "result.outcome"), ["applied", "not_applied", "applied"], "{result}");

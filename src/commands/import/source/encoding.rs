@@ -32,6 +32,19 @@ pub(in crate::commands::import) enum EncodingName {
     Windows1252,
 }
 
+impl EncodingName {
+    /// Returns whether a file that begins with the byte order mark of this encoding can be in the one named.
+    const fn admits(self, marked: Encoding) -> bool {
+        match self {
+            Self::Utf8 => matches!(marked, Encoding::Utf8),
+            Self::Utf16 => matches!(marked, Encoding::Utf16Le | Encoding::Utf16Be),
+            Self::Utf16Le => matches!(marked, Encoding::Utf16Le),
+            Self::Utf16Be => matches!(marked, Encoding::Utf16Be),
+            Self::Windows1252 => false,
+        }
+    }
+}
+
 /// An encoding that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -83,6 +96,13 @@ pub(super) fn detect(mut content: impl BufRead, given: Option<EncodingName>) -> 
         [0xfe, 0xff, ..] => Some((Encoding::Utf16Be, 2)),
         _ => None,
     };
+    // The mark decides: a file that begins with one is in no other encoding.
+    if let (Some(name), Some((encoding, _))) = (given, marked)
+        && !name.admits(encoding)
+    {
+        let detail = format!("begins with the byte order mark of {}; leave out --encoding", encoding.name());
+        return Err(invalid(detail));
+    }
     let found = |encoding| {
         let mark = marked.filter(|(marked, _)| *marked == encoding).map_or(0, |(_, length)| length);
         Ok(TextEncoding { encoding, mark, guessed_at_line: None })
@@ -131,6 +151,10 @@ fn guess(mut content: impl BufRead) -> io::Result<TextEncoding> {
             "line {line} has a zero byte: this is no text file; save the table as CSV or as an Excel workbook (.xlsx)"
         ))),
         Scan { invalid_at: None, .. } => found(Encoding::Utf8, None),
+        Scan { invalid_at: Some(line), has_multibyte: true, .. } => Err(invalid(format!(
+            "line {line} is not UTF-8, although others have characters in UTF-8; correct it, or name the encoding of the \
+             whole file with --encoding"
+        ))),
         Scan { undefined_at: Some(line), .. } => Err(invalid(format!(
             "line {line} is neither UTF-8 nor windows-1252; save the file as \"CSV UTF-8\", or as an Excel workbook \
              (.xlsx)"
@@ -162,6 +186,8 @@ struct Scan {
     lines: LineCounter,
     /// Not UTF-8.
     invalid_at: Option<u64>,
+    /// Whether there are characters of UTF-8 beyond ASCII, which hardly occur in another encoding.
+    has_multibyte: bool,
     /// Not windows-1252.
     undefined_at: Option<u64>,
     zero_at: Option<u64>,
@@ -184,12 +210,16 @@ impl Scan {
     }
 
     fn pass_utf8(&mut self, bytes: &[u8]) {
-        if self.invalid_at.is_some() {
+        if self.invalid_at.is_some() && self.has_multibyte {
             return;
         }
         let begun = self.incomplete.len();
         let joined = [std::mem::take(&mut self.incomplete).as_slice(), bytes].concat();
+        self.has_multibyte |= joined.utf8_chunks().any(|chunk| !chunk.valid().is_ascii());
         let Err(error) = std::str::from_utf8(&joined) else { return };
+        if self.invalid_at.is_some() {
+            return;
+        }
         if error.error_len().is_none() {
             self.incomplete = joined[error.valid_up_to()..].to_vec();
         } else {
@@ -286,6 +316,25 @@ mod tests {
 
     fn detected(content: &[u8]) -> TextEncoding {
         detect(content, None).unwrap()
+    }
+
+    #[rstest]
+    #[case::one_byte(b"externalId\nJ\xc3\xbcrgen\nJ\xfcrgen\n", None, "line 3 is not UTF-8, although others have")]
+    #[case::before(b"externalId\nJ\xfcrgen\nJ\xc3\xbcrgen\n", None, "line 2 is not UTF-8, although others have")]
+    #[case::cut(b"externalId\n\xc3\x9cn\xe2", None, "line 2 is not UTF-8, although others have")]
+    #[case::mark(
+        b"\xef\xbb\xbfexternalId\n",
+        Some(EncodingName::Windows1252),
+        "begins with the byte order mark of UTF-8"
+    )]
+    #[case::order(b"\xfe\xff\0e\0x", Some(EncodingName::Utf16Le), "begins with the byte order mark of UTF-16")]
+    fn a_contradiction_is_an_error(
+        #[case] content: &[u8],
+        #[case] given: Option<EncodingName>,
+        #[case] expected: &str,
+    ) {
+        let message = detect(content, given).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
     }
 
     #[rstest]

@@ -45,6 +45,18 @@ fn originals(table: &Table) -> Vec<(u64, Vec<String>)> {
 }
 
 #[test]
+fn cells_of_a_broken_row_are_assigned_to_no_column() {
+    let text = "externalId,name.familyName,name.givenName\nrr1,Smith, Jr.,Ana\nrr2,Jones\nrr3,Lima,Ana\n";
+    let table = open(text, &[]).unwrap();
+    assert_eq!(sent(&table), text, "the gateway refuses them");
+    let cells = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+    assert_eq!(
+        originals(&table),
+        [(2, cells(["", "", ""])), (3, cells(["", "", ""])), (4, cells(["rr3", "Lima", "Ana"]))]
+    );
+}
+
+#[test]
 fn a_plain_file_is_sent_byte_for_byte_under_its_former_key() {
     let text = "externalId, email ,custom.Team\r\n\"a\",b,\r\n\r\nc,d\n";
     for content in [text.to_owned(), format!("\u{feff}{text}")] {

@@ -62,8 +62,8 @@ const ASSIGNMENT_TABLE: &str = "itemId,connection,candidate.externalId,assessmen
 /// `userName`, `password`, `name.givenName`, `name.familyName`, `name.formatted`, `email`, `active`,
 /// `phoneNumbers.mobile`, `phoneNumbers.work`, `address.streetAddress`, `address.locality`, `address.region`,
 /// `address.postalCode`, `address.country`, `group`, `birthDate`, `gender`, `photo`, `ifExists` and `custom.<name>`. An
-/// empty cell means that the field is not given. `active` is `true` or `false`, `yes` or `no`, `1` or `0`. A record of
-/// blank cells is an empty line, and a column without name and content is none. Ids that a spreadsheet has damaged are
+/// empty cell means that the field is not given. `active` is `true` or `false`, `yes` or `no`, `1` or `0`. Rows of
+/// blank cells and columns with neither name nor content are ignored. Ids that a spreadsheet has damaged are
 /// refused.
 #[utoipa::path(
     post, path = "/candidates/bulk", operation_id = "createCandidatesBulk", tag = "Candidates",
@@ -104,8 +104,8 @@ pub(in crate::http) async fn candidates(
 /// The columns of a CSV body are the fields of a row, named with dots: `itemId`, `connection`, `candidate.id`,
 /// `candidate.externalId`, `candidate.email`, `assessment`, `validFrom`, `validUntil`, `center`, `notify`,
 /// `passwordless`, `proctoring.enabled`, `proctoring.parameters.<name>`, `ifExists` and `reference`. An empty cell
-/// means that the field is not given. Flags are `true` or `false`, `yes` or `no`, `1` or `0`. A record of blank cells is
-/// an empty line, and a column without name and content is none. Ids that a spreadsheet has damaged are refused.
+/// means that the field is not given. Flags are `true` or `false`, `yes` or `no`, `1` or `0`. Rows of blank cells and
+/// columns with neither name nor content are ignored. Ids that a spreadsheet has damaged are refused.
 #[utoipa::path(
     post, path = "/assignments/bulk", operation_id = "createAssignmentsBulk", tag = "Assignments",
     params(
