@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use futures_util::{StreamExt as _, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -60,7 +60,9 @@ fn files(folder: &Path, beginning: &str) -> Vec<String> {
 async fn is_known(gateway: &Gateway, id: &str) -> bool {
     let page = gateway.get(&format!("/candidates?externalId={id}")).await;
     let items = page.body["items"].as_array().expect("a list");
-    assert!(items.iter().all(|item| item["state"] == "registered"), "{items:?}");
+    // A backup may hold the moment between a write's intent and its outcome: the write is then reconciled.
+    let is_held = |item: &Value| ["registered", "pending", "unknown"].iter().any(|state| item["state"] == *state);
+    assert!(items.iter().all(is_held), "{items:?}");
     items.len() == 1
 }
 
@@ -111,8 +113,9 @@ async fn a_backup_made_while_the_gateway_writes_holds_one_moment() {
     }
     // Whatever else it holds is whole: `is_known` asserts that there is no half-written person.
     for id in &during {
-        is_known(&gateway, id).await;
-        register(&gateway, id).await;
+        if !is_known(&gateway, id).await {
+            register(&gateway, id).await;
+        }
     }
 }
 
