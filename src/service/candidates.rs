@@ -80,9 +80,10 @@ impl Gateway {
         connection.require_capability(WriteKind::CandidatesCreate)?;
         self.spawn_write(caller, "candidates.create", move |gateway, mut caller, acceptance| async move {
             // A plan that fails is made again under the key, which comes first.
-            let mut prepared = match gateway.may_have_earlier_bookings(&connection, &new) {
-                true => None,
-                false => gateway.prepare(&caller, &connection, new.clone(), strict).ok(),
+            let mut prepared = if gateway.may_have_earlier_bookings(&connection, &new) {
+                None
+            } else {
+                gateway.prepare(&caller, &connection, new.clone(), strict).ok()
             };
             if caller.key.is_none()
                 && let Some(prepared) =
