@@ -75,7 +75,7 @@ pub(crate) enum Failure {
     Usage(Vec<String>),
     /// Any other error: exit code 1.
     Other(String),
-    /// Nobody reads stdout any more (`| head`): exit code 141, in silence.
+    /// Stdout has no reader any more (`| head`): exit code 141, in silence.
     BrokenPipe,
 }
 

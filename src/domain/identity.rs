@@ -1,7 +1,7 @@
 //! Identities: the texts by which a person is recognised, and the one form in which they are compared.
 //!
-//! A text from outside becomes an identity through `parse`: NFC, without surrounding white space, and free of characters
-//! that nobody sees. A stored one becomes an identity as it is, because the vendor knows the person by that spelling; it
+//! A text from outside becomes an identity through `parse`: NFC, without surrounding white space, and free of invisible
+//! characters. A stored one becomes an identity as it is, because the vendor knows the person by that spelling; it
 //! is never rewritten. Two spellings are the same identity if their *keys* are equal.
 
 use std::borrow::Cow;

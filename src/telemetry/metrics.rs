@@ -88,7 +88,7 @@ pub fn client_request(client: &str, key: Option<&str>) {
     client_requests(client, key, 1);
 }
 
-/// Creates the counter of a client's key, so that a key nobody uses shows as 0 and not as absent.
+/// Creates the counter of a client's key, so that an unused key shows as 0 and is not absent.
 pub fn client_key(client: &str, key: &str) {
     client_requests(client, Some(key), 0);
 }

@@ -101,7 +101,7 @@ impl Conversion<'_> {
             }
             converted.lines.push(line);
             writer.write(line, row.iter().map(AsRef::as_ref)).map_err(temporary)?;
-            // Nobody knows which cell of a row with too many or too few belongs to which column. The result must not assign
+            // It is unknown which cell of a row with too many or too few belongs to which column. The result must not assign
             // them: imported again, it would send another person.
             let cell = |position: &usize| cells.get(*position).filter(|_| is_whole).map_or("", AsRef::as_ref);
             let shown: Vec<&str> = self.plan.shown.iter().map(cell).collect();

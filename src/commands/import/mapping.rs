@@ -1,5 +1,5 @@
 //! The mapping of a table's columns to the gateway's: by `--map`, `--map-file` and `--layout`, else by name. A column is
-//! either sent or left out by someone's decision; one that nobody has named is an error with its cures.
+//! either sent or left out by someone's decision; one without a decision is an error that names the cures.
 
 use std::collections::BTreeMap;
 
@@ -293,7 +293,7 @@ impl<'a> Rules<'a> {
             layout.columns.values().filter(|known| known.as_slice().iter().any(is_present)).count()
         };
         let candidates = layout::all().iter().filter(|_| self.kind == Kind::Candidates && self.files.is_empty());
-        // The first of equals: exports with the same names are told apart by no rule.
+        // The first of equals: no rule distinguishes exports with the same names.
         let best = candidates.rev().max_by_key(|layout| likeness(layout))?;
         (likeness(best) >= MIN_LIKENESS)
             .then(|| format!("the table looks like an export of {}: try --layout {}", best.about, best.name))

@@ -192,8 +192,8 @@ async fn download_results(
         }
     }
     match report.counts.total {
-        told if told == total => Ok((report, sheet.finish().map_err(fault)?)),
-        told => Err(no_result(format!("the gateway returned {told} of {}", rows(total)))),
+        received if received == total => Ok((report, sheet.finish().map_err(fault)?)),
+        received => Err(no_result(format!("the gateway returned {received} of {}", rows(total)))),
     }
 }
 

@@ -18,26 +18,26 @@ pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &
         notes.push(format!("columns not sent: {}", plan.left_out.join(", ")));
     }
     let zone = times.zone.as_ref().map_or("this zone", |zone| &zone.name);
-    let told = |found: &[u64], one: &str, several: &str| {
+    let affected = |found: &[u64], one: &str, several: &str| {
         (!found.is_empty()).then(|| format!("{} ({})", count(found.len(), one, several), lines(found)))
     };
     notes.extend(
         [
-            told(&remarks.needs_zone, "row has a date or local time", "rows have dates or local times").map(|told| {
-                format!("{told}; the gateway refuses them without a zone: give one with --time-zone, as --time-zone Europe/Berlin")
+            affected(&remarks.needs_zone, "row has a date or local time", "rows have dates or local times").map(|affected| {
+                format!("{affected}; the gateway refuses them without a zone: give one with --time-zone, as --time-zone Europe/Berlin")
             }),
-            told(&remarks.needs_format, "row has a date", "rows have dates").map(|told| {
-                format!("{told} in which day and month can be either; give --date-format dd/mm/yyyy or mm/dd/yyyy")
+            affected(&remarks.needs_format, "row has a date", "rows have dates").map(|affected| {
+                format!("{affected} in which day and month can be either; give --date-format dd/mm/yyyy or mm/dd/yyyy")
             }),
-            told(&remarks.skipped_times, "row has a time", "rows have times").map(|told| {
-                format!("{told} that the clocks skip in {zone}; taken as an hour later")
+            affected(&remarks.skipped_times, "row has a time", "rows have times").map(|affected| {
+                format!("{affected} that the clocks skip in {zone}; taken as an hour later")
             }),
-            told(&remarks.repeated_times, "row has a time", "rows have times").map(|told| {
-                format!("{told} that occurs twice in {zone}; taken as the first")
+            affected(&remarks.repeated_times, "row has a time", "rows have times").map(|affected| {
+                format!("{affected} that occurs twice in {zone}; taken as the first")
             }),
-            told(&remarks.skipped, "row", "rows").map(|told| format!("left out by the rules of the layout or map file: {told}")),
-            told(&remarks.empty, "row", "rows").map(|told| format!("left out, since no column that is sent has a value: {told}")),
-            told(&remarks.applied, "row", "rows").map(|told| format!("left out, since applied already: {told}")),
+            affected(&remarks.skipped, "row", "rows").map(|affected| format!("left out by the rules of the layout or map file: {affected}")),
+            affected(&remarks.empty, "row", "rows").map(|affected| format!("left out, since no column that is sent has a value: {affected}")),
+            affected(&remarks.applied, "row", "rows").map(|affected| format!("left out, since applied already: {affected}")),
         ]
         .into_iter()
         .flatten(),

@@ -7,7 +7,7 @@ use crate::domain::table::BulkItem;
 pub enum CellKind {
     /// Text, taken as it is.
     Text,
-    /// Text that identifies somebody or something, and is worthless if damaged.
+    /// Text that identifies a person or a thing, and is worthless if damaged.
     Id,
     /// A word, a date or a time; white space around it does not count.
     Word,

@@ -231,7 +231,7 @@ impl Client {
 }
 
 /// Returns the key from `Authorization: Bearer <key>`, else from `X-Api-Key`. Another scheme in `Authorization` belongs
-/// to somebody else, a proxy for instance, and does not hide `X-Api-Key`.
+/// to another recipient, such as a proxy, and does not hide `X-Api-Key`.
 fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     if bearer_tokens(headers).next().is_some() {
         return bearer(headers);

@@ -80,7 +80,7 @@ impl Cors {
     }
 }
 
-/// Answers preflights; it belongs inside `exchange`, so that they are logged. Every other `OPTIONS` goes on.
+/// Answers preflights; it belongs inside `exchange`, so that they are logged. Every other `OPTIONS` passes through.
 pub(in crate::http) async fn answer_preflight(State(cors): State<Cors>, request: Request, next: Next) -> Response {
     if is_preflight(&request) && !cors.is_off() { cors.run(request, next).await } else { next.run(request).await }
 }

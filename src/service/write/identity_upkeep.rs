@@ -2,7 +2,7 @@
 //! them of its key. The entries are keyed hashes, so that no migration in SQL can compute them.
 //!
 //! Runs before the gateway serves. On a shared store, instances of the earlier version may still add their entries; until
-//! the last of them has ended, look-ups ask for both, and the renewal goes on in the background.
+//! the last of them has ended, look-ups ask for both, and the renewal continues in the background.
 
 use std::sync::atomic::Ordering;
 
