@@ -25,6 +25,7 @@ use gateway::{bulk, keyed_write, read, refusal, repeat};
 use surroundings::in_standing_time;
 
 /// The program itself uses this allocator too.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
