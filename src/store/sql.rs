@@ -32,6 +32,27 @@ impl Statement {
     pub(super) fn new<const N: usize>(sql: &'static Sql, values: [SqlValue<'static>; N]) -> Self {
         Self { sql, values: values.into() }
     }
+
+    /// Returns the text of the value with this index.
+    pub(super) fn text(&self, index: usize) -> Option<&str> {
+        match self.values.get(index) {
+            Some(SqlValue::Text(text)) => text.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Returns the bytes of the value with this index.
+    pub(super) fn binary(&self, index: usize) -> Option<&[u8]> {
+        match self.values.get(index) {
+            Some(SqlValue::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Returns the size of its binary values.
+    pub(super) fn bytes(&self) -> usize {
+        (0..self.values.len()).filter_map(|index| self.binary(index)).map(<[u8]>::len).sum()
+    }
 }
 
 /// A value to bind.

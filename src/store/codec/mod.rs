@@ -35,7 +35,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
-pub(super) use audit::AuditHead;
+pub(super) use audit::{AuditHead, AuditRow};
 pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use mutations::{EncodedMutation, ItemOutcomeRow, PreparedWriteRow};

@@ -56,6 +56,46 @@ pub(in crate::store) struct ItemOutcomeRow {
     pub only: Option<&'static str>,
 }
 
+/// Size of a row without its sealed content, roughly.
+const ROW_BYTES: usize = 256;
+
+impl PreparedWriteRow {
+    /// Returns the size of what it writes, roughly.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        let new = self.new.as_ref().map_or(0, |(candidate, _)| candidate.bytes());
+        ROW_BYTES + new + self.mutations.iter().map(EncodedMutation::bytes).sum::<usize>()
+    }
+}
+
+impl EncodedMutation {
+    /// Returns the size of what it writes, roughly.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        ROW_BYTES
+            + match self {
+                Self::Candidate(row) => row.bytes(),
+                Self::Assignment(row) => row.sealed.len(),
+                Self::Intent(row) => row.sealed.len(),
+                Self::EndItem(end) => end.end.len(),
+                Self::ClaimItem(_, _, subjects) | Self::SetItemSubjects(_, subjects) => subjects.len(),
+                Self::Key(statement) => statement.bytes(),
+                Self::IndexGroup(_)
+                | Self::Identities(..)
+                | Self::EraseCandidate(_)
+                | Self::RemoveIntent(_)
+                | Self::RequireAttempt(..)
+                | Self::Operation(_)
+                | Self::RequeueItem(_)
+                | Self::Audit(_) => 0,
+            }
+    }
+}
+
+impl CandidateRow {
+    fn bytes(&self) -> usize {
+        self.sealed.len() + self.photo.as_ref().map_or(0, Vec::len)
+    }
+}
+
 impl RecordCodec {
     pub(in crate::store) fn encode_mutations(
         &self,

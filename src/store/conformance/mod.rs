@@ -30,6 +30,7 @@ mod assignments;
 mod audit;
 mod begin;
 mod candidates;
+mod concurrency;
 mod intents;
 mod keys;
 mod lists;
@@ -42,6 +43,7 @@ pub(crate) use assignments::*;
 pub(crate) use audit::*;
 pub(crate) use begin::*;
 pub(crate) use candidates::*;
+pub(crate) use concurrency::*;
 pub(crate) use intents::*;
 pub(crate) use keys::*;
 pub(crate) use lists::*;
@@ -130,6 +132,11 @@ macro_rules! conformance {
             entries_form_a_chain_per_tenant,
             concurrent_appends_form_one_chain,
             an_entry_is_committed_only_with_its_transaction,
+            one_of_many_callers_with_one_key_begins,
+            one_of_many_callers_concludes_an_attempt,
+            refused_commits_among_many_fail_alone,
+            a_cancelled_row_among_many_callers_stops_only_its_own,
+            callers_at_the_same_time_see_some_order,
         ]);
     };
 }

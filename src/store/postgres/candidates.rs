@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, PgExecutor, Row as _};
 
 use super::error::TxError;
 use super::transaction::WriteContext;
@@ -33,15 +33,52 @@ pub(super) struct Holder {
     pub(super) candidate: String,
 }
 
-/// Returns every form of these identities, without duplicates, in the order of the identities.
-pub(super) fn forms(records: &RecordCodec, connection: &str, identities: &[Identity]) -> Vec<IndexForm> {
-    let mut seen = HashSet::new();
-    let forms = identities.iter().flat_map(|identity| {
-        let (kind, _) = identity.parts();
-        let blinds = records.identity_forms(connection, identity).into_iter();
-        blinds.map(move |blind| IndexForm { connection: connection.to_owned(), kind, blind })
+/// The forms of one identity.
+#[derive(Debug, Clone)]
+pub(super) struct IdentityForms {
+    /// Every form that it is written in.
+    pub(super) forms: Vec<IndexForm>,
+    /// Those that only earlier versions wrote; `forms` may have them too.
+    former: Vec<IndexForm>,
+}
+
+/// Who holds an identity, from a tenant's point of view.
+pub(super) enum HeldBy<'a> {
+    /// These candidates of the tenant; nobody, if there are none.
+    Tenant(Vec<&'a str>),
+    OtherTenant,
+}
+
+impl IdentityForms {
+    /// Returns every form, those of earlier versions included.
+    pub(super) fn all(&self) -> impl Iterator<Item = &IndexForm> {
+        self.forms.iter().chain(&self.former)
+    }
+
+    /// Returns who holds the identity. An entry of an earlier version comes first: that version may have registered two
+    /// spellings of one identity as people of two tenants, each of whom still is the tenant's own.
+    pub(super) fn held_by<'a>(&self, tenant: &str, holders: &'a HashMap<BlindIndex, Holder>) -> HeldBy<'a> {
+        let holder = |form: &IndexForm| holders.get(&form.blind);
+        if let Some(own) = self.former.iter().filter_map(holder).find(|holder| holder.tenant == tenant) {
+            return HeldBy::Tenant(vec![&own.candidate]);
+        }
+        let all: Vec<&Holder> = self.all().filter_map(holder).collect();
+        if all.iter().any(|holder| holder.tenant != tenant) {
+            return HeldBy::OtherTenant;
+        }
+        HeldBy::Tenant(all.into_iter().map(|holder| holder.candidate.as_str()).collect())
+    }
+}
+
+/// Returns the forms of each of these identities.
+pub(super) fn identity_forms(records: &RecordCodec, connection: &str, identities: &[Identity]) -> Vec<IdentityForms> {
+    let forms = identities.iter().map(|identity| {
+        let kind = identity.kind().as_str();
+        let form = |blind| IndexForm { connection: connection.to_owned(), kind, blind };
+        let forms = records.identity_forms(connection, identity).into_iter().map(form).collect();
+        IdentityForms { forms, former: former_forms(records, connection, identity) }
     });
-    forms.filter(|form| seen.insert(form.clone())).collect()
+    forms.collect()
 }
 
 /// An identity that a candidate claims.
@@ -89,13 +126,13 @@ pub(super) async fn release_identities(connection: &mut PgConnection, candidates
     Ok(())
 }
 
-/// Returns the holder of each of these identities.
+/// Returns the holder of each of these identities by its index value, which is different at each connection.
 pub(super) async fn holders(
-    connection: &mut PgConnection,
+    connection: impl PgExecutor<'_>,
     forms: &[&IndexForm],
-) -> Result<HashMap<(String, String, BlindIndex), Holder>, TxError> {
+) -> Result<HashMap<BlindIndex, Holder>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT held.connection, held.kind, held.blind, held.tenant, held.candidate_id
+        "SELECT held.blind, held.tenant, held.candidate_id
          FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (connection, kind, blind)
          JOIN identities held USING (connection, kind, blind)",
     )
@@ -104,11 +141,8 @@ pub(super) async fn holders(
     .bind(forms.iter().map(|form| form.blind).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let holder = |row: PgRow| {
-        let form = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok((form, Holder { tenant: row.try_get(3)?, candidate: row.try_get(4)? }))
-    };
-    Ok(rows.into_iter().map(holder).collect::<Result<_, sqlx::Error>>()?)
+    let holder = |row: PgRow| Ok((row.try_get(0)?, Holder { tenant: row.try_get(1)?, candidate: row.try_get(2)? }));
+    rows.into_iter().map(holder).collect()
 }
 
 /// Replaces the candidate's identities. Does nothing if the candidate is gone.
@@ -126,8 +160,10 @@ pub(super) async fn set_identities(
     let (tenant, connection): (String, String) = (owner.try_get(0)?, owner.try_get(1)?);
     let former = held_in_other_spelling(tx, id, &connection, identities).await?;
     release_identities(tx.connection, &[id.as_str()]).await?;
-    for (identity, former) in identities.iter().zip(former) {
-        let wanted = forms(tx.records, &connection, std::slice::from_ref(identity));
+    for (identity, former) in identity_forms(tx.records, &connection, identities).iter().zip(former) {
+        let mut wanted = identity.forms.clone();
+        wanted.sort_unstable();
+        wanted.dedup();
         if has_taken_all(tx.connection, id, &tenant, &wanted).await? {
             continue;
         }
@@ -208,10 +244,15 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
     if candidates.is_empty() {
         return Ok(());
     }
+    let lookups = || candidates.iter().flat_map(|row| row.lookups.iter().map(move |lookup| (row, lookup)));
+    // The reference of a look-up to its candidate is checked at the end of the statement.
     sqlx::query(
-        "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo, group_index)
-         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
-             $8::bytea[], $9::bytea[])",
+        "WITH new AS (
+             INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo, group_index)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
+                 $7::bytea[], $8::bytea[], $9::bytea[]))
+         INSERT INTO lookups (candidate_id, kind, blind, tenant)
+         SELECT * FROM unnest($10::text[], $11::text[], $12::bytea[], $13::text[]) ON CONFLICT DO NOTHING",
     )
     .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
@@ -222,9 +263,13 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
     .bind(candidates.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.photo.as_deref()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.group.as_slice()).collect::<Vec<_>>())
-    .execute(&mut *connection)
+    .bind(lookups().map(|(row, _)| row.id.as_str()).collect::<Vec<_>>())
+    .bind(lookups().map(|(_, lookup)| lookup.kind).collect::<Vec<_>>())
+    .bind(lookups().map(|(_, lookup)| lookup.blind).collect::<Vec<_>>())
+    .bind(lookups().map(|(row, _)| row.tenant.as_str()).collect::<Vec<_>>())
+    .execute(connection)
     .await?;
-    insert_lookups(connection, candidates).await
+    Ok(())
 }
 
 /// Updates candidates. A candidate that is gone stays gone: a late outcome must not restore an erased person.
@@ -248,22 +293,50 @@ pub(super) async fn update(connection: &mut PgConnection, candidates: &[&Candida
     .into_iter()
     .collect();
     let present: Vec<&CandidateRow> = candidates.iter().copied().filter(|row| updated.contains(&row.id)).collect();
-    let lookups = || present.iter().flat_map(|row| row.lookups.iter().map(|lookup| (row.id.as_str(), lookup)));
+    let changed = with_other_lookups(connection, present).await?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    replace_lookups(connection, &changed).await
+}
+
+/// Returns the candidates whose stored look-ups are not those of the row: an outcome rarely changes any. A statement of
+/// its own, after the one that locks the candidates, so that it sees the look-ups as they stay.
+async fn with_other_lookups<'a>(
+    connection: &mut PgConnection,
+    candidates: Vec<&'a CandidateRow>,
+) -> Result<Vec<&'a CandidateRow>, TxError> {
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, String, BlindIndex)> =
+        sqlx::query_as("SELECT candidate_id, kind, blind FROM lookups WHERE candidate_id = ANY($1)")
+            .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+    let mut stored: HashMap<&str, HashSet<(&str, &BlindIndex)>> = HashMap::new();
+    for (candidate, kind, blind) in &rows {
+        stored.entry(candidate).or_default().insert((kind, blind));
+    }
+    let is_other = |row: &&CandidateRow| {
+        let wanted: HashSet<(&str, &BlindIndex)> = row.lookups.iter().map(|it| (it.kind, &it.blind)).collect();
+        stored.get(row.id.as_str()).map_or(!wanted.is_empty(), |stored| *stored != wanted)
+    };
+    Ok(candidates.iter().copied().filter(is_other).collect())
+}
+
+async fn replace_lookups(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
+    let lookups = || candidates.iter().flat_map(|row| row.lookups.iter().map(move |lookup| (row, lookup)));
     sqlx::query(
         "DELETE FROM lookups WHERE candidate_id = ANY($1) AND (candidate_id, kind, blind) NOT IN (
              SELECT * FROM unnest($2::text[], $3::text[], $4::bytea[]))",
     )
-    .bind(present.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
-    .bind(lookups().map(|(candidate, _)| candidate).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+    .bind(lookups().map(|(row, _)| row.id.as_str()).collect::<Vec<_>>())
     .bind(lookups().map(|(_, lookup)| lookup.kind).collect::<Vec<_>>())
     .bind(lookups().map(|(_, lookup)| lookup.blind).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
-    insert_lookups(connection, &present).await
-}
-
-async fn insert_lookups(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
-    let lookups = || candidates.iter().flat_map(|row| row.lookups.iter().map(move |lookup| (row, lookup)));
     sqlx::query(
         "INSERT INTO lookups (candidate_id, kind, blind, tenant)
          SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[]) ON CONFLICT DO NOTHING",

@@ -45,6 +45,27 @@ impl CommitSlots {
 }
 
 impl SlotGuard {
+    /// Returns the statements that begin a transaction, enter the slot and take the advisory locks, to be sent at once.
+    /// They affect a row of the slot only if the instance has not ended; see [`SlotGuard::enter`].
+    pub(super) fn begin(&mut self, instance: &str, locks: &[i64]) -> Result<String, TxError> {
+        let lane = self.lane.as_mut().ok_or_else(busy)?;
+        lane.receipt += 1;
+        let Slot { number, receipt } = lane;
+        // The instance's name is of this program: hexadecimal digits.
+        let mut begin = format!(
+            "BEGIN; UPDATE lanes SET receipt = {receipt} WHERE instance = '{instance}' AND lane = {number} AND NOT ended
+             RETURNING set_config('examgate.lane', lane::text, true)"
+        );
+        if !locks.is_empty() {
+            let locks: Vec<String> = locks.iter().map(ToString::to_string).collect();
+            let locks = locks.join(",");
+            // Returns no row.
+            let lock = format!("; SELECT FROM unnest('{{{locks}}}'::bigint[]) lock WHERE pg_advisory_xact_lock(lock) IS NULL");
+            begin.push_str(&lock);
+        }
+        Ok(begin)
+    }
+
     /// Enters the slot, as the first statement of a transaction; [`StoreError::Fenced`] if the instance has ended.
     pub(super) async fn enter(&mut self, connection: &mut PgConnection, instance: &str) -> Result<(), TxError> {
         let lane = self.lane.as_mut().ok_or_else(busy)?;

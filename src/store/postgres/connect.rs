@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use tokio::time::Instant;
 
 use super::error::no_response;
 use crate::secret::Secret;
 use crate::store::StoreError;
 
-/// Connections for reads and writes. More would not make commits faster on one server, and replicas share its limit.
-const CONNECTIONS: u32 = 10;
+/// Connections for reads, and for the transactions that are not committed in groups; those have one more. A second one
+/// for them would make groups smaller and commits more, and replicas share the server's limit.
+const CONNECTIONS: u32 = 9;
 
-/// Concurrent transactions: fewer than connections, so that reads always find one.
+/// Concurrent transactions, the group's included: fewer than connections, so that reads always find one.
 pub(super) const LANES: u16 = 8;
 
 /// Concurrent long reads: they leave connections for writes and for reads of single records.
@@ -39,20 +41,58 @@ const IDLE_TRANSACTION_TIMEOUT: &str = "3s";
 /// does not respond at all.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Time a group waits for a row that another transaction has locked. The callers of the group are then served one by one,
+/// so that only the caller who needs the row waits for it. Two replicas that commit one after the other wait less.
+const GROUP_LOCK_TIMEOUT: &str = "300ms";
+
 /// Idle time after which a connection is tested before use.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Time limit for a connection returned to the pool to respond.
-const FLUSH: Duration = Duration::from_secs(2);
+pub(super) const FLUSH: Duration = Duration::from_secs(2);
 
 /// Prepared statements cached per connection: more than this engine has.
 const STATEMENTS: usize = 200;
 
-/// Whether a commit must be on disk when it is acknowledged.
-#[derive(Clone, Copy)]
-enum Durable {
-    Yes,
-    No,
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Reads, and transactions of one caller.
+    General,
+    /// Transactions of many callers.
+    Groups,
+    Heartbeats,
+}
+
+/// The connection of the transactions that many callers share.
+pub(super) struct GroupConnection {
+    options: PgConnectOptions,
+    /// With the time at which it was last used.
+    idle: Option<(PgConnection, Instant)>,
+}
+
+impl GroupConnection {
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        Self { options, idle: None }
+    }
+
+    /// Takes the connection out; opens one if there is none or if it no longer responds. One that is not put back is
+    /// closed.
+    pub(super) async fn take(&mut self) -> Result<PgConnection, sqlx::Error> {
+        if let Some((mut connection, used)) = self.idle.take()
+            && (used.elapsed() <= FRESH || matches!(tokio::time::timeout(FLUSH, connection.ping()).await, Ok(Ok(()))))
+        {
+            return Ok(connection);
+        }
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        apply_settings(&mut connection, Purpose::Groups).await?;
+        Ok(connection)
+    }
+
+    /// Puts back a connection on which no transaction is open.
+    pub(super) fn put_back(&mut self, connection: PgConnection) {
+        self.idle = Some((connection, Instant::now()));
+    }
 }
 
 /// Parses the connection options from the address.
@@ -66,7 +106,7 @@ pub(super) fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
 pub(super) async fn first(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let connecting = async {
         let mut connection = PgConnection::connect_with(options).await?;
-        apply_settings(&mut connection, Durable::Yes).await?;
+        apply_settings(&mut connection, Purpose::General).await?;
         Ok::<_, sqlx::Error>(connection)
     };
     Ok(tokio::time::timeout(WAIT, connecting).await.map_err(|_| no_response())??)
@@ -74,16 +114,16 @@ pub(super) async fn first(options: &PgConnectOptions) -> Result<PgConnection, St
 
 /// Creates the pool for everything except heartbeats.
 pub(super) fn pool(options: &PgConnectOptions) -> PgPool {
-    pool_options(Durable::Yes).max_connections(CONNECTIONS).connect_lazy_with(options.clone())
+    pool_options(Purpose::General).max_connections(CONNECTIONS).connect_lazy_with(options.clone())
 }
 
 /// Creates the pool of the one heartbeat connection, separate so that a busy instance does not count as dead. A
 /// heartbeat does not wait for the disk: it need not survive a crash of the server.
 pub(super) fn heartbeat_pool(options: &PgConnectOptions) -> PgPool {
-    pool_options(Durable::No).max_connections(1).connect_lazy_with(options.clone())
+    pool_options(Purpose::Heartbeats).max_connections(1).connect_lazy_with(options.clone())
 }
 
-fn pool_options(durable: Durable) -> PgPoolOptions {
+fn pool_options(purpose: Purpose) -> PgPoolOptions {
     PgPoolOptions::new()
         .acquire_timeout(WAIT)
         .test_before_acquire(false)
@@ -95,7 +135,7 @@ fn pool_options(durable: Durable) -> PgPoolOptions {
                 Ok(true)
             })
         })
-        .after_connect(move |connection, _| Box::pin(apply_settings(connection, durable)))
+        .after_connect(move |connection, _| Box::pin(apply_settings(connection, purpose)))
         // sqlx waits without limit for the response of a returned connection, which occupies a slot of the pool
         // meanwhile. A server that vanished silently would soon exhaust the pool.
         .after_release(|connection, _| {
@@ -110,10 +150,15 @@ fn pool_options(durable: Durable) -> PgPoolOptions {
 ///
 /// An acknowledged intent that is lost in a power cut would be sent again, so a commit waits for the disk
 /// (`synchronous_commit`). The stronger `remote_apply`, where commits wait for standbys, is kept.
-async fn apply_settings(connection: &mut PgConnection, durable: Durable) -> Result<(), sqlx::Error> {
-    let commit = match durable {
-        Durable::Yes => "on",
-        Durable::No => "off",
+///
+/// A plan is made while the tables are small, and kept: without these settings it scans whole tables, which grow. Every
+/// statement that runs often finds its rows by an index, from a short list. `jit` would compile each plan that has a node
+/// which is switched off, because such nodes count as expensive. The statements of groups have one plan for every list.
+async fn apply_settings(connection: &mut PgConnection, purpose: Purpose) -> Result<(), sqlx::Error> {
+    let commit = if purpose == Purpose::Heartbeats { "off" } else { "on" };
+    let (lock_timeout, plans) = match purpose {
+        Purpose::Groups => (GROUP_LOCK_TIMEOUT, "force_generic_plan"),
+        Purpose::General | Purpose::Heartbeats => ("0", "auto"),
     };
     sqlx::query(
         "SELECT set_config('synchronous_commit',
@@ -122,12 +167,19 @@ async fn apply_settings(connection: &mut PgConnection, durable: Durable) -> Resu
                 set_config('default_transaction_isolation', 'read committed', false),
                 set_config('default_transaction_deferrable', 'off', false),
                 set_config('statement_timeout', $2, false),
-                set_config('lock_timeout', '0', false),
-                set_config('idle_in_transaction_session_timeout', $3, false)",
+                set_config('lock_timeout', $3, false),
+                set_config('idle_in_transaction_session_timeout', $4, false),
+                set_config('plan_cache_mode', $5, false),
+                set_config('enable_seqscan', 'off', false),
+                set_config('enable_hashjoin', 'off', false),
+                set_config('enable_mergejoin', 'off', false),
+                set_config('jit', 'off', false)",
     )
     .bind(commit)
     .bind(STATEMENT_TIMEOUT)
+    .bind(lock_timeout)
     .bind(IDLE_TRANSACTION_TIMEOUT)
+    .bind(plans)
     .execute(connection)
     .await?;
     Ok(())

@@ -3,6 +3,7 @@
 //! Liveness does not depend on any clock of another machine. An instance counts its heartbeats; a peer whose count
 //! stays unchanged for long enough is ended, and none of its later transactions may proceed (`commit_slots.rs`).
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use sqlx::postgres::PgRow;
@@ -61,11 +62,11 @@ pub(super) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Er
         .execute(&mut *connection)
         .await?;
     sqlx::query(
-        "DELETE FROM instances WHERE ended AND id NOT IN (
-             SELECT owner FROM intents WHERE owner IS NOT NULL
-             UNION SELECT owner FROM idempotency_keys WHERE owner IS NOT NULL
-             UNION SELECT owner FROM operations WHERE state = 'receiving'
-             UNION SELECT owner FROM turns)",
+        "DELETE FROM instances AS gone WHERE ended
+           AND NOT EXISTS (SELECT 1 FROM intents WHERE owner = gone.id)
+           AND NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE owner = gone.id)
+           AND NOT EXISTS (SELECT 1 FROM operations WHERE state = 'receiving' AND owner = gone.id)
+           AND NOT EXISTS (SELECT 1 FROM turns WHERE owner = gone.id)",
     )
     .execute(connection)
     .await?;
@@ -118,39 +119,59 @@ pub(super) async fn release_uncertain(tx: &mut WriteContext<'_>, loose: &[Uncert
     Ok(())
 }
 
-/// Acquires the locks in all their forms, or none of them.
+/// Acquires for each caller the locks in all their forms, or none of them; returns whether, in order. `wanted` has the
+/// forms of each caller, of which no two callers share one, and the number of the acquisition.
 ///
 /// All forms, because two replicas write under different keys while a key is being replaced; each has the other's key
 /// in its ring, so the primary key decides between them. Sorted, so that two instances do not deadlock.
 ///
 /// Only an owner known to have ended loses its lock. An instance that this statement does not see yet may have started
 /// after the statement did.
-pub(super) async fn acquire_locks(tx: &mut WriteContext<'_>, forms: &[BlindIndex], take: i64) -> Result<bool, TxError> {
-    let mut sorted = forms.to_vec();
-    sorted.sort_unstable();
-    let taken = sqlx::query(
-        "INSERT INTO turns (subject, owner, take) SELECT form, $2, $3 FROM unnest($1::bytea[]) AS wanted (form)
-         ON CONFLICT (subject) DO UPDATE SET owner = excluded.owner, take = excluded.take
-         WHERE turns.owner = excluded.owner OR turns.owner IN (SELECT id FROM instances WHERE ended)",
-    )
-    .bind(&sorted)
-    .bind(tx.instance)
-    .bind(take)
-    .execute(&mut *tx.connection)
-    .await?;
-    if taken.rows_affected() == sorted.len() as u64 {
-        return Ok(true);
+pub(super) async fn acquire_locks(
+    tx: &mut WriteContext<'_>,
+    wanted: &[(&[BlindIndex], i64)],
+) -> Result<Vec<bool>, TxError> {
+    let mut forms: Vec<(BlindIndex, i64)> =
+        wanted.iter().flat_map(|(forms, take)| forms.iter().map(|form| (*form, *take))).collect();
+    if forms.is_empty() {
+        return Ok(vec![true; wanted.len()]);
     }
-    release_locks(tx, &sorted).await?;
-    Ok(false)
+    forms.sort_unstable();
+    let taken: HashSet<BlindIndex> = sqlx::query_scalar(
+        "INSERT INTO turns (subject, owner, take)
+         SELECT form, $3, take FROM unnest($1::bytea[], $2::bigint[]) AS wanted (form, take)
+         ON CONFLICT (subject) DO UPDATE SET owner = excluded.owner, take = excluded.take
+         WHERE turns.owner = excluded.owner OR EXISTS (SELECT 1 FROM instances WHERE id = turns.owner AND ended)
+         RETURNING subject",
+    )
+    .bind(forms.iter().map(|(form, _)| *form).collect::<Vec<_>>())
+    .bind(forms.iter().map(|(_, take)| *take).collect::<Vec<_>>())
+    .bind(tx.instance)
+    .fetch_all(&mut *tx.connection)
+    .await?
+    .into_iter()
+    .collect();
+    let granted: Vec<bool> =
+        wanted.iter().map(|(forms, _)| forms.iter().all(|form| taken.contains(form))).collect();
+    let refused = wanted.iter().zip(&granted).filter(|(_, granted)| !**granted);
+    release_locks(tx, refused.flat_map(|((forms, _), _)| forms.iter().copied()).collect()).await?;
+    Ok(granted)
 }
 
-/// Releases this instance's locks among these, in any of their forms.
-pub(super) async fn release_locks(tx: &mut WriteContext<'_>, forms: &[BlindIndex]) -> Result<(), TxError> {
-    sqlx::query("DELETE FROM turns WHERE subject = ANY($1) AND owner = $2")
-        .bind(forms)
-        .bind(tx.instance)
-        .execute(&mut *tx.connection)
-        .await?;
+/// Releases this instance's locks among these, in order.
+pub(super) async fn release_locks(tx: &mut WriteContext<'_>, forms: Vec<BlindIndex>) -> Result<(), TxError> {
+    if forms.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "WITH held AS MATERIALIZED (
+             SELECT subject FROM turns WHERE subject = ANY($1) AND owner IS NOT DISTINCT FROM $2
+             ORDER BY subject FOR UPDATE)
+         DELETE FROM turns WHERE subject = ANY(ARRAY(SELECT subject FROM held))",
+    )
+    .bind(forms)
+    .bind(tx.instance)
+    .execute(&mut *tx.connection)
+    .await?;
     Ok(())
 }

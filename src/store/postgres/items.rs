@@ -54,7 +54,7 @@ pub(super) async fn claim(
              FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
                  AS claim (operation, position, record, subjects)
              JOIN operation_items item USING (operation, position)
-             WHERE item.state = 'waiting' ORDER BY item.operation, item.position FOR UPDATE OF item
+             WHERE item.state IS NOT DISTINCT FROM 'waiting' ORDER BY item.operation, item.position FOR UPDATE OF item
          )
          UPDATE operation_items AS item SET state = 'claimed', record = waiting.record, subjects = waiting.subjects,
              secret = NULL

@@ -25,8 +25,10 @@ mod candidates;
 mod commit_slots;
 mod connect;
 mod error;
+mod group_commit;
 mod instances;
 mod items;
+mod jobs;
 mod keys;
 mod mutations;
 mod operations;
@@ -42,6 +44,8 @@ mod transaction;
 
 use crate::store::postgres::begin::BegunWrite;
 use connect::{LISTS, TIMEOUT, WAIT};
+use group_commit::GroupCommit;
+use jobs::{Job, JobResult};
 use error::{RetryDecision, TxError, no_response, retry_decision};
 use instances::{UncertainLocks, UncertainLocksGuard};
 use transaction::{Working, WriteContext, Writer};
@@ -58,6 +62,7 @@ pub struct PostgresStore {
     pool: PgPool,
     pulse: PgPool,
     writer: Arc<Writer>,
+    group: GroupCommit,
     loose: Arc<UncertainLocksGuard>,
     /// Number of acquisitions of locks and keys.
     takes: AtomicI64,
@@ -93,13 +98,21 @@ impl PostgresStore {
         schema::register_instance(&mut connection, &records).await?;
         let pool = connect::pool(&options);
         let writer = Arc::new(Writer::new(pool.clone(), Arc::clone(&records)));
+        let group = GroupCommit::start(Arc::clone(&writer), options.clone()).await?;
         let (pulse, loose) = (connect::heartbeat_pool(&options), Arc::default());
         let (away, write_failed) = (Unavailability::default(), WriteFailure::default());
         let lists = Semaphore::new(LISTS);
-        Ok(Self { records, pool, pulse, writer, loose, takes: AtomicI64::new(0), lists, away, write_failed })
+        Ok(Self { records, pool, pulse, writer, group, loose, takes: AtomicI64::new(0), lists, away, write_failed })
     }
 
-    /// Runs the work in a transaction.
+    /// Does the job in a transaction that it shares with those of other callers.
+    async fn run_job(&self, job: Job) -> Result<JobResult, StoreError> {
+        let done = measure("write", self.group.run(job)).await;
+        self.write_failed.record(&done);
+        done
+    }
+
+    /// Runs the work in a transaction of its own.
     async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,

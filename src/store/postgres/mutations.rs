@@ -1,30 +1,42 @@
-//! Applies the mutations of one commit.
+//! Applies the mutations of one transaction.
 //!
 //! Mutations of different tables do not depend on each other's order, so they are applied table by table, always in the
-//! same order of tables. Within a table, consecutive mutations of the same kind share one statement: the outcomes of a
-//! batch take three statements instead of a few thousand.
+//! same order of tables. Within a table, mutations of the same kind about different objects share one statement: the
+//! outcomes of a batch take three statements instead of a few thousand. A statement gets its objects in order, so that
+//! two transactions do not deadlock.
 
-use std::collections::HashSet;
-use std::mem::discriminant;
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 
 use crate::domain::operation::ItemId;
 use crate::store::StoreError;
 use crate::store::codec::EncodedMutation;
+use crate::store::encryption::BlindIndex;
+use crate::store::postgres::candidates::IndexForm;
 use crate::store::postgres::error::TxError;
 use crate::store::postgres::transaction::WriteContext;
-use crate::store::postgres::{audit, candidates, items, records};
+use crate::store::postgres::{audit, candidates, items, keys, records};
 
-/// The object a mutation affects, within its table.
-#[derive(PartialEq, Eq, Hash)]
-enum Target<'a> {
+/// An object that a mutation affects, or that another job depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Target<'a> {
     Record(&'a str),
     Item(&'a ItemId),
-    /// The mutation shares no statement with others, or its rows are always new.
-    Own(*const EncodedMutation),
+    /// The use of a key.
+    Token(&'a str),
+    Operation(&'a str),
+    /// A form of a key.
+    Scope(&'a BlindIndex),
+    /// A form of the subject of a lock.
+    Lock(&'a BlindIndex),
+    Identity(&'a IndexForm),
+    /// The address of a mutation that affects nothing another does: its rows are always new.
+    Own(usize),
 }
 
 impl<'a> Target<'a> {
-    fn of(mutation: &'a EncodedMutation) -> Self {
+    pub(super) fn of(mutation: &'a EncodedMutation) -> Self {
+        let own = || Self::Own(std::ptr::from_ref(mutation).addr());
         match mutation {
             EncodedMutation::Candidate(row) => Self::Record(&row.id),
             EncodedMutation::Identities(id, _) | EncodedMutation::EraseCandidate(id) => Self::Record(id.as_str()),
@@ -35,16 +47,35 @@ impl<'a> Target<'a> {
             | EncodedMutation::SetItemSubjects(at, _)
             | EncodedMutation::RequeueItem(at) => Self::Item(at),
             EncodedMutation::EndItem(end) => Self::Item(&end.at),
-            EncodedMutation::IndexGroup(_)
-            | EncodedMutation::Key(_)
-            | EncodedMutation::Operation(_)
-            | EncodedMutation::Audit(_) => Self::Own(std::ptr::from_ref(mutation)),
+            // The values of these statements are in the order of `sql.rs`.
+            EncodedMutation::IndexGroup(statement) => statement.text(1).map_or_else(own, Self::Record),
+            EncodedMutation::Key(statement) => {
+                statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Token)
+            }
+            EncodedMutation::Operation(statement) => {
+                statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Operation)
+            }
+            EncodedMutation::Audit(_) => own(),
+        }
+    }
+
+    /// Returns what targets of one table are ordered by.
+    fn rank(&self) -> (&str, u64) {
+        match self {
+            Self::Record(id) | Self::Token(id) | Self::Operation(id) => (id, 0),
+            Self::Item(at) => (at.operation.as_str(), at.index),
+            Self::Scope(_) | Self::Lock(_) | Self::Identity(_) | Self::Own(_) => ("", 0),
         }
     }
 }
 
-/// Returns the position of the mutation's table in the order of application.
-fn table(mutation: &EncodedMutation) -> u8 {
+/// The position of a mutation's table in the order of application.
+type Table = u8;
+
+/// Position of the check that an attempt is this instance's: before the intents change, which have the same table.
+const ATTEMPTS: Table = 5;
+
+fn table(mutation: &EncodedMutation) -> Table {
     match mutation {
         EncodedMutation::Operation(_) => 0,
         EncodedMutation::ClaimItem(..)
@@ -57,8 +88,7 @@ fn table(mutation: &EncodedMutation) -> u8 {
         | EncodedMutation::Identities(..)
         | EncodedMutation::EraseCandidate(_) => 3,
         EncodedMutation::Assignment(_) => 4,
-        // Before the intents change: both use the same table.
-        EncodedMutation::RequireAttempt(..) => 5,
+        EncodedMutation::RequireAttempt(..) => ATTEMPTS,
         EncodedMutation::Intent(_) | EncodedMutation::RemoveIntent(_) => 6,
         // Last, because all writers of a tenant contend for the end of its chain.
         EncodedMutation::Audit(_) => 7,
@@ -66,35 +96,97 @@ fn table(mutation: &EncodedMutation) -> u8 {
 }
 
 /// Applies all mutations, or fails.
-pub(super) async fn apply(
-    tx: &mut WriteContext<'_>,
-    mutations: impl Iterator<Item = &EncodedMutation> + Send,
-) -> Result<(), TxError> {
-    let mut mutations: Vec<&EncodedMutation> = mutations.collect();
+pub(super) async fn apply(tx: &mut WriteContext<'_>, mut mutations: Vec<&EncodedMutation>) -> Result<(), TxError> {
+    let concluded = take_conclusions(&mut mutations);
     // A stable sort keeps the order within a table.
     mutations.sort_by_key(|mutation| table(mutation));
+    let intents = mutations.split_off(mutations.partition_point(|mutation| table(mutation) < ATTEMPTS));
     for group in group_mutations(&mutations) {
-        apply_group(tx, group).await?;
+        apply_group(tx, &group).await?;
+    }
+    records::conclude_attempts(tx, &concluded).await?;
+    for group in group_mutations(&intents) {
+        apply_group(tx, &group).await?;
     }
     Ok(())
 }
 
-/// Groups consecutive mutations of the same kind with distinct targets: given two rows for one target, a statement
-/// would apply either of them.
-fn group_mutations<'s, 'a>(mutations: &'s [&'a EncodedMutation]) -> Vec<&'s [&'a EncodedMutation]> {
-    let mut groups = Vec::new();
-    let (mut from, mut seen) = (0, HashSet::new());
-    for (index, mutation) in mutations.iter().enumerate() {
-        let alike = mutations.get(from).is_some_and(|first| discriminant(*first) == discriminant(*mutation));
-        if !alike || !seen.insert(Target::of(mutation)) {
-            groups.push(&mutations[from..index]);
-            from = index;
-            seen.clear();
-            seen.insert(Target::of(mutation));
+/// Takes out the checks of attempts whose intents are then removed and not changed otherwise, together with the removals:
+/// one statement does both. Returns their records and starts, in order.
+fn take_conclusions<'a>(mutations: &mut Vec<&'a EncodedMutation>) -> Vec<(&'a str, i64)> {
+    // Of each record: the start of the checked attempt, the number of checks, of removals and of other changes.
+    let mut changes: HashMap<&'a str, (i64, [usize; 3])> = HashMap::new();
+    for mutation in &*mutations {
+        match mutation {
+            EncodedMutation::RequireAttempt(record, started) => {
+                let (start, counts) = changes.entry(record).or_default();
+                *start = *started;
+                counts[0] += 1;
+            }
+            EncodedMutation::RemoveIntent(record) => changes.entry(record).or_default().1[1] += 1,
+            EncodedMutation::Intent(row) => changes.entry(&row.record).or_default().1[2] += 1,
+            _ => {}
         }
     }
-    groups.push(&mutations[from..]);
+    changes.retain(|_, (_, counts)| *counts == [1, 1, 0]);
+    mutations.retain(|mutation| match mutation {
+        EncodedMutation::RequireAttempt(record, _) | EncodedMutation::RemoveIntent(record) => {
+            !changes.contains_key(record.as_str())
+        }
+        _ => true,
+    });
+    let mut concluded: Vec<(&str, i64)> = changes.into_iter().map(|(record, (start, _))| (record, start)).collect();
+    concluded.sort_unstable();
+    concluded
+}
+
+type Group<'a> = Vec<&'a EncodedMutation>;
+
+/// Groups mutations, in the order of their tables, by kind: a statement given two rows for one target would apply either
+/// of them, so mutations of one target never share a group and keep their order. Mutations that take and release
+/// identities keep theirs too, since one may need what another releases.
+fn group_mutations<'a>(mutations: &[&'a EncodedMutation]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let mut last_of_target: HashMap<Target<'a>, usize> = HashMap::new();
+    let mut last_of_kind: HashMap<Discriminant<EncodedMutation>, usize> = HashMap::new();
+    for mutation in mutations.iter().copied() {
+        let (target, kind) = (Target::of(mutation), discriminant(mutation));
+        let after_target = last_of_target.get(&target).map_or(0, |last| last + 1);
+        let moves_identities =
+            |it: &EncodedMutation| matches!(it, EncodedMutation::Identities(..) | EncodedMutation::EraseCandidate(_));
+        let after_other = groups
+            .iter()
+            .rposition(|group| group.first().is_some_and(|it| moves_identities(it) && discriminant(*it) != kind))
+            .filter(|_| moves_identities(mutation))
+            .map_or(0, |last| last + 1);
+        let from = after_target.max(after_other);
+        let known = last_of_kind.get(&kind).copied().filter(|last| *last >= from);
+        let place = known.unwrap_or(groups.len());
+        if place == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[place].push(mutation);
+        last_of_target.insert(target, place);
+        last_of_kind.insert(kind, place);
+    }
+    for group in &mut groups {
+        if group.first().is_some_and(|first| !is_applied_in_order(first)) {
+            group.sort_by(|one, other| Target::of(one).rank().cmp(&Target::of(other).rank()));
+        }
+    }
     groups
+}
+
+/// Returns whether the mutations of this kind are applied one by one, or make a chain.
+const fn is_applied_in_order(mutation: &EncodedMutation) -> bool {
+    matches!(
+        mutation,
+        EncodedMutation::Identities(..)
+            | EncodedMutation::EraseCandidate(_)
+            | EncodedMutation::IndexGroup(_)
+            | EncodedMutation::Operation(_)
+            | EncodedMutation::Audit(_)
+    )
 }
 
 /// Collects the content of each mutation of a group; all are of the same kind.
@@ -137,13 +229,14 @@ async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> R
             items::set_subjects(tx.connection, &rows).await
         }
         RequeueItem(_) => items::requeue(tx.connection, &rows!(group, RequeueItem(at) => at)).await,
+        Key(_) => keys::change(tx, &rows!(group, Key(statement) => statement)).await,
         Audit(_) => audit::append(tx, &rows!(group, Audit(entry) => entry)).await,
-        IndexGroup(_) | Identities(..) | EraseCandidate(_) | Key(_) | Operation(_) => {
+        IndexGroup(_) | Identities(..) | EraseCandidate(_) | Operation(_) => {
             for mutation in group {
                 match mutation {
                     Identities(id, identities) => candidates::set_identities(tx, id, identities).await?,
                     EraseCandidate(id) => records::erase_person(tx, id).await?,
-                    IndexGroup(statement) | Key(statement) | Operation(statement) => tx.run(statement).await?,
+                    IndexGroup(statement) | Operation(statement) => tx.run(statement).await?,
                     _ => {}
                 }
             }

@@ -6,7 +6,7 @@ use super::error::TxError;
 use super::transaction::WriteContext;
 use super::{items, keys, statements};
 use crate::domain::operation::Operation;
-use crate::store::AcceptResult;
+use crate::store::{AcceptResult, KeyState};
 use crate::store::codec::{KeyRow, OperationRow};
 use crate::store::sql::{self, values};
 
@@ -21,7 +21,8 @@ pub(super) async fn accept(
     take: i64,
 ) -> Result<AcceptResult, TxError> {
     if let Some(key) = key {
-        let state = keys::take(tx, key, take).await?;
+        keys::lock(tx, &keys::advisory_locks(std::iter::once(key))).await?;
+        let state = keys::take(tx, &[(key, take)]).await?.pop().unwrap_or(Ok(KeyState::InProgress))?;
         let (result, reply) = tx.records.accept_under_key(&operation.id, state)?;
         let Some(reply) = reply else { return Ok(result) };
         tx.run(&reply).await?;

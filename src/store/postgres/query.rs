@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, PgPool};
 
-use super::candidates::IndexForm;
+use super::candidates::{self, HeldBy, IdentityForms, IndexForm};
 use super::error::TxError;
 use super::statements;
 use crate::domain::candidate::{Candidate, Identity};
@@ -56,7 +56,7 @@ pub(super) async fn candidates_without_photos(
 }
 
 /// Returns the tenant's candidates with this identity, either in their record or claimed.
-pub(super) async fn candidates(
+pub(super) async fn candidates_with_identity(
     pool: &PgPool,
     records: &RecordCodec,
     tenant: &str,
@@ -71,17 +71,22 @@ pub(super) async fn candidates(
     let claimed = || {
         names.iter().flat_map(|name| records.identity_forms(name, identity).into_iter().map(move |form| (name, form)))
     };
+    let found = records.lookup_forms(tenant, identity);
+    // By joins only: a condition on tenant or kind alone would be enough for the server to read all of them.
     let ids: Vec<String> = sqlx::query_scalar(
-        "SELECT candidate_id FROM lookups WHERE tenant = $1 AND kind = $2 AND blind = ANY($3)
+        "SELECT candidate_id FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (tenant, kind, blind)
+             JOIN lookups USING (tenant, kind, blind)
          UNION
-         SELECT candidate_id FROM unnest($4::text[], $5::bytea[]) AS wanted (connection, blind)
-             JOIN identities USING (connection, blind) WHERE kind = $2 AND tenant = $1",
+         SELECT candidate_id FROM unnest($4::text[], $5::text[], $6::bytea[]) AS wanted (connection, kind, blind)
+             JOIN identities USING (connection, kind, blind) WHERE tenant = $7",
     )
-    .bind(tenant)
-    .bind(kind)
-    .bind(records.lookup_forms(tenant, identity))
+    .bind(vec![tenant; found.len()])
+    .bind(vec![kind; found.len()])
+    .bind(&found)
     .bind(claimed().map(|(name, _)| name.as_str()).collect::<Vec<_>>())
+    .bind(claimed().map(|_| kind).collect::<Vec<_>>())
     .bind(claimed().map(|(_, form)| form).collect::<Vec<_>>())
+    .bind(tenant)
     .fetch_all(pool)
     .await?;
     let ids: Vec<String> = ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
@@ -90,35 +95,15 @@ pub(super) async fn candidates(
     Ok(found)
 }
 
-/// Returns whether a candidate of another tenant holds one of these identities, apart from those that the tenant holds
-/// under an entry of the earlier form: an earlier version may have registered two spellings of one identity as people of
-/// two tenants. `identities` has the forms of each identity, those of the earlier form apart.
+/// Returns whether a candidate of another tenant holds one of these identities.
 pub(super) async fn identities_of_other_tenants(
     pool: &PgPool,
     tenant: &str,
-    identities: &[(Vec<IndexForm>, Vec<IndexForm>)],
+    identities: &[IdentityForms],
 ) -> Read<bool> {
-    let former: Vec<BlindIndex> = identities.iter().flat_map(|(_, former)| former.iter().map(|it| it.blind)).collect();
-    let own: BTreeSet<BlindIndex> = if former.is_empty() {
-        BTreeSet::new()
-    } else {
-        let sql = "SELECT blind FROM identities WHERE tenant = $1 AND connection = $2 AND blind = ANY($3)";
-        let at = identities.iter().flat_map(|(forms, _)| forms).map(|form| form.connection.as_str()).next();
-        sqlx::query_scalar(sql).bind(tenant).bind(at).bind(&former).fetch_all(pool).await?.into_iter().collect()
-    };
-    let asked = identities.iter().filter(|(_, former)| !former.iter().any(|form| own.contains(&form.blind)));
-    let forms: Vec<&IndexForm> = asked.flat_map(|(forms, former)| forms.iter().chain(former)).collect();
-    sqlx::query_scalar(
-        "SELECT EXISTS (
-             SELECT 1 FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (connection, kind, blind)
-             JOIN identities USING (connection, kind, blind) WHERE tenant <> $4)",
-    )
-    .bind(forms.iter().map(|form| form.connection.as_str()).collect::<Vec<_>>())
-    .bind(forms.iter().map(|form| form.kind).collect::<Vec<_>>())
-    .bind(forms.iter().map(|form| form.blind).collect::<Vec<_>>())
-    .bind(tenant)
-    .fetch_one(pool)
-    .await
+    let forms: Vec<&IndexForm> = identities.iter().flat_map(IdentityForms::all).collect();
+    let holders = candidates::holders(pool, &forms).await?;
+    Ok(identities.iter().any(|identity| matches!(identity.held_by(tenant, &holders), HeldBy::OtherTenant)))
 }
 
 /// Returns a page of the tenant's assignments, newest first: ids are in order of creation (UUID version 7).

@@ -1,4 +1,7 @@
 //! Statements that write assignments and intents, many rows at once.
+//!
+//! `IS NOT DISTINCT FROM` is `=` without an index: until a table is analysed the server takes any value to be rare, and
+//! would read everything of one owner or tenant instead of the rows that are named.
 
 use std::collections::HashSet;
 
@@ -46,16 +49,20 @@ pub(super) async fn erase_person(tx: &mut WriteContext<'_>, id: &CandidateId) ->
         .await?;
     let stored = stored.as_ref().map(SealedRow::from_columns).transpose()?;
     let candidate = stored.map(|stored| tx.records.candidate(&stored)).transpose()?;
+    let forms = candidate.as_ref().map_or_else(Vec::new, |candidate| tx.records.person_forms(candidate));
     let rows = sqlx::query(
         "SELECT id, tenant, connection, sealed FROM assignments
-         WHERE candidate_id = $1
-            OR (connection = $2 AND tenant = $3 AND person IS NOT NULL AND person = ANY($4))
+         WHERE id = ANY(ARRAY(
+                 SELECT id FROM assignments WHERE candidate_id = $1
+                 UNION SELECT booked.id FROM unnest($2::text[], $3::bytea[]) AS known (connection, person)
+                     JOIN assignments AS booked USING (connection, person) WHERE booked.person IS NOT NULL))
+           AND (candidate_id IS NOT DISTINCT FROM $1 OR tenant IS NOT DISTINCT FROM $4)
          ORDER BY id FOR UPDATE",
     )
     .bind(id.as_str())
-    .bind(candidate.as_ref().map(|candidate| candidate.connection.as_str()))
+    .bind(forms.iter().map(|_| candidate.as_ref().map(|candidate| candidate.connection.as_str())).collect::<Vec<_>>())
+    .bind(&forms)
     .bind(candidate.as_ref().map(|candidate| candidate.tenant.as_str()))
-    .bind(candidate.as_ref().map_or_else(Vec::new, |candidate| tx.records.person_forms(candidate)))
     .fetch_all(&mut *tx.connection)
     .await?;
     for row in rows {
@@ -134,7 +141,7 @@ pub(super) async fn put_intents(tx: &mut WriteContext<'_>, rows: &[&IntentRow]) 
 pub(super) async fn hold_attempts(tx: &mut WriteContext<'_>, attempts: &[(&str, i64)]) -> Result<(), TxError> {
     let held = sqlx::query(
         "SELECT 1 FROM intents JOIN unnest($1::text[], $2::bigint[]) AS wanted (record, started) USING (record, started)
-         WHERE owner = $3 ORDER BY record FOR UPDATE OF intents",
+         WHERE owner IS NOT DISTINCT FROM $3 ORDER BY record FOR UPDATE OF intents",
     )
     .bind(attempts.iter().map(|(record, _)| *record).collect::<Vec<_>>())
     .bind(attempts.iter().map(|(_, started)| *started).collect::<Vec<_>>())
@@ -142,6 +149,24 @@ pub(super) async fn hold_attempts(tx: &mut WriteContext<'_>, attempts: &[(&str, 
     .fetch_all(&mut *tx.connection)
     .await?;
     if held.len() == attempts.len() { Ok(()) } else { Err(StoreError::Superseded.into()) }
+}
+
+/// Removes the intents of these attempts; fails if this instance is no longer making one of them.
+pub(super) async fn conclude_attempts(tx: &mut WriteContext<'_>, attempts: &[(&str, i64)]) -> Result<(), TxError> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let removed = sqlx::query(
+        "DELETE FROM intents USING unnest($1::text[], $2::bigint[]) AS made (record, started)
+         WHERE intents.record = made.record AND intents.started = made.started
+           AND intents.owner IS NOT DISTINCT FROM $3",
+    )
+    .bind(attempts.iter().map(|(record, _)| *record).collect::<Vec<_>>())
+    .bind(attempts.iter().map(|(_, started)| *started).collect::<Vec<_>>())
+    .bind(tx.instance)
+    .execute(&mut *tx.connection)
+    .await?;
+    if removed.rows_affected() == attempts.len() as u64 { Ok(()) } else { Err(StoreError::Superseded.into()) }
 }
 
 /// Removes the intents of these records.

@@ -151,7 +151,7 @@ async fn renew(tx: &mut WriteContext<'_>, id: &CandidateId) -> Result<Vec<Collis
             let missing: Vec<IndexForm> = key.into_iter().filter(|blind| !held.contains(blind)).map(form).collect();
             if !candidates::has_taken_all(tx.connection, id, &candidate.tenant, &missing).await? {
                 candidates::release_forms(tx.connection, id, &missing).await?;
-                let holders = candidates::holders(tx.connection, &missing.iter().collect::<Vec<_>>()).await?;
+                let holders = candidates::holders(&mut *tx.connection, &missing.iter().collect::<Vec<_>>()).await?;
                 let holder = holders.into_values().next().map(|holder| holder.candidate);
                 let candidate = id.to_string();
                 collisions.extend(holder.map(|holder| Collision { candidate, holder, kind }));

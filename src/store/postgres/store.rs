@@ -18,8 +18,8 @@ use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
 use crate::store::columns::FromColumns;
 use crate::store::engine::{Access, Engine};
-use crate::store::postgres::begin::BegunWrite;
-use crate::store::postgres::{begin, mutations};
+use crate::store::postgres::begin::{BeginJob, BegunWrite};
+use crate::store::postgres::jobs::{Job, JobResult};
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
@@ -111,7 +111,11 @@ impl Store for PostgresStore {
         let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.lock_forms(subject)).collect();
         let take = self.next_take();
         let loose = UncertainLocks::Turn(forms.clone(), take);
-        let taken = self.write(work!(|tx, forms| instances::acquire_locks(tx, &forms, take))).await;
+        let taken = match self.run_job(Job::AcquireLocks(forms, take)).await {
+            Ok(JobResult::Locks(taken)) => Ok(taken),
+            Ok(_) => Err(wrong_result()),
+            Err(error) => Err(error),
+        };
         if taken.as_ref().is_err_and(may_have_taken_effect) {
             self.loose.add([loose]);
         }
@@ -121,7 +125,7 @@ impl Store for PostgresStore {
 
     async fn release_locks(&self, subjects: &[String]) -> Result<(), StoreError> {
         let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.lock_forms(subject)).collect();
-        self.write(work!(|tx, forms| instances::release_locks(tx, &forms))).await
+        self.run_job(Job::ReleaseLocks(forms)).await.map(|_| ())
     }
 
     async fn begin_writes(
@@ -139,7 +143,7 @@ impl Store for PostgresStore {
             if open.is_empty() {
                 break;
             }
-            let begun = match self.begin_open(key, Arc::clone(&rows), open.clone()).await {
+            let begun = match self.begin_open(key, Arc::clone(&rows), &open).await {
                 Ok(begun) => begun,
                 Err(error) if open.len() == results.len() => return Err(error),
                 Err(error) => {
@@ -161,7 +165,7 @@ impl Store for PostgresStore {
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
         let rows = self.records.encode_mutations(changes)?;
-        self.write(work!(|tx, rows| mutations::apply(tx, rows.iter()))).await
+        self.run_job(Job::Commit(rows)).await.map(|_| ())
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
@@ -174,7 +178,7 @@ impl Store for PostgresStore {
         connection: Option<&str>,
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError> {
-        let rows = self.read(|pool| query::candidates(pool, &self.records, tenant, connection, identity)).await?;
+        let rows = self.read(|pool| query::candidates_with_identity(pool, &self.records, tenant, connection, identity)).await?;
         self.records.open_all(&rows, RecordCodec::candidate)
     }
 
@@ -184,11 +188,7 @@ impl Store for PostgresStore {
         connection: &str,
         identities: &[Identity],
     ) -> Result<bool, StoreError> {
-        let forms = identities.iter().map(|identity| {
-            let forms = candidates::forms(&self.records, connection, std::slice::from_ref(identity));
-            (forms, candidates::former_forms(&self.records, connection, identity))
-        });
-        let forms: Vec<_> = forms.collect();
+        let forms = candidates::identity_forms(&self.records, connection, identities);
         self.read(|pool| query::identities_of_other_tenants(pool, tenant, &forms)).await
     }
 
@@ -207,7 +207,11 @@ impl Store for PostgresStore {
         let claim = self.records.key_row(claim);
         let take = self.next_take();
         let loose = UncertainLocks::Key(claim.scopes.clone(), take);
-        let taken = self.write(work!(|tx, claim| keys::take(tx, &claim, take))).await;
+        let taken = match self.run_job(Job::AcquireKey(claim, take)).await {
+            Ok(JobResult::Key(state)) => state,
+            Ok(_) => Err(wrong_result()),
+            Err(error) => Err(error),
+        };
         if taken.as_ref().is_err_and(may_have_taken_effect) {
             self.loose.add([loose]);
         }
@@ -336,16 +340,16 @@ impl PostgresStore {
         &self,
         key: Option<Arc<KeyRow>>,
         rows: Arc<Vec<PreparedWriteRow>>,
-        open: Vec<usize>,
+        open: &[usize],
     ) -> Result<Vec<BegunWrite>, StoreError> {
         let take = self.next_take();
         let loose = key.as_ref().map(|key| UncertainLocks::Key(key.scopes.clone(), take));
-        let begun = self
-            .write(work!(|tx, key, rows, open| {
-                let key = Option::as_deref(&key).map(|key| (key, take));
-                begin::begin_writes(tx, key, open.iter().map(|index| &rows[*index]).collect())
-            }))
-            .await;
+        let job = BeginJob::new(&self.records, key.map(|key| (key, take)), rows, open);
+        let begun = match self.run_job(Job::BeginWrites(job)).await {
+            Ok(JobResult::Begun(begun)) => Ok(begun),
+            Ok(_) => Err(wrong_result()),
+            Err(error) => Err(error),
+        };
         if begun.as_ref().is_err_and(may_have_taken_effect) {
             self.loose.add(loose);
         }
@@ -361,6 +365,11 @@ impl PostgresStore {
             }
         }
     }
+}
+
+/// Returns the error of a job that ended with the result of another kind, which only a defect makes possible.
+fn wrong_result() -> StoreError {
+    StoreError::InDoubt("a transaction ended with the result of another".to_owned())
 }
 
 /// Returns whether a call that failed with this error may still have taken effect, or may yet do so.

@@ -51,7 +51,7 @@ pub(super) type Working<'a, T> = BoxFuture<'a, Result<T, TxError>>;
 pub(super) struct Writer {
     pub(super) pool: PgPool,
     pub(super) records: Arc<RecordCodec>,
-    lanes: CommitSlots,
+    pub(super) lanes: CommitSlots,
 }
 
 /// The point at which an attempt failed.
@@ -63,7 +63,7 @@ enum FailurePoint<T> {
 }
 
 /// Failure of one attempt.
-enum AttemptResult {
+pub(super) enum AttemptResult {
     /// It was not committed.
     Undone(TxError),
     /// It is unknown whether it was committed.
@@ -171,7 +171,7 @@ impl Writer {
     }
 
     /// Finds out whether a transaction was committed whose COMMIT got no response.
-    async fn look_up_commit<T>(&self, lane: &SlotGuard, done: T, failed: TxError) -> Result<T, AttemptResult> {
+    pub(super) async fn look_up_commit<T>(&self, lane: &SlotGuard, done: T, failed: TxError) -> Result<T, AttemptResult> {
         let looking = async {
             for attempt in 1.. {
                 match lane.committed(&self.pool, self.records.instance()).await {
@@ -196,7 +196,7 @@ impl Writer {
 }
 
 /// Returns whether the connection is usable after this error: the server has responded and keeps responding.
-fn is_connection_usable(failed: &TxError) -> bool {
+pub(super) fn is_connection_usable(failed: &TxError) -> bool {
     match failed {
         TxError::Store(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => false,
         TxError::Store(_) => true,

@@ -15,7 +15,9 @@ use crate::store::{
 };
 
 mod cut;
+mod groups;
 mod opening;
+mod plans;
 mod proxy;
 mod races;
 mod renewal;
@@ -112,6 +114,18 @@ async fn beside(url: &str) -> PgConnection {
 async fn count(connection: &mut PgConnection, table: &str) -> i64 {
     let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+/// Waits for every candidate's row in a transaction of its own.
+async fn lock_candidates(store: Arc<PostgresStore>) -> Result<(), StoreError> {
+    let lock = |tx: WriteContext<'_>| -> Working<'_, ()> {
+        let connection: &mut PgConnection = tx.connection;
+        Box::pin(async move {
+            sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(connection).await?;
+            Ok(())
+        })
+    };
+    store.write(lock).await
 }
 
 /// Waits until this many statements on other connections to this schema wait for a lock.

@@ -1,7 +1,7 @@
 //! A proxy between the store and the server that can cut the connection at the worst moment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +22,7 @@ pub(super) enum Cut {
 pub(super) struct Proxy {
     url: String,
     cut: Arc<AtomicU8>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -32,19 +33,25 @@ impl Proxy {
         let (server, after) = rest.split_once('/').unwrap();
         let url = format!("{before}@{}/{after}", listener.local_addr().unwrap());
         let (server, cut) = (server.to_owned(), Arc::new(AtomicU8::new(Cut::Never as u8)));
-        let armed = Arc::clone(&cut);
+        let (armed, sent) = (Arc::clone(&cut), Arc::<AtomicUsize>::default());
+        let counted = Arc::clone(&sent);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(carry(client, server, Arc::clone(&armed)));
+                tokio::spawn(carry(client, server, Arc::clone(&armed), Arc::clone(&counted)));
             }
         });
-        Self { url, cut }
+        Self { url, cut, sent }
     }
 
     /// Returns the address of the proxy.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns how often something was sent to the server, which then responds.
+    pub(super) fn round_trips(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// Cuts the connection at the next COMMIT.
@@ -58,13 +65,14 @@ impl Proxy {
     }
 }
 
-async fn carry(client: TcpStream, server: TcpStream, armed: Arc<AtomicU8>) {
+async fn carry(client: TcpStream, server: TcpStream, armed: Arc<AtomicU8>, sent: Arc<AtomicUsize>) {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
     let mut bytes = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
         let message = &bytes[..read];
+        sent.fetch_add(1, Ordering::SeqCst);
         if message.windows(6).any(|part| part == b"COMMIT") {
             let cut = armed.swap(Cut::Never as u8, Ordering::SeqCst);
             if cut == Cut::BeforeCommit as u8 {

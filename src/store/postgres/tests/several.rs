@@ -42,14 +42,12 @@ async fn an_instance_that_was_ended_writes_nothing_more() {
 async fn ending_an_instance_waits_for_its_open_transaction() {
     let pair = Pair::open().await;
     let Pair { url, make, one, two, .. } = &pair;
-    let mut candidate = make.claimed(&**one).await;
+    let candidate = make.claimed(&**one).await;
     let (mut holder, mut watcher) = (beside(url).await, beside(url).await);
     let mut held = holder.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *held).await.unwrap();
 
-    candidate.person.group = Some("late".into());
-    let (store, change) = (Arc::clone(one), Mutation::Candidate(candidate.clone()));
-    let writing = tokio::spawn(async move { store.commit(vec![change]).await });
+    let writing = tokio::spawn(lock_candidates(Arc::clone(one)));
     until_waiting(&mut watcher, 1).await;
     let (store, peer) = (Arc::clone(two), two.renew_lease().await.unwrap().remove(0));
     let ending = tokio::spawn(async move { store.end_instance(&peer).await });
@@ -96,14 +94,12 @@ async fn heartbeats_do_not_wait_for_transactions() {
     let (mut holder, mut watcher) = (beside(&url).await, beside(&url).await);
     let mut held = holder.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *held).await.unwrap();
-    let writing: Vec<_> = (0..connect::LANES)
-        .map(|_| {
-            let (store, change) = (Arc::clone(&one), Mutation::Candidate(candidate.clone()));
-            tokio::spawn(async move { store.commit(vec![change]).await })
-        })
-        .collect();
-    // Every commit slot holds a waiting transaction.
-    until_waiting(&mut watcher, i64::from(connect::LANES)).await;
+    // One commit slot is that of the groups; every other one holds a waiting transaction.
+    let waiting = connect::LANES - 1;
+    let writing: Vec<_> = (0..waiting).map(|_| tokio::spawn(lock_candidates(Arc::clone(&one)))).collect();
+    until_waiting(&mut watcher, i64::from(waiting)).await;
+    let other = make.candidate("t", "c", make.person());
+    assert_eq!(make.claim(&*one, &other).await, BeginResult::Begun, "groups do not wait");
     one.renew_lease().await.unwrap();
     assert_eq!(
         one.candidate(&candidate.tenant, &candidate.id).await.unwrap(),

@@ -1,0 +1,147 @@
+//! What callers want written, and the work of one transaction for many of them: each table is written by one statement
+//! for all callers.
+//!
+//! Callers that share a transaction must be independent ([`Job::targets`]): each then gets the result it would have got
+//! alone, whatever the order of the others.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::begin::{self, BeginJob, BegunWrite};
+use super::error::TxError;
+use super::mutations::{self, Target};
+use super::transaction::WriteContext;
+use super::{instances, keys};
+use crate::store::codec::{EncodedMutation, KeyRow, PreparedWriteRow};
+use crate::store::encryption::BlindIndex;
+use crate::store::{KeyState, StoreError};
+
+/// What one caller wants written.
+pub(super) enum Job {
+    BeginWrites(BeginJob),
+    Commit(Vec<EncodedMutation>),
+    /// Acquires a key, with the number of the acquisition.
+    AcquireKey(KeyRow, i64),
+    /// Acquires the locks with these index values, with the number of the acquisition.
+    AcquireLocks(Vec<BlindIndex>, i64),
+    ReleaseLocks(Vec<BlindIndex>),
+}
+
+/// Result of a [`Job`] whose transaction was committed.
+pub(super) enum JobResult {
+    Begun(Vec<BegunWrite>),
+    /// An error is the caller's own: its key could not be read, and nothing of it was written.
+    Key(Result<KeyState, StoreError>),
+    /// Whether all locks were acquired.
+    Locks(bool),
+    Done,
+}
+
+impl Job {
+    /// Returns the objects that the job depends on or writes.
+    pub(super) fn targets(&self) -> Vec<Target<'_>> {
+        match self {
+            Self::BeginWrites(job) => job.targets(),
+            Self::Commit(mutations) => mutations.iter().map(Target::of).collect(),
+            Self::AcquireKey(claim, _) => claim.scopes.iter().map(Target::Scope).collect(),
+            Self::AcquireLocks(forms, _) | Self::ReleaseLocks(forms) => forms.iter().map(Target::Lock).collect(),
+        }
+    }
+
+    /// Returns the size of what it writes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::BeginWrites(job) => job.open_rows().map(PreparedWriteRow::bytes).sum(),
+            Self::Commit(mutations) => mutations.iter().map(EncodedMutation::bytes).sum(),
+            Self::AcquireKey(..) => size_of::<KeyRow>(),
+            Self::AcquireLocks(forms, _) | Self::ReleaseLocks(forms) => size_of_val(forms.as_slice()),
+        }
+    }
+}
+
+/// Returns the numbers of the advisory locks that these jobs need before their transaction reads, in order.
+pub(super) fn advisory_locks(jobs: &[Arc<Job>]) -> Vec<i64> {
+    let keys = jobs.iter().filter_map(|job| match &**job {
+        Job::BeginWrites(job) => job.key.as_ref().map(|(key, _)| &**key),
+        Job::AcquireKey(claim, _) => Some(claim),
+        Job::Commit(_) | Job::AcquireLocks(..) | Job::ReleaseLocks(_) => None,
+    });
+    keys::advisory_locks(keys)
+}
+
+/// Runs independent jobs in one transaction that holds their advisory locks. Returns one result each, in order.
+pub(super) async fn run(tx: &mut WriteContext<'_>, jobs: &[Arc<Job>]) -> Result<Vec<JobResult>, TxError> {
+    let mut results: Vec<JobResult> = jobs.iter().map(|_| JobResult::Done).collect();
+    run_locks(tx, jobs, &mut results).await?;
+    run_keys(tx, jobs, &mut results).await?;
+    let begun = run_begins(tx, jobs, &mut results).await?;
+    let commits = jobs.iter().filter_map(|job| if let Job::Commit(mutations) = &**job { Some(mutations) } else { None });
+    mutations::apply(tx, begun.into_iter().chain(commits.flatten()).collect()).await?;
+    Ok(results)
+}
+
+async fn run_locks(tx: &mut WriteContext<'_>, jobs: &[Arc<Job>], results: &mut [JobResult]) -> Result<(), TxError> {
+    let (mut places, mut wanted, mut released) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, job) in jobs.iter().enumerate() {
+        match &**job {
+            Job::AcquireLocks(forms, take) => {
+                places.push(place);
+                wanted.push((forms.as_slice(), *take));
+            }
+            Job::ReleaseLocks(forms) => released.extend_from_slice(forms),
+            Job::BeginWrites(_) | Job::Commit(_) | Job::AcquireKey(..) => {}
+        }
+    }
+    for (place, granted) in places.into_iter().zip(instances::acquire_locks(tx, &wanted).await?) {
+        results[place] = JobResult::Locks(granted);
+    }
+    instances::release_locks(tx, released).await
+}
+
+async fn run_keys(tx: &mut WriteContext<'_>, jobs: &[Arc<Job>], results: &mut [JobResult]) -> Result<(), TxError> {
+    let (mut places, mut claims) = (Vec::new(), Vec::new());
+    for (place, job) in jobs.iter().enumerate() {
+        if let Job::AcquireKey(claim, take) = &**job {
+            places.push(place);
+            claims.push((claim, *take));
+        }
+    }
+    for (place, state) in places.into_iter().zip(keys::take(tx, &claims).await?) {
+        results[place] = JobResult::Key(state);
+    }
+    Ok(())
+}
+
+/// Begins the writes of all jobs; returns the mutations that belong to those that have begun.
+async fn run_begins<'a>(
+    tx: &mut WriteContext<'_>,
+    jobs: &'a [Arc<Job>],
+    results: &mut [JobResult],
+) -> Result<Vec<&'a EncodedMutation>, TxError> {
+    let (mut places, mut begins) = (Vec::new(), Vec::new());
+    for (place, job) in jobs.iter().enumerate() {
+        if let Job::BeginWrites(job) = &**job {
+            places.push(place);
+            begins.push(job);
+        }
+    }
+    let (begun, mutations) = begin::begin_writes(tx, &begins).await?;
+    for (place, begun) in places.into_iter().zip(begun) {
+        results[place] = JobResult::Begun(begun);
+    }
+    Ok(mutations)
+}
+
+/// The objects of the jobs of a group, for finding jobs that depend on one of them.
+#[derive(Default)]
+pub(super) struct Targets<'a>(HashSet<Target<'a>>);
+
+impl<'a> Targets<'a> {
+    /// Adds the objects of a job; returns whether no job before had any of them.
+    pub(super) fn add(&mut self, job: &'a Job) -> bool {
+        let targets = job.targets();
+        let is_independent = !targets.iter().any(|target| self.0.contains(target));
+        self.0.extend(targets);
+        is_independent
+    }
+}

@@ -1,0 +1,156 @@
+//! Plans: no statement that runs often reads a whole table, neither in a new database, whose tables nobody has analysed,
+//! nor after they have grown under the plans made then.
+
+use super::*;
+use crate::domain::candidate::CandidateState;
+use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
+use crate::store::{AssignmentFilter, CandidateSelector, Page};
+
+/// Tables that grow with what the gateway has done.
+const GROWING: &[&str] = &[
+    "candidates",
+    "identities",
+    "lookups",
+    "assignments",
+    "intents",
+    "idempotency_keys",
+    "operations",
+    "operation_items",
+    "operation_counts",
+    "audit",
+    "audit_heads",
+    "turns",
+];
+
+/// Times each statement runs before the tables grow: enough for the server to settle on a plan.
+const ROUNDS: usize = 12;
+
+/// Registrations by which the tables grow.
+const LOADED: usize = 3_000;
+
+/// What sessions that have ended read of a table: how often all of it, and how many entries of its indices.
+async fn reads(connection: &mut PgConnection) -> Vec<(String, i64, i64)> {
+    while sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'examgate'")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap()
+        > 0
+    {
+        tokio::task::yield_now().await;
+    }
+    sqlx::query_as(
+        "SELECT relname::text, seq_scan, (SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes AS index
+                                          WHERE index.relid = stat.relid)
+         FROM pg_stat_user_tables AS stat WHERE schemaname = current_schema() ORDER BY relname",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap()
+}
+
+/// Does everything once that a write, its retry, its reading and a bulk do.
+async fn everything(make: &Maker, store: &PostgresStore) {
+    let candidate = make.candidate("t", "c", make.person());
+    let (claim, write) = (key(make, &make.name("scope")), claimant(make, &candidate));
+    let started = write.intent.started;
+    let identities = Identity::of(&candidate.person, BY_NAME);
+    let id = candidate.id.to_string();
+    assert!(!store.identities_of_other_tenants("t", "c", &identities).await.unwrap());
+    assert!(store.candidates("t", Some("c"), &identities[0]).await.unwrap().is_empty());
+    assert_eq!(store.begin_writes(Some(&claim), vec![write]).await.unwrap(), [BeginResult::Begun]);
+    let again = claimant(make, &make.candidate("t", "c", candidate.person.clone()));
+    assert!(matches!(store.begin_writes(None, vec![again]).await.unwrap()[..], [BeginResult::Exists(_)]));
+    let registered = Candidate { state: CandidateState::Registered, ..candidate.clone() };
+    let entry = crate::domain::audit::Entry::example("t", "request");
+    let outcome = vec![
+        Mutation::RequireAttempt(id.clone(), started),
+        Mutation::Candidate(registered.clone()),
+        Mutation::RemoveIntent(id.clone()),
+        Mutation::CompleteKey(claim.key(), crate::domain::intent::StoredReply::Gone),
+        Mutation::Audit(entry),
+    ];
+    store.commit(outcome).await.unwrap();
+    assert!(matches!(store.acquire_key(&claim).await.unwrap(), KeyState::Completed(_)));
+
+    assert!(store.acquire_locks(&[id.as_str()]).await.unwrap());
+    let mut changed = registered;
+    changed.person.user_name = Some(make.name("user").into());
+    let change = vec![
+        Mutation::Candidate(changed.clone()),
+        Mutation::Identities(changed.id.clone(), Identity::of(&changed.person, BY_NAME)),
+        Mutation::Intent(sending(make, &changed)),
+    ];
+    store.commit(change).await.unwrap();
+    store.commit(vec![Mutation::RemoveIntent(id.clone())]).await.unwrap();
+    let mut assignment = make.assignment("t", "c", &make.name("subject"));
+    assignment.candidate_id = Some(changed.id.clone());
+    for _ in 0..2 {
+        store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
+    }
+    store.release_locks(&[id.clone()]).await.unwrap();
+    assert_eq!(store.candidate("t", &changed.id).await.unwrap(), Some(changed.clone()));
+    assert_eq!(store.candidates_by_id("t", &[id.clone()]).await.unwrap().len(), 1);
+    assert_eq!(store.candidates("t", None, &identities[0]).await.unwrap().len(), 1);
+    assert!(store.intent(&id).await.unwrap().is_none());
+    assert!(store.intents_of(&id).await.unwrap().is_empty());
+    let known_as = vec![("c".to_owned(), identities[0].clone())];
+    let of = CandidateSelector { ids: vec![changed.id.clone()], known_as };
+    let filter = AssignmentFilter { candidate: Some(of), ..AssignmentFilter::default() };
+    let page = Page { after: None, limit: 10 };
+    assert_eq!(store.assignments("t", &filter, &page).await.unwrap(), [assignment]);
+
+    let operation = make.queued(store, "t", 2).await;
+    let at = |index| ItemId { operation: operation.id.clone(), index };
+    let mut row = claimant(make, &make.candidate("t", "c", make.person()));
+    row.intent.origin.item = Some(at(0));
+    let record = row.intent.write.record_id().to_owned();
+    assert_eq!(store.begin_writes(None, vec![row]).await.unwrap(), [BeginResult::Begun]);
+    let ended = vec![
+        Mutation::EndItem(at(0), Some(record.clone()), ItemOutcome::of(ItemStatus::Created)),
+        Mutation::RemoveIntent(record),
+        Mutation::RequeueItem(at(1)),
+    ];
+    store.commit(ended).await.unwrap();
+    assert_eq!(store.items(&operation.id, &[], 0, 10).await.unwrap().len(), 2);
+    let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
+    assert_eq!(progress.pending, 1);
+    store.commit(vec![Mutation::CancelOperation(operation.id.clone())]).await.unwrap();
+    assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
+    store.discard_operation(&operation.id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_frequent_statement_reads_a_whole_table() {
+    let server = tokio::task::block_in_place(Server::start);
+    let url = server.schema().await;
+    let mut beside = beside(&url).await;
+    for sql in ["ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()"] {
+        sqlx::raw_sql(sql).execute(&mut beside).await.unwrap();
+    }
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    drop(serving(&url, &keys, &make).await.unwrap());
+    let before = reads(&mut beside).await;
+
+    let store = serving(&url, &keys, &make).await.unwrap();
+    for _ in 0..ROUNDS {
+        everything(&make, &store).await;
+    }
+    for _ in 0..LOADED / 100 {
+        let writes: Vec<_> = (0..100).map(|_| claimant(&make, &make.candidate("t", "c", make.person()))).collect();
+        assert!(store.begin_writes(None, writes).await.unwrap().iter().all(|result| *result == BeginResult::Begun));
+    }
+    for _ in 0..ROUNDS {
+        everything(&make, &store).await;
+    }
+    drop(store);
+    let after = reads(&mut beside).await;
+
+    for ((table, scans_before, read_before), (_, scans, read)) in before.into_iter().zip(after) {
+        if GROWING.contains(&table.as_str()) {
+            assert_eq!(scans - scans_before, 0, "{table} was read as a whole");
+            // One index read as a whole in each round would be more.
+            let most = i64::try_from(LOADED * ROUNDS / 2).unwrap();
+            assert!(read - read_before < most, "{table}: {} entries were read", read - read_before);
+        }
+    }
+}
