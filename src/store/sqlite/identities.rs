@@ -37,6 +37,25 @@ pub(super) fn held_in_other_spelling(
     Ok(entries)
 }
 
+/// Returns tenant and candidate of each holder of the identity at the connection, from the tenant's point of view. A
+/// candidate of the tenant with an entry of the earlier form is the only one: an earlier version may have registered two
+/// spellings of one identity as people of two tenants, each of whom still is the tenant's own.
+pub(super) fn holders_for(
+    connection: &Connection,
+    records: &RecordCodec,
+    tenant: &str,
+    name: &str,
+    identity: &Identity,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let former = records.former_forms(name, identity);
+    let mut found = holders_of(connection, name, identity, &former)?;
+    if let Some(own) = found.iter().position(|(owner, _)| owner == tenant) {
+        return Ok(vec![found.swap_remove(own)]);
+    }
+    found.extend(holders(connection, records, name, identity)?);
+    Ok(found)
+}
+
 /// Returns tenant and candidate of each holder of the identity at the connection, under any key.
 pub(super) fn holders(
     connection: &Connection,
@@ -44,12 +63,21 @@ pub(super) fn holders(
     name: &str,
     identity: &Identity,
 ) -> Result<Vec<(String, String)>, StoreError> {
+    holders_of(connection, name, identity, &records.identity_forms(name, identity))
+}
+
+fn holders_of(
+    connection: &Connection,
+    name: &str,
+    identity: &Identity,
+    forms: &[BlindIndex],
+) -> Result<Vec<(String, String)>, StoreError> {
     let (kind, _) = identity.parts();
     let mut statement = connection.prepare_cached(
         "SELECT tenant, candidate_id FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3",
     )?;
     let mut holders = Vec::new();
-    for form in records.identity_forms(name, identity) {
+    for form in forms {
         let holder = statement.query_row(params![name, kind, form], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         holders.extend(holder);
     }

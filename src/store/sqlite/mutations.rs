@@ -9,7 +9,7 @@ use crate::store::codec::{
     AssignmentRow, CandidateRow, EncodedMutation, IntentRow, KeyRow, Lookup, PreparedWriteRow, RecordCodec, SealedRow,
 };
 use crate::store::encryption::BlindIndex;
-use crate::store::sqlite::identities::{IdentityOwner, held_in_other_spelling, holders, insert_identity};
+use crate::store::sqlite::identities::{IdentityOwner, held_in_other_spelling, holders, holders_for, insert_identity};
 use crate::store::sqlite::write_context::WriteContext;
 use crate::store::sqlite::{audit, items, keys, query, statements};
 
@@ -46,7 +46,7 @@ fn begin(tx: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, 
     let PreparedWriteRow { record, tenant, new, item, mutations } = write;
     let mut held: Vec<String> = Vec::new();
     for (candidate, identity) in new.iter().flat_map(|(row, identities)| identities.iter().map(move |one| (row, one))) {
-        for (owner, holder) in holders(connection, records, &candidate.connection, identity)? {
+        for (owner, holder) in holders_for(connection, records, tenant, &candidate.connection, identity)? {
             if owner != *tenant {
                 return Ok(BegunWrite::HeldByOtherTenant);
             }

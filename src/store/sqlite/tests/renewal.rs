@@ -90,3 +90,31 @@ async fn a_renewed_candidate_is_found_by_either_spelling_and_keeps_its_own() {
     let BeginResult::Exists(holders) = make.claim(&store, &new).await else { panic!("the identity is held") };
     assert_eq!(holders.iter().map(|it| it.person.external_id.as_deref()).collect::<Vec<_>>(), [Some("emp-1")]);
 }
+
+#[tokio::test]
+async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = former(&path, &make);
+    let person = |id: &str| Person { external_id: Some(id.into()), ..make.person() };
+    let first = make.candidate("t1", "c", person("emp-1"));
+    assert_eq!(make.claim(&store, &first).await, BeginResult::Begun);
+    // As an earlier version registered it: with an entry of its text only.
+    let second = make.candidate("t2", "c", person("emp-1 "));
+    let begun = store.begin_writes(None, vec![make.claimant(&second, Vec::new())]).await.unwrap();
+    assert_eq!(begun, [BeginResult::Begun]);
+    let beside = rusqlite::Connection::open(&path).unwrap();
+    for form in store.records.former_forms("c", &Identity::ExternalId("emp-1 ".into())) {
+        let sql = "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ('c', 'externalId', ?1, 't2', ?2)";
+        beside.execute(sql, rusqlite::params![form, second.id.as_str()]).unwrap();
+    }
+    for (tenant, id, expected) in [
+        ("t2", "emp-1 ", BeginResult::Exists(vec![second])),
+        ("t2", "emp-1", BeginResult::TakenByOtherTenant),
+        ("t1", "emp-1 ", BeginResult::TakenByOtherTenant),
+        ("t1", "emp-1", BeginResult::Exists(vec![first])),
+    ] {
+        let candidate = make.candidate(tenant, "c", person(id));
+        assert_eq!(make.claim(&store, &candidate).await, expected, "{tenant} {id:?}");
+    }
+}
