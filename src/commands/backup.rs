@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Failure, Process, say};
 use crate::commands::{load_config, open_store};
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, WrittenBackup};
 
 /// Copy the SQLite database to a file, also while the gateway serves from it
 #[derive(Args)]
@@ -37,8 +37,15 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let (database, keyring) = open_store::sqlite_file(&store, nothing, |shown| {
         format!("pg_dump --format=custom --no-owner --file='{file}' '{shown}'")
     })?;
-    SqliteStore::back_up(database, &options.file, keyring).map_err(|error| Failure::other("no backup", error))?;
+    let written = SqliteStore::back_up(database, &options.file, keyring);
+    let WrittenBackup { mended } = written.map_err(|error| Failure::other("no backup", error))?;
     let size = options.file.metadata().map_err(|error| Failure::other(&file.to_string(), error))?.len();
     say(format_args!("{file}: {size} bytes, a backup of {}", database.display()))?;
+    if let Some(faults) = mended {
+        say(format_args!(
+            "The index of the database has faults ({faults}): people or keys in it may not be found. They are mended in the \
+             backup: restore it, and report this."
+        ))?;
+    }
     say("The encryption key (store.encryption_key) is not in it: keep a copy of the key in another place.")
 }

@@ -41,10 +41,13 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         format!("pg_restore --clean --if-exists --no-owner --single-transaction --dbname='{shown}' '{file}'")
     })?;
     let restored = SqliteStore::restore(database, &options.file, keyring);
-    let RestoredBackup { kept, until } = restored.map_err(|error| Failure::other("not restored", error))?;
+    let RestoredBackup { kept, until, mended } = restored.map_err(|error| Failure::other("not restored", error))?;
     say(format_args!("{}: restored from {file}", database.display()))?;
     if let Some(kept) = kept {
         say(format_args!("the database it replaces: {}", kept.display()))?;
+    }
+    if let Some(faults) = mended {
+        say(format_args!("mended the index of the backup: {faults}"))?;
     }
     let until = until.map_or_else(|| "the backup".to_owned(), |time| format!("about {time:.0}"));
     say(format_args!(

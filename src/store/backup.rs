@@ -9,6 +9,13 @@ use jiff::Timestamp;
 #[error("{0}")]
 pub struct BackupError(pub String);
 
+/// A backup that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenBackup {
+    /// The faults of the index of blind values that were found in the database and mended in the copy, if any.
+    pub mended: Option<String>,
+}
+
 /// A restored backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredBackup {
@@ -16,4 +23,6 @@ pub struct RestoredBackup {
     pub kept: Option<PathBuf>,
     /// The last time that a gateway noted in the backup, within a minute of its end; older schemas have none.
     pub until: Option<Timestamp>,
+    /// The faults of the index of blind values that were found in the backup and mended, if any.
+    pub mended: Option<String>,
 }

@@ -38,7 +38,7 @@ mod sqlite;
 mod types;
 
 pub use crate::store::encryption::{Keyring, SealError};
-pub use backup::{BackupError, RestoredBackup};
+pub use backup::{BackupError, RestoredBackup, WrittenBackup};
 pub use inspection::{Inspection, SchemaChange};
 pub use mutation::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 pub use postgres::PostgresStore;

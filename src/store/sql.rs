@@ -220,16 +220,18 @@ statements! {
         "UPDATE candidates SET group_index = $1 WHERE id = $2 AND tenant = $3 AND modified = $4 AND group_index IS NULL"
     );
 
-    /// Every connection that has identities: one index step per connection, whereas `DISTINCT` would scan the whole
-    /// primary key.
-    CONNECTIONS = sql!(
-        "WITH RECURSIVE step (name) AS (
-             SELECT min(connection) FROM identities
-             UNION ALL
-             SELECT (SELECT min(connection) FROM identities WHERE connection > name) FROM step WHERE name IS NOT NULL
-         )
-         SELECT name FROM step WHERE name IS NOT NULL"
-    );
+    /// Every connection that has identities. `SQLite` keeps a list of them; elsewhere it takes one index step per
+    /// connection, whereas `DISTINCT` would scan the whole primary key.
+    CONNECTIONS = Sql {
+        sqlite: "SELECT name FROM identity_connections",
+        postgres: "WITH RECURSIVE step (name) AS (
+                       SELECT min(connection) FROM identities
+                       UNION ALL
+                       SELECT (SELECT min(connection) FROM identities WHERE connection > name) FROM step
+                       WHERE name IS NOT NULL
+                   )
+                   SELECT name FROM step WHERE name IS NOT NULL",
+    };
 
     ASSIGNMENT = sql!("SELECT id, tenant, connection, sealed FROM assignments WHERE id = $1 AND tenant = $2");
     ASSIGNMENTS_BY_ID = sql!(

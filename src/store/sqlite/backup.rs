@@ -15,7 +15,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::connect;
 use super::inspect::{has_log, immutable, look};
 use super::process_lock::ProcessLock;
-use crate::store::{BackupError, Inspection, Keyring, RestoredBackup, SchemaChange, StoreError};
+use crate::store::sqlite::late_index;
+use crate::store::{BackupError, Inspection, Keyring, RestoredBackup, SchemaChange, StoreError, WrittenBackup};
 
 impl From<StoreError> for BackupError {
     fn from(error: StoreError) -> Self {
@@ -36,7 +37,7 @@ impl From<rusqlite::Error> for BackupError {
 ///
 /// # Errors
 /// [`BackupError`]; no file named `target` exists then, unless it existed before.
-pub(super) fn back_up(database: &Path, target: &Path, keyring: &Keyring) -> Result<(), BackupError> {
+pub(super) fn back_up(database: &Path, target: &Path, keyring: &Keyring) -> Result<WrittenBackup, BackupError> {
     let database = existing(database)?;
     let target = connect::location(target)?;
     refuse_existing(&target)?;
@@ -53,8 +54,9 @@ pub(super) fn back_up(database: &Path, target: &Path, keyring: &Keyring) -> Resu
     }
     // SQLite does not sync what VACUUM INTO writes (https://www.sqlite.org/lang_vacuum.html).
     sync(&partial.path)?;
-    verify(&partial.path, keyring)?;
-    partial.publish(&target)
+    let Verified { until: _, mended } = verify(&partial.path, keyring)?;
+    partial.publish(&target)?;
+    Ok(WrittenBackup { mended })
 }
 
 /// Puts the backup in the place of the database and keeps the database it replaces beside it.
@@ -80,10 +82,11 @@ pub(super) fn restore(database: &Path, backup: &Path, keyring: &Keyring) -> Resu
         at(&database, format!("{detail}; stop it first"))
     })?;
     let copied = copy(&backup, with_suffix(&database, ".restore"))?;
-    let until = verify(&copied.path, keyring).map_err(|BackupError(detail)| at(&backup, detail))?;
+    let Verified { until, mended } =
+        verify(&copied.path, keyring).map_err(|BackupError(detail)| at(&backup, detail))?;
     let kept = if database.exists() { Some(set_aside(&database)?) } else { None };
     copied.replace(&database)?;
-    Ok(RestoredBackup { kept, until })
+    Ok(RestoredBackup { kept, until, mended })
 }
 
 /// Refuses to replace a database of another user, whose gateway could not open what this one creates.
@@ -119,9 +122,17 @@ fn destination(path: &Path) -> Result<PathBuf, BackupError> {
     }
 }
 
-/// Verifies that the file is a whole store of this program, not newer than it, that opens with these keys. Returns the
-/// last time a process noted in it.
-fn verify(path: &Path, keyring: &Keyring) -> Result<Option<Timestamp>, BackupError> {
+/// What was found in a private copy of a database.
+struct Verified {
+    /// The last time a process noted in it; older schemas have no clock.
+    until: Option<Timestamp>,
+    /// The faults of its index that were mended.
+    mended: Option<String>,
+}
+
+/// Verifies that the file is a whole store of this program, not newer than it, that opens with these keys. Mends faults
+/// of its index.
+fn verify(path: &Path, keyring: &Keyring) -> Result<Verified, BackupError> {
     let connection = immutable(path)?;
     // First whose file it is: a damaged file fails here as well.
     let inspection = look_at(&connection, keyring).map_err(|BackupError(detail)| at(path, detail))?;
@@ -132,9 +143,31 @@ fn verify(path: &Path, keyring: &Keyring) -> Result<Option<Timestamp>, BackupErr
     if fault != "ok" {
         return Err(at(path, format!("is damaged: {fault}")));
     }
-    // Older schemas have no clock.
     let seen = connection.query_row("SELECT seen FROM clock", [], |row| row.get::<_, i64>(0)).ok();
-    Ok(seen.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
+    let until = seen.and_then(|micros| Timestamp::from_microsecond(micros).ok());
+    // Older schemas have no late index; opening them makes it.
+    if inspection.schema != SchemaChange::None {
+        return Ok(Verified { until, mended: None });
+    }
+    let faults = late_index::check(&connection)?;
+    drop(connection);
+    if faults.is_none() {
+        return Ok(Verified { until, mended: None });
+    }
+    let left = mend_index(path)?;
+    if !left.is_none() {
+        return Err(at(path, format!("is damaged: {left}")));
+    }
+    Ok(Verified { until, mended: Some(faults.to_string()) })
+}
+
+/// Rebuilds the index of a private copy; returns the faults that are left.
+fn mend_index(path: &Path) -> Result<late_index::IndexFaults, BackupError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    late_index::rebuild(&connection)?;
+    Ok(late_index::check(&connection)?)
 }
 
 fn look_at(connection: &Connection, keyring: &Keyring) -> Result<Inspection, BackupError> {

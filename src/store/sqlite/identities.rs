@@ -1,11 +1,13 @@
 //! The identities that candidates hold: their entries, and who holds them.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::domain::candidate::Identity;
 use crate::store::StoreError;
 use crate::store::codec::{IndexValue, RecordCodec};
 use crate::store::encryption::BlindIndex;
+use crate::store::sqlite::late_index::{Source, UnmergedEntries, find};
+use crate::store::sqlite::write_context::WriteContext;
 
 /// The candidate an index entry belongs to.
 #[derive(Clone, Copy)]
@@ -15,86 +17,83 @@ pub(super) struct IdentityOwner<'a> {
     pub(super) connection: &'a str,
 }
 
-/// Returns the entry of the earlier form under which the candidate holds each identity, if it does. It keeps that entry
-/// where another candidate holds the identity: an earlier version registered the two spellings as two people.
-pub(super) fn held_in_other_spelling(
-    connection: &Connection,
-    records: &RecordCodec,
-    owner: IdentityOwner<'_>,
-    identities: &[Identity],
-) -> Result<Vec<Option<IndexValue>>, StoreError> {
-    let mut entries = Vec::with_capacity(identities.len());
-    for identity in identities {
-        let kind = identity.kind().as_str();
-        let mut held = None;
-        for blind in records.former_forms(owner.connection, identity) {
-            if held.is_none() && is_held(connection, owner.id, kind, &[blind])? {
-                held = Some(IndexValue { kind, blind });
-            }
-        }
-        entries.push(held);
-    }
-    Ok(entries)
+/// A candidate that holds an identity.
+pub(super) struct Holder {
+    pub(super) tenant: String,
+    pub(super) candidate: String,
 }
 
-/// Returns tenant and candidate of each holder of the identity at the connection, from the tenant's point of view. A
-/// candidate of the tenant with an entry of the earlier form is the only one: an earlier version may have registered two
-/// spellings of one identity as people of two tenants, each of whom still is the tenant's own.
-pub(super) fn holders_for(
-    connection: &Connection,
-    records: &RecordCodec,
-    tenant: &str,
-    name: &str,
-    identity: &Identity,
-) -> Result<Vec<(String, String)>, StoreError> {
-    let former = records.former_forms(name, identity);
-    let mut found = holders_of(connection, name, identity, &former)?;
-    if let Some(own) = found.iter().position(|(owner, _)| owner == tenant) {
-        return Ok(vec![found.swap_remove(own)]);
-    }
-    found.extend(holders(connection, records, name, identity)?);
-    Ok(found)
+/// A row of `identities`.
+pub(super) struct HeldIdentity {
+    row: i64,
+    pub(super) kind: String,
+    pub(super) blind: BlindIndex,
 }
 
-/// Returns tenant and candidate of each holder of the identity at the connection, under any key.
+/// Returns who holds the identity at the connection, under any key.
 pub(super) fn holders(
     connection: &Connection,
+    entries: &impl UnmergedEntries,
     records: &RecordCodec,
     name: &str,
     identity: &Identity,
-) -> Result<Vec<(String, String)>, StoreError> {
-    holders_of(connection, name, identity, &records.identity_forms(name, identity))
+) -> Result<Vec<Holder>, StoreError> {
+    holders_of_forms(connection, entries, name, identity, &records.identity_forms(name, identity))
 }
 
-fn holders_of(
+/// Returns who holds the identity at the connection in one of these forms.
+pub(super) fn holders_of_forms(
     connection: &Connection,
+    entries: &impl UnmergedEntries,
     name: &str,
     identity: &Identity,
     forms: &[BlindIndex],
-) -> Result<Vec<(String, String)>, StoreError> {
-    let (kind, _) = identity.parts();
-    let mut statement = connection.prepare_cached(
-        "SELECT tenant, candidate_id FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3",
-    )?;
+) -> Result<Vec<Holder>, StoreError> {
+    let (at, kind) = (name, identity.kind().as_str());
     let mut holders = Vec::new();
     for form in forms {
-        let holder = statement.query_row(params![name, kind, form], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        holders.extend(holder);
+        let sql = "SELECT tenant, candidate_id, connection, kind FROM identities WHERE id = ?1 AND blind = ?2";
+        let found = find(connection, entries, Source::Identity, form, sql, |row| {
+            let is_same = row.get_ref(2)?.as_str()? == at && row.get_ref(3)?.as_str()? == kind;
+            Ok((is_same, Holder { tenant: row.get(0)?, candidate: row.get(1)? }))
+        })?;
+        holders.extend(found.into_iter().filter(|(is_same, _)| *is_same).map(|(_, holder)| holder));
     }
     Ok(holders)
 }
 
+/// Returns the rows of the candidate.
+pub(super) fn held_by(connection: &Connection, candidate: &str) -> Result<Vec<HeldIdentity>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, kind, blind FROM identities WHERE candidate_id = ?1 ORDER BY id")?;
+    let rows = statement
+        .query_map([candidate], |row| Ok(HeldIdentity { row: row.get(0)?, kind: row.get(1)?, blind: row.get(2)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Inserts the identity, which the caller knows to be free.
 pub(super) fn insert_identity(
-    connection: &Connection,
+    tx: &WriteContext<'_>,
     owner: IdentityOwner<'_>,
     identity: &IndexValue,
 ) -> Result<(), StoreError> {
-    connection
+    let row = tx.index.next_row(Source::Identity);
+    tx.connection
         .prepare_cached(
-            "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO identities (id, candidate_id, tenant, connection, kind, blind) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![owner.connection, identity.kind, identity.blind, owner.tenant, owner.id])?;
+        .execute(params![row, owner.id, owner.tenant, owner.connection, identity.kind, identity.blind])?;
+    tx.connection
+        .prepare_cached("INSERT OR IGNORE INTO identity_connections (name) VALUES (?1)")?
+        .execute([owner.connection])?;
+    tx.index.add(Source::Identity, &identity.blind, row);
     Ok(())
+}
+
+/// Deletes the identity.
+pub(super) fn delete_identity(tx: &WriteContext<'_>, held: &HeldIdentity) -> Result<(), StoreError> {
+    tx.connection.prepare_cached("DELETE FROM identities WHERE id = ?1")?.execute([held.row])?;
+    tx.index.remove(tx.connection, Source::Identity, &held.blind, held.row)
 }
 
 /// Returns whether the candidate holds one of these entries.
@@ -104,12 +103,6 @@ pub(super) fn is_held(
     kind: &str,
     forms: &[BlindIndex],
 ) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM identities WHERE candidate_id = ?1 AND kind = ?2 AND blind = ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    for form in forms {
-        if statement.query_row(params![candidate, kind, form], |_| Ok(())).optional()?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let held = held_by(connection, candidate)?;
+    Ok(held.iter().any(|held| held.kind == kind && forms.contains(&held.blind)))
 }

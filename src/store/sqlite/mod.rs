@@ -9,24 +9,28 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::health::WriteFailure;
-use super::{BackupError, DISK_FULL, Inspection, Keyring, RestoredBackup, StoreError, measure};
+use super::{BackupError, DISK_FULL, Inspection, Keyring, RestoredBackup, StoreError, WrittenBackup, measure};
 use crate::domain::system::System;
 use crate::store::codec::RecordCodec;
 
 mod audit;
 mod backup;
+mod candidates;
 mod checkpointer;
 mod connect;
 mod identities;
 mod inspect;
 mod items;
 mod keys;
+mod late_index;
+mod lookup_memo;
 mod mutations;
 mod operations;
 mod process_lock;
 mod query;
 mod read_pool;
 mod reindex;
+mod session;
 mod statements;
 mod store;
 #[cfg(test)]
@@ -35,8 +39,10 @@ mod write_context;
 mod writer;
 
 use crate::store::sqlite::checkpointer::Checkpointer;
+use crate::store::sqlite::late_index::{GENERATION, LateIndex, SharedEntries};
 use crate::store::sqlite::process_lock::ProcessLock;
 use crate::store::sqlite::read_pool::ReadPool;
+use crate::store::sqlite::session::Session;
 use crate::store::sqlite::write_context::WriteContext;
 use writer::Writer;
 
@@ -44,6 +50,8 @@ use writer::Writer;
 pub struct SqliteStore {
     records: Arc<RecordCodec>,
     instance: Arc<str>,
+    /// What the readers find beside the table of the index.
+    entries: SharedEntries,
     write_failed: WriteFailure,
     // Declared before the writer, so closed first: the last connection to close removes the write-ahead log, which only
     // a connection that may write can do.
@@ -74,7 +82,8 @@ impl SqliteStore {
         let records = Arc::new(RecordCodec::new(keyring, environment));
         let mut connection = connect::writer(&path, &records)?;
         let aside = Auxiliary::of(&path, &mut connection)?;
-        Self::assemble(records, connection, Some(aside), None)
+        let session = Self::session(connection, GENERATION)?;
+        Self::assemble(records, session, Some(aside), None)
     }
 
     /// Reports what opening this file would change, without changing anything. May run while a process serves from the
@@ -87,11 +96,12 @@ impl SqliteStore {
     }
 
     /// Writes a consistent copy of this database to `target`, which must not exist. May run while a process serves from
-    /// the database. The copy is readable by its owner only and does not contain the encryption key.
+    /// the database. The copy is readable by its owner only and does not contain the encryption key. Faults of the index
+    /// are mended in the copy.
     ///
     /// # Errors
     /// [`BackupError`]; `target` is not created then.
-    pub fn back_up(database: &Path, target: &Path, keyring: &Keyring) -> Result<(), BackupError> {
+    pub fn back_up(database: &Path, target: &Path, keyring: &Keyring) -> Result<WrittenBackup, BackupError> {
         backup::back_up(database, target, keyring)
     }
 
@@ -119,7 +129,8 @@ impl SqliteStore {
         let mut connection = connect::writer(&path, &records)?;
         let aside = Auxiliary::of(&path, &mut connection)?;
         connect::register_instance(&mut connection, records.instance())?;
-        Self::assemble(records, connection, Some(aside), Some(owner))
+        let session = Self::session(connection, GENERATION)?;
+        Self::assemble(records, session, Some(aside), Some(owner))
     }
 
     /// Creates a store in memory, for demonstrations and tests.
@@ -129,20 +140,28 @@ impl SqliteStore {
     pub fn in_memory(keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let records = Arc::new(RecordCodec::new(keyring, environment));
         let connection = connect::memory(&records)?;
-        Self::assemble(records, connection, None, None)
+        let session = Self::session(connection, GENERATION)?;
+        Self::assemble(records, session, None, None)
+    }
+
+    /// Begins to write with this connection; `generation` is the number of index entries that are merged together.
+    fn session(connection: Connection, generation: usize) -> Result<Session, StoreError> {
+        let index = LateIndex::open(&connection, generation)?;
+        Ok(Session::new(connection, index))
     }
 
     fn assemble(
         records: Arc<RecordCodec>,
-        connection: Connection,
+        session: Session,
         aside: Option<Auxiliary>,
         owner: Option<ProcessLock>,
     ) -> Result<Self, StoreError> {
         let instance = records.instance().into();
         let (readers, checkpoints) = aside.map(|Auxiliary { readers, checkpoints }| (readers, checkpoints)).unzip();
-        let writer = Writer::start(connection)?;
+        let entries = session.entries();
+        let writer = Writer::start(session)?;
         let write_failed = WriteFailure::default();
-        Ok(Self { records, instance, write_failed, readers, writer, _checkpoints: checkpoints, _owner: owner })
+        Ok(Self { records, instance, entries, write_failed, readers, writer, _checkpoints: checkpoints, _owner: owner })
     }
 
     /// Runs the work in a transaction.
@@ -151,12 +170,8 @@ impl SqliteStore {
         mut work: impl FnMut(&WriteContext<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (records, instance) = (Arc::clone(&self.records), Arc::clone(&self.instance));
-        let written = measure(
-            "write",
-            self.writer
-                .run(move |connection| work(&WriteContext { connection, records: &records, instance: &instance })),
-        )
-        .await;
+        let written =
+            measure("write", self.writer.run(move |session| work(&session.context(&records, &instance)))).await;
         self.write_failed.record(&written);
         written
     }
@@ -168,7 +183,7 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         match &self.readers {
             Some(readers) => measure("read", readers.run(work)).await,
-            None => measure("read", self.writer.run(work)).await,
+            None => measure("read", self.writer.run(move |session| work(&session.connection))).await,
         }
     }
 
@@ -179,7 +194,7 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         match &self.readers {
             Some(readers) => measure("read", readers.run_inline(work)).await,
-            None => measure("read", self.writer.run(work)).await,
+            None => measure("read", self.writer.run(move |session| work(&session.connection))).await,
         }
     }
 }

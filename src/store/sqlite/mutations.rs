@@ -1,17 +1,15 @@
 //! Statements that write. Everything here runs inside a transaction of the writer thread.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::domain::candidate::Identity;
-use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::codec::{
-    AssignmentRow, CandidateRow, EncodedMutation, IntentRow, KeyRow, Lookup, PreparedWriteRow, RecordCodec, SealedRow,
-};
-use crate::store::encryption::BlindIndex;
-use crate::store::sqlite::identities::{IdentityOwner, held_in_other_spelling, holders, holders_for, insert_identity};
+use crate::store::codec::{AssignmentRow, EncodedMutation, IntentRow, KeyRow, PreparedWriteRow, SealedRow};
+use crate::store::sql::{self, SqlValue, Statement};
+use crate::store::sqlite::candidates::{erase_candidate, insert_candidate, set_identities, update_candidate};
+use crate::store::sqlite::identities::{holders, holders_of_forms};
 use crate::store::sqlite::write_context::WriteContext;
-use crate::store::sqlite::{audit, items, keys, query, statements};
+use crate::store::sqlite::{audit, items, keys, query};
 
 /// [`crate::store::BeginResult`] before the holders are opened.
 pub(super) enum BegunWrite {
@@ -28,28 +26,27 @@ pub(super) fn begin_writes(
     key: Option<&KeyRow>,
     writes: &[PreparedWriteRow],
 ) -> Result<Vec<BegunWrite>, StoreError> {
-    if let Some(key) = key
-        && keys::is_used(tx.connection, key)?
-    {
+    let key = key.map(|key| Ok::<_, StoreError>((key, keys::uses(tx, key)?))).transpose()?;
+    if key.as_ref().is_some_and(|(_, uses)| uses.is_used()) {
         return Ok(writes.iter().map(|_| BegunWrite::KeyInUse).collect());
     }
     let begun = writes.iter().map(|write| begin(tx, write)).collect::<Result<Vec<_>, _>>()?;
-    if let (Some(key), Some(first), Some(BegunWrite::Written)) = (key, writes.first(), begun.first()) {
-        keys::begin(tx.connection, key, tx.instance, Some(&first.record))?;
+    if let (Some((key, uses)), Some(first), Some(BegunWrite::Written)) = (key, writes.first(), begun.first()) {
+        keys::begin(tx, key, &uses, Some(&first.record))?;
     }
     Ok(begun)
 }
 
 /// Begins one write, unless an identity is held or its row is no longer waiting.
 fn begin(tx: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, StoreError> {
-    let WriteContext { connection, records, instance: _ } = tx;
+    let connection = tx.connection;
     let PreparedWriteRow { record, tenant, new, item, mutations } = write;
     let mut held: Vec<String> = Vec::new();
     for (candidate, identity) in new.iter().flat_map(|(row, identities)| identities.iter().map(move |one| (row, one))) {
-        for (owner, holder) in holders_for(connection, records, tenant, &candidate.connection, identity)? {
-            if owner != *tenant {
-                return Ok(BegunWrite::HeldByOtherTenant);
-            }
+        let Some(holders) = own_holders(tx, tenant, &candidate.connection, identity)? else {
+            return Ok(BegunWrite::HeldByOtherTenant);
+        };
+        for holder in holders {
             if !held.contains(&holder) {
                 held.push(holder);
             }
@@ -66,23 +63,52 @@ fn begin(tx: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, 
         }
     }
     if let Some((candidate, identities)) = new {
-        insert_candidate(connection, records, candidate, identities)?;
+        insert_candidate(tx, candidate, identities)?;
     }
     mutations.iter().try_for_each(|mutation| apply(tx, mutation))?;
     Ok(BegunWrite::Written)
 }
 
+/// Returns the tenant's candidates that hold the identity, or `None` if another tenant's does. The tenant's own comes
+/// first if it holds the identity in a former form: an earlier version may have registered two spellings of one
+/// identity as people of two tenants.
+fn own_holders(
+    tx: &WriteContext<'_>,
+    tenant: &str,
+    name: &str,
+    identity: &Identity,
+) -> Result<Option<Vec<String>>, StoreError> {
+    let (own, others): (Vec<_>, Vec<_>) = holders(tx.connection, tx.index, tx.records, name, identity)?
+        .into_iter()
+        .partition(|holder| holder.tenant == tenant);
+    let mut own: Vec<String> = own.into_iter().map(|holder| holder.candidate).collect();
+    if !others.is_empty() {
+        let former = tx.records.former_forms(name, identity);
+        let former = holders_of_forms(tx.connection, tx.index, name, identity, &former)?;
+        own = former.into_iter().filter(|holder| holder.tenant == tenant).map(|holder| holder.candidate).collect();
+        if own.is_empty() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(own))
+}
+
 /// Applies one mutation.
 pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(), StoreError> {
-    let WriteContext { connection, records, instance: _ } = tx;
+    let connection = tx.connection;
     match change {
-        EncodedMutation::Candidate(candidate) => update_candidate(connection, records, candidate),
-        EncodedMutation::Identities(id, identities) => set_identities(connection, records, id, identities),
+        EncodedMutation::Candidate(candidate) => update_candidate(tx, candidate),
+        EncodedMutation::Identities(id, identities) => set_identities(tx, id, identities),
         EncodedMutation::EraseCandidate(id) => erase_candidate(tx, id),
         EncodedMutation::Assignment(assignment) => put_assignment(tx, assignment),
         EncodedMutation::Intent(intent) => put_intent(tx, intent),
         EncodedMutation::RemoveIntent(record) => delete_intent(connection, record),
         EncodedMutation::RequireAttempt(record, started) => require_attempt(tx, record, *started),
+        EncodedMutation::Key(Statement { sql, values }) if sql.sqlite == sql::FREE_KEY.sqlite => {
+            // The index has to know of the row.
+            let [SqlValue::Text(Some(token))] = &values[..] else { return Ok(()) };
+            keys::free(tx, token)
+        }
         EncodedMutation::Key(statement)
         | EncodedMutation::Operation(statement)
         | EncodedMutation::IndexGroup(statement) => tx.run(statement),
@@ -94,148 +120,9 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(
     }
 }
 
-/// Inserts a candidate with its identities, and a look-up for each other identity in its record.
-fn insert_candidate(
-    connection: &Connection,
-    records: &RecordCodec,
-    candidate: &CandidateRow,
-    identities: &[Identity],
-) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, group, lookups } =
-        candidate;
-    connection
-        .prepare_cached(
-            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo, group_index)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![id, tenant, name, state, created, modified, sealed, photo, group])?;
-    let owner = IdentityOwner { id, tenant, connection: name };
-    for lookup in lookups.iter().filter(|lookup| !identities.contains(&lookup.identity)) {
-        insert_lookup(connection, owner, lookup)?;
-    }
-    identities.iter().try_for_each(|one| insert_identity(connection, owner, &records.identity(name, one)))
-}
-
-/// Updates a candidate. A candidate that is gone stays gone: a late outcome must not restore an erased person.
-fn update_candidate(
-    connection: &Connection,
-    records: &RecordCodec,
-    candidate: &CandidateRow,
-) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, photo, group, lookups } =
-        candidate;
-    let updated = connection
-        .prepare_cached(
-            "UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5, photo = ?6, group_index = ?7
-             WHERE id = ?1 AND tenant = ?2",
-        )?
-        .execute(params![id, tenant, state, modified, sealed, photo, group])?;
-    if updated == 0 {
-        Ok(())
-    } else {
-        index(connection, records, IdentityOwner { id, tenant, connection: name }, lookups)
-    }
-}
-
-/// Updates the look-ups of a candidate to its record. A claimed identity needs no look-up entry: a search covers the
-/// identities as well, and each entry costs a page write.
-fn index(
-    connection: &Connection,
-    records: &RecordCodec,
-    owner: IdentityOwner<'_>,
-    lookups: &[Lookup],
-) -> Result<(), StoreError> {
-    let IdentityOwner { id, tenant: _, connection: name } = owner;
-    let (mut held, mut present) = (Vec::new(), Vec::new());
-    let mut entries = connection.prepare_cached(
-        "SELECT 1, blind, kind FROM identities WHERE candidate_id = ?1
-         UNION ALL SELECT 0, blind, kind FROM lookups WHERE candidate_id = ?1",
-    )?;
-    let mut rows = entries.query([id])?;
-    while let Some(row) = rows.next()? {
-        let (is_identity, blind): (bool, BlindIndex) = (row.get(0)?, row.get(1)?);
-        if is_identity { held.push(blind) } else { present.push((blind, row.get::<_, String>(2)?)) }
-    }
-    let is_held = |lookup: &Lookup| {
-        !held.is_empty() && records.identity_forms(name, &lookup.identity).iter().any(|form| held.contains(form))
-    };
-    let wanted: Vec<&Lookup> = lookups.iter().filter(|lookup| !is_held(lookup)).collect();
-    for (blind, kind) in &present {
-        if !wanted.iter().any(|wanted| wanted.kind == kind && wanted.blind == *blind) {
-            connection
-                .prepare_cached("DELETE FROM lookups WHERE candidate_id = ?1 AND kind = ?2 AND blind = ?3")?
-                .execute(params![id, kind, blind])?;
-        }
-    }
-    for wanted in wanted {
-        if !present.iter().any(|(blind, kind)| wanted.kind == kind && wanted.blind == *blind) {
-            insert_lookup(connection, owner, wanted)?;
-        }
-    }
-    Ok(())
-}
-
-fn insert_lookup(connection: &Connection, owner: IdentityOwner<'_>, lookup: &Lookup) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("INSERT INTO lookups (candidate_id, kind, blind, tenant) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![owner.id, lookup.kind, lookup.blind, owner.tenant])?;
-    Ok(())
-}
-
-fn stored_candidate(connection: &Connection, id: &CandidateId) -> Result<Option<SealedRow>, StoreError> {
-    let sql = "SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1";
-    Ok(connection.prepare_cached(sql)?.query_row([id.as_str()], statements::row).optional()?)
-}
-
-/// Replaces the identities of a candidate. Does nothing if the candidate is gone.
-fn set_identities(
-    connection: &Connection,
-    records: &RecordCodec,
-    id: &CandidateId,
-    identities: &[Identity],
-) -> Result<(), StoreError> {
-    let stored = stored_candidate(connection, id)?;
-    let Some(stored) = stored else { return Ok(()) };
-    let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
-    let former = held_in_other_spelling(connection, records, owner, identities)?;
-    connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
-    for (identity, former) in identities.iter().zip(former) {
-        // The primary key alone would miss an identity written under an earlier key.
-        let is_free = holders(connection, records, owner.connection, identity)?.is_empty();
-        let entry = match former {
-            _ if is_free => records.identity(owner.connection, identity),
-            Some(entry) => entry,
-            None => return Err(StoreError::Conflict),
-        };
-        insert_identity(connection, owner, &entry)?;
-    }
-    // A released identity may still be in the record.
-    index(connection, records, owner, &records.lookups(&records.candidate(&stored)?))
-}
-
-/// Erases a candidate; identities and look-ups are deleted with it (`ON DELETE CASCADE`).
-fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreError> {
-    let WriteContext { connection, records, instance: _ } = tx;
-    let stored = stored_candidate(connection, id)?;
-    let candidate = stored.map(|stored| records.candidate(&stored)).transpose()?;
-    let forms = candidate.as_ref().map(|candidate| records.person_forms(candidate));
-    let unlinked = candidate
-        .as_ref()
-        .zip(forms.as_ref())
-        .map(|(candidate, forms)| (candidate.connection.as_str(), candidate.tenant.as_str(), forms.as_slice()));
-    for stored in query::assignments_of(connection, id.as_str(), unlinked)? {
-        let erased = records.assignment_row(records.assignment(&stored)?.without_person(id))?;
-        connection
-            .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?
-            .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
-    }
-    connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
-    Ok(())
-}
-
 /// Writes an assignment, without the person if its candidate is gone.
 fn put_assignment(tx: &WriteContext<'_>, assignment: &AssignmentRow) -> Result<(), StoreError> {
-    let WriteContext { connection, records, instance: _ } = tx;
+    let WriteContext { connection, records, .. } = tx;
     if let Some(id) = &assignment.record.candidate_id
         && !connection.prepare_cached("SELECT 1 FROM candidates WHERE id = ?1")?.exists([id.as_str()])?
     {

@@ -1,13 +1,15 @@
 //! Statements that read. They return sealed rows and open none, unless documented.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
 use crate::domain::candidate::{Candidate, Identity};
 use crate::store::codec::{RecordCodec, SealedRow, assignment_state};
 use crate::store::columns::RowWithPhoto;
 use crate::store::encryption::BlindIndex;
 use crate::store::sql::{self, values};
+use crate::store::sqlite::identities::{holders, holders_of_forms};
+use crate::store::sqlite::late_index::{Source, UnmergedEntries, find};
 use crate::store::sqlite::statements;
 use crate::store::{AssignmentFilter, CandidateSelector, Page, StoreError};
 
@@ -50,6 +52,7 @@ pub(super) fn candidates_by_id(
 /// look-up.
 pub(super) fn candidates(
     connection: &Connection,
+    entries: &impl UnmergedEntries,
     records: &RecordCodec,
     tenant: &str,
     at: Option<&str>,
@@ -57,24 +60,21 @@ pub(super) fn candidates(
 ) -> Result<Vec<SealedRow>, StoreError> {
     let (kind, _) = identity.parts();
     let mut ids: Vec<String> = Vec::new();
-    let mut by_record =
-        connection.prepare_cached("SELECT candidate_id FROM lookups WHERE tenant = ?1 AND kind = ?2 AND blind = ?3")?;
     for form in records.lookup_forms(tenant, identity) {
-        for id in by_record.query_map(params![tenant, kind, form], |row| row.get(0))? {
-            ids.push(id?);
-        }
+        let sql = "SELECT candidate_id, tenant, kind FROM lookups WHERE id = ?1 AND blind = ?2";
+        let found = find(connection, entries, Source::Lookup, &form, sql, |row| {
+            let is_same = row.get_ref(1)?.as_str()? == tenant && row.get_ref(2)?.as_str()? == kind;
+            Ok((is_same, row.get(0)?))
+        })?;
+        ids.extend(found.into_iter().filter(|(is_same, _)| *is_same).map(|(_, id)| id));
     }
-    let mut by_claim = connection.prepare_cached(
-        "SELECT candidate_id FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3 AND tenant = ?4",
-    )?;
     let connections = match at {
         Some(at) => vec![at.to_owned()],
         None => statements::select(connection, sql::CONNECTIONS, &[])?.into_iter().map(|(name,)| name).collect(),
     };
     for name in connections {
-        for form in records.identity_forms(&name, identity) {
-            ids.extend(by_claim.query_row(params![name, kind, form, tenant], |row| row.get(0)).optional()?);
-        }
+        let held = holders(connection, entries, records, &name, identity)?;
+        ids.extend(held.into_iter().filter(|holder| holder.tenant == tenant).map(|holder| holder.candidate));
     }
     ids.sort_unstable();
     ids.dedup();
@@ -84,32 +84,26 @@ pub(super) fn candidates(
 /// Returns whether a candidate of another tenant holds one of these identities at the connection, under any key.
 pub(super) fn identities_of_other_tenants(
     connection: &Connection,
+    entries: &impl UnmergedEntries,
     records: &RecordCodec,
     tenant: &str,
     at: &str,
     identities: &[Identity],
 ) -> Result<bool, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT 1 FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3 AND tenant <> ?4",
-    )?;
-    let mut own = connection.prepare_cached(
-        "SELECT 1 FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3 AND tenant = ?4",
-    )?;
     'identities: for identity in identities {
-        let (kind, _) = identity.parts();
         // An earlier version may have registered two spellings of one identity as people of two tenants.
         for form in records.former_forms(at, identity) {
-            if own.exists(params![at, kind, form, tenant])? {
+            let held = holders_of_forms(connection, entries, at, identity, &[form])?;
+            if held.iter().any(|holder| holder.tenant == tenant) {
                 continue 'identities;
             }
-            if statement.exists(params![at, kind, form, tenant])? {
+            if !held.is_empty() {
                 return Ok(true);
             }
         }
-        for form in records.identity_forms(at, identity) {
-            if statement.exists(params![at, kind, form, tenant])? {
-                return Ok(true);
-            }
+        let held = holders(connection, entries, records, at, identity)?;
+        if held.iter().any(|holder| holder.tenant != tenant) {
+            return Ok(true);
         }
     }
     Ok(false)

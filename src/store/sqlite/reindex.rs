@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::domain::intent::Intent;
 use crate::store::codec::{RecordCodec, RenewedIdentity, SealedRow};
+use crate::store::sqlite::candidates::add_lookup;
 use crate::store::sqlite::identities::{IdentityOwner, holders, insert_identity, is_held};
 use crate::store::sqlite::statements;
 use crate::store::sqlite::write_context::WriteContext;
@@ -116,24 +117,21 @@ fn renew(
     renewed: &RenewedIdentity,
 ) -> Result<Option<Collision>, StoreError> {
     let RenewedIdentity { identity, kind, former, lookup } = renewed;
+    tx.memo.forget(owner.id);
     let mut collision = None;
     if is_held(tx.connection, owner.id, kind, former)? {
-        let held = holders(tx.connection, tx.records, owner.connection, identity)?;
+        let held = holders(tx.connection, tx.index, tx.records, owner.connection, identity)?;
         match held.into_iter().next() {
-            None => insert_identity(tx.connection, owner, &tx.records.identity(owner.connection, identity))?,
-            Some((_, holder)) if holder == owner.id => {}
-            Some((_, holder)) => {
-                collision = Some(Collision { candidate: owner.id.to_owned(), holder, kind });
+            None => insert_identity(tx, owner, &tx.records.identity(owner.connection, identity))?,
+            Some(holder) if holder.candidate == owner.id => {}
+            Some(holder) => {
+                collision = Some(Collision { candidate: owner.id.to_owned(), holder: holder.candidate, kind });
             }
         }
     }
     // Also beside a collision: within its own tenant, the record is the only one that can be found.
     if let Some(blind) = lookup {
-        tx.connection
-            .prepare_cached(
-                "INSERT OR IGNORE INTO lookups (candidate_id, kind, blind, tenant) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![owner.id, kind, blind, owner.tenant])?;
+        add_lookup(tx, owner, kind, blind)?;
     }
     Ok(collision)
 }

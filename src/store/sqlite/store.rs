@@ -123,10 +123,12 @@ impl Store for SqliteStore {
         connection: Option<&str>,
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError> {
-        let records = Arc::clone(&self.records);
+        let (records, entries) = (Arc::clone(&self.records), self.entries.clone());
         let (tenant, at, identity) = (tenant.to_owned(), connection.map(str::to_owned), identity.clone());
         let rows = self
-            .read_one(move |connection| query::candidates(connection, &records, &tenant, at.as_deref(), &identity))
+            .read_one(move |connection| {
+                query::candidates(connection, &entries, &records, &tenant, at.as_deref(), &identity)
+            })
             .await?;
         self.records.open_all(&rows, RecordCodec::candidate)
     }
@@ -137,11 +139,11 @@ impl Store for SqliteStore {
         connection: &str,
         identities: &[Identity],
     ) -> Result<bool, StoreError> {
-        let records = Arc::clone(&self.records);
+        let (records, entries) = (Arc::clone(&self.records), self.entries.clone());
         let (tenant, at, identities) = (tenant.to_owned(), connection.to_owned(), identities.to_vec());
         let few = identities.len() <= FEW;
         let held = move |connection: &Connection| {
-            query::identities_of_other_tenants(connection, &records, &tenant, &at, &identities)
+            query::identities_of_other_tenants(connection, &entries, &records, &tenant, &at, &identities)
         };
         if few { self.read_one(held).await } else { self.read(held).await }
     }
@@ -267,7 +269,7 @@ impl Store for SqliteStore {
             }
         }
         loop {
-            let (gone, more) = self.write(move |tx| keys::purge(tx.connection, now)).await?;
+            let (gone, more) = self.write(move |tx| keys::purge(tx, now)).await?;
             purged.keys += gone;
             if !more {
                 return Ok(purged);

@@ -5,11 +5,15 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 use crate::store::codec::RecordCodec;
 use crate::store::sql::Statement;
+use crate::store::sqlite::late_index::LateIndex;
+use crate::store::sqlite::lookup_memo::LookupMemo;
 use crate::store::sqlite::statements;
 
 /// Context that every mutation needs.
 pub(super) struct WriteContext<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) index: &'a LateIndex,
+    pub(super) memo: &'a LookupMemo,
     pub(super) records: &'a RecordCodec,
     pub(super) instance: &'a str,
 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
+use crate::store::sqlite::session::Session;
 
 /// Maximum jobs in one commit: enough to share the fsync, few enough that the first does not wait for long.
 const MAX_BATCH: usize = 256;
@@ -17,7 +18,7 @@ const QUEUE_CAPACITY: usize = 1024;
 /// The work of one caller.
 trait Job: Send {
     /// Runs inside the transaction and returns whether to keep the changes. May run again after a rollback.
-    fn run(&mut self, connection: &Connection) -> bool;
+    fn run(&mut self, session: &Session) -> bool;
 
     /// Reports the result to the caller, or the error if the transaction failed.
     fn answer(self: Box<Self>, lost: Option<&StoreError>);
@@ -33,10 +34,10 @@ struct WriteJob<T, F> {
 impl<T, F> Job for WriteJob<T, F>
 where
     T: Send,
-    F: FnMut(&Connection) -> Result<T, StoreError> + Send,
+    F: FnMut(&Session) -> Result<T, StoreError> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> bool {
-        self.result.insert((self.work)(connection)).is_ok()
+    fn run(&mut self, session: &Session) -> bool {
+        self.result.insert((self.work)(session)).is_ok()
     }
 
     fn answer(self: Box<Self>, lost: Option<&StoreError>) {
@@ -55,11 +56,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+    pub(super) fn start(session: Session) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel(QUEUE_CAPACITY);
         let thread = Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || serve(&connection, waiting))
+            .spawn(move || serve(&session, waiting))
             .map_err(|error| StoreError::Unavailable(format!("cannot start the writer thread: {error}")))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
@@ -69,7 +70,7 @@ impl Writer {
     /// Work that was handed over is completed even if the caller stops waiting.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnMut(&Session) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
@@ -98,11 +99,11 @@ fn ended() -> StoreError {
     StoreError::Unavailable("the writer thread has ended".to_owned())
 }
 
-fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+fn serve(session: &Session, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
         fill_batch(&mut waiting, &mut batch);
-        let lost = commit_batch(connection, &mut batch).err();
+        let lost = commit_batch(session, &mut batch).err();
         for job in batch.drain(..) {
             job.answer(lost.as_ref());
         }
@@ -125,39 +126,52 @@ fn fill_batch(waiting: &mut mpsc::Receiver<Box<dyn Job>>, batch: &mut Vec<Box<dy
 }
 
 /// Commits all jobs in one transaction. The error gives the reason why none was kept, or why that is unknown.
-fn commit_batch(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+fn commit_batch(session: &Session, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    let connection = &session.connection;
+    session.refresh()?;
     command(connection, "BEGIN IMMEDIATE").map_err(StoreError::Unavailable)?;
-    let run = run_batch(connection, jobs).map_err(StoreError::Unavailable);
-    let done = run.and_then(|()| commit(connection));
-    if done.is_err() && !connection.is_autocommit() {
+    session.begin();
+    let run = run_batch(session, jobs).map_err(StoreError::Unavailable);
+    let done = run.and_then(|()| session.prepare_commit()).and_then(|()| commit(connection));
+    if done.is_ok() {
+        session.committed();
+        return done;
+    }
+    if !connection.is_autocommit() {
         // If even this fails, the next BEGIN fails too and reports it.
         drop(command(connection, "ROLLBACK"));
     }
+    session.failed();
     done
 }
 
 /// Runs the jobs without savepoints, because each savepoint copies the pages it touches and nearly all jobs succeed. If
 /// one is refused, rolls everything back and runs all jobs again with savepoints.
-fn run_batch(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
+fn run_batch(session: &Session, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
+    let connection = &session.connection;
     for job in &mut *jobs {
-        let keep = job.run(connection);
+        let keep = job.run(session);
         require_open_transaction(connection)?;
         if !keep {
             command(connection, "ROLLBACK")?;
             command(connection, "BEGIN IMMEDIATE")?;
-            return jobs.iter_mut().try_for_each(|job| run_in_savepoint(connection, job.as_mut()));
+            session.begin();
+            return jobs.iter_mut().try_for_each(|job| run_in_savepoint(session, job.as_mut()));
         }
     }
     Ok(())
 }
 
 /// Runs a job in a savepoint, so that a refused job loses only its own changes.
-fn run_in_savepoint(connection: &Connection, job: &mut dyn Job) -> Result<(), String> {
+fn run_in_savepoint(session: &Session, job: &mut dyn Job) -> Result<(), String> {
+    let connection = &session.connection;
     command(connection, "SAVEPOINT job")?;
-    let keep = job.run(connection);
+    let mark = session.savepoint();
+    let keep = job.run(session);
     require_open_transaction(connection)?;
     if !keep {
         command(connection, "ROLLBACK TO job")?;
+        session.roll_back_to(mark);
     }
     command(connection, "RELEASE job")
 }

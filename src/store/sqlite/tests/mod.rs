@@ -24,7 +24,10 @@ use crate::store::{
     BeginResult, CandidateFilter, ItemCounts, KeyState, Mutation, Page, Store, StoreReads as _, Window,
 };
 
+mod histories;
+mod look_ups;
 mod opening;
+mod pages;
 mod renewal;
 mod writer;
 
@@ -283,22 +286,23 @@ fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
     }
 }
 
-fn place() -> (TempDir, PathBuf) {
+pub(super) fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("examgate.db");
     (directory, path)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", path.display()))
 }
 
-fn ring(environment: &System) -> Keyring {
+pub(super) fn ring(environment: &System) -> Keyring {
     Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
 }
 
 async fn run_sql(store: &SqliteStore, sql: &'static str, values: &[&str]) {
     let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-    let work = move |connection: &Connection| Ok(connection.execute(sql, rusqlite::params_from_iter(values.iter()))?);
+    let work =
+        move |session: &Session| Ok(session.connection.execute(sql, rusqlite::params_from_iter(values.iter()))?);
     assert_eq!(store.writer.run(work).await.unwrap(), 1);
 }

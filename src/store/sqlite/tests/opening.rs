@@ -275,7 +275,7 @@ async fn only_the_owner_may_read_the_files() {
 }
 
 /// Creates a database as an earlier version left it.
-fn of_version(path: &Path, version: usize) -> Connection {
+pub(super) fn of_version(path: &Path, version: usize) -> Connection {
     let connection = Connection::open(path).unwrap();
     for migration in &connect::MIGRATIONS[..version] {
         connection.execute_batch(migration).unwrap();

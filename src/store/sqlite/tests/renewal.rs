@@ -103,11 +103,15 @@ async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
     let second = make.candidate("t2", "c", person("emp-1 "));
     let begun = store.begin_writes(None, vec![make.claimant(&second, Vec::new())]).await.unwrap();
     assert_eq!(begun, [BeginResult::Begun]);
+    let forms = store.records.former_forms("c", &Identity::ExternalId("emp-1 ".into()));
+    drop(store);
     let beside = rusqlite::Connection::open(&path).unwrap();
-    for form in store.records.former_forms("c", &Identity::ExternalId("emp-1 ".into())) {
+    for form in forms {
         let sql = "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ('c', 'externalId', ?1, 't2', ?2)";
         beside.execute(sql, rusqlite::params![form, second.id.as_str()]).unwrap();
     }
+    drop(beside);
+    let store = former(&path, &make);
     for (tenant, id, expected) in [
         ("t2", "emp-1 ", BeginResult::Exists(vec![second])),
         ("t2", "emp-1", BeginResult::TakenByOtherTenant),

@@ -37,7 +37,7 @@ async fn pending_writes_are_committed_before_the_store_closes() {
 
 /// Limits the file to this many pages, as a full disk would.
 async fn most_pages(store: &SqliteStore, pages: i64) {
-    let set = move |connection: &Connection| Ok(connection.pragma_update(None, "max_page_count", pages)?);
+    let set = move |session: &Session| Ok(session.connection.pragma_update(None, "max_page_count", pages)?);
     store.writer.run(set).await.unwrap();
 }
 
@@ -71,7 +71,8 @@ async fn the_file_is_written_durably() {
     let store = SqliteStore::open(&path, ring(&environment), environment).unwrap();
     let settings = store
         .writer
-        .run(|connection| {
+        .run(|session| {
+            let connection = &session.connection;
             let value = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             Ok((value("synchronous")?, value("foreign_keys")?, value("secure_delete")?))
         })
@@ -104,7 +105,8 @@ async fn a_refused_job_leaves_its_neighbours_alone() {
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
     let gate = hold_the_writer(&store);
     let good = make.candidate("t", "c", make.person());
-    let broken = store.writer.run(|connection| {
+    let broken = store.writer.run(|session| {
+        let connection = &session.connection;
         connection.execute("DELETE FROM keys", [])?;
         Ok(connection.execute_batch("this is no SQL")?)
     });
@@ -127,7 +129,7 @@ async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
     let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
     let before = store.begin_writes(None, vec![make.claimant(&one, Vec::new())]);
     // What SQLite does by itself if the disk fails during a transaction.
-    let lost = store.writer.run(|connection| Ok(connection.execute_batch("ROLLBACK")?));
+    let lost = store.writer.run(|session| Ok(session.connection.execute_batch("ROLLBACK")?));
     let after = store.begin_writes(None, vec![make.claimant(&two, Vec::new())]);
     let opened = async { drop(gate) };
     let (before, lost, after, ()) = tokio::join!(before, lost, after, opened);
@@ -148,7 +150,8 @@ async fn a_failed_commit_refuses_the_whole_batch() {
     let candidate = make.candidate("t", "c", make.person());
     let claim = store.begin_writes(None, vec![make.claimant(&candidate, Vec::new())]);
     // A foreign key checked only at COMMIT, so that the COMMIT fails.
-    let late = store.writer.run(|connection| {
+    let late = store.writer.run(|session| {
+        let connection = &session.connection;
         connection.execute_batch("PRAGMA defer_foreign_keys = ON")?;
         let sql = "INSERT INTO lookups (candidate_id, kind, blind, tenant) VALUES ('none', 'email', x'00', 't')";
         Ok(connection.execute(sql, []).map(|_| ())?)
@@ -162,14 +165,14 @@ async fn a_failed_commit_refuses_the_whole_batch() {
 }
 
 async fn set_most_pages(store: &SqliteStore, pages: i64) {
-    let set = move |connection: &Connection| {
-        Ok(connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?)
+    let set = move |session: &Session| {
+        Ok(session.connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?)
     };
     store.writer.run(set).await.unwrap();
 }
 
 /// Blocks the writer until the returned sender is dropped, so that jobs sent meanwhile form one batch.
-fn hold_the_writer(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
+pub(super) fn hold_the_writer(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
     let (gate, closed) = std::sync::mpsc::channel::<()>();
     let (begun, holding) = std::sync::mpsc::channel();
     let hold = store.writer.run(move |_| {

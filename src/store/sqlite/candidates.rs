@@ -1,0 +1,194 @@
+//! Candidates with what they are found by. Everything here runs inside a transaction of the writer thread.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::domain::candidate::Identity;
+use crate::domain::ids::CandidateId;
+use crate::store::StoreError;
+use crate::store::codec::{CandidateRow, IndexValue, Lookup, SealedRow};
+use crate::store::encryption::BlindIndex;
+use crate::store::sqlite::identities::{IdentityOwner, delete_identity, held_by, holders, insert_identity};
+use crate::store::sqlite::late_index::Source;
+use crate::store::sqlite::write_context::WriteContext;
+use crate::store::sqlite::{query, statements};
+
+/// A row of `lookups`.
+struct StoredLookup {
+    row: i64,
+    kind: String,
+    blind: BlindIndex,
+}
+
+impl StoredLookup {
+    fn is_of(&self, lookup: &Lookup) -> bool {
+        self.kind == lookup.kind && self.blind == lookup.blind
+    }
+}
+
+/// Inserts a candidate with its identities, and a look-up for each other identity in its record.
+pub(super) fn insert_candidate(
+    tx: &WriteContext<'_>,
+    candidate: &CandidateRow,
+    identities: &[Identity],
+) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, group, lookups } =
+        candidate;
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo, group_index)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![id, tenant, name, state, created, modified, sealed, photo, group])?;
+    let owner = IdentityOwner { id, tenant, connection: name };
+    for lookup in lookups.iter().filter(|lookup| !identities.contains(&lookup.identity)) {
+        insert_lookup(tx, owner, lookup.kind, &lookup.blind)?;
+    }
+    identities.iter().try_for_each(|one| insert_identity(tx, owner, &tx.records.identity(name, one)))?;
+    tx.memo.record(id, lookups);
+    Ok(())
+}
+
+/// Updates a candidate. A candidate that is gone stays gone: a late outcome must not restore an erased person.
+pub(super) fn update_candidate(tx: &WriteContext<'_>, candidate: &CandidateRow) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, photo, group, lookups } =
+        candidate;
+    let updated = tx
+        .connection
+        .prepare_cached(
+            "UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5, photo = ?6, group_index = ?7
+             WHERE id = ?1 AND tenant = ?2",
+        )?
+        .execute(params![id, tenant, state, modified, sealed, photo, group])?;
+    if updated == 0 || tx.memo.agrees(id, lookups) {
+        Ok(())
+    } else {
+        index(tx, IdentityOwner { id, tenant, connection: name }, lookups)
+    }
+}
+
+/// Updates the look-ups of a candidate to its record. A claimed identity needs no look-up entry: a search covers the
+/// identities as well, and each entry costs a page write.
+fn index(tx: &WriteContext<'_>, owner: IdentityOwner<'_>, lookups: &[Lookup]) -> Result<(), StoreError> {
+    let held = held_by(tx.connection, owner.id)?;
+    let present = lookups_of(tx.connection, owner.id)?;
+    let is_held = |lookup: &Lookup| {
+        let forms = tx.records.identity_forms(owner.connection, &lookup.identity);
+        held.iter().any(|held| forms.contains(&held.blind))
+    };
+    let wanted: Vec<&Lookup> = lookups.iter().filter(|lookup| held.is_empty() || !is_held(lookup)).collect();
+    for stored in present.iter().filter(|stored| !wanted.iter().any(|wanted| stored.is_of(wanted))) {
+        tx.connection.prepare_cached("DELETE FROM lookups WHERE id = ?1")?.execute([stored.row])?;
+        tx.index.remove(tx.connection, Source::Lookup, &stored.blind, stored.row)?;
+    }
+    for wanted in wanted.into_iter().filter(|wanted| !present.iter().any(|stored| stored.is_of(wanted))) {
+        insert_lookup(tx, owner, wanted.kind, &wanted.blind)?;
+    }
+    tx.memo.record(owner.id, lookups);
+    Ok(())
+}
+
+fn lookups_of(connection: &Connection, candidate: &str) -> Result<Vec<StoredLookup>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id, kind, blind FROM lookups WHERE candidate_id = ?1")?;
+    let rows = statement
+        .query_map([candidate], |row| Ok(StoredLookup { row: row.get(0)?, kind: row.get(1)?, blind: row.get(2)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn insert_lookup(
+    tx: &WriteContext<'_>,
+    owner: IdentityOwner<'_>,
+    kind: &str,
+    blind: &BlindIndex,
+) -> Result<(), StoreError> {
+    let row = tx.index.next_row(Source::Lookup);
+    tx.connection
+        .prepare_cached("INSERT INTO lookups (id, candidate_id, tenant, kind, blind) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![row, owner.id, owner.tenant, kind, blind])?;
+    tx.index.add(Source::Lookup, blind, row);
+    Ok(())
+}
+
+/// Inserts the look-up unless the candidate has it.
+pub(super) fn add_lookup(
+    tx: &WriteContext<'_>,
+    owner: IdentityOwner<'_>,
+    kind: &str,
+    blind: &BlindIndex,
+) -> Result<(), StoreError> {
+    let present = lookups_of(tx.connection, owner.id)?;
+    if present.iter().any(|stored| stored.kind == kind && stored.blind == *blind) {
+        return Ok(());
+    }
+    insert_lookup(tx, owner, kind, blind)
+}
+
+fn stored_candidate(connection: &Connection, id: &CandidateId) -> Result<Option<SealedRow>, StoreError> {
+    let sql = "SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([id.as_str()], statements::row).optional()?)
+}
+
+/// Replaces the identities of a candidate. Does nothing if the candidate is gone. An identity it keeps keeps its row, so
+/// that a concurrent reader finds it at every moment.
+pub(super) fn set_identities(
+    tx: &WriteContext<'_>,
+    id: &CandidateId,
+    identities: &[Identity],
+) -> Result<(), StoreError> {
+    let Some(stored) = stored_candidate(tx.connection, id)? else { return Ok(()) };
+    let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
+    let held = held_by(tx.connection, owner.id)?;
+    let is_present = |entry: &IndexValue| held.iter().any(|held| held.kind == entry.kind && held.blind == entry.blind);
+    let mut wanted: Vec<IndexValue> = Vec::with_capacity(identities.len());
+    for identity in identities {
+        let holders = holders(tx.connection, tx.index, tx.records, owner.connection, identity)?;
+        let entry = if holders.iter().all(|holder| holder.candidate == owner.id) {
+            tx.records.identity(owner.connection, identity)
+        } else {
+            // It keeps the entry of a former form where another candidate holds the identity: an earlier version
+            // registered the two spellings as two people.
+            let kind = identity.kind().as_str();
+            let former = tx.records.former_forms(owner.connection, identity).into_iter();
+            let held_before = former.map(|blind| IndexValue { kind, blind }).find(is_present);
+            held_before.ok_or(StoreError::Conflict)?
+        };
+        if !wanted.contains(&entry) {
+            wanted.push(entry);
+        }
+    }
+    let is_wanted = |kind: &str, blind: &BlindIndex| wanted.iter().any(|it| it.kind == kind && it.blind == *blind);
+    for released in held.iter().filter(|held| !is_wanted(&held.kind, &held.blind)) {
+        delete_identity(tx, released)?;
+    }
+    for entry in wanted.iter().filter(|entry| !is_present(entry)) {
+        insert_identity(tx, owner, entry)?;
+    }
+    // A released identity may still be in the record.
+    index(tx, owner, &tx.records.lookups(&tx.records.candidate(&stored)?))
+}
+
+/// Erases a candidate; its look-ups are deleted with it (`ON DELETE CASCADE`).
+pub(super) fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreError> {
+    let WriteContext { connection, records, .. } = tx;
+    let stored = stored_candidate(connection, id)?;
+    let candidate = stored.map(|stored| records.candidate(&stored)).transpose()?;
+    let forms = candidate.as_ref().map(|candidate| records.person_forms(candidate));
+    let unlinked = candidate
+        .as_ref()
+        .zip(forms.as_ref())
+        .map(|(candidate, forms)| (candidate.connection.as_str(), candidate.tenant.as_str(), forms.as_slice()));
+    for stored in query::assignments_of(connection, id.as_str(), unlinked)? {
+        let erased = records.assignment_row(records.assignment(&stored)?.without_person(id))?;
+        connection
+            .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?
+            .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
+    }
+    for held in held_by(connection, id.as_str())? {
+        delete_identity(tx, &held)?;
+    }
+    for lookup in lookups_of(connection, id.as_str())? {
+        tx.index.remove(connection, Source::Lookup, &lookup.blind, lookup.row)?;
+    }
+    tx.memo.forget(id.as_str());
+    connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The connection that writes, with what belongs to its transactions.
+
+use std::cell::Cell;
+
+use rusqlite::Connection;
+
+use crate::store::StoreError;
+use crate::store::codec::RecordCodec;
+use crate::store::sqlite::late_index::{LateIndex, SharedEntries};
+use crate::store::sqlite::lookup_memo::LookupMemo;
+use crate::store::sqlite::write_context::WriteContext;
+
+/// The connection that writes, the index as its transactions see it, and what they remember. The writer opens and ends
+/// each transaction here as well as in the database.
+pub(super) struct Session {
+    pub(super) connection: Connection,
+    index: LateIndex,
+    memo: LookupMemo,
+    /// Whether the last transaction failed, so that memory may disagree with the disk.
+    is_stale: Cell<bool>,
+}
+
+impl Session {
+    pub(super) fn new(connection: Connection, index: LateIndex) -> Self {
+        Self { connection, index, memo: LookupMemo::default(), is_stale: Cell::new(false) }
+    }
+
+    /// Returns the entries that readers ask.
+    pub(super) fn entries(&self) -> SharedEntries {
+        self.index.shared()
+    }
+
+    /// Returns what the statements of a transaction need.
+    pub(super) fn context<'a>(&'a self, records: &'a RecordCodec, instance: &'a str) -> WriteContext<'a> {
+        let Self { connection, index, memo, is_stale: _ } = self;
+        WriteContext { connection, index, memo, records, instance }
+    }
+
+    /// Reads the index anew if the last transaction failed: a commit that failed may still have taken place.
+    pub(super) fn refresh(&self) -> Result<(), StoreError> {
+        if self.is_stale.get() {
+            self.index.reload(&self.connection)?;
+            self.is_stale.set(false);
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction, or begins it again.
+    pub(super) fn begin(&self) {
+        self.index.begin();
+        self.memo.begin();
+    }
+
+    /// Returns a mark for [`Self::roll_back_to`].
+    pub(super) fn savepoint(&self) -> usize {
+        self.index.savepoint()
+    }
+
+    /// Forgets what was done after the mark.
+    pub(super) fn roll_back_to(&self, mark: usize) {
+        self.index.roll_back_to(mark);
+        self.memo.clear();
+    }
+
+    /// Adds the last step of a transaction.
+    pub(super) fn prepare_commit(&self) -> Result<(), StoreError> {
+        self.index.merge(&self.connection)
+    }
+
+    /// Shows readers what was committed.
+    pub(super) fn committed(&self) {
+        self.index.publish();
+        self.memo.keep();
+    }
+
+    /// Forgets a transaction that failed.
+    pub(super) fn failed(&self) {
+        self.begin();
+        self.is_stale.set(true);
+    }
+}
