@@ -15,7 +15,8 @@ use crate::commands::{Failure, Process, say};
 use crate::secret::Secret;
 
 /// Shown by a build without optimisation, since the README's first command makes one.
-const DEVELOPMENT_BUILD: &str = "This is a development build, quick to compile. A release writes over ten times as fast: cargo run --release -- demo";
+const DEVELOPMENT_BUILD: &str = "This is a development build, quick to compile. A release writes over ten times as fast: \
+                                 cargo run --release -- demo";
 /// Minimum width of a link in characters; a narrower one is unreadable.
 const MIN_LINK_WIDTH: usize = 11;
 
