@@ -12,12 +12,12 @@ COPY .cargo .cargo
 RUN mkdir -p src tests/it \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs tests/it/main.rs \
-    && cargo build --release --locked --bin examgate
+    && cargo build --profile dist --features jemalloc --locked --bin examgate
 
 # cargo compares time stamps, and the copied sources may be older than the placeholders above.
 COPY src src
 RUN touch src/main.rs src/lib.rs \
-    && cargo build --release --locked --bin examgate \
+    && cargo build --profile dist --features jemalloc --locked --bin examgate \
     && mkdir /data \
     && chmod 0770 /data
 
@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="examgate" \
       org.opencontainers.image.created="${CREATED}"
 
 COPY LICENSE /usr/share/doc/examgate/LICENSE
-COPY --from=build /build/target/release/examgate /usr/local/bin/examgate
+COPY --from=build /build/target/dist/examgate /usr/local/bin/examgate
 # A new named volume inherits owner and mode of this directory. Group 0 may do what the owner may, so that any user id of that
 # group works, as OpenShift runs images. Without a slash at its end, the copy keeps the mode.
 COPY --from=build --chown=65532:0 /data /data

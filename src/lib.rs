@@ -8,7 +8,7 @@
 pub mod commands;
 pub mod config;
 pub mod domain;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod http;
 pub mod sandbox;

@@ -22,7 +22,7 @@ mod catalogue;
 mod connections;
 mod env;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod identifier;
 mod jwks;
@@ -261,7 +261,7 @@ impl StoreSettings {
 ///
 /// # Errors
 /// Every error, in the order of the file.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
     let layers = layers::merge(sources).map_err(|error| vec![error])?;
     let mut errors = error::ConfigErrors::new(&layers.places);

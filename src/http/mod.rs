@@ -13,7 +13,7 @@ mod auth;
 mod dto;
 mod exchange_context;
 mod extract;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod handlers;
 mod middleware;

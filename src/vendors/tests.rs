@@ -30,6 +30,8 @@ use crate::domain::vendor_error::{RejectionScope, VendorError};
 use crate::secret::{Secret, SecretSource};
 use crate::transport::{BreakerSettings, ConnectionSettings};
 
+/// Long enough for the slowest machine; only a hang takes longer.
+const TIMEOUT: Duration = Duration::from_mins(1);
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
 const PROGRAM: &str = "918ae938-8ea5-4298-b5ac-f8ffd873ceb6";
 
@@ -78,7 +80,7 @@ struct VendorHarness {
 }
 
 impl VendorHarness {
-    async fn start(kind: &str) -> Self {
+    async fn start(kind: &str, timeout: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
         let end = Arc::new(Mutex::new(End::Close));
@@ -106,7 +108,7 @@ impl VendorHarness {
         settings["base_url"] = json!(base_url);
         let settings = Settings::read(kind, settings).unwrap().unwrap();
         let connection = ConnectionSettings {
-            timeout: ConfigDuration(Duration::from_millis(200)),
+            timeout: ConfigDuration(timeout),
             requests_per_second: 0,
             breaker: BreakerSettings { failures: 0, ..BreakerSettings::default() },
             ..ConnectionSettings::default()
@@ -257,7 +259,7 @@ async fn a_status_means_the_same_for_every_write_kind(
     status: u16,
 ) {
     for descriptor in DESCRIPTORS {
-        let bench = VendorHarness::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind, TIMEOUT).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             for body in ["", "<html><title>Sorry</title></html>", "no JSON"] {
                 // A 304 has no body.
@@ -280,8 +282,10 @@ async fn a_status_means_the_same_for_every_write_kind(
 #[case::silence(End::Silence)]
 #[tokio::test]
 async fn an_attempt_without_a_complete_response_may_still_take_effect(#[case] end: End) {
+    // Silence is waited for, but long enough to connect on a busy machine.
+    let timeout = if matches!(end, End::Silence) { Duration::from_millis(500) } else { TIMEOUT };
     for descriptor in DESCRIPTORS {
-        let bench = VendorHarness::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind, timeout).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             let error = bench.fault(operation, end.clone()).await.unwrap();
             let row = format!("{kind} {}: {error:?}", operation.as_str());
@@ -315,7 +319,7 @@ fn success(kind: &str, operation: WriteKind) -> Option<Value> {
 async fn the_content_type_does_not_change_how_a_body_is_read() {
     // The server labels everything `text/html`.
     for descriptor in DESCRIPTORS {
-        let bench = VendorHarness::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind, TIMEOUT).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             let body = success(kind, operation).map(|body| body.to_string()).unwrap_or_default();
             let fault = bench.fault(operation, End::Answer(200, body.clone())).await;
@@ -339,7 +343,7 @@ async fn a_success_body_under_an_error_status_leaves_the_write_unknown(
     status: u16,
 ) {
     for descriptor in DESCRIPTORS {
-        let bench = VendorHarness::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind, TIMEOUT).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             let Some(body) = success(kind, operation) else { continue };
             let error = bench.fault(operation, End::Answer(status, body.to_string())).await.unwrap();
@@ -362,7 +366,7 @@ async fn a_success_body_under_an_error_status_leaves_the_write_unknown(
 #[case::thinkexam("thinkexam")]
 #[tokio::test]
 async fn a_row_counts_with_the_bytes_it_adds_to_its_call(#[case] kind: &str) {
-    let bench = VendorHarness::start(kind).await;
+    let bench = VendorHarness::start(kind, TIMEOUT).await;
     let bytes = |packing| match packing {
         BatchGroup::Keyed { bytes, .. } => bytes,
         BatchGroup::Single => panic!("{kind} takes several rows"),

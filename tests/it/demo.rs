@@ -77,6 +77,7 @@ fn the_demo_completes_with_every_outcome_as_expected() {
     let summary = stdout.lines().find(|line| line.contains("outcomes as expected")).expect("a summary");
     let words: Vec<&str> = summary.split_whitespace().collect();
     assert!(words[0] == words[2] && words[0].parse::<usize>().expect("a number") > 100, "{summary}");
+    assert_eq!(stdout.contains("\nThis is a development build"), cfg!(debug_assertions), "{stdout}");
     let before_table = stdout.lines().position(|line| line.contains("launch link ") || line.ends_with("launch link"));
     assert!(before_table.expect("a table") < 40, "{stdout}");
 

@@ -157,6 +157,15 @@ fn image_and_manifests_name_this_version_and_its_compiler() {
     assert_eq!(one("(?m)^FROM rust:([0-9.]+)-", &image), env!("CARGO_PKG_RUST_VERSION"));
 }
 
+#[test]
+fn the_image_and_its_guide_have_the_published_build() {
+    let (image, guide) = (read("Dockerfile"), read("docs/DEPLOYMENT.md"));
+    let build = "cargo build --profile dist --features jemalloc --locked";
+    assert_eq!(all(r"(cargo build .+?) --bin examgate", &image), [build, build]);
+    assert!(guide.contains(&format!("$ {build}\n")) && guide.contains("install -m 755 target/dist/examgate "));
+    assert!(image.contains("/build/target/dist/examgate ") && !image.contains("target/release"));
+}
+
 /// Returns the values of the chart as dotted names.
 fn chart_values() -> BTreeSet<String> {
     let line = Regex::new("^( *)([A-Za-z]+):").expect("a pattern");

@@ -185,17 +185,19 @@ async fn no_new_launch_link_is_lost_if_the_vendor_omits_existing_bookings() {
         let test = accounts::startexam::TESTS[usize::from(existing == "unknown")].0;
         let people: Vec<Value> = (0..500).map(person).collect();
         let bulk = json!({ "connection": "startexam-main", "items": people });
-        assert_eq!(gateway.post("/candidates/bulk", &bulk).await.body["summary"]["applied"], 500);
+        let whole = |path: &str| gateway.request(Method::POST, path).header("Prefer", "wait=60");
+        let registered = whole("/candidates/bulk").json(&bulk).send().await;
+        assert_eq!(registered.body["summary"]["applied"], 500, "{registered:?}");
         // A hundred people are booked at the vendor without this gateway's knowledge.
         let other = Gateway::start(&startexam(&format!("http://{port}"), &more)).await;
         let order = |number: usize| json!({ "candidate": { "externalId": format!("e{number}") }, "assessment": test });
         let early: Vec<Value> = (0..100).map(|number| order(number * 5)).collect();
-        let booked = other.post("/assignments/bulk", &json!({ "items": early })).await;
+        let request = other.request(Method::POST, "/assignments/bulk").header("Prefer", "wait=60");
+        let booked = request.json(&json!({ "items": early })).send().await;
         assert_eq!(booked.body["summary"]["applied"], 100, "{booked:?}");
 
         let all: Vec<Value> = (0..500).map(order).collect();
-        let request = gateway.request(Method::POST, "/assignments/bulk").header("Prefer", "wait=60");
-        let booked = request.json(&json!({ "items": all })).send().await;
+        let booked = whole("/assignments/bulk").json(&json!({ "items": all })).send().await;
         assert_eq!(booked.body["summary"]["applied"], 500, "{existing}");
         for (number, row) in booked.body["results"].as_array().unwrap().iter().enumerate() {
             let there_before = number % 5 == 0;

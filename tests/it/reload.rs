@@ -489,7 +489,9 @@ async fn a_removed_connection_keeps_its_records_and_resumes_when_it_is_back() {
     let address = format!("http://{}", sandbox.examtesting());
     let start = startexam(&format!("http://{}", sandbox.startexam()), "");
     let both = start.clone() + &examtesting(&address, "");
-    let mut gateway = start_gateway(|_| both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"")).await;
+    // The grace period keeps the reconciler away.
+    let patient = both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+    let mut gateway = start_gateway(|_| patient.clone()).await;
     set_faults(
         sandbox.examtesting(),
         json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60_000, "times": 1 }] }),
@@ -503,7 +505,7 @@ async fn a_removed_connection_keeps_its_records_and_resumes_when_it_is_back() {
     // The write is unknown: the vendor has not responded within the timeout.
     configure(
         &gateway,
-        &both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"\ntimeout = \"1s\""),
+        &patient.replace("settle_grace = \"1h\"", "settle_grace = \"1h\"\ntimeout = \"1s\""),
         &default_client(),
     );
     reload(&mut gateway).await;
@@ -520,7 +522,7 @@ async fn a_removed_connection_keeps_its_records_and_resumes_when_it_is_back() {
     let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await;
     assert_eq!(settled.problem().1, "connection_not_found");
 
-    configure(&gateway, &both, &default_client());
+    configure(&gateway, &patient, &default_client());
     reload(&mut gateway).await;
     assert_eq!(gateway.post("/candidates", &at_exam("b")).await.status, 201);
     assert_eq!(gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await.status, 200);

@@ -3,14 +3,15 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
-
 use crate::vendors::examtesting::error_text::fixed;
 use crate::vendors::examtesting::parsed_response::{MAX_ID, ParsedResponse, Refusal};
 use crate::vendors::examtesting::response_parser::Format;
 
-static EXPRESSION: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r"(?<status>\w+)\W+(?<id>\w+)?(?:\W+(?<code>\d{4})\W+(?<msg>.*))?"));
+/// Every format. A clone of the expression would allocate its caches anew for each input.
+static FORMATS: LazyLock<[Format; 6]> = LazyLock::new(|| {
+    let expression = fixed(r"(?<status>\w+)\W+(?<id>\w+)?(?:\W+(?<code>\d{4})\W+(?<msg>.*))?");
+    [Format::Auto, Format::Pipe, Format::Kv, Format::Json, Format::Xml, Format::Regex(expression)]
+});
 
 /// Reads a response in every format. Success and error must always be stated in the text.
 pub fn examtesting(body: &[u8]) {
@@ -18,8 +19,7 @@ pub fn examtesting(body: &[u8]) {
     let has = |word: &str| text.windows(word.len()).any(|part| part == word.as_bytes());
     // The formats have escapes in which a word does not appear literally.
     let plain = !text.iter().any(|byte| b"\\&%<".contains(byte));
-    let expression = Format::Regex(EXPRESSION.clone());
-    for format in [Format::Auto, Format::Pipe, Format::Kv, Format::Json, Format::Xml, expression] {
+    for format in &*FORMATS {
         match format.read(body) {
             ParsedResponse::Success { id } => {
                 assert!(!plain || has("success"), "a success the response does not state");

@@ -8,7 +8,7 @@
 mod documented_codes;
 mod error;
 mod error_text;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod parsed_response;
 mod plan;

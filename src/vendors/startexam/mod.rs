@@ -35,7 +35,7 @@ use crate::vendors::startexam::settings::Account;
 
 mod client;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod guid;
 mod plan;

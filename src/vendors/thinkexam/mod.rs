@@ -11,7 +11,7 @@
 
 mod client;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod plan;
 mod settings;

@@ -118,7 +118,7 @@ async fn limits_count_what_comes_out_of_a_gzip_body() {
             send(request.header("content-encoding", "gzip").body(gzip(&vec![b' '; count])))
         };
         assert_eq!(send_spaces(limit + 1).await.problem(), (413, "payload_too_large"), "{path} {kind}");
-        assert_eq!(send_spaces(limit * 1000).await.problem(), (413, "payload_too_large"), "{path} {kind}");
+        assert_eq!(send_spaces(limit * 100).await.problem(), (413, "payload_too_large"), "{path} {kind}");
         assert_ne!(send_spaces(limit).await.status, 413, "{path} {kind}");
     }
 }

@@ -176,7 +176,8 @@ async fn a_rejection_before_a_long_file_is_sent_is_shown() {
             drop(stream.write_all(response.as_bytes()).await);
         }
     });
-    let folder = ImportFolder::with(format!("externalId\n{}", "0123456789\n".repeat(1 << 20)));
+    let rows = ("0123456789".repeat(20) + "\n").repeat(1 << 16);
+    let folder = ImportFolder::with(format!("externalId\n{rows}"));
     let output = folder.import(&address, &[]).await;
     assert!(
         output.code == Some(2) && output.err.contains("401 unauthenticated: Title of unauthenticated"),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::gateway::{ApiResponse, Gateway, read_effects};
 
 /// Only a hang takes longer.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Returns the bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
 pub async fn bodies(port: SocketAddr, operation: &str) -> Vec<Value> {

@@ -26,7 +26,7 @@ use crate::service::{AcceptedBulk, RequestContext};
 mod chunk_reader;
 mod csv;
 mod csv_columns;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(in crate::http) mod fuzz;
 mod json;
 mod ndjson;
