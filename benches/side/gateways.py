@@ -46,13 +46,13 @@ class Gateway:
             self.engine.end()
         self.child = self.engine = None
 
-    def check(self, answered):
+    def check(self, answered, table=None):
         """Fails if the store has fewer writes than were answered, or is not as durable as it has to be."""
         if self.engine:
             self.engine.check()
         if not self.table:
             return
-        count = f"SELECT count(*) FROM {self.table}"
+        count = f"SELECT count(*) FROM {table or self.table}"
         if self.engine:
             stored = int(self.engine.sql(count))
         else:
@@ -132,12 +132,12 @@ class WithSqlite(Program):
         self.file = place / "store.db"
         return [self.file, self.commits]
 
-    def check(self, answered):
+    def check(self, answered, table=None):
         settings = json.loads(ask(self.address, "GET", "/readyz/durability")[1])
         # 2 is FULL.
         if settings != {"journal_mode": "wal", "synchronous": 2}:
             raise Fault(f"{self.name} runs with {settings}")
-        super().check(answered)
+        super().check(answered, table)
 
 
 class WithPostgres(Program):
