@@ -2,7 +2,9 @@
 
 import subprocess
 
+from .kill import WRITES
 from .machine import OUT, ROOT
+from .summary import sentences
 from .targets import ratios, shown, targets, values
 
 BEGIN, END = "<!-- begin: measured -->", "<!-- end: measured -->"
@@ -70,19 +72,18 @@ def kills(result):
 
 
 def measured(result):
-    parts = ["### Targets\n\n" + table(["what", "target", "measured", "met"], targets(result))]
+    parts = ["\n".join(f"* {line}" for line in sentences(result, WRITES)), "### Targets\n\n" + table(["what", "target", "measured", "met"], targets(result))]
     if "single" in result:
         parts += ["![requests a second and CPU for each gateway](performance.svg)", *writes(result)]
     parts += [section(result) for kind, section in (("kill", kills), ("reads", reads), ("bulk", bulks)) if kind in result]
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def conditions(result):
     of, options = result["conditions"], result["options"]
     pins = "vendor and load on one core, the gateway with its database or engine on the other" if of["pinned"] else "one core for all"
-    quick = " **This is a smoke run of one short round, not a measurement.**" if options["quick"] else ""
     rounds = f"{options['rounds']} rounds" if options["rounds"] > 1 else "one round, so without spread,"
-    lines = [f"{of['date']}, commit {of['commit']}, {rounds} of {options['seconds']} s.{quick}", "",
+    lines = [f"{of['date']}, commit {of['commit']}, {rounds} of {options['seconds']} s.", "",
              f"* {of['processor']}, {of['cores']} cores ({pins}), {of['memory']}, Linux {of['kernel']}, {of['disk']}",
              f"* fdatasync of 4 KiB, p50 and p99 in ms: before {of.get('sync')}, after {of.get('syncAfter')}; "
              f"load average before {of['load']:.2f}, after {of.get('loadAfter', 0):.2f}",
@@ -92,7 +93,8 @@ def conditions(result):
 
 
 def page(result):
-    return f"{conditions(result)}\n\n{measured(result)}\n"
+    smoke = "**This is a smoke run of one short round, not a measurement.**\n\n" if result["options"]["quick"] else ""
+    return f"{smoke}{measured(result)}\n\n### Conditions\n\n{conditions(result)}\n"
 
 
 def write(result):

@@ -123,25 +123,25 @@ def growth(gateway, base, options):
         gateway.start(vendor, place)
         for size in sizes:
             rows = max(size - stored, 1)
-            bulk(gateway, upload("startexam"), people(rows, stored), rows)
+            filled = bulk(gateway, upload("startexam"), people(rows, stored), rows)
             written = saturation(gateway, f"{options.mark}-growth-{size}", options, keyed=True)
             stored += rows + written["warmUp"] + written["requests"]
             found[str(size)] = written["rate"]
             say(f"scale: {gateway.name} at {size} records: {written['rate']:,.0f}/s")
         gateway.check(stored)
-    return {"sizes": sizes, "rates": found, "ratio": found[str(sizes[1])] / found[str(sizes[0])]}
+    return {"sizes": sizes, "rates": found, "filled": filled["drain"], "ratio": found[str(sizes[1])] / found[str(sizes[0])]}
 
 
 def restart(gateway, base, options):
     rows = 1_000 if options.quick else 100_000
     with vendor_and_place(gateway, base) as (vendor, place):
         gateway.start(vendor, place, max_in_flight=32)
-        bulk(gateway, upload("startexam"), people(rows), rows)
+        filled = bulk(gateway, upload("startexam"), people(rows), rows)
         starts = []
         for _ in range(5):
             gateway.child.end()
             starts.append(gateway.again(place))
-        return {"rows": rows, "starts": starts}
+        return {"rows": rows, "starts": starts, "filled": filled["drain"]}
 
 
 def stripped(binary, base):
