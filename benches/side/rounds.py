@@ -12,6 +12,8 @@ from .machine import OTHER_CORE, PEERS, Fault, Peak, needed, run, say
 
 HERE = pathlib.Path(__file__).parent
 CONNECTIONS = 32
+# Requests a second under which the warm-up is longer.
+SLOW = 1000
 # Those without a target are measured in so many rounds only.
 ROUNDS_OF_OTHERS = 2
 OTHERS = ("direct", "nginx", "fastify", "fastapi")
@@ -54,9 +56,13 @@ def saturate(gateway, prefix, seconds, keyed=False, ids=""):
 def saturation(gateway, prefix, options, keyed=False, ids=""):
     """A warm-up, then the measurement: requests, their latency in µs, CPU and memory."""
     warm = saturate(gateway, f"{prefix}-warm", options.warm_up, keyed, ids)
+    warmed = warm["requests"]
+    if warm["rate"] < SLOW and options.warm_up > 1:
+        # Slow ones in JavaScript have run too little code to be compiled.
+        warmed += saturate(gateway, f"{prefix}-warmer", 2 * options.warm_up, keyed, ids)["requests"]
     spent = Spent(gateway) if gateway.child else None
     result = saturate(gateway, prefix, options.seconds, keyed, ids)
-    return {**result, **(spent.over(result["requests"]) if spent else {}), "warmUp": warm["requests"]}
+    return {**result, **(spent.over(result["requests"]) if spent else {}), "warmUp": warmed}
 
 
 def fixed(gateway, prefix, rate, options, keyed=False, ids=""):
