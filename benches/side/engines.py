@@ -110,7 +110,7 @@ class Restate:
         """The server itself: the file npm links starts it through Node.js, which would count as the engine."""
         found = sorted(cls.MODULES.glob("@restatedev/restate-server-*/bin/restate-server"))
         if not found:
-            raise Fault(f"no server of Restate for this platform under {cls.MODULES}")
+            raise Fault("npm has no server of Restate for this platform")
         return found[0]
 
     def register(self, port):

@@ -27,14 +27,13 @@ def writes(result):
     rounds, rows, late = result["single"], [], []
     for name, label in result["labels"].items():
         rows.append([label, KEEPS[result["keeps"][name]], shown(values(rounds, name, "keyed", "rate")),
-                     shown(ratios(rounds, "sqlite", name, "keyed", "rate"), 2),
+                     *(shown(ratios(rounds, mine, name, "keyed", "rate"), 2) for mine in ("sqlite", "postgres")),
                      both(rounds, name, ("keyed", "cpu")), both(rounds, name, ("fixed", "300", "cpu")),
-                     both(rounds, name, ("idle",)), both(rounds, name, ("keyed", "loaded")),
-                     shown(values(rounds, name, "start"), 0, 0.001)])
+                     both(rounds, name, ("idle",)), both(rounds, name, ("keyed", "loaded"))])
         pairs = [("keyed",), ("fixed", "100"), ("fixed", "300")]
         late.append([label, *(shown(values(rounds, name, *pair, which), 2, 1000) for pair in pairs for which in ("p50", "p99"))])
-    head = ["between caller and vendor", "keeps", "keyed writes/s", "examgate on SQLite ×", "CPU µs a write", "at 300/s",
-            "MiB idle", "MiB loaded", "start ms"]
+    head = ["between caller and vendor", "keeps", "keyed writes/s", "examgate on SQLite ×", "on PostgreSQL ×", "CPU µs a write",
+            "at 300/s", "MiB idle", "MiB loaded"]
     heads = [f"{load}, {which}" for load in ("saturation", "100/s", "300/s") for which in ("p50", "p99")]
     return ["### Keyed writes\n\nCPU and memory: gateway + database or engine.\n\n" + table(head, rows),
             "### Latency of a keyed write, ms\n\n" + table(["between caller and vendor", *heads], late)]
@@ -88,6 +87,8 @@ def conditions(result):
              f"* fdatasync of 4 KiB, p50 and p99 in ms: before {of.get('sync')}, after {of.get('syncAfter')}; "
              f"load average before {of['load']:.2f}, after {of.get('loadAfter', 0):.2f}",
              *(f"* left out: {name}: {reason}" for name, reason in result["skipped"].items())]
+    if len(set(result["measuredAt"].values())) > 1:
+        lines += [f"* {kind}: {when}" for kind, when in result["measuredAt"].items()]
     versions = "; ".join(version for version in of["versions"].values())
     return "\n".join([*lines, f"* {versions}"])
 

@@ -25,7 +25,7 @@ def of_writes(rounds):
                         ("restate", "Restate (one partition)"), ("dbos", "DBOS")],
              "postgres": [("fastify-pg", "fastify + pg"), ("fastapi-pg", "FastAPI + asyncpg"), ("dbos", "DBOS")]}
     lines = []
-    for name, store, where in (("sqlite", "SQLite", "one core"), ("postgres", "PostgreSQL", "one core, the database's work included")):
+    for name, store, where in (("sqlite", "SQLite", "one core"), ("postgres", "PostgreSQL", "one core, which the database shares,")):
         if not values(rounds, name, *rate):
             continue
         parts = against(rounds, name, peers[name], *rate)
