@@ -49,7 +49,10 @@ def kill(gateway, base, mark):
     with vendor_and_place(gateway, base, LATENCY) as (vendor, place):
         gateway.start(vendor, place)
         # The first requests of a process are slow, and all writes must be at the vendor at once.
-        joined(*all_writes(gateway, f"{mark}-{gateway.name}-warm"))
+        warm = joined(*all_writes(gateway, f"{mark}-{gateway.name}-warm"))
+        again = joined(*all_writes(gateway, f"{mark}-{gateway.name}-warm"))
+        if set(warm + again) != {"201 `applied`"} or vendor.stats()["calls"] != WRITES:
+            raise Fault(f"{gateway.name}: {vendor.stats()['calls']} calls for {WRITES} keys; {collections.Counter(warm + again)}")
         vendor.reset()
         first = all_writes(gateway, f"{mark}-{gateway.name}")
         end = time.monotonic() + 10
