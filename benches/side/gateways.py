@@ -1,102 +1,68 @@
-"""The fake vendor, PostgreSQL, and everything compared between caller and vendor."""
+"""Everything compared between caller and vendor."""
 
 import base64
 import hashlib
 import json
 import os
 import pathlib
-import pwd
 import secrets
 import shutil
 import signal
+import sqlite3
 import time
 
-from .machine import GATEWAY_CORE, OTHER_CORE, OUT, PEERS, ROOT, Child, Fault, ask, free_port, needed, postgres_programs, ready, run
+from .engines import Postgres, Restate
+from .machine import GATEWAY_CORE, OUT, PEERS, ROOT, Child, Fault, ask, free_port, needed, ready
 
 KEY = "egk_bench-only"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 TEST = "fa19e351-36d0-49c0-be92-66d640b17878"
-
-
-class Vendor:
-    """The fake vendor, on the core that the gateway does not use."""
-
-    def __init__(self, latency=0):
-        self.child = Child([PEERS / "vendor", "--latency-ms", latency], OTHER_CORE, OUT / "vendor.log")
-        self.address = self.child.first_line()
-
-    def stats(self):
-        stats = json.loads(ask(self.address, "GET", "/stats")[1])
-        if stats["refused"] or stats["malformed"]:
-            raise Fault(f"the vendor rejected calls: {stats}")
-        return stats
-
-    def reset(self):
-        ask(self.address, "POST", "/reset")
-
-    def end(self):
-        self.child.end()
-
-
-class Postgres:
-    """A durable PostgreSQL (fsync, synchronous_commit), on the core that the gateway does not use."""
-
-    def __init__(self, place):
-        self.place, self.programs, self.count = place, postgres_programs(), 0
-        self.prefix = []
-        if os.getuid() == 0:
-            # The server refuses to run as root.
-            user = next((name for name in ("postgres", "nobody") if name in {u.pw_name for u in pwd.getpwall()}))
-            entry = pwd.getpwnam(user)
-            place.mkdir()
-            os.chown(place, entry.pw_uid, entry.pw_gid)
-            self.prefix = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
-        else:
-            place.mkdir()
-        data = place / "data"
-        run([*self.prefix, self.programs / "initdb", "-D", data, "-U", "examgate", "-A", "trust", "-E", "UTF8",
-             "--locale=C.UTF-8"], OTHER_CORE, cwd=place)
-        self.port = free_port()
-        settings = ["listen_addresses=127.0.0.1", f"unix_socket_directories={place}", "max_connections=100",
-                    "fsync=on", "synchronous_commit=on", "full_page_writes=on"]
-        options = [word for setting in settings for word in ("-c", setting)]
-        self.child = Child([*self.prefix, self.programs / "postgres", "-D", data, "-p", self.port, *options], OTHER_CORE,
-                           OUT / "postgres.log", cwd=place, stop=signal.SIGINT)
-        end = time.monotonic() + 30
-        while True:
-            try:
-                self.sql("SELECT 1")
-                return
-            except Fault:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
-
-    def sql(self, text):
-        run([self.programs / "psql", "-h", "127.0.0.1", "-p", self.port, "-U", "examgate", "-d", "postgres", "-c", text],
-            OTHER_CORE)
-
-    def database(self):
-        self.count += 1
-        self.sql(f"CREATE DATABASE bench{self.count}")
-        return f"postgres://examgate@127.0.0.1:{self.port}/bench{self.count}"
-
-    def end(self):
-        self.child.end()
+SOURCES = ROOT / "benches/peers"
+NODE = shutil.which("node") or "node"
 
 
 class Gateway:
     """One of the gateways compared; `start` gives it a fresh process and, if it stores anything, a fresh store."""
 
-    durable = False
+    # What it keeps: "nothing", "promise", or "outcomes", which it repeats but may have sent twice.
+    keeps = "nothing"
+    # The table that holds a row for each write, if it has one; the file of that table, unless the engine has it.
+    table = file = None
 
     def __init__(self, name, label):
-        self.name, self.label, self.child = name, label, None
+        self.name, self.label, self.child, self.engine = name, label, None, None
+
+    def kill(self):
+        """Kills the process as a crash would; the engine lives on."""
+        for pid in self.child.tree():
+            os.kill(pid, signal.SIGKILL)
+        self.child.process.wait(5)
+        self.child.end()
 
     def end(self):
         if self.child:
             self.child.end()
-            self.child = None
+        if self.engine:
+            self.engine.end()
+        self.child = self.engine = None
+
+    def check(self, answered, table=None):
+        """Fails if the store has fewer writes than were answered, or is not as durable as it has to be."""
+        if self.engine:
+            self.engine.check()
+        if not self.table:
+            return
+        count = f"SELECT count(*) FROM {table or self.table}"
+        if self.engine:
+            stored = int(self.engine.sql(count))
+        else:
+            with sqlite3.connect(self.file) as db:
+                stored = db.execute(count).fetchone()[0]
+                if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    raise Fault(f"{self.name}: not in WAL mode")
+            db.close()
+        if stored < answered:
+            raise Fault(f"{self.name}: {answered} writes got responses, {stored} are stored")
 
     def ids(self, count):
         return ["cand_01a2037e5d2d7c8d9e0f1a2b3c4d5e71"] * count
@@ -136,40 +102,105 @@ http {{
 class Program(Gateway):
     """A gateway that takes the vendor's address as its argument and prints its own."""
 
-    def __init__(self, name, label, command, cwd=None):
+    def __init__(self, name, label, command, cwd):
         super().__init__(name, label)
         self.command, self.cwd = command, cwd
 
     def start(self, vendor, place, traces=False):
-        self.child = Child([*self.command, f"http://{vendor.address}"], GATEWAY_CORE, place / "log", cwd=self.cwd,
+        self.arguments = [f"http://{vendor.address}", *self.store(place)]
+        return self.again(place)
+
+    def store(self, place):
+        """Makes the store and returns the arguments that name it."""
+        return []
+
+    def again(self, place):
+        self.child = Child([*self.command, *self.arguments], GATEWAY_CORE, place / "log", cwd=self.cwd,
                            env={"NODE_ENV": "production"})
         self.address = self.child.first_line()
         return ready(self.address, "/readyz", self.child)
 
 
-class Uvicorn(Gateway):
+class WithSqlite(Program):
+    keeps, table = "promise", "keys"
+
+    def __init__(self, name, label, commits):
+        super().__init__(name, label, [NODE, "with_sqlite.js"], SOURCES / "fastify")
+        self.commits = commits
+
+    def store(self, place):
+        self.file = place / "store.db"
+        return [self.file, self.commits]
+
+    def check(self, answered, table=None):
+        settings = json.loads(ask(self.address, "GET", "/readyz/durability")[1])
+        # 2 is FULL.
+        if settings != {"journal_mode": "wal", "synchronous": 2}:
+            raise Fault(f"{self.name} runs with {settings}")
+        super().check(answered, table)
+
+
+class WithPostgres(Program):
+    def __init__(self, name, label, command, cwd, template, keeps, table):
+        super().__init__(name, label, command, cwd)
+        self.template, self.keeps, self.table = template, keeps, table
+
+    def store(self, place):
+        self.engine = Postgres(self.template, place)
+        return [self.engine.url]
+
+
+class WithRestate(Program):
+    keeps = "outcomes"
+
+    def store(self, place):
+        self.engine, self.port = Restate(place), free_port()
+        return [f"http://{self.engine.ingress}", self.port]
+
     def start(self, vendor, place, traces=False):
+        took = super().start(vendor, place)
+        self.engine.register(self.port)
+        return took
+
+
+class Uvicorn(Gateway):
+    def __init__(self, name, label, module, template=None):
+        super().__init__(name, label)
+        self.module, self.template = module, template
+        if template:
+            self.keeps, self.table = "promise", "keys"
+
+    def start(self, vendor, place, traces=False):
+        self.env = {"VENDOR_URL": f"http://{vendor.address}", "PYTHONDONTWRITEBYTECODE": "1"}
+        if self.template:
+            self.engine = Postgres(self.template, place)
+            self.env["DATABASE_URL"] = self.engine.url
+        return self.again(place)
+
+    def again(self, place):
         port = free_port()
         self.address = f"127.0.0.1:{port}"
-        command = [OUT / "venv/bin/python", "-m", "uvicorn", f"with_{self.name}:app", "--host", "127.0.0.1", "--port", port,
+        command = [OUT / "venv/bin/python", "-m", "uvicorn", f"{self.module}:app", "--host", "127.0.0.1", "--port", port,
                    "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
-        self.child = Child(command, GATEWAY_CORE, place / "log", cwd=ROOT / "benches/peers/fastapi",
-                           env={"VENDOR_URL": f"http://{vendor.address}", "PYTHONDONTWRITEBYTECODE": "1"})
+        self.child = Child(command, GATEWAY_CORE, place / "log", cwd=SOURCES / "fastapi", env=self.env)
         return ready(self.address, "/readyz", self.child)
 
 
 class Examgate(Gateway):
-    durable = True
+    keeps = "promise"
+    table = "candidates"
 
-    def __init__(self, name, label, binary, postgres=None):
+    def __init__(self, name, label, binary, template=None):
         super().__init__(name, label)
-        self.binary, self.postgres = binary, postgres
+        self.binary, self.template = binary, template
 
     def start(self, vendor, place, traces=False, **connection):
         """`connection` overrides keys of both connections."""
-        store = f"sqlite:{place}/examgate.db"
-        if self.postgres:
-            store = self.postgres.database()
+        self.file = place / "examgate.db"
+        store = f"sqlite:{self.file}"
+        if self.template:
+            self.engine = Postgres(self.template, place)
+            store = self.engine.url
             (place / "examgate.key").write_text(base64.b64encode(secrets.token_bytes(32)).decode())
         common = {"max_in_flight": 64, "requests_per_second": 0, **connection}
         startexam = {"existing_registration": common.pop("existing_registration", "unknown")}
@@ -230,17 +261,25 @@ ref = "{TEST}"
         return made
 
 
-def all_gateways(binary, postgres):
-    return [
+def all_gateways(binary, template, skipped):
+    """Every gateway but those that could not be installed."""
+    fastify, fastapi = SOURCES / "fastify", SOURCES / "fastapi"
+    every = [
         Direct("direct", "nothing between"),
         Nginx("nginx", "nginx"),
-        Program("bare", "axum + reqwest", [PEERS / "bare"]),
-        Program("fastify", "fastify + undici", [shutil.which("node") or "node", "gateway.js"], ROOT / "benches/peers/fastify"),
-        Uvicorn("httpx", "FastAPI + httpx"),
-        Uvicorn("aiohttp", "FastAPI + aiohttp"),
-        Examgate("sqlite", "examgate, SQLite", binary),
-        Examgate("postgres", "examgate, PostgreSQL", binary, postgres),
+        Program("bare", "axum + reqwest", [PEERS / "bare"], ROOT),
+        Program("fastify", "fastify + undici", [NODE, "gateway.js"], fastify),
+        Uvicorn("fastapi", "FastAPI + aiohttp", "with_aiohttp"),
+        WithSqlite("fastify-sqlite", "fastify + better-sqlite3, a commit each", "each"),
+        WithSqlite("fastify-group", "fastify + better-sqlite3, group commit", "group"),
+        Examgate("sqlite", "**examgate, SQLite**", binary),
+        WithPostgres("fastify-pg", "fastify + pg", [NODE, "with_postgres.js"], fastify, template, "promise", "keys"),
+        Uvicorn("fastapi-pg", "FastAPI + asyncpg + aiohttp", "with_asyncpg", template),
+        WithPostgres("dbos", "DBOS", [NODE, "gateway.js"], SOURCES / "dbos", template, "outcomes", "dbos.workflow_status"),
+        Examgate("postgres", "**examgate, PostgreSQL**", binary, template),
+        WithRestate("restate", "Restate, one partition", [NODE, "gateway.js"], SOURCES / "restate"),
     ]
+    return [gateway for gateway in every if gateway.name not in skipped]
 
 
 def fresh(base, name):

@@ -38,13 +38,13 @@ class Child:
 
     alive = []
 
-    def __init__(self, command, cores, log, env=None, cwd=None, stop=signal.SIGTERM):
+    def __init__(self, command, cores, log, env=None, cwd=None, stop=signal.SIGTERM, output=True):
         self.command, self.stop = [str(part) for part in command], stop
         self.log = pathlib.Path(log)
         self.errors = open(self.log, "ab")
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=self.errors, stdin=subprocess.DEVNULL, cwd=cwd,
+            self.command, stdout=subprocess.PIPE if output else subprocess.DEVNULL, stderr=self.errors, stdin=subprocess.DEVNULL, cwd=cwd,
             env={**os.environ, **(env or {})}, preexec_fn=lambda: os.sched_setaffinity(0, cores))
         self.pid = self.process.pid
         Child.alive.append(self)
@@ -93,15 +93,17 @@ class Child:
         return found
 
     def cpu(self):
-        """CPU seconds so far, of the whole tree."""
-        ticks = 0
+        """CPU seconds so far, of the whole tree and of the children that have ended."""
+        spent = 0.0
         for pid in self.tree():
             try:
+                # Linux's clock of another process's CPU time, in nanoseconds (clock_getcpuclockid(3)).
+                spent += time.clock_gettime((~pid << 3) | 2)
                 fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-                ticks += int(fields[11]) + int(fields[12])
+                spent += (int(fields[13]) + int(fields[14])) / TICK
             except OSError:
                 pass
-        return ticks / TICK
+        return spent
 
     def resident(self):
         """MiB of memory of the whole tree; shared pages count proportionally (PSS)."""
@@ -239,39 +241,38 @@ def conditions(binary):
     """The conditions of the measurement."""
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text()).group(1))
-    disk = version("df", "--output=source,fstype", str(OUT))
-    done = subprocess.run(["df", "--output=source,fstype", str(OUT)], capture_output=True, text=True, check=False)
-    disk = " ".join(done.stdout.splitlines()[-1].split()) if done.returncode == 0 else disk
+    done = subprocess.run(["df", "--output=fstype", str(OUT)], capture_output=True, text=True, check=False)
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    python = OUT / "venv" / "bin" / "python"
+    python, sources = OUT / "venv/bin/python", ROOT / "benches/peers"
     packages = version(str(python), "-c",
                        "from importlib.metadata import version as v;print(', '.join(n+' '+v(n) for n in "
-                       "('fastapi','uvicorn','uvloop','httptools','pydantic','httpx','aiohttp')))")
-    lock = (ROOT / "benches/peers/bare/Cargo.lock").read_text()
+                       "('fastapi','uvicorn','uvloop','httptools','pydantic','aiohttp','asyncpg')))")
+    lock = (sources / "bare/Cargo.lock").read_text()
     found = dict(re.findall(r'name = "([^"]+)"\nversion = "([^"]+)"', lock))
-    crates = ", ".join(f"{name} {found[name]}" for name in ("axum", "reqwest", "hyper", "tokio"))
-    node = json.loads((ROOT / "benches/peers/fastify/package.json").read_text())["dependencies"]
+    node = {}
+    for name in ("fastify", "dbos", "restate"):
+        node |= json.loads((sources / name / "package.json").read_text())["dependencies"]
     return {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "processor": cpu.group(1) if cpu else platform.processor() or platform.machine(),
         "cores": len(CORES),
         "pinned": len(CORES) > 1,
         "memory": f"{memory / 2**20:.0f} GiB",
-        "kernel": platform.release(),
-        "disk": disk,
+        "kernel": ".".join(platform.release().split(".")[:2]),
+        "disk": (done.stdout.split() or ["?"])[-1],
         "sync": sync_millis(),
         "commit": commit.stdout.strip() or "?",
         "load": os.getloadavg()[0],
         "versions": {
             "examgate": version(str(binary), "--version"),
             "rustc": version("rustc", "--version"),
-            "bare": crates,
-            "node": version("node", "--version"),
-            "fastify": ", ".join(f"{name} {number}" for name, number in node.items()),
+            "bare": ", ".join(f"{name} {found[name]}" for name in ("axum", "reqwest", "hyper", "tokio")),
+            "node": f"Node.js {version('node', '--version')}",
+            "npm": ", ".join(f"{name} {number}" for name, number in node.items()),
             "Python": version(str(python), "--version"),
-            "FastAPI": packages,
-            "nginx": version(needed("nginx", "nginx-light"), "-v"),
-            "wrk": version("wrk", "-v"),
+            "PyPI": packages,
+            "nginx": version(needed("nginx", "nginx-light"), "-v").removeprefix("nginx version: "),
+            "wrk": " ".join(version("wrk", "-v").split()[:2]),
             "PostgreSQL": version(str(postgres_programs() / "postgres"), "--version"),
         },
     }

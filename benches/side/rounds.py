@@ -6,11 +6,41 @@ import pathlib
 import shutil
 import time
 
-from .gateways import Vendor, fresh
-from .machine import OTHER_CORE, OUT, PEERS, Fault, Peak, needed, run, say
+from .engines import Vendor
+from .gateways import fresh
+from .machine import OTHER_CORE, PEERS, Fault, Peak, needed, run, say
 
 HERE = pathlib.Path(__file__).parent
 CONNECTIONS = 32
+# Requests a second under which the warm-up is longer.
+SLOW = 1000
+# Those without a target are measured in so many rounds only.
+ROUNDS_OF_OTHERS = 2
+OTHERS = ("direct", "nginx", "fastify", "fastapi")
+READERS = ("bare", "sqlite", "postgres")
+
+
+class Spent:
+    """CPU and memory of a gateway and, apart from it, its engine: from its creation until `over`."""
+
+    def __init__(self, gateway):
+        self.parts = {"gateway": gateway.child, "engine": gateway.engine and gateway.engine.child}
+        self.parts = {name: child for name, child in self.parts.items() if child}
+        self.before = {name: child.cpu() for name, child in self.parts.items()}
+        self.started = time.perf_counter()
+        self.peaks = {name: Peak(child, 0.5) for name, child in self.parts.items()}
+        for peak in self.peaks.values():
+            peak.__enter__()
+
+    def over(self, requests):
+        """CPU in µs a request, busy cores, largest resident size in MiB."""
+        took = time.perf_counter() - self.started
+        spent = {name: child.cpu() - self.before[name] for name, child in self.parts.items()}
+        for peak in self.peaks.values():
+            peak.__exit__()
+        cpu = {name: 1e6 * value / requests for name, value in spent.items()}
+        return {"cpu": {**cpu, "all": sum(cpu.values())}, "busy": sum(spent.values()) / took,
+                "loaded": {name: peak.value for name, peak in self.peaks.items()}}
 
 
 def saturate(gateway, prefix, seconds, keyed=False, ids=""):
@@ -20,58 +50,49 @@ def saturate(gateway, prefix, seconds, keyed=False, ids=""):
     result = json.loads(output.split("RESULT ", 1)[1].splitlines()[0])
     if result["failed"] or not result["requests"]:
         raise Fault(f"{gateway.name}: {result['failed']} of {result['requests']} requests failed")
-    return result
+    return {"rate": result["requests"] / result["seconds"], **result}
 
 
 def saturation(gateway, prefix, options, keyed=False, ids=""):
-    """A warm-up, then the measurement: requests, CPU of the gateway's whole tree, largest resident size."""
-    saturate(gateway, f"{prefix}-warm", options.warm_up, keyed, ids)
-    if gateway.child is None:
-        result = saturate(gateway, prefix, options.seconds, keyed, ids)
-        return {"rate": result["requests"] / result["seconds"], "requests": result["requests"], "p50": result["p50"], "p99": result["p99"]}
-    before = gateway.child.cpu()
-    with Peak(gateway.child) as peak:
-        result = saturate(gateway, prefix, options.seconds, keyed, ids)
-    cpu = gateway.child.cpu() - before
-    return {
-        "rate": result["requests"] / result["seconds"], "requests": result["requests"], "p50": result["p50"], "p99": result["p99"],
-        "cpuPer1000": 1000 * cpu / result["requests"], "busy": cpu / result["seconds"], "loaded": peak.value,
-    }
+    """A warm-up, then the measurement: requests, their latency in µs, CPU and memory."""
+    warm = saturate(gateway, f"{prefix}-warm", options.warm_up, keyed, ids)
+    warmed = warm["requests"]
+    if warm["rate"] < SLOW and options.warm_up > 1:
+        # Slow ones in JavaScript have run too little code to be compiled.
+        warmed += saturate(gateway, f"{prefix}-warmer", 2 * options.warm_up, keyed, ids)["requests"]
+    spent = Spent(gateway) if gateway.child else None
+    result = saturate(gateway, prefix, options.seconds, keyed, ids)
+    return {**result, **(spent.over(result["requests"]) if spent else {}), "warmUp": warmed}
 
 
-def fixed(address, prefix, rate, options, keyed=False, ids=""):
-    command = [PEERS / "load", "fixed", "--to", address, "--rate", rate, "--seconds", options.fixed_seconds, "--warm-up",
-               options.warm_up / 2, "--connections", 16, "--prefix", prefix, "--keyed", "yes" if keyed else "no"]
+def fixed(gateway, prefix, rate, options, keyed=False, ids=""):
+    """Latency in µs at a fixed rate, counted from when each request was due; CPU of all requests."""
+    command = [PEERS / "load", "fixed", "--to", gateway.address, "--rate", rate, "--seconds", options.fixed_seconds,
+               "--warm-up", options.warm_up / 4, "--connections", 16, "--prefix", prefix, "--keyed", "yes" if keyed else "no"]
     if ids:
         command += ["--ids", ids]
-    return json.loads(run(command, OTHER_CORE, timeout=options.fixed_seconds + 120))
+    spent = Spent(gateway) if gateway.child else None
+    result = json.loads(run(command, OTHER_CORE, timeout=options.fixed_seconds + 120))
+    result |= spent.over(result["requests"]) if spent else {}
+    # If the load could not keep its rate, the latency is the load's.
+    if result["achieved"] < 0.97 * rate:
+        say(f"{gateway.name}: {result['achieved']:.0f}/s instead of {rate}/s; left out")
+        return None
+    return result
 
 
-def kept(result):
-    return result["achieved"] >= 0.97 * result["rate"]
-
-
-def rates(gateway, vendor, prefix, saturated, options, wanted, keyed=False, ids=""):
-    """Latency at fixed rates; right after each, the same rate without a gateway, to be subtracted."""
-    answer = {}
-    half = saturated / 2
-    for name, rate in [*((str(rate), rate) for rate in wanted), ("half", round(half))]:
-        if rate > 0.8 * saturated:
-            continue
-        through = fixed(gateway.address, f"{prefix}-{name}", rate, options, keyed, ids)
-        direct = fixed(vendor.address, f"{prefix}-{name}-direct", rate, options, keyed, ids)
-        answer[name] = {**through, "directP50": direct["p50"], "directP99": direct["p99"],
-                        "kept": kept(through) and kept(direct)}
-        # If the load could not keep its rate, latency measures the load: keep such figures in the result only.
-        if answer[name]["kept"]:
-            answer[name] |= {"addedP50": through["p50"] - direct["p50"], "addedP99": through["p99"] - direct["p99"]}
-    return answer
+def fixed_rates(gateway, prefix, saturated, wanted, options, **kind):
+    """The fixed rates a gateway can keep."""
+    # What it put off under full load is not to be counted here.
+    time.sleep(0.5)
+    found = {str(rate): fixed(gateway, f"{prefix}-{rate}", rate, options, **kind) for rate in wanted if rate <= 0.8 * saturated}
+    return {rate: result for rate, result in found.items() if result}
 
 
 @contextlib.contextmanager
-def vendor_and_place(gateway, base):
+def vendor_and_place(gateway, base, latency=0):
     """A fresh vendor and a fresh directory for a gateway; both are removed afterwards, and the gateway is stopped."""
-    vendor, place = Vendor(), fresh(base, gateway.name)
+    vendor, place = Vendor(latency), fresh(base, gateway.name)
     try:
         yield vendor, place
         # Check again, for rejections since the last check.
@@ -88,17 +109,17 @@ def single(gateway, number, base, options):
         result = {"start": gateway.start(vendor, place)}
         if gateway.child:
             time.sleep(1)
-            result["idle"] = gateway.child.resident()
+            parts = {"gateway": gateway.child, "engine": gateway.engine and gateway.engine.child}
+            result["idle"] = {name: child.resident() for name, child in parts.items() if child}
         prefix = f"{options.mark}-{number}-{gateway.name}"
-        result["keyed"] = saturation(gateway, f"{prefix}-k", options, keyed=True)
-        if gateway.durable:
-            result["plain"] = saturation(gateway, f"{prefix}-p", options)
-        answered = sum(result[kind]["requests"] for kind in ("keyed", "plain") if kind in result)
+        keyed = result["keyed"] = saturation(gateway, f"{prefix}-k", options, keyed=True)
+        wanted = (300,) if gateway.name in OTHERS else (100, 300)
+        result["fixed"] = fixed_rates(gateway, f"{prefix}-f", keyed["rate"], wanted, options, keyed=True)
+        answered = keyed["warmUp"] + keyed["requests"] + sum(one["requests"] for one in result["fixed"].values())
         seen = vendor.stats()["calls"]
         if seen < answered:
             raise Fault(f"{gateway.name}: {answered} writes got responses, the vendor saw {seen}")
-        if gateway.child:
-            result["fixed"] = rates(gateway, vendor, f"{prefix}-f", result["keyed"]["rate"], options, (300, 2000), keyed=True)
+        gateway.check(answered)
         return result
 
 
@@ -109,22 +130,22 @@ def reads(gateway, number, base, options):
         ids = place / "ids"
         ids.write_text("\n".join(gateway.ids(200)) + "\n")
         prefix = f"{options.mark}-{number}-{gateway.name}-r"
-        result = {"reads": saturation(gateway, prefix, options, ids=str(ids))}
-        if gateway.child:
-            result["fixed"] = rates(gateway, vendor, prefix, result["reads"]["rate"], options, (2000,), ids=str(ids))
-        return result
+        saturated = saturation(gateway, prefix, options, ids=str(ids))
+        return {"reads": saturated, "fixed": fixed_rates(gateway, prefix, saturated["rate"], (2000,), options, ids=str(ids))}
 
 
 def all_rounds(kind, gateways, base, options, chance):
     measure = {"single": single, "reads": reads}[kind]
+    if kind == "reads":
+        gateways = [gateway for gateway in gateways if gateway.name in READERS]
     rounds = []
     for number in range(options.rounds):
-        order = gateways[:]
+        order = [gateway for gateway in gateways if number < ROUNDS_OF_OTHERS or gateway.name not in OTHERS]
         chance.shuffle(order)
         results = {}
         for gateway in order:
             results[gateway.name] = measure(gateway, number, base, options)
             figure = results[gateway.name].get("keyed") or results[gateway.name]["reads"]
-            say(f"{kind}, round {number + 1}: {gateway.label}: {figure['rate']:.0f}/s")
+            say(f"{kind}, round {number + 1}: {gateway.label.strip('*')}: {figure['rate']:,.0f}/s")
         rounds.append({"order": [gateway.name for gateway in order], "results": results})
     return rounds

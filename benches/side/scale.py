@@ -1,4 +1,4 @@
-"""Bulk operations: the cost of a number of rows, against the vendor's latency, its rate limit and an ideal."""
+"""Bulk operations against the vendor's latency, its rate limit and an ideal; stores as they grow."""
 
 import json
 import math
@@ -6,17 +6,18 @@ import shutil
 import subprocess
 import time
 
-from .gateways import BEARER, Examgate, Vendor, fresh
+from .engines import Vendor
+from .gateways import BEARER, Examgate
 from .machine import OTHER_CORE, PEERS, Fault, Peak, ask, run, say
+from .rounds import saturation, vendor_and_place
 
 CONNECTION = {"startexam": "startexam-main", "examtesting": "examtesting-main"}
-BATCH = {"startexam": 500, "examtesting": 1}
 
 
-def people(rows):
+def people(rows, first=0):
     return "".join(
         json.dumps({"externalId": f"row-{n}", "name": {"givenName": "Ines", "familyName": "Costa"},
-                    "email": f"row-{n}@example.com"}, separators=(",", ":")) + "\n" for n in range(rows)).encode()
+                    "email": f"row-{n}@example.com"}, separators=(",", ":")) + "\n" for n in range(first, first + rows)).encode()
 
 
 def bookings(rows):
@@ -26,7 +27,9 @@ def bookings(rows):
 
 def bulk(gateway, path, body, rows, seconds=600):
     """Sends one bulk request and waits until its operation ends."""
-    before, idle, start = gateway.child.cpu(), gateway.child.resident(), time.perf_counter()
+    engine = gateway.engine and gateway.engine.child
+    before, idle = [child.cpu() for child in (gateway.child, engine) if child], gateway.child.resident()
+    start = time.perf_counter()
     with Peak(gateway.child, 0.02) as peak:
         status, answer, _ = ask(gateway.address, "POST", path, body,
                                 {**BEARER, "Content-Type": "application/x-ndjson", "Prefer": "respond-async"}, seconds)
@@ -42,24 +45,21 @@ def bulk(gateway, path, body, rows, seconds=600):
                 break
             if status != 200 or time.monotonic() > end:
                 raise Fault(f"an operation did not end: {answer[:500]}")
-            time.sleep(0.01)
+            time.sleep(0.02)
         took = time.perf_counter() - start
     if state["progress"]["applied"] != rows:
         raise Fault(f"rows were not applied: {state['progress']}")
+    spent = [child.cpu() - earlier for child, earlier in zip((gateway.child, engine), before)]
     return {"rows": rows, "accepted": accepted, "acceptedGrowth": accepted_peak - idle, "seconds": took,
-            "drain": rows / (took - accepted), "cpu": gateway.child.cpu() - before, "peak": peak.value, "idle": idle}
+            "drain": rows / (took - accepted), "cpu": [1e6 * value / rows for value in spent], "peak": peak.value}
 
 
 def case(gateway, base, latency, path, body, rows, **connection):
-    vendor, place = Vendor(latency), fresh(base, gateway.name)
-    try:
+    with vendor_and_place(gateway, base, latency) as (vendor, place):
         gateway.start(vendor, place, **connection)
         result = bulk(gateway, path, body, rows)
+        gateway.check(rows, path[1:].split("/")[0])
         return {**result, "latency": latency, "stats": vendor.stats()}
-    finally:
-        gateway.end()
-        vendor.end()
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def upload(vendor):
@@ -70,16 +70,18 @@ def ideal(rows, latency, in_flight, batch):
     return math.ceil(math.ceil(rows / batch) / in_flight) * latency / 1000
 
 
-def all_bulks(binary, postgres, base, options):
-    """Accepting and draining rows, and respecting a vendor's rate limit."""
-    rows = 2_000 if options.quick else 50_000
-    results = {"accept": [], "drain": [], "limit": []}
+def all_bulks(binary, template, base, options):
+    """Accepting and draining rows on both stores, and respecting a vendor's rate limit."""
+    rows = 500 if options.quick else 20_000
+    results = {"drain": [], "limit": []}
     for number in range(options.rounds):
-        for gateway in (Examgate("sqlite", "", binary), Examgate("postgres", "", binary, postgres)):
+        drained = {}
+        for gateway in (Examgate("sqlite", "", binary), Examgate("postgres", "", binary, template)):
             result = case(gateway, base, 2, upload("examtesting"), people(rows), rows, max_in_flight=32)
-            results["drain"].append({"gateway": gateway.name, **result})
+            drained[gateway.name] = result
             say(f"bulk, round {number + 1}: {gateway.name}: {rows} rows accepted in {result['accepted']:.2f} s, {result['drain']:.0f} rows/s")
-    seconds, rate = (5, 50) if options.quick else (60, 50)
+        results["drain"].append({"results": drained})
+    seconds, rate = (2, 50) if options.quick else (20, 50)
     result = case(Examgate("sqlite", "", binary), base, 2, upload("examtesting"), people(rate * seconds), rate * seconds,
                   max_in_flight=32, requests_per_second=rate)
     stats = result["stats"]
@@ -88,56 +90,58 @@ def all_bulks(binary, postgres, base, options):
     return results
 
 
-def all_scales(binary, base, options):
-    """Rows, latencies, ideals, and starting on a full store."""
-    sizes = (200, 1_000) if options.quick else (1_000, 10_000, 100_000)
+def all_scales(binary, template, base, options):
+    """Ideals of both vendors, and full stores: writes to them, and starting on them."""
     gateway = Examgate("sqlite", "", binary)
-    results = {"rows": [], "latency": [], "ideal": [], "bookings": []}
-    for vendor in ("startexam", "examtesting"):
-        for rows in sizes:
-            result = case(gateway, base, 0, upload(vendor), people(rows), rows, max_in_flight=32)
-            results["rows"].append({"vendor": vendor, **result})
-            say(f"scale: {vendor}, {rows} rows: {result['seconds']:.2f} s, CPU {result['cpu']:.2f} s, {result['peak']:.1f} MiB")
-    rows = 500 if options.quick else 10_000
-    for number in range(options.rounds):
-        for latency in (0, 20, 200) if number == 0 else (20,):
-            some = min(rows, 2_000) if latency == 200 else rows
-            result = case(gateway, base, latency, upload("examtesting"), people(some), some, max_in_flight=32)
-            results["latency"].append({"vendor": "examtesting", **result, "ideal": ideal(some, latency, 32, 1)})
-            say(f"scale: latency {latency} ms, {some} rows: {result['seconds']:.2f} s")
-    calls = 4 if options.quick else 20
+    results = {"latency": [], "bookings": [], "growth": []}
+    rows, calls = (200, 4) if options.quick else (10_000, 20)
+    for _ in range(options.rounds):
+        result = case(gateway, base, 20, upload("examtesting"), people(rows), rows, max_in_flight=32)
+        results["latency"].append({**result, "ideal": ideal(rows, 20, 32, 1)})
+        say(f"scale: {rows} rows at 20 ms: {result['seconds']:.2f} s, ideal {results['latency'][-1]['ideal']:.2f} s")
     for in_flight in (1, 4):
-        for _ in range(options.rounds):
-            fake = Vendor(200)
-            try:
-                bare = json.loads(run([PEERS / "load", "bookings", "--to", fake.address, "--calls", calls, "--rows", 500,
-                                       "--in-flight", in_flight], OTHER_CORE))["seconds"]
-            finally:
-                fake.end()
-            result = case(gateway, base, 200, "/assignments/bulk?connection=startexam-main", bookings(500 * calls),
-                          500 * calls, max_in_flight=in_flight, existing_registration="repeated")
-            results["bookings"].append({**result, "inFlight": in_flight, "bare": bare, "calls": result["stats"]["calls"]})
-            say(f"scale: bookings, {in_flight} in flight: {result['seconds']:.2f} s, bare {bare:.2f} s, {result['stats']['calls']} calls")
+        fake = Vendor(200)
+        try:
+            bare = json.loads(run([PEERS / "load", "bookings", "--to", fake.address, "--calls", calls, "--rows", 500,
+                                   "--in-flight", in_flight], OTHER_CORE))["seconds"]
+        finally:
+            fake.end()
+        result = case(gateway, base, 200, "/assignments/bulk?connection=startexam-main", bookings(500 * calls),
+                      500 * calls, max_in_flight=in_flight, existing_registration="repeated")
+        results["bookings"].append({**result, "inFlight": in_flight, "bare": bare})
+        say(f"scale: bookings, {in_flight} in flight: {result['seconds']:.2f} s, bare {bare:.2f} s")
+    results["growth"].append(growth(Examgate("postgres", "", binary, template), base, options))
     results["restart"] = restart(gateway, base, options)
     results["binary"] = stripped(binary, base)
     return results
 
 
+def growth(gateway, base, options):
+    """Keyed writes a second at 1,000 and at 100,000 records of one store."""
+    sizes, stored, found = (200, 1_000) if options.quick else (1_000, 100_000), 0, {}
+    with vendor_and_place(gateway, base) as (vendor, place):
+        gateway.start(vendor, place)
+        for size in sizes:
+            rows = max(size - stored, 1)
+            filled = bulk(gateway, upload("startexam"), people(rows, stored), rows)
+            written = saturation(gateway, f"{options.mark}-growth-{size}", options, keyed=True)
+            stored += rows + written["warmUp"] + written["requests"]
+            found[str(size)] = written["rate"]
+            say(f"scale: {gateway.name} at {size} records: {written['rate']:,.0f}/s")
+        gateway.check(stored)
+    return {"sizes": sizes, "rates": found, "filled": filled["drain"], "ratio": found[str(sizes[1])] / found[str(sizes[0])]}
+
+
 def restart(gateway, base, options):
     rows = 1_000 if options.quick else 100_000
-    vendor, place = Vendor(), fresh(base, gateway.name)
-    try:
+    with vendor_and_place(gateway, base) as (vendor, place):
         gateway.start(vendor, place, max_in_flight=32)
-        bulk(gateway, upload("startexam"), people(rows), rows)
+        filled = bulk(gateway, upload("startexam"), people(rows), rows)
         starts = []
         for _ in range(5):
-            gateway.end()
+            gateway.child.end()
             starts.append(gateway.again(place))
-        return {"rows": rows, "starts": starts, "idle": gateway.child.resident()}
-    finally:
-        gateway.end()
-        vendor.end()
-        shutil.rmtree(place, ignore_errors=True)
+        return {"rows": rows, "starts": starts, "filled": filled["drain"]}
 
 
 def stripped(binary, base):

@@ -1,14 +1,16 @@
-"""The common parts of both FastAPI gateways: models, signature and documents."""
+"""The common parts of both FastAPI gateways: models, documents and the signed call to StartExam."""
 
 import base64
 import email.utils
 import hashlib
 import hmac
 import json
+import os
 import uuid
 from datetime import datetime, timezone
 from typing import Annotated
 
+import aiohttp
 from fastapi import Header, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,6 +72,24 @@ def signed(new: NewCandidate) -> tuple[bytes, dict[str, str]]:
     sum_ = base64.b64encode(hmac.digest(SECRET, message, hashlib.sha256)).decode()
     authorization = f"SharedKey {ACCOUNT}:{sum_}"
     return body, {"authorization": authorization, "date": date, "content-type": "application/json; charset=utf-8"}
+
+
+def session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=60)
+    return aiohttp.ClientSession(os.environ["VENDOR_URL"], connector=connector, timeout=aiohttp.ClientTimeout(total=20))
+
+
+async def send(client: aiohttp.ClientSession, new: NewCandidate) -> str:
+    """Registers a candidate at the vendor and returns the outcome."""
+    body, headers = signed(new)
+    try:
+        async with client.post(PATH, data=body, headers=headers) as answer:
+            await answer.read()
+    except (aiohttp.ClientError, TimeoutError):
+        return "unknown"
+    if answer.ok:
+        return "applied"
+    return "not_applied" if answer.status < 500 else "unknown"
 
 
 def document(id_: str | None, external_id: str, name: Name, email_: str | None) -> Candidate:

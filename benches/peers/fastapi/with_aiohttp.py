@@ -1,20 +1,16 @@
-"""FastAPI and aiohttp, as an integrator writes it by hand. It stores nothing."""
+"""FastAPI and aiohttp, as an integrator writes it by hand. Keeps nothing: a retry is sent again."""
 
-import os
 from contextlib import asynccontextmanager
 
-import aiohttp
 from fastapi import Depends, FastAPI, HTTPException
 
-from common import PATH, Candidate, NewCandidate, constant, document, known, signed
+from common import Candidate, NewCandidate, constant, document, known, send, session
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI):
-    connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=60)
-    timeout = aiohttp.ClientTimeout(total=20)
-    async with aiohttp.ClientSession(os.environ["VENDOR_URL"], connector=connector, timeout=timeout) as session:
-        app.state.session = session
+    async with session() as client:
+        app.state.session = client
         yield
 
 
@@ -23,14 +19,9 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/candidates", status_code=201, dependencies=[Depends(known)])
 async def register(new: NewCandidate) -> Candidate:
-    body, headers = signed(new)
-    try:
-        async with app.state.session.post(PATH, data=body, headers=headers) as answer:
-            await answer.read()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise HTTPException(504, "vendor") from error
-    if not answer.ok:
-        raise HTTPException(502, "vendor")
+    outcome = await send(app.state.session, new)
+    if outcome != "applied":
+        raise HTTPException(502, outcome)
     return document(None, new.externalId, new.name, new.email)
 
 
