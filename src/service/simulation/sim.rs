@@ -159,6 +159,10 @@ pub(super) struct FailurePlan {
     failure: Mutex<Failure>,
     reads: Mutex<Countdown>,
     calm: AtomicBool,
+    /// How long each call of the store takes.
+    store_latency: Mutex<Duration>,
+    /// Calls of the store: reads, then writes.
+    store_calls: [AtomicU64; 2],
 }
 
 impl FailurePlan {
@@ -213,6 +217,25 @@ impl FailurePlan {
         self.calm.load(Ordering::Relaxed)
     }
 
+    /// Makes each call of the store take this long.
+    pub(super) fn slow_store(&self, latency: Duration) {
+        *self.store_latency.lock().unwrap() = latency;
+    }
+
+    /// Counts a call of the store and waits as long as it takes.
+    pub(super) async fn reach_store(&self, writes: bool) {
+        self.store_calls[usize::from(writes)].fetch_add(1, Ordering::Relaxed);
+        let latency = *self.store_latency.lock().unwrap();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+
+    /// Returns the number of reads and of writes of the store.
+    pub(super) fn store_calls(&self) -> [u64; 2] {
+        [0, 1].map(|kind| self.store_calls[kind].load(Ordering::Relaxed))
+    }
+
     /// Returns how this change fails, if it does.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.changes.lock().unwrap().fails().then(|| *self.failure.lock().unwrap())
@@ -240,6 +263,7 @@ pub(super) struct Sim {
     /// Scheduled deaths of the following processes.
     pub(super) dooms: Vec<(CrashPoint, u32)>,
     environment: System,
+    settings: ConnectionSettings,
     scheduler: Arc<SeededRandom>,
     ring: Keyring,
     disk: TempDir,
@@ -248,6 +272,16 @@ pub(super) struct Sim {
 
 impl Sim {
     pub(super) fn new(profile: Profile, seed: u64, scripts: Vec<Script>) -> Self {
+        let settings = ConnectionSettings { settle_grace: ConfigDuration(GRACE), ..ConnectionSettings::default() };
+        Self::with_settings(profile, seed, scripts, settings)
+    }
+
+    pub(super) fn with_settings(
+        profile: Profile,
+        seed: u64,
+        scripts: Vec<Script>,
+        settings: ConnectionSettings,
+    ) -> Self {
         let time = Arc::new(Time { passed: AtomicI64::new(0), offset: AtomicI64::new(0), began: Mutex::new(None) });
         let environment = System { clock: Arc::<Time>::clone(&time), entropy: Arc::new(SeededRandom::new(seed)) };
         let Blank { ring, file } = blank();
@@ -258,6 +292,7 @@ impl Sim {
             process: None,
             dooms: Vec::new(),
             environment,
+            settings,
             scheduler: Arc::new(SeededRandom::new(!seed)),
             ring: ring.clone(),
             disk,
@@ -340,7 +375,7 @@ impl Sim {
             idle: Idle::default(),
         });
         let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
-        let settings = ConnectionSettings { settle_grace: ConfigDuration(GRACE), ..ConnectionSettings::default() };
+        let settings = self.settings.clone();
         let connected = VendorConnection { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
         let setup = ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default() };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);

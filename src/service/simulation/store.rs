@@ -80,6 +80,7 @@ fn at_once<T>(call: impl Future<Output = T>) -> T {
 impl Proxy {
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
+        self.fate.reach_store(false).await;
         if self.fate.read_fails() {
             return Err(StoreError::Unavailable("the store is unavailable".to_owned()));
         }
@@ -101,6 +102,7 @@ impl Proxy {
 
     async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
+        self.fate.reach_store(true).await;
         self.fate.pass(CrashPoint::BeforeCommit).await;
         let failure = self.fate.failure();
         if matches!(failure, Some(Failure::Refused)) {
