@@ -36,7 +36,8 @@ impl OperationRun {
                 let Some(last) = items.last() else { break };
                 from = last.id.index + 1;
                 open += items.len();
-                let mut looked = stream::iter(items).map(|item| self.claimed_outcome(item)).buffered(MAX_CONCURRENT_READS);
+                let mut looked =
+                    stream::iter(items).map(|item| self.claimed_outcome(item)).buffered(MAX_CONCURRENT_READS);
                 let mut ends = Vec::new();
                 while let Some(end) = looked.next().await {
                     ends.extend(end?);

@@ -21,7 +21,7 @@ use crate::domain::error::ConnectionRef;
 use crate::domain::system::{Clock, SecureRandom, System};
 use crate::domain::units::ConfigDuration;
 use crate::secret::{ConfigFingerprint, Redactor};
-use crate::service::simulation::store::{Idle, Proxy};
+use crate::service::simulation::store::{Idle, Proxy, StoreMeter};
 use crate::service::simulation::vendor::Fake;
 use crate::service::simulation::vendor_oracle::{Profile, Script, VendorOracle};
 use crate::service::{Catalogue, ConnectionSetup, Gateway, Retention};
@@ -159,10 +159,7 @@ pub(super) struct FailurePlan {
     failure: Mutex<Failure>,
     reads: Mutex<Countdown>,
     calm: AtomicBool,
-    /// How long each call of the store takes.
-    store_latency: Mutex<Duration>,
-    /// Calls of the store: reads, then writes.
-    store_calls: [AtomicU64; 2],
+    pub(super) meter: StoreMeter,
 }
 
 impl FailurePlan {
@@ -215,25 +212,6 @@ impl FailurePlan {
 
     pub(super) fn is_calm(&self) -> bool {
         self.calm.load(Ordering::Relaxed)
-    }
-
-    /// Makes each call of the store take this long.
-    pub(super) fn slow_store(&self, latency: Duration) {
-        *self.store_latency.lock().unwrap() = latency;
-    }
-
-    /// Counts a call of the store and waits as long as it takes.
-    pub(super) async fn reach_store(&self, writes: bool) {
-        self.store_calls[usize::from(writes)].fetch_add(1, Ordering::Relaxed);
-        let latency = *self.store_latency.lock().unwrap();
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
-        }
-    }
-
-    /// Returns the number of reads and of writes of the store.
-    pub(super) fn store_calls(&self) -> [u64; 2] {
-        [0, 1].map(|kind| self.store_calls[kind].load(Ordering::Relaxed))
     }
 
     /// Returns how this change fails, if it does.

@@ -105,7 +105,8 @@ impl Gateway {
     /// The store's.
     pub(in crate::service) async fn resolve_doubts(&self) -> Result<(), Error> {
         let records = self.0.executor.unsent_attempts.records();
-        let mut resolved = stream::iter(records).map(|record| self.resolve_doubt(record)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
+        let mut resolved =
+            stream::iter(records).map(|record| self.resolve_doubt(record)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
         while let Some(done) = resolved.next().await {
             done?;
         }
