@@ -8,8 +8,8 @@ use crate::transport::ConnectionSettings;
 /// Concurrency budget of a connection for bulk operations, shared fairly by tenant and operation.
 #[derive(Clone)]
 pub(super) struct BulkLimits {
-    /// In-flight permits for bulk calls. One fewer than the connection has, if it has several, so that a single request
-    /// never waits for a bulk to end.
+    /// In-flight permits for bulk calls, as many as the connection has. Which of them are kept for single requests is
+    /// decided where both meet (`transport::concurrency_limit`).
     pub(super) calls: Arc<FairSemaphore>,
     /// Claim permits, for batches in flight or with committed intents and waiting for an in-flight permit, so that a
     /// free one is used at once. Only a quarter more than in-flight permits: after a crash, each claimed row must be
@@ -55,7 +55,7 @@ struct LimitSizes {
 
 impl LimitSizes {
     fn of(settings: &ConnectionSettings) -> Self {
-        let calls = settings.max_in_flight.saturating_sub(1).max(1);
+        let calls = settings.max_in_flight.max(1);
         let begun = calls.saturating_add(calls.div_ceil(4));
         Self { calls, begun, enrolments: settings.max_in_flight.div_ceil(4) }
     }

@@ -5,6 +5,10 @@
 //! [`MAX_INTERACTIVE_STREAK`] of them one call of an operation goes, so that single requests cannot starve operations. Within a
 //! priority the order is FIFO. Both waits are bounded, because a caller that would wait longer than an attempt may take
 //! should retry later instead. Cancel-safe: a call dropped while waiting consumes no permit.
+//!
+//! Operations leave the last permit to single requests, unless there was none for [`RESERVE_PERIOD`] and the calls of
+//! operations are short ([`MAX_LENT_CALL`]): then the first single request waits for the end of one short call, and the
+//! permit is kept for those after it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +25,10 @@ use crate::domain::vendor::Priority;
 pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// Consecutive single requests that may overtake a waiting call of an operation.
 const MAX_INTERACTIVE_STREAK: u32 = 8;
+/// How long the last permit is kept for single requests after one of them came or ended.
+const RESERVE_PERIOD: Duration = Duration::from_secs(10);
+/// Longest call of an operation that may occupy the last permit.
+const MAX_LENT_CALL: Duration = Duration::from_secs(1);
 
 /// The reason why a call may not leave now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +51,12 @@ pub(super) struct Limiter {
 struct State {
     /// Maximum calls at the vendor at once.
     size: usize,
-    in_flight: usize,
+    /// Permits in use, by priority.
+    in_flight: [usize; 2],
+    /// When a single request last came or ended.
+    last_single: Option<Instant>,
+    /// How long the last call of an operation occupied its permit.
+    last_bulk_call: Duration,
     /// Waiters for an in-flight permit, by priority; abandoned ones are removed when encountered.
     places: [VecDeque<oneshot::Sender<ConcurrencyPermit>>; 2],
     places_order: FairQueue,
@@ -55,13 +68,20 @@ struct State {
 }
 
 /// An in-flight permit, released on drop.
-pub(super) struct ConcurrencyPermit(Option<Arc<Limiter>>);
+pub(super) struct ConcurrencyPermit {
+    /// `None` once the permit was taken back.
+    limiter: Option<Arc<Limiter>>,
+    lane: Priority,
+    since: Instant,
+}
 
 impl Limiter {
     pub(super) fn new(max_in_flight: usize, requests_per_second: u32) -> Self {
         let state = State {
             size: max_in_flight.max(1),
-            in_flight: 0,
+            in_flight: [0; 2],
+            last_single: None,
+            last_bulk_call: Duration::ZERO,
             places: [VecDeque::new(), VecDeque::new()],
             places_order: FairQueue::default(),
             turns: [0; 2],
@@ -92,10 +112,12 @@ impl Limiter {
         let granted = {
             let mut state = self.state();
             state.paused_beyond(deadline)?;
-            // A released permit goes to the next waiter, so a free one means that no call waits.
-            if state.in_flight < state.size {
-                state.in_flight += 1;
-                return Ok(ConcurrencyPermit(Some(Arc::clone(self))));
+            if lane == Priority::Interactive {
+                state.last_single = Some(Instant::now());
+            }
+            if state.places[lane as usize].is_empty() && state.may_start(lane) {
+                state.in_flight[lane as usize] += 1;
+                return Ok(self.permit(lane));
             }
             let most = state.size.saturating_mul(16).max(64);
             let queue = &mut state.places[lane as usize];
@@ -109,6 +131,8 @@ impl Limiter {
             queue.push_back(sender);
             granted
         };
+        // Those before this one may all have given up, or the last permit may no longer be reserved.
+        self.wake_waiters();
         match timeout_at(deadline, granted).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(LimitError::Saturated),
@@ -159,7 +183,7 @@ impl Limiter {
 
     /// Returns the number of calls at the vendor or about to leave for it.
     pub(super) fn in_flight(&self) -> usize {
-        self.state().in_flight
+        self.state().in_flight.iter().sum()
     }
 
     /// Returns the number of calls of this priority waiting for a permit or a send slot.
@@ -172,21 +196,22 @@ impl Limiter {
     /// Hands free permits to waiters, in order.
     fn wake_waiters(self: &Arc<Self>) {
         loop {
-            let next = {
+            let (lane, waiter) = {
                 let mut state = self.state();
-                if state.in_flight >= state.size {
-                    return;
-                }
                 let Some(next) = state.next_waiting() else { return };
-                state.in_flight += 1;
+                state.in_flight[next.0 as usize] += 1;
                 next
             };
             // Outside the lock: a permit that its waiter has abandoned comes straight back.
-            if let Err(mut refused) = next.send(ConcurrencyPermit(Some(Arc::clone(self)))) {
-                refused.0 = None;
-                self.state().in_flight -= 1;
+            if let Err(mut refused) = waiter.send(self.permit(lane)) {
+                refused.limiter = None;
+                self.state().in_flight[lane as usize] -= 1;
             }
         }
+    }
+
+    fn permit(self: &Arc<Self>, lane: Priority) -> ConcurrencyPermit {
+        ConcurrencyPermit { limiter: Some(Arc::clone(self)), lane, since: Instant::now() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -197,10 +222,16 @@ impl Limiter {
 
 impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
-        if let Some(limit) = self.0.take() {
-            limit.state().in_flight -= 1;
-            limit.wake_waiters();
+        let Some(limit) = self.limiter.take() else { return };
+        {
+            let (now, mut state) = (Instant::now(), limit.state());
+            state.in_flight[self.lane as usize] -= 1;
+            match self.lane {
+                Priority::Interactive => state.last_single = Some(now),
+                Priority::Bulk => state.last_bulk_call = now.duration_since(self.since),
+            }
         }
+        limit.wake_waiters();
     }
 }
 
@@ -212,18 +243,31 @@ impl State {
         }
     }
 
-    /// Removes the waiter that gets the next permit.
-    fn next_waiting(&mut self) -> Option<oneshot::Sender<ConcurrencyPermit>> {
+    /// Returns whether a call of this priority may get a permit now.
+    fn may_start(&self, lane: Priority) -> bool {
+        let [single, bulk] = self.in_flight;
+        let takes_last = lane == Priority::Bulk && bulk + 1 >= self.size && self.size > 1;
+        single + bulk < self.size && (!takes_last || self.may_lend())
+    }
+
+    /// Returns whether a call of an operation may occupy the last permit. No timer is needed for those that wait until
+    /// it may: the other calls of operations are in flight meanwhile, and the end of each looks here again.
+    fn may_lend(&self) -> bool {
+        self.last_bulk_call <= MAX_LENT_CALL && self.last_single.is_none_or(|last| last.elapsed() >= RESERVE_PERIOD)
+    }
+
+    /// Removes the waiter that gets the next permit, and returns it with its priority.
+    fn next_waiting(&mut self) -> Option<(Priority, oneshot::Sender<ConcurrencyPermit>)> {
         for queue in &mut self.places {
             while queue.front().is_some_and(oneshot::Sender::is_closed) {
                 queue.pop_front();
             }
         }
-        let [single, bulk] = &self.places;
-        let lane = self.places_order.next(!single.is_empty(), !bulk.is_empty())?;
+        let is_next = |lane: Priority| !self.places[lane as usize].is_empty() && self.may_start(lane);
+        let lane = self.places_order.next(is_next(Priority::Interactive), is_next(Priority::Bulk))?;
         let other = !self.places[lane.other_priority() as usize].is_empty();
         self.places_order.went(lane, other);
-        self.places[lane as usize].pop_front()
+        Some((lane, self.places[lane as usize].pop_front()?))
     }
 
     fn is_next(&self, lane: Priority) -> bool {
@@ -271,128 +315,4 @@ impl Drop for WaitGuard<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::poll;
-
-    use super::*;
-
-    const SINGLE: Priority = Priority::Interactive;
-    const BULK: Priority = Priority::Bulk;
-
-    fn limit(max_in_flight: usize, rate: u32) -> Arc<Limiter> {
-        Arc::new(Limiter::new(max_in_flight, rate))
-    }
-
-    fn hour() -> Instant {
-        Instant::now() + Duration::from_hours(1)
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_rejects_and_a_dropped_wait_frees_its_slot() {
-        let limit = limit(1, 0);
-        let permit = limit.acquire(SINGLE, hour()).await.unwrap();
-        let mut waits: Vec<_> = (0..64).map(|_| Box::pin(limit.acquire(SINGLE, hour()))).collect();
-        for wait in &mut waits {
-            assert!(poll!(wait).is_pending());
-        }
-        assert_eq!(limit.acquire(SINGLE, hour()).await.err(), Some(LimitError::Saturated));
-        assert!(poll!(Box::pin(limit.acquire(BULK, hour()))).is_pending(), "the other priority has its own queue");
-        waits.pop();
-        let mut last = Box::pin(limit.acquire(SINGLE, hour()));
-        assert!(poll!(&mut last).is_pending());
-        drop(permit);
-        assert!(poll!(&mut last).is_pending(), "FIFO");
-        let first = waits.remove(0).await;
-        assert!(first.is_ok());
-        assert_eq!((limit.in_flight(), limit.waiting(SINGLE)), (1, 63));
-        drop((waits, last, first));
-        assert_eq!((limit.in_flight(), limit.waiting(SINGLE), limit.waiting(BULK)), (0, 0, 0));
-    }
-
-    #[tokio::test]
-    async fn single_requests_go_first_without_starving_operations() {
-        let limit = limit(1, 0);
-        let mut held = Some(limit.acquire(SINGLE, hour()).await.unwrap());
-        let mut bulk = Box::pin(limit.acquire(BULK, hour()));
-        assert!(poll!(&mut bulk).is_pending());
-        let mut singles: VecDeque<_> = (0..20).map(|_| Box::pin(limit.acquire(SINGLE, hour()))).collect();
-        for single in &mut singles {
-            assert!(poll!(single).is_pending());
-        }
-        for _ in 0..MAX_INTERACTIVE_STREAK {
-            drop(held.take());
-            held = singles.pop_front().unwrap().await.ok();
-            assert!(poll!(&mut bulk).is_pending());
-        }
-        drop(held.take());
-        assert!(bulk.await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_single_request_takes_the_next_send_slot() {
-        let limit = limit(9, 1);
-        limit.acquire_slot(BULK, hour()).await.unwrap();
-        let mut bulk: Vec<_> = (0..3).map(|_| Box::pin(limit.acquire_slot(BULK, hour()))).collect();
-        for turn in &mut bulk {
-            assert!(poll!(turn).is_pending());
-        }
-        let began = Instant::now();
-        limit.acquire_slot(SINGLE, hour()).await.unwrap();
-        assert_eq!(began.elapsed().as_secs(), 1, "no earlier waiter went first");
-        for turn in bulk {
-            turn.await.unwrap();
-        }
-        assert_eq!(began.elapsed().as_secs(), 4);
-        assert_eq!((limit.waiting(SINGLE), limit.waiting(BULK)), (0, 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_operation_gets_a_send_slot_among_endless_single_requests() {
-        let limit = limit(9, 10);
-        let mut bulk = Box::pin(limit.acquire_slot(BULK, hour()));
-        assert!(poll!(&mut bulk).is_ready(), "no other call is waiting");
-        let mut bulk = std::pin::pin!(limit.acquire_slot(BULK, hour()));
-        let mut singles = 0;
-        loop {
-            let single = limit.acquire_slot(SINGLE, hour());
-            tokio::select! {
-                biased;
-                _ = &mut bulk => break,
-                _ = single => singles += 1,
-            }
-            assert!(singles <= MAX_INTERACTIVE_STREAK, "the operation is starved");
-        }
-    }
-
-    #[tokio::test]
-    async fn new_limits_apply_at_once_and_count_calls_in_flight() {
-        let limit = limit(1, 0);
-        let first = limit.acquire(SINGLE, hour()).await.unwrap();
-        let mut second = Box::pin(limit.acquire(SINGLE, hour()));
-        let mut third = Box::pin(limit.acquire(SINGLE, hour()));
-        assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
-        limit.set(2, 0);
-        let second = second.await.unwrap();
-        assert!(poll!(&mut third).is_pending());
-        limit.set(1, 0);
-        drop(first);
-        assert!(poll!(&mut third).is_pending(), "the limit is still exceeded");
-        drop(second);
-        assert!(third.await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_pause_is_never_shortened_and_is_bounded() {
-        let limit = limit(1, 0);
-        limit.pause(Duration::from_hours(1));
-        limit.pause(Duration::ZERO);
-        let soon = Instant::now() + Duration::from_secs(1);
-        for busy in [limit.acquire(SINGLE, soon).await.err(), limit.acquire_slot(SINGLE, soon).await.err()] {
-            let Some(LimitError::Paused(rest)) = busy else { panic!("{busy:?}") };
-            assert!(rest > Duration::from_secs(1) && rest <= MAX_BACKOFF);
-        }
-        let patient = self::limit(1, 0);
-        patient.pause(Duration::from_millis(20));
-        assert_eq!(patient.acquire_slot(SINGLE, hour()).await, Ok(()));
-    }
-}
+mod tests;

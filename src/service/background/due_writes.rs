@@ -2,6 +2,8 @@
 //! are safe to resend share vendor calls as they did at first, so an interrupted bulk is reconciled as fast as it was
 //! sent; any other write has its own call.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument as _;
@@ -10,6 +12,7 @@ use crate::domain::capability::RetrySafety;
 use crate::domain::error::Error;
 use crate::domain::exchange::{Cause, ExchangeOwner};
 use crate::domain::intent::{Intent, MAX_BACKOFF, Write};
+use crate::domain::subject::SubjectKey;
 use crate::domain::vendor::{BatchGroup, CallContext, CallPurpose, Priority};
 use crate::service::Gateway;
 use crate::service::batching::{into_batches, may_split};
@@ -22,8 +25,10 @@ use crate::service::write::reconciler::keep_unknown_unless_proved;
 use crate::store::Mutation;
 use crate::telemetry::spans;
 
-/// Open writes read per page: enough for two of the largest batches.
-const PAGE_SIZE: usize = 1_000;
+/// Minimum and maximum number of open writes read per page.
+const PAGE_SIZES: (usize, usize) = (1_000, 4_000);
+/// Maximum number of writes of one batch read again concurrently.
+const MAX_CONCURRENT_READS: usize = 16;
 /// Maximum number of batches prepared concurrently.
 const MAX_PREPARED_BATCHES: usize = 256;
 
@@ -39,7 +44,10 @@ impl Gateway {
             let farthest = MAX_BACKOFF.saturating_add(connection.settle_grace());
             let farthest = SignedDuration::try_from(farthest).unwrap_or(SignedDuration::MAX);
             let horizon = now.saturating_add(farthest).unwrap_or(Timestamp::MAX);
-            let due = match self.0.store.due_intents(name, now, horizon, PAGE_SIZE).await {
+            // A batch for each call that may be in flight, and one that is being prepared.
+            let page = connection.largest_batch().saturating_mul(connection.max_in_flight() + 1);
+            let page = page.clamp(PAGE_SIZES.0, PAGE_SIZES.1);
+            let due = match self.0.store.due_intents(name, now, horizon, page).await {
                 Ok(due) => due,
                 Err(error) => {
                     tracing::warn!(%error, connection = name, "reading due writes failed; will retry");
@@ -71,7 +79,7 @@ impl Gateway {
                 handled += done;
             }
             // Other tasks or instances hold the locks of the writes that are still due.
-            if found < PAGE_SIZE || handled == 0 {
+            if found < page || handled == 0 {
                 return;
             }
         }
@@ -108,14 +116,15 @@ impl Gateway {
         if self.is_stopping() {
             return Ok(0);
         }
-        let mut open = Vec::with_capacity(intents.len());
-        for intent in intents {
-            if let Some(lock) = self.0.subject_locks.try_lock(&intent.subject).await.or_not_applied()?
-                && let Some(write) = self.reread_open(&connection, &intent, lock).await?
-            {
-                open.push(write);
-            }
+        let rows = intents.len();
+        let mut looked = stream::iter(self.lock_free_subjects(intents).await?)
+            .map(|(intent, lock)| self.reread_open(&connection, intent, lock))
+            .buffered(MAX_CONCURRENT_READS);
+        let mut open = Vec::with_capacity(rows);
+        while let Some(found) = looked.next().await {
+            open.extend(found?);
         }
+        drop(looked);
         if open.is_empty() {
             return Ok(0);
         }
@@ -154,11 +163,29 @@ impl Gateway {
         end.map(|()| handled)
     }
 
+    /// Locks the writes' subjects and returns the writes whose subjects no other task holds; usually that is all of
+    /// them, which takes one call of the store.
+    async fn lock_free_subjects(&self, intents: Vec<Intent>) -> Result<Vec<(Intent, SubjectLock)>, Error> {
+        let mut by_subject: BTreeMap<SubjectKey, Intent> =
+            intents.into_iter().map(|intent| (intent.subject.clone(), intent)).collect();
+        let subjects: BTreeSet<SubjectKey> = by_subject.keys().cloned().collect();
+        if let Some(locks) = self.0.subject_locks.try_lock_all(&subjects).await.or_not_applied()? {
+            return Ok(by_subject.into_values().zip(locks).collect());
+        }
+        let mut locked = Vec::with_capacity(by_subject.len());
+        while let Some((subject, intent)) = by_subject.pop_first() {
+            if let Some(lock) = self.0.subject_locks.try_lock(&subject).await.or_not_applied()? {
+                locked.push((intent, lock));
+            }
+        }
+        Ok(locked)
+    }
+
     /// Reads the write and its record again under the lock; `None` if the write may not be resent in a shared call.
     async fn reread_open(
         &self,
         connection: &Connection,
-        intent: &Intent,
+        intent: Intent,
         lock: SubjectLock,
     ) -> Result<Option<InFlightWrite>, Error> {
         let id = intent.write.record();

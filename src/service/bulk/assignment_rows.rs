@@ -88,12 +88,19 @@ impl OperationRun {
         mut rows: Vec<AssignmentRow>,
         begun: ClaimPermit,
     ) -> Result<(), Error> {
-        // All tasks acquire several locks in the same order, so two bulks never deadlock.
+        // In the order of the locks; a subject has one row, because a second would be a duplicate.
         rows.sort_by_cached_key(|row| row.assignment.subject_key());
+        let subjects = rows.iter().map(|row| row.assignment.subject_key()).collect();
+        let locks = self.gateway.0.subject_locks.lock_all(&subjects).await.or_not_applied()?;
         let (mut open, mut ends) = (Vec::with_capacity(rows.len()), Vec::new());
-        for mut row in rows {
-            let lock = self.gateway.lock_subject(&row.assignment.subject_key()).await?;
-            match self.check_existing(connection, &mut row).await {
+        let mut checked = stream::iter(rows.into_iter().zip(locks))
+            .map(|(mut row, lock)| async move {
+                let existing = self.check_existing(connection, &mut row).await;
+                (row, lock, existing)
+            })
+            .buffer_unordered(MAX_CONCURRENT_LOOKUPS);
+        while let Some((row, lock, existing)) = checked.next().await {
+            match existing {
                 Ok(None) => open.push((row, lock)),
                 Ok(Some(existing)) => {
                     let differs = existing.warnings.iter().filter(|warning| warning.concerns_request_only());
@@ -106,6 +113,7 @@ impl OperationRun {
                 Err(error) => ends.push(Mutation::EndWaitingItem(row.item.id, None, ItemOutcome::failed(error))),
             }
         }
+        drop(checked);
         self.commit_unsent_outcomes(ends).await?;
         open.sort_by_key(|(row, _)| row.item.id.index);
         let ready = self.begin_rows(connection, open).await?;

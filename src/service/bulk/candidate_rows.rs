@@ -17,6 +17,9 @@ use crate::service::write::executor::InFlightWrite;
 use crate::service::write::handle::{WriteResult, accepted_channel};
 use crate::store::{BeginResult, Mutation};
 
+/// Number of rows planned before other tasks get their turn.
+const PLANNED_AT_ONCE: usize = 8;
+
 impl OperationRun {
     /// Plans rows and groups them into batches; invalid rows fail here.
     pub(super) async fn plan_candidates(
@@ -26,7 +29,11 @@ impl OperationRun {
         seen: &mut PlannedRows,
     ) -> Result<Vec<Batch>, Error> {
         let (mut people, mut ends) = (Vec::with_capacity(items.len()), Vec::new());
-        for mut item in items {
+        for (number, mut item) in items.into_iter().enumerate() {
+            if number % PLANNED_AT_ONCE == PLANNED_AT_ONCE - 1 {
+                // Planning waits for nothing, so without this it would keep a thread from vendors' answers.
+                tokio::task::yield_now().await;
+            }
             let Some(ItemRequest::Candidate(new)) = item.request.take() else { continue };
             let at = item.id.clone();
             match self.plan_candidate(connection, item, *new, seen).await {

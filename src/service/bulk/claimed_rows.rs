@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
+
 use crate::domain::error::{Code, Error};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemOutcome, ItemReport, ItemState, ItemStatus};
@@ -13,6 +15,8 @@ use crate::store::{Mutation, Window};
 
 /// Rows read per page.
 const WINDOW: usize = 512;
+/// Maximum number of rows whose writes are read concurrently.
+const MAX_CONCURRENT_READS: usize = 16;
 /// Initial and maximum polling interval.
 const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
@@ -32,10 +36,13 @@ impl OperationRun {
                 let Some(last) = items.last() else { break };
                 from = last.id.index + 1;
                 open += items.len();
+                let mut looked =
+                    stream::iter(items).map(|item| self.claimed_outcome(item)).buffered(MAX_CONCURRENT_READS);
                 let mut ends = Vec::new();
-                for item in items {
-                    ends.extend(self.claimed_outcome(&item).await?);
+                while let Some(end) = looked.next().await {
+                    ends.extend(end?);
                 }
+                drop(looked);
                 self.commit_unsent_outcomes(ends).await?;
             }
             if open == 0 || self.should_yield() {
@@ -58,8 +65,8 @@ impl OperationRun {
 
     /// Returns the outcome of a claimed row that no reconciliation will conclude: its record was erased, or its write
     /// is left to a person.
-    async fn claimed_outcome(&self, item: &ItemReport) -> Result<Option<Mutation>, Error> {
-        let record = item.record.clone().unwrap_or_default();
+    async fn claimed_outcome(&self, item: ItemReport) -> Result<Option<Mutation>, Error> {
+        let record = item.record.unwrap_or_default();
         let end = match self.gateway.0.store.intent(&record).await.or_not_applied()? {
             // The record was erased meanwhile.
             None => ItemOutcome::of(ItemStatus::Existing),
@@ -69,7 +76,7 @@ impl OperationRun {
             },
         };
         // Applies only while the row is claimed: it may have been concluded since.
-        Ok(Some(Mutation::EndClaimedItem(item.id.clone(), Some(record), end)))
+        Ok(Some(Mutation::EndClaimedItem(item.id, Some(record), end)))
     }
 
     /// Returns the error of a row whose open write is not reconciled automatically.

@@ -1,6 +1,7 @@
 //! Finds rows of a bulk that are about the same person or booking as an earlier row of it: only the first is sent.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use crate::domain::candidate::Identity;
 use crate::domain::error::{Code, Error};
@@ -16,12 +17,20 @@ pub(super) struct PlannedRows {
     places: HashMap<SubjectHash, RowPlace>,
 }
 
-/// Where a row is in its request.
+/// Where a row is in its request; small, because each row of an operation has one for each of its subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RowPlace {
-    index: u64,
+    index: u32,
     /// The line, if the request has lines and the row was planned in this run.
-    line: Option<u64>,
+    line: Option<NonZeroU32>,
+}
+
+impl RowPlace {
+    fn new(index: u64, line: Option<u64>) -> Self {
+        // No request has that many rows.
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        Self { index, line: line.and_then(|line| u32::try_from(line).ok()).and_then(NonZeroU32::new) }
+    }
 }
 
 impl PlannedRows {
@@ -31,7 +40,7 @@ impl PlannedRows {
     /// `store_unavailable`.
     pub(super) async fn load(gateway: &Gateway, operation: &OperationId) -> Result<Self, Error> {
         let known = gateway.0.store.item_subjects(operation).await.or_not_applied()?;
-        let places = known.into_iter().map(|(subject, index)| (subject, RowPlace { index, line: None })).collect();
+        let places = known.into_iter().map(|(subject, index)| (subject, RowPlace::new(index, None))).collect();
         Ok(Self { gateway: gateway.clone(), places })
     }
 
@@ -65,7 +74,7 @@ impl PlannedRows {
 
     /// Returns the earlier row with one of these subjects, and the subject's position; records the row otherwise.
     fn find_earlier(&mut self, item: &Item, subjects: &[SubjectHash]) -> Option<(usize, RowPlace)> {
-        let own = RowPlace { index: item.id.index, line: item.line };
+        let own = RowPlace::new(item.id.index, item.line);
         let found = subjects.iter().enumerate().find_map(|(position, subject)| {
             let earlier = self.places.get(subject).filter(|earlier| earlier.index != own.index);
             earlier.map(|earlier| (position, *earlier))
@@ -78,15 +87,16 @@ impl PlannedRows {
 
     /// Builds the error of a row, counting as its sender does: lines of a table, entries of `items`.
     async fn duplicate(&self, item: &Item, earlier: RowPlace, relation: &str) -> Error {
+        let index = u64::from(earlier.index);
         let line = match (item.line, earlier.line) {
-            (Some(_), None) => self.line_of(ItemId { index: earlier.index, ..item.id.clone() }).await,
-            (_, known) => known,
+            (Some(_), None) => self.line_of(ItemId { index, ..item.id.clone() }).await,
+            (_, known) => known.map(|line| u64::from(line.get())),
         };
         let detail = match (item.line, line) {
             (Some(own), Some(line)) => format!("Line {own} {relation} line {line}; it was not sent."),
-            _ => format!("items/{} {relation} items/{}; it was not sent.", item.id.index, earlier.index),
+            _ => format!("items/{} {relation} items/{}; it was not sent.", item.id.index, index),
         };
-        Error::new(Code::DuplicateItem, detail).with_duplicate_of(earlier.index)
+        Error::new(Code::DuplicateItem, detail).with_duplicate_of(index)
     }
 
     /// Returns the line of a row that an earlier run has planned. Without it the error is only less readable, so a store

@@ -2,8 +2,8 @@
 //! neighbours.
 //!
 //! [`ingest`] stores rows as they arrive. [`schedule`] starts operations in fair order, and the instance that holds the
-//! operation's lock sends its rows ([`run`]) in the same steps as a single request: plan, commit the intent, call the
-//! vendor, commit the outcome. [`candidate_rows`], [`assignment_rows`] and [`enrolments`] plan the rows of each kind;
+//! operation's lock plans its rows ([`planner`]) and sends them ([`run`]) in the same steps as a single request: plan,
+//! commit the intent, call the vendor, commit the outcome. [`candidate_rows`], [`assignment_rows`] and [`enrolments`] plan the rows of each kind;
 //! [`batch_sender`] sends those that share a vendor call.
 //!
 //! A row is claimed right before its call, in one transaction with its intent, and concluded in one transaction with
@@ -27,6 +27,7 @@ mod ingest;
 mod manual_resolution;
 mod memory_budget;
 mod operation_run;
+mod planner;
 mod queries;
 mod run;
 mod schedule;

@@ -1,31 +1,30 @@
-//! Runs an operation: the instance that holds its lock reads the waiting rows in order, a page at a time, and keeps as
-//! many calls in flight as the connection's bulk limits allow.
+//! Runs an operation: the instance that holds its lock plans the waiting rows in order ([`planner`](super::planner)),
+//! and keeps as many calls in flight as the connection's bulk limits allow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
-use crate::domain::error::{Code, Error, FieldError};
-use crate::domain::operation::{Item, ItemOutcome, ItemState, Operation, OperationKind, OperationState, Progress};
-use crate::domain::outcome::Outcome;
-use crate::domain::record::RecordId;
-use crate::domain::vendor::CallPurpose;
+use crate::domain::error::{Code, Error};
+use crate::domain::operation::{ItemOutcome, ItemState, Operation, OperationKind, OperationState, Progress};
 use crate::service::bulk::batch_sender::Batch;
-use crate::service::bulk::duplicates::PlannedRows;
-use crate::service::bulk::memory_budget::{MemoryPermit, OperationBudget};
+use crate::service::bulk::memory_budget::MemoryPermit;
 use crate::service::bulk::operation_run::OperationRun;
+use crate::service::bulk::planner::PlannedPages;
 use crate::service::bulk::{ErrorBudget, enrolments, memory_budget};
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::{Gateway, RequestContext};
 use crate::store::{Mutation, Window};
 
-/// Rows loaded per page; at least two full batches. Large rows make pages shorter ([`memory_budget::PAGE_BYTES`]).
+/// Rows read per page where they are not sent.
 const PAGE_SIZE: usize = 512;
-/// Maximum number of rows in flight per operation: each is held in memory, with its person and its intent.
-const MAX_ROWS_IN_FLIGHT: usize = 2_000;
+/// Maximum number of rows in flight per operation: each is held in memory, with its person and its intent. Enough for
+/// six of the largest batches: four in flight, one claimed and one whose outcomes are being committed.
+const MAX_ROWS_IN_FLIGHT: usize = 3_000;
 /// Minimum number of batches planned ahead.
 const MIN_PLANNED_BATCHES: usize = 2;
 
@@ -95,19 +94,14 @@ impl OperationRun {
     }
 
     async fn send_all(self: Arc<Self>, connection: Arc<Connection>) -> Result<(), Error> {
-        let seen = PlannedRows::load(&self.gateway, &self.operation.id).await?;
-        let allowance = self.gateway.0.active_operations.budget.allowance();
-        let windows =
-            RowPager { work: Arc::clone(&self), connection: Arc::clone(&connection), seen, from: 0, allowance };
-        let calls = stream::unfold(windows, |mut windows| async move {
-            let calls = match windows.next().await.transpose()? {
+        let PlannedPages { pages, planner } = PlannedPages::spawn(&self, &connection).await?;
+        let calls = stream::unfold(pages, |mut pages| async move {
+            let calls = match pages.recv().await? {
                 Ok((calls, held)) => calls.into_iter().map(|call| Ok((call, Arc::clone(&held)))).collect(),
                 Err(error) => vec![Err(error)],
             };
-            Some((stream::iter(calls), windows))
+            Some((stream::iter(calls), pages))
         });
-        // Twice the in-flight limit, so that planning and committing overlap with the vendor's calls.
-        let at_once = 2 * connection.max_in_flight() + MIN_PLANNED_BATCHES;
         let rows_in_flight = Arc::new(Semaphore::new(MAX_ROWS_IN_FLIGHT));
         let with_rows = move |planned: Result<(Batch, Arc<MemoryPermit>), Error>| {
             let rows_in_flight = Arc::clone(&rows_in_flight);
@@ -118,16 +112,24 @@ impl OperationRun {
                 planned.map(|planned| (planned, held))
             }
         };
+        // Twice the in-flight limit, so that planning and committing overlap with the vendor's calls.
+        let at_once = 2 * connection.max_in_flight() + MIN_PLANNED_BATCHES;
         let work = Arc::clone(&self);
         let deliver = move |planned: Result<((Batch, Arc<MemoryPermit>), _), Error>| {
             let (work, connection) = (Arc::clone(&work), Arc::clone(&connection));
             async move {
-                let ((planned, _held), _room) = planned?;
-                work.deliver(&connection, planned).await
+                let ((planned, held), room) = planned?;
+                // A task of its own: sealing the rows of one call delays no answer to another.
+                let tasks = work.gateway.0.tasks.clone();
+                let delivered = async move {
+                    let _held = (held, room);
+                    work.deliver(&connection, planned).await
+                };
+                tasks.spawn(delivered.in_current_span()).await.unwrap_or_else(|_| Err(panicked()))
             }
         };
         let mut delivered = std::pin::pin!(calls.flatten().then(with_rows).map(deliver).buffer_unordered(at_once));
-        // Drive every call to its end: dropping one in flight would leave an intent that no task concludes.
+        // Drive every call to its end: the operation ends only when each row's outcome is committed or queued.
         let mut met = Ok(());
         while let Some(ended) = delivered.next().await {
             if ended.is_err() {
@@ -135,6 +137,7 @@ impl OperationRun {
                 met = met.and(ended);
             }
         }
+        planner.await.map_err(|_| panicked())?;
         met?;
         if self.failures.reached() {
             self.gateway.0.store.skip_waiting(&self.operation.id).await.or_not_applied()?;
@@ -195,92 +198,8 @@ impl OperationRun {
     }
 }
 
-/// Pager that reads the waiting rows and plans them into batches.
-struct RowPager {
-    work: Arc<OperationRun>,
-    connection: Arc<Connection>,
-    seen: PlannedRows,
-    from: u64,
-    allowance: OperationBudget,
-}
-
-impl RowPager {
-    /// Returns the batches of the next page and the memory permit of their rows; `None` when no row waits or sending
-    /// has stopped.
-    async fn next(&mut self) -> Result<Option<(Vec<Batch>, Arc<MemoryPermit>)>, Error> {
-        let Some(mut held) = self.allowance.acquire_window().await else { return Ok(None) };
-        let (work, connection) = (Arc::clone(&self.work), Arc::clone(&self.connection));
-        let connection = connection.as_ref();
-        let over = work.stopped.load(Ordering::Relaxed) || work.should_yield() || work.failures.reached();
-        if over || !work.gateway.is_current(connection) {
-            return Ok(None);
-        }
-        let most = Window { rows: PAGE_SIZE.max(2 * connection.largest_batch()), bytes: memory_budget::PAGE_BYTES };
-        let (store, id) = (&work.gateway.0.store, &work.operation.id);
-        let waiting = store.next_items(id, &[ItemState::Waiting], self.from, most).await.or_not_applied()?;
-        let Some(last) = waiting.last() else { return Ok(None) };
-        self.from = last.id.index + 1;
-        held.shrink_to(&waiting);
-        let mut items = Vec::with_capacity(waiting.len());
-        let mut ends = Vec::new();
-        for item in waiting {
-            if work.reconcile_before_sending(connection, &item).await? == Some(false) {
-                continue;
-            }
-            match crate::service::bulk::unsendable(&item, work.operation.kind) {
-                Some(end) => ends.push(Mutation::EndWaitingItem(item.id, None, end)),
-                None => items.push(item),
-            }
-        }
-        work.commit_unsent_outcomes(ends).await?;
-        let calls = match work.operation.kind {
-            OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await,
-            OperationKind::Candidates | OperationKind::ProgramEmployees => {
-                work.plan_candidates(connection, items, &mut self.seen).await
-            }
-        };
-        Ok(Some((calls?, Arc::new(held))))
-    }
-}
-
-impl OperationRun {
-    /// Reconciles the write that an earlier run of the row left unknown. Returns `None` if there is none, otherwise
-    /// whether the row may be sent again now; if not, reconciliation has recorded its outcome.
-    async fn reconcile_before_sending(&self, connection: &Connection, item: &Item) -> Result<Option<bool>, Error> {
-        let Some(record) = &item.record else { return Ok(None) };
-        let settled = self.reconcile_record(connection, record).await;
-        let again = match settled {
-            Ok(applied) => !applied,
-            // The store failed before anything was learned: the row waits until it is back.
-            Err(error) if error.code == Code::StoreUnavailable && error.outcome == Outcome::NotApplied => {
-                return Err(error);
-            }
-            Err(error) if error.outcome == Outcome::NotApplied && error.code != Code::SubjectUnsettled => true,
-            Err(error) => {
-                // Too early, or not reconcilable: the row stays unknown.
-                let unknown = Error { outcome: Outcome::Unknown, ..error };
-                let end = ItemOutcome::failed(unknown);
-                self.commit_unsent_outcomes(vec![Mutation::EndWaitingItem(item.id.clone(), Some(record.clone()), end)])
-                    .await?;
-                return Ok(Some(false));
-            }
-        };
-        if again {
-            self.gateway.0.store.commit(vec![Mutation::RequeueItem(item.id.clone())]).await.or_not_applied()?;
-        }
-        Ok(Some(again))
-    }
-
-    /// Reconciles a record's open write and returns whether it was applied.
-    async fn reconcile_record(&self, connection: &Connection, record: &str) -> Result<bool, Error> {
-        let id = RecordId::parse(record);
-        let Some(id) = id.filter(|id| matches!(id, RecordId::Candidate(_) | RecordId::Assignment(_))) else {
-            return Err(Error::from_fields(vec![FieldError::invalid("", "is not a known record")]));
-        };
-        let (reconciler, call) = (&self.gateway.0.reconciler, self.caller.call_context(CallPurpose::Reconcile));
-        let settled = reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call).await?;
-        // A record that is gone was erased, which only an applied write can have been.
-        let record = settled.and_then(|settled| settled.record);
-        Ok(record.is_none_or(|record| record.outcome() == Some(Outcome::Applied)))
-    }
+/// Returns the error of a run one of whose tasks panicked; the panic is logged. The next background pass runs the
+/// operation again.
+fn panicked() -> Error {
+    Error::new(Code::Internal, "A task of the operation ended unexpectedly.")
 }

@@ -14,6 +14,7 @@ mod regressions;
 mod sim;
 mod steps;
 mod store;
+mod throughput;
 mod vendor;
 mod vendor_oracle;
 

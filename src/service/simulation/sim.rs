@@ -21,7 +21,7 @@ use crate::domain::error::ConnectionRef;
 use crate::domain::system::{Clock, SecureRandom, System};
 use crate::domain::units::ConfigDuration;
 use crate::secret::{ConfigFingerprint, Redactor};
-use crate::service::simulation::store::{Idle, Proxy};
+use crate::service::simulation::store::{Idle, Proxy, StoreMeter};
 use crate::service::simulation::vendor::Fake;
 use crate::service::simulation::vendor_oracle::{Profile, Script, VendorOracle};
 use crate::service::{Catalogue, ConnectionSetup, Gateway, Retention};
@@ -159,6 +159,7 @@ pub(super) struct FailurePlan {
     failure: Mutex<Failure>,
     reads: Mutex<Countdown>,
     calm: AtomicBool,
+    pub(super) meter: StoreMeter,
 }
 
 impl FailurePlan {
@@ -240,6 +241,7 @@ pub(super) struct Sim {
     /// Scheduled deaths of the following processes.
     pub(super) dooms: Vec<(CrashPoint, u32)>,
     environment: System,
+    settings: ConnectionSettings,
     scheduler: Arc<SeededRandom>,
     ring: Keyring,
     disk: TempDir,
@@ -248,6 +250,16 @@ pub(super) struct Sim {
 
 impl Sim {
     pub(super) fn new(profile: Profile, seed: u64, scripts: Vec<Script>) -> Self {
+        let settings = ConnectionSettings { settle_grace: ConfigDuration(GRACE), ..ConnectionSettings::default() };
+        Self::with_settings(profile, seed, scripts, settings)
+    }
+
+    pub(super) fn with_settings(
+        profile: Profile,
+        seed: u64,
+        scripts: Vec<Script>,
+        settings: ConnectionSettings,
+    ) -> Self {
         let time = Arc::new(Time { passed: AtomicI64::new(0), offset: AtomicI64::new(0), began: Mutex::new(None) });
         let environment = System { clock: Arc::<Time>::clone(&time), entropy: Arc::new(SeededRandom::new(seed)) };
         let Blank { ring, file } = blank();
@@ -258,6 +270,7 @@ impl Sim {
             process: None,
             dooms: Vec::new(),
             environment,
+            settings,
             scheduler: Arc::new(SeededRandom::new(!seed)),
             ring: ring.clone(),
             disk,
@@ -340,7 +353,7 @@ impl Sim {
             idle: Idle::default(),
         });
         let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
-        let settings = ConnectionSettings { settle_grace: ConfigDuration(GRACE), ..ConnectionSettings::default() };
+        let settings = self.settings.clone();
         let connected = VendorConnection { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
         let setup = ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default() };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);

@@ -2,8 +2,8 @@
 //! tasks may run between two calls.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
@@ -56,6 +56,35 @@ impl Idle {
     }
 }
 
+/// Latency of the store, and count of its calls.
+#[derive(Default)]
+pub(super) struct StoreMeter {
+    latency: Mutex<Duration>,
+    /// Reads, then writes.
+    calls: [AtomicU64; 2],
+}
+
+impl StoreMeter {
+    /// Makes each call of the store take this long.
+    pub(super) fn set_latency(&self, latency: Duration) {
+        *self.latency.lock().unwrap() = latency;
+    }
+
+    /// Returns the number of reads and of writes so far.
+    pub(super) fn calls(&self) -> [u64; 2] {
+        [0, 1].map(|kind| self.calls[kind].load(Ordering::Relaxed))
+    }
+
+    /// Counts a call and waits as long as it takes.
+    async fn pass(&self, writes: bool) {
+        self.calls[usize::from(writes)].fetch_add(1, Ordering::Relaxed);
+        let latency = *self.latency.lock().unwrap();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -80,6 +109,7 @@ fn at_once<T>(call: impl Future<Output = T>) -> T {
 impl Proxy {
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
+        self.fate.meter.pass(false).await;
         if self.fate.read_fails() {
             return Err(StoreError::Unavailable("the store is unavailable".to_owned()));
         }
@@ -101,6 +131,7 @@ impl Proxy {
 
     async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
+        self.fate.meter.pass(true).await;
         self.fate.pass(CrashPoint::BeforeCommit).await;
         let failure = self.fate.failure();
         if matches!(failure, Some(Failure::Refused)) {

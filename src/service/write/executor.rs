@@ -433,17 +433,9 @@ impl Executor {
         });
     }
 
-    /// Commits queued outcomes. One that the store rejects permanently is left to the search for orphans.
+    /// Commits queued outcomes.
     pub(in crate::service) async fn flush_pending_outcomes(&self) {
-        while let Some((number, changes)) = self.pending_outcomes.first() {
-            match self.store.commit(changes).await {
-                Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
-                // Already committed, by a commit whose response was lost; or another instance has taken the write over.
-                Ok(()) | Err(StoreError::Superseded | StoreError::Fenced) => {}
-                Err(error) => tracing::error!(%error, "the store rejected an outcome; the write will be reconciled"),
-            }
-            self.pending_outcomes.remove(number);
-        }
+        self.pending_outcomes.flush(self.store.as_ref()).await;
     }
 }
 

@@ -9,6 +9,7 @@
 //! The search is safe because a writing task holds its subject's lock until the outcome is in the store or queued in
 //! [`PendingOutcomes`](super::pending_outcomes::PendingOutcomes).
 
+use futures_util::stream::{self, StreamExt as _};
 use jiff::SignedDuration;
 
 use crate::domain::candidate::CandidateState;
@@ -25,6 +26,8 @@ use crate::store::{Mutation, StoreError};
 
 /// Maximum number of intents read per step of the search.
 const PAGE: usize = 256;
+/// Maximum number of writes adopted concurrently, so that their reads overlap and their commits share transactions.
+const MAX_CONCURRENT_ADOPTIONS: usize = 16;
 /// Minimum age of an attempt before the search checks it; most have ended by then.
 const MIN_AGE: SignedDuration = SignedDuration::from_secs(5);
 
@@ -33,19 +36,31 @@ impl Gateway {
     pub(in crate::service) async fn adopt_dead_peers(&self) -> Result<usize, Error> {
         let orphans = self.0.store.orphaned_intents(PAGE).await.or_not_applied()?;
         let (mut changes, mut locks): (Vec<Mutation>, Vec<Vec<SubjectLock>>) = (Vec::new(), Vec::new());
-        for intent in orphans {
-            // The task that holds the lock handles the same intent.
-            let Some(held) = self.try_lock_subjects(&intent).await? else { continue };
-            locks.push(held);
-            let now = self.0.store.intent(intent.write.record_id()).await.or_not_applied()?;
-            let Some(intent) = now.filter(|now| now.in_flight && now.started == intent.started) else { continue };
-            changes.extend(self.adoption_mutations(intent).await?);
+        let mut adopted =
+            stream::iter(orphans).map(|intent| self.prepare_adoption(intent)).buffered(MAX_CONCURRENT_ADOPTIONS);
+        while let Some(prepared) = adopted.next().await {
+            if let Some((held, adoption)) = prepared? {
+                locks.push(held);
+                changes.extend(adoption);
+            }
         }
+        drop(adopted);
         if changes.is_empty() {
             return Ok(0);
         }
         self.0.store.commit(changes).await.or_not_applied()?;
         Ok(locks.len())
+    }
+
+    /// Locks a dead process's write and builds the mutations that adopt it; none if it has changed since. `None` if a task
+    /// holds the lock: that task handles the same intent.
+    async fn prepare_adoption(&self, intent: Intent) -> Result<Option<(Vec<SubjectLock>, Vec<Mutation>)>, Error> {
+        let Some(held) = self.try_lock_subjects(&intent).await? else { return Ok(None) };
+        let now = self.0.store.intent(intent.write.record_id()).await.or_not_applied()?;
+        Ok(Some(match now.filter(|now| now.in_flight && now.started == intent.started) {
+            Some(intent) => (held, self.adoption_mutations(intent).await?),
+            None => (held, Vec::new()),
+        }))
     }
 
     /// Builds the mutations that make a write unknown whose process ended while it was in flight. Its grace period
@@ -89,15 +104,22 @@ impl Gateway {
     /// # Errors
     /// The store's.
     pub(in crate::service) async fn resolve_doubts(&self) -> Result<(), Error> {
-        for record in self.0.executor.unsent_attempts.records() {
-            if let Some(intent) = self.0.store.intent(&record).await.or_not_applied()? {
-                self.adopt_orphan(intent).await?;
-            } else {
-                // The commit in doubt has not taken effect; only another commit ensures that it never will.
-                self.0.store.commit(vec![Mutation::RemoveIntent(record.clone())]).await.or_not_applied()?;
-                self.0.executor.unsent_attempts.remove(&record);
-            }
+        let records = self.0.executor.unsent_attempts.records();
+        let mut resolved =
+            stream::iter(records).map(|record| self.resolve_doubt(record)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
+        while let Some(done) = resolved.next().await {
+            done?;
         }
+        Ok(())
+    }
+
+    async fn resolve_doubt(&self, record: String) -> Result<(), Error> {
+        if let Some(intent) = self.0.store.intent(&record).await.or_not_applied()? {
+            return self.adopt_orphan(intent).await;
+        }
+        // The commit in doubt has not taken effect; only another commit ensures that it never will.
+        self.0.store.commit(vec![Mutation::RemoveIntent(record.clone())]).await.or_not_applied()?;
+        self.0.executor.unsent_attempts.remove(&record);
         Ok(())
     }
 
@@ -110,8 +132,11 @@ impl Gateway {
         let page = self.0.store.own_intents(cursor, PAGE).await.or_not_applied()?;
         // A short page is not the last one: large writes make pages short.
         *cursor = page.last().map_or_else(String::new, |last| last.write.record_id().to_owned());
-        for intent in page.into_iter().filter(|intent| now.duration_since(intent.started) >= MIN_AGE) {
-            self.adopt_orphan(intent).await?;
+        let old = page.into_iter().filter(|intent| now.duration_since(intent.started) >= MIN_AGE);
+        let mut adopted =
+            stream::iter(old).map(|intent| self.adopt_orphan(intent)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
+        while let Some(done) = adopted.next().await {
+            done?;
         }
         Ok(())
     }

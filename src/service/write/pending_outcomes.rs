@@ -1,14 +1,17 @@
 //! What this process must still tell the store: outcomes that could not be committed, and first attempts whose intent's
 //! commit is in doubt.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 
 use jiff::Timestamp;
 
 use crate::domain::intent::Intent;
 use crate::service::mutex::lock_unpoisoned;
-use crate::store::Mutation;
+use crate::store::{Mutation, Store, StoreError};
+
+/// Maximum number of changes that queued outcomes commit together.
+const MAX_SHARED: usize = 1_000;
 
 /// Identifies an attempt: its record, and its number and start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +59,13 @@ pub(in crate::service) struct PendingOutcomes(Mutex<Queue>);
 #[derive(Default)]
 struct Queue {
     next: u64,
-    outcomes: VecDeque<(u64, Vec<Mutation>)>,
+    outcomes: BTreeMap<u64, Vec<Mutation>>,
+    /// Number of queued outcomes that conclude an attempt of each record.
+    records: HashMap<String, usize>,
 }
+
+/// Outcomes at the head of the queue, with their numbers.
+type Group = Vec<(u64, Vec<Mutation>)>;
 
 impl PendingOutcomes {
     /// Queues an outcome.
@@ -65,20 +73,81 @@ impl PendingOutcomes {
         let mut queue = lock_unpoisoned(&self.0);
         let number = queue.next;
         queue.next += 1;
-        queue.outcomes.push_back((number, outcome));
+        for record in concluded(&outcome) {
+            *queue.records.entry(record.to_owned()).or_default() += 1;
+        }
+        queue.outcomes.insert(number, outcome);
     }
 
-    pub(super) fn first(&self) -> Option<(u64, Vec<Mutation>)> {
-        lock_unpoisoned(&self.0).outcomes.front().cloned()
-    }
-
-    pub(super) fn remove(&self, number: u64) {
-        lock_unpoisoned(&self.0).outcomes.retain(|(queued, _)| *queued != number);
+    /// Commits the queued outcomes in order, several in one transaction, until the store fails. One that the store
+    /// rejects permanently is left to the search for orphans.
+    pub(super) async fn flush(&self, store: &dyn Store) {
+        while let Some(group) = self.first_group() {
+            let all = group.iter().flat_map(|(_, changes)| changes.iter().cloned()).collect();
+            match store.commit(all).await {
+                Ok(()) => group.iter().for_each(|(number, _)| self.remove(*number)),
+                Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
+                // One of them was refused, and with it all.
+                Err(_) => {
+                    for (number, changes) in group {
+                        match store.commit(changes).await {
+                            Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
+                            // Already committed, by a commit whose response was lost; or another instance has taken the
+                            // write over.
+                            Ok(()) | Err(StoreError::Superseded | StoreError::Fenced) => {}
+                            Err(error) => {
+                                tracing::error!(%error, "the store rejected an outcome; the write will be reconciled");
+                            }
+                        }
+                        self.remove(number);
+                    }
+                }
+            }
+        }
     }
 
     /// Returns whether a queued outcome concludes an attempt of this record.
     pub(super) fn concludes(&self, record: &str) -> bool {
-        let is_about = |change: &Mutation| matches!(change, Mutation::RequireAttempt(held, _) if held == record);
-        lock_unpoisoned(&self.0).outcomes.iter().any(|(_, outcome)| outcome.iter().any(is_about))
+        lock_unpoisoned(&self.0).records.contains_key(record)
+    }
+
+    /// Returns the first outcomes that may share a transaction: at most [`MAX_SHARED`] changes, and no two about the same
+    /// record, because an engine may apply the changes of one kind together.
+    fn first_group(&self) -> Option<Group> {
+        let queue = lock_unpoisoned(&self.0);
+        let (mut group, mut changes, mut records) = (Group::new(), 0, HashSet::new());
+        for (number, outcome) in &queue.outcomes {
+            changes += outcome.len();
+            let full = changes > MAX_SHARED || concluded(outcome).any(|record| !records.insert(record));
+            if full && !group.is_empty() {
+                break;
+            }
+            group.push((*number, outcome.clone()));
+        }
+        (!group.is_empty()).then_some(group)
+    }
+
+    fn remove(&self, number: u64) {
+        let mut queue = lock_unpoisoned(&self.0);
+        let Some(outcome) = queue.outcomes.remove(&number) else { return };
+        for record in concluded(&outcome) {
+            if let Some(count) = queue.records.get_mut(record) {
+                *count -= 1;
+                if *count == 0 {
+                    queue.records.remove(record);
+                }
+            }
+        }
     }
 }
+
+/// Returns the records whose attempts these changes conclude.
+fn concluded(changes: &[Mutation]) -> impl Iterator<Item = &str> {
+    changes.iter().filter_map(|change| match change {
+        Mutation::RequireAttempt(record, _) => Some(record.as_str()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
