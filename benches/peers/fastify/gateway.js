@@ -1,5 +1,5 @@
 // fastify and undici, as an integrator writes it by hand: accepts a candidate, signs and sends it, responds with 201.
-// Keeps nothing: a retry is sent again, and after a crash nobody knows what was sent.
+// Keeps nothing: a retry is sent again, and after a crash it is not known what was sent.
 // usage: node gateway.js VENDOR_URL; the first line on stdout is its address.
 import { answered, application, candidate, document, newId, serve, vendorAt } from "./common.js";
 
