@@ -175,7 +175,7 @@ impl Write for &LogBuffer {
 }
 
 /// Writes the process's gathered lines before it ends; does nothing without a buffer.
-pub(super) fn flush() {
+pub(in crate::commands) fn flush() {
     if let Some(buffer) = IN_USE.get() {
         drop(buffer.flush());
     }
