@@ -226,9 +226,8 @@ impl<'a> Scrubber<'a> {
 
     fn echoes(&self) -> &EchoIndex {
         let documents = || self.sent.tree().into_iter().chain(self.response);
-        self.echoes.get_or_init(|| {
-            EchoIndex::of(documents(), self.listed, self.sent.headers, self.sent.is_unreadable())
-        })
+        self.echoes
+            .get_or_init(|| EchoIndex::of(documents(), self.listed, self.sent.headers, self.sent.is_unreadable()))
     }
 }
 

@@ -18,7 +18,11 @@ use crate::http::middleware::access_log::{AccessLog, RequestClient, RequestResul
 use crate::http::problem::{ApiError, ProblemCode, pending_error, render};
 
 /// The middleware around everything else, which `run` is.
-pub(in crate::http) async fn exchange<F>(app: AppState, mut request: Request, run: impl FnOnce(Request) -> F) -> Response
+pub(in crate::http) async fn exchange<F>(
+    app: AppState,
+    mut request: Request,
+    run: impl FnOnce(Request) -> F,
+) -> Response
 where
     F: Future<Output = Response>,
 {
