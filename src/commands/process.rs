@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use rand::Rng as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::KeyFileStore;
@@ -37,7 +38,7 @@ impl Process {
     pub fn current() -> Self {
         Self {
             arguments: std::env::args_os().collect(),
-            environment: System { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) },
+            environment: System { clock: Arc::new(SystemClock), entropy: Arc::new(SeededEntropy) },
             now: SystemTime::now,
             terminal: std::io::stderr().is_terminal(),
             variables: std::env::vars_os().collect(),
@@ -156,14 +157,34 @@ impl Clock for SystemClock {
     }
 }
 
-struct SystemEntropy;
+/// One generator a thread (ChaCha with 12 rounds), seeded by the system and again after each 64 KiB, since a system call
+/// for each nonce and id costs more than the nonce. This process never forks, which would copy a generator.
+///
+/// A seed that the system refuses is a panic in `rand`, at the first use and at each later one: without randomness no key,
+/// id or nonce is safe.
+struct SeededEntropy;
 
-impl SecureRandom for SystemEntropy {
-    #[expect(
-        clippy::expect_used,
-        reason = "without randomness no key, id or nonce is safe; continuing would be worse than a panic"
-    )]
+impl SecureRandom for SeededEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the system provides randomness");
+        rand::rng().fill_bytes(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_bytes_repeat_within_a_thread_across_seeds_or_between_threads() {
+        // 24 bytes a nonce: each thread is seeded three times.
+        let draw = || {
+            let system = Process::current().environment;
+            (0..3 * 64 * 1024 / 24).map(|_| system.random::<24>()).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(draw)).collect();
+        let drawn: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), drawn.len());
     }
 }

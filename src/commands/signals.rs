@@ -4,6 +4,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
+use super::telemetry::flush_log;
 
 /// The signal that requested the stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,7 @@ impl StopListener {
         tokio::spawn(async move {
             self.next().await;
             tracing::warn!("second signal: exiting at once");
+            flush_log();
             std::process::exit(1);
         });
         asked

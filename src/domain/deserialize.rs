@@ -1,6 +1,7 @@
 //! Deserialises a JSON tree and reports every error, not only the first: records each unreadable value with its path,
 //! removes it and continues. Used for request bodies and for configuration.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
@@ -47,13 +48,22 @@ const MAX_ERRORS: usize = 100;
 ///
 /// # Errors
 /// All errors found, in document order, up to a limit. Unknown fields are errors.
-pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<DeserializeError>> {
+pub fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Vec<DeserializeError>> {
+    read_in_place(&tree)
+}
+
+/// As [`read`], for a tree that the caller still needs; copied at the first error only.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_in_place<T: DeserializeOwned>(tree: &Value) -> Result<T, Vec<DeserializeError>> {
+    let mut tree = Cow::Borrowed(tree);
     let mut faults: Vec<DeserializeError> = Vec::new();
     let mut gone = RemovedElements::default();
     loop {
         let mut unknown = Vec::new();
         let mut track = serde_path_to_error::Track::new();
-        let deserializer = serde_path_to_error::Deserializer::new(&tree, &mut track);
+        let deserializer = serde_path_to_error::Deserializer::new(&*tree, &mut track);
         let result: Result<T, _> = serde_ignored::deserialize(deserializer, |path| unknown.push(ignored_path(&path)));
         let error = match result {
             Ok(value) => {
@@ -77,7 +87,7 @@ pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<DeserializeEr
             let detail = if kind == DeserializeErrorKind::Missing { "is missing".to_owned() } else { detail };
             faults.push(DeserializeError { path: place, kind, detail });
         }
-        if faults.len() >= MAX_ERRORS || !remove_value(&mut tree, &path) {
+        if faults.len() >= MAX_ERRORS || !remove_value(tree.to_mut(), &path) {
             // Unknown fields found on the way are reported as well.
             faults.extend(unknown.iter().map(|path| unknown_field(gone.original(path))));
             return Err(faults);

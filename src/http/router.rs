@@ -3,12 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::State;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use tower::ServiceBuilder;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
@@ -17,8 +19,8 @@ use utoipa::openapi::OpenApi;
 use crate::domain::error::Code;
 use crate::http::app_state::{ApiParts, AppState, LiveSettings};
 use crate::http::handlers::{health, swagger_ui};
-use crate::http::middleware::cors::Cors;
-use crate::http::middleware::{cors, exchange};
+use crate::http::middleware::cors::{Cors, exchange_with_cors};
+use crate::http::middleware::exchange::exchange;
 use crate::http::openapi;
 use crate::http::openapi::v3_0;
 use crate::http::problem::ApiError;
@@ -42,11 +44,9 @@ pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
     });
     let inner = routes.merge(swagger_ui::routes()).merge(descriptions(public_url));
     let outer = below(base, inner).method_not_allowed_fallback(wrong_method);
-    let cors = Cors::new(terms);
-    let preflights = from_fn_with_state(cors.clone(), cors::answer_preflight);
-    with_outer_middleware(outer.fallback(unknown_route).layer(preflights), app)
-        .layer(from_fn_with_state(cors, cors::share_response))
-        .layer(compression())
+    let within = from_fn_with_state((app.clone(), Cors::new(terms)), exchange_with_cors);
+    // As one layer: axum boxes what is between two.
+    outer.fallback(unknown_route).layer(ServiceBuilder::new().layer(compression()).layer(within)).with_state(app)
 }
 
 /// Moves the routes below the base path. The path itself, with and without a final slash, leads to the documentation by
@@ -66,7 +66,9 @@ pub fn admin_router(parts: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + S
         None => router,
     };
     let router = router.method_not_allowed_fallback(wrong_method).fallback(unknown_route);
-    with_outer_middleware(router, AppState::new(parts, &LiveSettings::of(parts), ""))
+    let app = AppState::new(parts, &LiveSettings::of(parts), "");
+    let within = |State(app), request, next: Next| exchange(app, request, |request| next.run(request));
+    router.layer(from_fn_with_state(app.clone(), within)).with_state(app)
 }
 
 /// Compresses responses for clients that accept it, except event streams and responses too short to gain from it.
@@ -77,10 +79,6 @@ pub fn admin_router(parts: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + S
 fn compression() -> CompressionLayer<impl Predicate> {
     let worth_it = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
-}
-
-fn with_outer_middleware(router: Router<AppState>, app: AppState) -> Router {
-    router.layer(from_fn_with_state(app.clone(), exchange::exchange)).with_state(app)
 }
 
 async fn unknown_route() -> ApiError {

@@ -18,6 +18,7 @@ use crate::domain::audit::{AuditEvent, ChainedEntry, Entry, RowCounts};
 use crate::domain::error::{Code, Error};
 use crate::domain::operation::{Operation, OperationKind, Progress};
 use crate::service::audit::entry::AuditFacts;
+use crate::service::audit::pending_entry::PendingAuditEntry;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::mutex::lock_unpoisoned;
 use crate::service::write::handle::{WriteReply, join_result};
@@ -150,12 +151,11 @@ impl Gateway {
     /// Records the end of a write whose caller no longer waits.
     pub(super) fn record_outcome<T: Replayable>(
         self,
-        caller: &RequestContext,
-        action: &'static str,
+        about: Entry,
+        pending: Option<PendingAuditEntry>,
         work: JoinHandle<Result<WriteReply<T>, Error>>,
     ) {
-        let entry = Entry { action, event: AuditEvent::Ended, ..self.entry_of(caller) };
-        let pending = caller.audit_entry.clone();
+        let entry = Entry { event: AuditEvent::Ended, ..about };
         let tasks = self.0.tasks.clone();
         tasks.spawn(async move {
             let end = join_result(work.await);

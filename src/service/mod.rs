@@ -55,6 +55,7 @@ use tracing::Instrument as _;
 
 use self::audit::AuditWriter;
 use self::bulk::ActiveOperations;
+use crate::domain::audit::Entry;
 use crate::domain::capability::VendorDescriptor;
 use crate::domain::error::{Code, Error};
 use crate::domain::intent::Intent;
@@ -312,17 +313,18 @@ impl Gateway {
     {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = crate::service::write::handle::accepted_channel();
-        let (gateway, context, audit_entry) = (self.clone(), caller.clone(), caller.audit_entry.clone());
+        let (gateway, audit_entry) = (self.clone(), caller.audit_entry.clone());
         // The future is many kilobytes and would be copied at each step on its way into the task.
         let work = Box::pin(work(gateway, caller.clone(), acceptance));
         let work = self.0.tasks.spawn(work.instrument(spans::write(what)));
-        let gateway = self.clone();
-        Ok(WriteHandle::new(
-            accepted,
-            work,
-            audit_entry,
-            Box::new(move |work| gateway.record_outcome(&context, what, work)),
-        ))
+        let RequestContext { exchange, tenant, client, .. } = caller;
+        let (exchange, tenant, client) = (exchange.clone(), tenant.clone(), client.clone());
+        let (gateway, pending) = (self.clone(), audit_entry.clone());
+        let record = move |work| {
+            let about = Entry::about(&exchange, &tenant, &client, gateway.0.system.now());
+            gateway.record_outcome(Entry { action: what, ..about }, pending, work);
+        };
+        Ok(WriteHandle::new(accepted, work, audit_entry, Box::new(record)))
     }
 
     /// Returns the current time by the steady clock, which steps of the wall clock do not move. Times that a vendor or

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, Mac};
@@ -29,6 +29,7 @@ const FORMAT: u8 = 1;
 const KEY_BYTES: usize = 32;
 const ID_BYTES: usize = 8;
 const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
 const HEADER_BYTES: usize = 1 + ID_BYTES;
 
 /// A failure to seal a value or to open a sealed one.
@@ -123,9 +124,16 @@ impl Keyring {
     pub(super) fn seal(&self, environment: &System, place: AadContext<'_>, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
         let key = &self.0.current;
         let nonce = environment.random::<NONCE_BYTES>();
-        let payload = Payload { msg: bytes, aad: &place.associated() };
-        let body = key.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::TooLong)?;
-        Ok([&[FORMAT], key.id.as_slice(), &nonce, &body].concat())
+        let mut sealed = Vec::with_capacity(HEADER_BYTES + NONCE_BYTES + bytes.len() + TAG_BYTES);
+        sealed.push(FORMAT);
+        sealed.extend_from_slice(&key.id);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(bytes);
+        // Encrypted where it is, so that no other copy of the text is made.
+        let body = sealed.get_mut(HEADER_BYTES + NONCE_BYTES..).unwrap_or_default();
+        let tag = key.cipher.encrypt_inout_detached(&XNonce::from(nonce), &place.associated(), body.into());
+        sealed.extend_from_slice(&tag.map_err(|_| SealError::TooLong)?);
+        Ok(sealed)
     }
 
     /// Opens a value sealed for this place under any key of the ring.

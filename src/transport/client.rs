@@ -7,7 +7,7 @@ mod recording;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
-use url::Url;
+use url::{Position, Url};
 
 use super::attempt::SendPermit;
 use super::http_client::RotatingClient;
@@ -150,10 +150,24 @@ impl Inner {
             Some('/') => format!("{}{path}", base.trim_end_matches('/')),
             Some(_) => format!("{}/{path}", base.trim_end_matches('/')),
         };
-        Url::parse(&text)
-            .ok()
-            .filter(|url| url.as_str() == text && url.fragment().is_none())
+        let url = if self.base_url.query().is_none() && self.base_url.fragment().is_none() {
+            Some(self.base_url_with(&text))
+        } else {
+            Url::parse(&text).ok().filter(|url| url.fragment().is_none())
+        };
+        url.filter(|url| url.as_str() == text)
             .ok_or_else(|| "A URL parser would rewrite the request's path.".to_owned())
+    }
+
+    /// Replaces path and query of the base address by those of this text, which begins like it: scheme, host and port
+    /// are not parsed again.
+    fn base_url_with(&self, text: &str) -> Url {
+        let rest = text.get(self.base_url[..Position::BeforePath].len()..).unwrap_or_default();
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        let mut url = self.base_url.clone();
+        url.set_path(path);
+        url.set_query(query);
+        url
     }
 }
 

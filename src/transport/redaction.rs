@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::domain::validation::sanitize_for_display;
 use crate::secret::{MASK, Redactor};
 use crate::transport::redaction::echo::EchoIndex;
-use crate::transport::redaction::prefilter::BigramFilter;
+use crate::transport::redaction::prefilter::{BigramFilter, Needles};
 use crate::transport::response::Response;
 
 /// Maximum list elements kept.
@@ -50,7 +50,7 @@ impl RedactionPolicy {
             None if sent.body.is_empty() => return None,
             None => size(sent.body),
             // A listed field may echo the others: a group may be named after a person.
-            Some(tree) => self.scrubbed(tree, sent.headers, None, secrets),
+            Some(tree) => self.kept(tree, &Scrubber::new(self, sent, None, secrets), (0, false)),
         };
         Some(tree.to_string())
     }
@@ -67,18 +67,7 @@ impl RedactionPolicy {
         }
         let tree = self.document.map(|read| read(response)).or_else(|| tree(&response.headers, &response.body));
         let Some(tree) = tree else { return Some(size(&response.body).to_string()) };
-        Some(self.scrubbed(&tree, sent.headers, Some(sent), secrets).to_string())
-    }
-
-    fn scrubbed(
-        &self,
-        tree: &Value,
-        headers: &HeaderMap,
-        sent: Option<&RequestSnapshot<'_>>,
-        secrets: &Redactor,
-    ) -> Value {
-        let scrubber = Scrubber { secrets, listed: self.members, headers, own: tree, sent, echoes: OnceCell::new() };
-        self.kept(tree, &scrubber, (0, false))
+        Some(self.kept(&tree, &Scrubber::new(self, sent, Some(&tree), secrets), (0, false)).to_string())
     }
 
     /// `named`: whether the value is inside a listed field.
@@ -152,11 +141,12 @@ pub(super) struct RequestSnapshot<'a> {
     query: Option<&'a str>,
     body: &'a [u8],
     tree: OnceCell<Option<Value>>,
+    needles: OnceCell<Needles>,
 }
 
 impl<'a> RequestSnapshot<'a> {
     pub(super) const fn new(headers: &'a HeaderMap, query: Option<&'a str>, body: &'a [u8]) -> Self {
-        Self { headers, query, body, tree: OnceCell::new() }
+        Self { headers, query, body, tree: OnceCell::new(), needles: OnceCell::new() }
     }
 
     /// Returns the parsed body, or the query if there is no body.
@@ -168,22 +158,46 @@ impl<'a> RequestSnapshot<'a> {
         };
         self.tree.get_or_init(read).as_ref()
     }
+
+    /// Returns what a text may echo of the request. All texts of a call have the same listed fields.
+    fn needles(&self, listed: &[&str]) -> &Needles {
+        self.needles.get_or_init(|| {
+            let mut needles = Needles::default();
+            self.tree().into_iter().for_each(|tree| needles.add_tree(tree, listed));
+            needles.add_headers(self.headers);
+            needles
+        })
+    }
+
+    /// Returns whether the contents are unknown, so that no text that may echo them is kept.
+    fn is_unreadable(&self) -> bool {
+        !self.body.is_empty() && self.tree().is_none()
+    }
 }
 
-/// The data to mask in a kept document.
+/// The data to mask in a kept document: what the request contains, and the response itself, which may echo its own
+/// parts, such as a token beside a message.
 struct Scrubber<'a> {
     secrets: &'a Redactor,
-    listed: &'a [&'a str],
-    headers: &'a HeaderMap,
-    /// The document that is kept.
-    own: &'a Value,
-    /// The request that the document responds to.
-    sent: Option<&'a RequestSnapshot<'a>>,
+    listed: &'static [&'static str],
+    sent: &'a RequestSnapshot<'a>,
+    response: Option<&'a Value>,
+    of_response: OnceCell<Needles>,
     // Built for the first text that needs it; most calls need none.
     echoes: OnceCell<EchoIndex>,
 }
 
-impl Scrubber<'_> {
+impl<'a> Scrubber<'a> {
+    fn new(
+        policy: &RedactionPolicy,
+        sent: &'a RequestSnapshot<'a>,
+        response: Option<&'a Value>,
+        secrets: &'a Redactor,
+    ) -> Self {
+        let (of_response, echoes) = (OnceCell::new(), OnceCell::new());
+        Self { secrets, listed: policy.members, sent, response, of_response, echoes }
+    }
+
     fn freed(&self, text: &str) -> String {
         let masked = self.secrets.mask(text);
         let freed = if self.is_clean(&masked) { masked } else { self.echoes().scrub(&masked) };
@@ -195,30 +209,25 @@ impl Scrubber<'_> {
     }
 
     fn is_clean(&self, text: &str) -> bool {
-        let silent = |pairs: BigramFilter| {
-            !self.unreadable()
-                && !pairs.may_contain_header(self.headers)
-                && self.documents().all(|tree| !pairs.may_contain_tree(tree, self.listed))
+        let is_silent = |pairs: BigramFilter| {
+            !pairs.may_contain(self.sent.needles(self.listed))
+                && self.response.is_none_or(|response| !pairs.may_contain(self.needles_of(response)))
         };
-        BigramFilter::of(text).is_some_and(silent)
+        !self.sent.is_unreadable() && BigramFilter::of(text).is_some_and(is_silent)
+    }
+
+    fn needles_of(&self, response: &Value) -> &Needles {
+        self.of_response.get_or_init(|| {
+            let mut needles = Needles::default();
+            needles.add_tree(response, self.listed);
+            needles
+        })
     }
 
     fn echoes(&self) -> &EchoIndex {
-        self.echoes.get_or_init(|| EchoIndex::of(self.documents(), self.listed, self.headers, self.unreadable()))
-    }
-
-    /// The request and the kept document: a response may echo itself, such as a token beside a message.
-    fn documents(&self) -> impl Iterator<Item = &Value> {
-        self.asked().into_iter().chain([self.own])
-    }
-
-    fn asked(&self) -> Option<&Value> {
-        self.sent.and_then(RequestSnapshot::tree)
-    }
-
-    /// The contents of an unparsable request are unknown, so no text that may echo it is kept.
-    fn unreadable(&self) -> bool {
-        self.sent.is_some_and(|sent| !sent.body.is_empty()) && self.asked().is_none()
+        let documents = || self.sent.tree().into_iter().chain(self.response);
+        self.echoes
+            .get_or_init(|| EchoIndex::of(documents(), self.listed, self.sent.headers, self.sent.is_unreadable()))
     }
 }
 

@@ -2,6 +2,7 @@
 //! them.
 
 use data_encoding::HEXLOWER;
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -27,6 +28,22 @@ fn access_line(log: &str, id: &str) -> Value {
 
 fn key_id(key: &str) -> String {
     HEXLOWER.encode(&Sha256::digest(key.as_bytes()))[..8].to_owned()
+}
+
+/// Lines are written together under load; none may be left behind when the process ends.
+#[tokio::test]
+async fn each_request_of_a_burst_has_its_line_once_the_process_has_ended() {
+    let gateway = Gateway::start_with("", &client("lms", "", "[\"*\"]")).await;
+    let ids: Vec<String> = (0..300).map(|number| format!("burst-{number}")).collect();
+    let ask = |id: &String| gateway.request(Method::GET, "/vendors").header("x-request-id", id).send();
+    for response in join_all(ids.iter().map(ask)).await {
+        assert_eq!(response.status, 200);
+    }
+    let (_, log) = gateway.finish().await;
+    for id in &ids {
+        assert_eq!(access_line(&log, id)["status"], 200);
+    }
+    assert_eq!(lines_with(&log, "message", "stopped").len(), 1);
 }
 
 #[tokio::test]

@@ -218,6 +218,7 @@ async fn ctrl_c_skips_the_delay_and_a_second_signal_exits_immediately() {
     wait_until_draining(&gateway).await;
     gateway.terminate().await;
     assert_eq!(gateway.wait_for_exit().await, Some(1), "{}", gateway.take_log());
+    gateway.wait_for_log("second signal").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::Layered;
@@ -30,14 +31,22 @@ pub(in crate::commands) enum Format {
     Pretty,
 }
 
-/// Builds the layer that writes the log, by the command line (`asked`) and the environment.
-pub(super) fn layer(level: &'static str, asked: Option<Format>, process: &Process) -> Result<Layered, Failure> {
+/// Builds the layer that writes the log to this writer, by the command line (`asked`) and the environment.
+pub(super) fn layer<W>(
+    level: &'static str,
+    asked: Option<Format>,
+    process: &Process,
+    writer: W,
+) -> Result<Layered, Failure>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let wanted = process.variable(LEVELS).map_or(level.into(), |value| value.to_string_lossy());
     let wanted = EnvFilter::try_new(&wanted).map_err(|error| fault(LEVELS, &error))?;
     let fit = filter_fn(may_be_written).with_max_level_hint(LevelFilter::TRACE);
     let filter = wanted.and(fit);
     // Without a reader of stderr, reporting that to stderr would panic.
-    let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(std::io::stderr).log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(writer).log_internal_errors(false);
     Ok(if is_pretty(asked, process)? {
         lines.with_ansi(process.terminal).with_filter(filter).boxed()
     } else {

@@ -2,6 +2,8 @@
 
 use std::panic::PanicHookInfo;
 
+use super::log_buffer;
+
 /// Installs a panic hook that logs the location.
 pub(super) fn install_hook() {
     std::panic::set_hook(Box::new(log));
@@ -11,6 +13,8 @@ fn log(panic: &PanicHookInfo<'_>) {
     let (file, line) = panic.location().map_or(("", 0), |place| (place.file(), place.line()));
     let thread = std::thread::current();
     tracing::error!(file, line, thread = thread.name(), "the program panicked");
+    // The panic may end the process.
+    log_buffer::flush();
 }
 
 #[cfg(test)]

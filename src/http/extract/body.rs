@@ -61,14 +61,16 @@ where
         app: &AppState,
         caller: &RequestContext,
     ) -> Result<(Self, BodyFormat, Fingerprint), Error> {
-        // Choose the reviewing vendor by the query's connection: a review by another vendor would report false
-        // errors.
-        let named = QueryParams::of(request.uri()).text("connection");
-        let caller =
-            RequestContext { default_connection: named.or(caller.default_connection.clone()), ..caller.clone() };
+        let uri = request.uri().clone();
         let tree = tree(request, app.terms.now().server.body_limit.0, JSON, app.limits).await?;
         let hash = fingerprint::hash(&tree);
-        let checked = parse_or_explain::<I>(tree, |rest| I::review(rest, &app.gateway, &caller))?;
+        let checked = parse_or_explain::<I>(tree, |rest| {
+            // Choose the reviewing vendor by the query's connection: a review by another vendor would report false
+            // errors.
+            let named = QueryParams::of(&uri).text("connection");
+            let default_connection = named.or(caller.default_connection.clone());
+            I::review(rest, &app.gateway, &RequestContext { default_connection, ..caller.clone() })
+        })?;
         Ok((Self(checked), BodyFormat::Json, hash))
     }
 }

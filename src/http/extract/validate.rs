@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer as 
 use serde_json::Value;
 
 use crate::domain::date_time::parse_date_time;
-use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind, read};
+use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind, read, read_in_place};
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::table::BulkItem;
 use crate::domain::table::aliases::suggest_field;
@@ -41,7 +41,7 @@ pub(in crate::http) trait ApiInput: DeserializeOwned {
 /// `validation_failed` with every error found; `invalid_reference` or `capability_unsupported` if every error is of
 /// that kind.
 pub(in crate::http) fn parse<I: ApiInput>(tree: &Value) -> Result<I::Checked, Error> {
-    let (errors, readable) = match read::<StrictObject<I>>(tree.clone()) {
+    let (errors, readable) = match read_in_place::<StrictObject<I>>(tree) {
         Ok(document) => (Vec::new(), Some(document)),
         // The remainder without the invalid fields may have further errors, and the caller should see all of them.
         Err(errors) => {

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use axum::extract::{FromRequest, Request};
 
 use crate::domain::error::Error;
 use crate::http::app_state::AppState;
@@ -42,7 +42,7 @@ impl<B: WriteBody> FromRequest<AppState> for WriteRequest<B> {
         let (mut parts, body) = request.into_parts();
         let stopping = ShutdownSignal::of(&parts);
         stopping.reject_after_close()?;
-        let AuthenticatedCaller(mut caller) = AuthenticatedCaller::from_request_parts(&mut parts, app).await?;
+        let mut caller = AuthenticatedCaller::take(&mut parts)?;
         let keyed = IdempotencyHeader::of(&parts.headers, &parts.method, parts.uri.path())?;
         let preferences = Preferences::of(&parts.headers);
         let longest = app.terms.now().server.request_timeout.0;

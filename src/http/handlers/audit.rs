@@ -1,6 +1,7 @@
 //! `/audit`: the audit entries of a tenant.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
@@ -80,10 +81,10 @@ fn parse(entry: &ChainedEntry) -> Result<AuditLine, Error> {
 }
 
 /// Streams all entries, one batch at a time. An unreadable entry aborts the response: the gap must be noticed.
-async fn all(app: AppState, caller: RequestContext, after: u64) -> Result<Response, Error> {
+async fn all(app: AppState, caller: Arc<RequestContext>, after: u64) -> Result<Response, Error> {
     let first = app.gateway.audit(&caller, after, STREAM_BATCH).await?;
     let parts = stream::try_unfold(Some(first), move |part| {
-        let (app, caller) = (app.clone(), caller.clone());
+        let (app, caller) = (app.clone(), Arc::clone(&caller));
         async move {
             let Some(entries) = part else { return Ok(None) };
             let next = match entries.last() {

@@ -1,5 +1,7 @@
 //! `/client`: the caller itself.
 
+use std::sync::Arc;
+
 use axum::{Extension, Json};
 
 use crate::http::auth::Permissions;
@@ -18,5 +20,5 @@ pub(in crate::http) async fn current(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Extension(Permissions { scopes, key }): Extension<Permissions>,
 ) -> Json<Client> {
-    Json(Client::new(caller, &scopes, key))
+    Json(Client::new(Arc::unwrap_or_clone(caller), &scopes, key))
 }

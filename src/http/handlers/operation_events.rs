@@ -4,6 +4,7 @@
 //! stream ends with the event that shows the operation ended, or when the listener is about to close.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -73,7 +74,7 @@ pub(in crate::http) async fn follow(
 
 struct OperationWatch {
     app: AppState,
-    caller: RequestContext,
+    caller: Arc<RequestContext>,
     id: OperationId,
     stopping: ShutdownSignal,
     /// The state that was read but not sent yet.

@@ -1,5 +1,7 @@
 //! `/operations`: jobs with many rows.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
@@ -102,7 +104,7 @@ pub(in crate::http) async fn items(
     let (limit, cursor) = query.page();
     query.finish()?;
     let from = cursor_position(cursor.as_deref())?;
-    Ok(report::page(&app, (context, caller), id, outcome.map(Into::into), (from, limit)).await?)
+    Ok(report::page(&app, (context, Arc::unwrap_or_clone(caller)), id, outcome.map(Into::into), (from, limit)).await?)
 }
 
 fn outcome(text: &str) -> Option<ItemOutcome> {

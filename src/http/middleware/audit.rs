@@ -85,7 +85,7 @@ impl AuditGuard {
             Some(PathTarget::Other(path)) if means_something => Some(path.clone()),
             Some(PathTarget::Other(_)) | None => None,
         };
-        let of_call = || self.exchange.view().calls.last().map(|call| call.connection.clone());
+        let of_call = || self.exchange.last_connection();
         Entry {
             time: self.app.environment.now(),
             event: AuditEvent::Answered,

@@ -1,6 +1,8 @@
 //! Guards every protected route, in this order and before the body is read: authentication, rate limit, scope,
 //! `Accept`, query parameters, in-flight limit. Writes the audit entry afterwards.
 
+use std::sync::Arc;
+
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
@@ -158,7 +160,8 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
                 request.extensions_mut().insert(known.permissions());
             }
             let audit_entry = record.as_ref().map(AuditGuard::entry);
-            request.extensions_mut().insert(RequestContext { audit_entry, ..client.caller(context.exchange) });
+            let caller = RequestContext { audit_entry, ..client.caller(context.exchange) };
+            request.extensions_mut().insert(Arc::new(caller));
             (next.run(request).await, Some(permit))
         }
     };

@@ -4,6 +4,8 @@
 //! Adds headers only. Every request is still authenticated, and cookies are never accepted, so a page can do nothing its
 //! own key does not permit.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -14,14 +16,15 @@ use http::header::{
     WWW_AUTHENTICATE,
 };
 use http::{HeaderName, Method};
-use tower::{Layer as _, ServiceExt as _};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::http::app_state::LiveSettings;
+use crate::http::app_state::{AppState, LiveSettings};
 use crate::http::auth::API_KEY_HEADER;
 use crate::http::exchange_context::REQUEST_ID;
 use crate::http::extract::idempotency::REPLAYED;
 use crate::http::extract::prefer::PREFERENCE_APPLIED;
+use crate::http::middleware::exchange::exchange;
 use crate::telemetry::spans::{TRACEPARENT, TRACESTATE};
 
 /// How long a browser may remember the answer to a preflight.
@@ -30,7 +33,8 @@ const MAX_AGE: Duration = Duration::from_mins(10);
 /// The CORS rules of the public API; they follow the live settings.
 #[derive(Clone)]
 pub(in crate::http) struct Cors {
-    layer: CorsLayer,
+    // Shared: a clone of the layer copies each of its headers.
+    layer: Arc<CorsLayer>,
     terms: LiveSettings,
 }
 
@@ -67,32 +71,56 @@ impl Cors {
             ])
             .vary([ORIGIN])
             .max_age(MAX_AGE);
-        Self { layer, terms: terms.clone() }
+        Self { layer: Arc::new(layer), terms: terms.clone() }
     }
 
     fn is_off(&self) -> bool {
         self.terms.now().server.cors_origins.is_empty()
     }
 
-    async fn run(&self, request: Request, next: Next) -> Response {
-        let Ok(response) = self.layer.layer(next).oneshot(request).await;
+    /// Serves the request by `run`, with the headers that let a listed page read the response; the layer itself answers
+    /// every `OPTIONS`.
+    async fn share<F>(&self, request: Request, run: impl FnOnce(Request) -> F) -> Response
+    where
+        F: Future<Output = Response>,
+    {
+        let mut run = Some(run);
+        let inner = service_fn(move |request| {
+            // A service is called once for each request.
+            let response = run.take().map(|run| run(request));
+            async move {
+                Ok::<_, Infallible>(match response {
+                    Some(response) => response.await,
+                    None => Response::default(),
+                })
+            }
+        });
+        let Ok(response) = self.layer.layer(inner).oneshot(request).await;
         response
     }
 }
 
-/// Answers preflights; it belongs inside `exchange`, so that they are logged. Every other `OPTIONS` passes through.
-pub(in crate::http) async fn answer_preflight(State(cors): State<Cors>, request: Request, next: Next) -> Response {
-    if is_preflight(&request) && !cors.is_off() { cors.run(request, next).await } else { next.run(request).await }
-}
-
-/// Adds the headers that let a listed page read the response; it belongs outside `exchange`, so that every problem gets
-/// them, even after a panic.
-pub(in crate::http) async fn share_response(State(cors): State<Cors>, request: Request, next: Next) -> Response {
-    // The layer itself answers every `OPTIONS`.
-    if request.method() == Method::OPTIONS || cors.is_off() {
-        return next.run(request).await;
+/// Serves a request within its exchange. Preflights are answered inside it, so that they are logged; every other response
+/// gets its headers outside it, so that every problem has them, even after a panic.
+pub(in crate::http) async fn exchange_with_cors(
+    State((app, cors)): State<(AppState, Cors)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if cors.is_off() {
+        return exchange(app, request, |request| next.run(request)).await;
     }
-    cors.run(request, next).await
+    if request.method() != Method::OPTIONS {
+        return cors.share(request, |request| exchange(app, request, |request| next.run(request))).await;
+    }
+    exchange(app, request, |request| async move {
+        if is_preflight(&request) {
+            cors.share(request, |request| next.run(request)).await
+        } else {
+            next.run(request).await
+        }
+    })
+    .await
 }
 
 /// Returns whether a browser asks for permission (Fetch Standard §3.3.2).

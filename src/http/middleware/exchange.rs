@@ -3,8 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
@@ -18,15 +17,22 @@ use crate::http::exchange_context::{ExchangeContext, REQUEST_ID};
 use crate::http::middleware::access_log::{AccessLog, RequestClient, RequestResult};
 use crate::http::problem::{ApiError, ProblemCode, pending_error, render};
 
-/// The middleware around everything else.
-pub(in crate::http) async fn exchange(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
+/// The middleware around everything else, which `run` is.
+pub(in crate::http) async fn exchange<F>(
+    app: AppState,
+    mut request: Request,
+    run: impl FnOnce(Request) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     let context = ExchangeContext::of(request.headers(), &app.environment);
     let route = request.extensions().get::<MatchedPath>().map(|path| app.route(path.as_str()));
     let access = AccessLog::begin(request.method(), route, request.headers(), &context.exchange);
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(app);
 
-    let handled = AssertUnwindSafe(next.run(request).instrument(access.span.clone())).catch_unwind().await;
+    let handled = AssertUnwindSafe(run(request).instrument(access.span.clone())).catch_unwind().await;
     // A panic message may contain request data, so the panic hook logs only its location.
     let response =
         handled.unwrap_or_else(|_| ApiError::new(Code::Internal, "The gateway had an internal error.").into_response());

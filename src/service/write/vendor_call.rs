@@ -2,7 +2,7 @@
 
 use crate::domain::intent::Write;
 use crate::domain::transition::VendorReply;
-use crate::domain::vendor::{CallContext, RowResult};
+use crate::domain::vendor::{Booked, CallContext, Registered, RowResult};
 use crate::service::connections::Connection;
 
 /// Makes the call for writes of one kind and returns one result each, in order. Only registrations and bookings share a
@@ -27,14 +27,17 @@ pub(super) async fn call_vendor(
             let result = vendor.enrol(&enrolment.call, call).await;
             vec![result.map(|applied| applied.map(VendorReply::Enrolled))]
         }
+        [Write::Register(registration)] => {
+            of_registrations(vendor.register(std::slice::from_ref(registration), call).await)
+        }
+        [Write::Assign(booking)] => of_bookings(vendor.assign(std::slice::from_ref(booking), call).await),
         [Write::Register(_), ..] => {
             let registration = |write: &Write| match write {
                 Write::Register(registration) => Some(registration.clone()),
                 _ => None,
             };
             let registrations: Vec<_> = writes.iter().filter_map(registration).collect();
-            let results = vendor.register(&registrations, call).await;
-            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Registered))).collect()
+            of_registrations(vendor.register(&registrations, call).await)
         }
         [Write::Assign(_), ..] => {
             let booking = |write: &Write| match write {
@@ -42,9 +45,16 @@ pub(super) async fn call_vendor(
                 _ => None,
             };
             let bookings: Vec<_> = writes.iter().filter_map(booking).collect();
-            let results = vendor.assign(&bookings, call).await;
-            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Booked))).collect()
+            of_bookings(vendor.assign(&bookings, call).await)
         }
         _ => Vec::new(),
     }
+}
+
+fn of_registrations(results: Vec<RowResult<Registered>>) -> Vec<RowResult<VendorReply>> {
+    results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Registered))).collect()
+}
+
+fn of_bookings(results: Vec<RowResult<Booked>>) -> Vec<RowResult<VendorReply>> {
+    results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Booked))).collect()
 }

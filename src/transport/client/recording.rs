@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
+use url::Position;
 
 use super::Client;
 use super::layers::{AttemptTimes, InFlightCall};
@@ -58,8 +59,7 @@ impl Client {
     ) -> VendorCall {
         let Request { operation, method, shown, .. } = flight.request;
         let (name, secrets) = (&self.inner.name, &self.inner.secrets);
-        let mut address = flight.url.clone();
-        address.set_query(None);
+        let address = &flight.url[..Position::AfterPath];
         VendorCall {
             connection: name.connection.clone(),
             vendor: name.vendor.clone(),
@@ -69,7 +69,7 @@ impl Client {
             waited,
             took,
             method: method.to_string(),
-            address: secrets.mask(address.as_str()),
+            address: secrets.mask(address),
             ended: "answered",
             detail: None,
             status: None,

@@ -181,9 +181,13 @@ fn alphanumeric_lowercase(text: &str) -> String {
 
 /// Decodes a Base64 token up to its last whole group.
 pub(in crate::transport) fn from_base64(token: &str) -> String {
-    let token = token.replace('-', "+").replace('_', "/");
     let whole = &token[..token.len() / 4 * 4];
-    BASE64_NOPAD.decode(whole.as_bytes()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    let decoded = if whole.contains(['-', '_']) {
+        BASE64_NOPAD.decode(whole.replace('-', "+").replace('_', "/").as_bytes())
+    } else {
+        BASE64_NOPAD.decode(whole.as_bytes())
+    };
+    decoded.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// Masks a value case-insensitively; short words only where they stand alone.

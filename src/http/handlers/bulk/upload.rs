@@ -53,7 +53,7 @@ impl FromRequest<AppState> for BulkRequest {
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         ShutdownSignal::of(&parts).reject_after_close()?;
-        let AuthenticatedCaller(caller) = AuthenticatedCaller::from_request_parts(&mut parts, app).await?;
+        let caller = AuthenticatedCaller::take(&mut parts)?;
         let keyed = IdempotencyHeader::of(&parts.headers, &parts.method, parts.uri.path())?;
         let form = match media_type(&parts.headers, &TYPES)? {
             "application/json" => BodyFormat::Json,
