@@ -206,3 +206,17 @@ pub(crate) async fn rows_being_settled_are_counted(store: Arc<dyn Store>, make: 
     store.commit(vec![Mutation::RemoveIntent(record)]).await.unwrap();
     assert_eq!(progress().await.settling, 1);
 }
+
+/// Required of a store with two candidates of tenant `t` in group `A` without index, one of which cannot be read.
+pub(crate) async fn lists_by_group_omit_the_unreadable(store: &dyn Store, good: &Candidate) {
+    let list = async || {
+        let filter = CandidateFilter { group: Some("A".to_owned()), ..CandidateFilter::default() };
+        store.listed_candidates("t", &filter, &Page { limit: 9, after: None }).await.unwrap().items
+    };
+    assert_eq!(list().await, std::slice::from_ref(good), "before the index is made");
+    let part = store.candidates_without_group_index(&Page { limit: 9, after: None }).await.unwrap();
+    store.commit(part.items.into_iter().map(Mutation::IndexGroup).collect()).await.unwrap();
+    assert_eq!(list().await, std::slice::from_ref(good));
+    let part = store.candidates_without_group_index(&Page { limit: 9, after: None }).await.unwrap();
+    assert_eq!((part.items.len(), part.next), (0, None), "none is looked at again");
+}
