@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::operation::{ItemId, ItemOutcome, Operation, OperationKind, OperationState};
-use crate::store::{CandidateFilter, ListPart, OperationFilter};
+use crate::store::{CandidateFilter, ListPart, OperationFilter, UnindexedCandidate};
 
 fn first_page(limit: usize) -> Page {
     Page { limit, after: None }
@@ -80,7 +80,7 @@ pub(crate) async fn changed_candidates_are_listed_in_their_new_state_and_group(s
     assert_eq!(count(Some(CandidateState::Registered), "B").await, 1);
     // A pass over candidates of an earlier version must not undo a change made meanwhile.
     let before = Candidate { person: Person { group: Some("A".to_owned()), ..candidate.person.clone() }, ..candidate };
-    store.commit(vec![Mutation::IndexGroup(before.clone())]).await.unwrap();
+    store.commit(vec![Mutation::IndexGroup(UnindexedCandidate::Readable(Box::new(before.clone())))]).await.unwrap();
     assert_eq!((count(None, "A").await, count(None, "B").await), (0, 1));
     store.commit(vec![Mutation::EraseCandidate(before.id)]).await.unwrap();
     assert_eq!(count(None, "B").await, 0, "an erased person is not listed");

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use super::*;
-use crate::store::conformance::lists_by_group_omit_the_unreadable;
 use crate::domain::candidate::{IdentityKind, Person};
 use crate::store::conformance::BY_NAME;
 use crate::store::{CandidateFilter, Page, SchemaChange};
@@ -178,7 +177,7 @@ async fn a_candidate_that_cannot_be_read_hides_no_other_of_its_group() {
     sqlx::raw_sql("UPDATE candidates SET group_index = NULL").execute(&mut beside).await.unwrap();
     let damage = sqlx::query("UPDATE candidates SET sealed = '\\x00' WHERE id = $1").bind(broken.id.as_str());
     damage.execute(&mut beside).await.unwrap();
-    lists_by_group_omit_the_unreadable(&store, &good).await;
+    crate::store::conformance::lists_by_group_omit_the_unreadable(&store, &good).await;
     let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM candidates WHERE group_index IS NULL");
     assert_eq!(left.fetch_one(&mut beside).await.unwrap(), 0);
 }

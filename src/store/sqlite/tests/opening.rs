@@ -1,7 +1,6 @@
 //! Opening of files: earlier versions, foreign files, other processes.
 
 use super::*;
-use crate::store::conformance::lists_by_group_omit_the_unreadable;
 
 #[tokio::test]
 async fn intents_of_an_earlier_process_are_orphans() {
@@ -160,9 +159,9 @@ async fn a_candidate_that_cannot_be_read_hides_no_other_of_its_group() {
     let damage = "UPDATE candidates SET group_index = NULL; UPDATE candidates SET sealed = x'00' WHERE id = ";
     Connection::open(&path).unwrap().execute_batch(&format!("{damage}'{}'", broken.id)).unwrap();
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
-    lists_by_group_omit_the_unreadable(&store, &good).await;
+    crate::store::conformance::lists_by_group_omit_the_unreadable(&store, &good).await;
     let left = "SELECT count(*) FROM candidates WHERE group_index IS NULL";
-    assert_eq!(Connection::open(&path).unwrap().query_row(left, [], |row| row.get::<_, u64>(0)).unwrap(), 0);
+    assert_eq!(Connection::open(&path).unwrap().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
 #[tokio::test]
