@@ -24,6 +24,7 @@ mod begin;
 mod candidates;
 mod commit_slots;
 mod connect;
+mod erasure;
 mod error;
 mod instances;
 mod items;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::candidate::Identity;
+use crate::domain::candidate::{Identity, Person};
 use crate::store::StoreError;
 use crate::store::codec::{IndexValue, RecordCodec};
 use crate::store::encryption::BlindIndex;
@@ -16,25 +16,27 @@ pub(super) struct IdentityOwner<'a> {
 }
 
 /// Returns the entry of the earlier form under which the candidate holds each identity, if it does. It keeps that entry
-/// where another candidate holds the identity: an earlier version registered the two spellings as two people.
+/// where another candidate holds the identity: an earlier version registered the two spellings as two people. If that
+/// version has also changed the spelling at the vendor to the other's, it is any entry of that kind.
 pub(super) fn held_in_other_spelling(
     connection: &Connection,
     records: &RecordCodec,
     owner: IdentityOwner<'_>,
     identities: &[Identity],
+    recorded: &Person,
 ) -> Result<Vec<Option<IndexValue>>, StoreError> {
-    let mut entries = Vec::with_capacity(identities.len());
-    for identity in identities {
+    let mut statement = connection.prepare_cached("SELECT kind, blind FROM identities WHERE candidate_id = ?1")?;
+    let rows = statement.query_map([owner.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let held: Vec<(String, BlindIndex)> = rows.collect::<Result<_, _>>()?;
+    let entry = |identity: &Identity| {
         let kind = identity.kind().as_str();
-        let mut held = None;
-        for blind in records.former_forms(owner.connection, identity) {
-            if held.is_none() && is_held(connection, owner.id, kind, &[blind])? {
-                held = Some(IndexValue { kind, blind });
-            }
-        }
-        entries.push(held);
-    }
-    Ok(entries)
+        let former = records.former_forms(owner.connection, identity);
+        let is_recorded = Identity::of(recorded, &[identity.kind()]).contains(identity);
+        let mut own = held.iter().filter(|(held, _)| held == kind).map(|(_, blind)| *blind);
+        let kept = own.clone().find(|blind| former.contains(blind)).or_else(|| own.next().filter(|_| is_recorded));
+        kept.map(|blind| IndexValue { kind, blind })
+    };
+    Ok(identities.iter().map(entry).collect())
 }
 
 /// Returns tenant and candidate of each holder of the identity at the connection, under any key.

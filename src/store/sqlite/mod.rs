@@ -17,6 +17,7 @@ mod audit;
 mod backup;
 mod checkpointer;
 mod connect;
+mod erasure;
 mod identities;
 mod inspect;
 mod items;

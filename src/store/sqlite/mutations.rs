@@ -7,11 +7,12 @@ use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::codec::{
     AssignmentRow, CandidateRow, EncodedMutation, IntentRow, KeyRow, Lookup, PreparedWriteRow, RecordCodec, SealedRow,
+    is_of_another,
 };
 use crate::store::encryption::BlindIndex;
 use crate::store::sqlite::identities::{IdentityOwner, held_in_other_spelling, holders, insert_identity};
 use crate::store::sqlite::write_context::WriteContext;
-use crate::store::sqlite::{audit, items, keys, query, statements};
+use crate::store::sqlite::{audit, erasure, items, keys, query, statements};
 
 /// [`crate::store::BeginResult`] before the holders are opened.
 pub(super) enum BegunWrite {
@@ -197,7 +198,8 @@ fn set_identities(
     let stored = stored_candidate(connection, id)?;
     let Some(stored) = stored else { return Ok(()) };
     let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
-    let former = held_in_other_spelling(connection, records, owner, identities)?;
+    let candidate = records.candidate(&stored)?;
+    let former = held_in_other_spelling(connection, records, owner, identities, &candidate.person)?;
     connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
     for (identity, former) in identities.iter().zip(former) {
         // The primary key alone would miss an identity written under an earlier key.
@@ -210,7 +212,7 @@ fn set_identities(
         insert_identity(connection, owner, &entry)?;
     }
     // A released identity may still be in the record.
-    index(connection, records, owner, &records.lookups(&records.candidate(&stored)?))
+    index(connection, records, owner, &records.lookups(&candidate))
 }
 
 /// Erases a candidate; identities and look-ups are deleted with it (`ON DELETE CASCADE`).
@@ -223,14 +225,20 @@ fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreE
         .as_ref()
         .zip(forms.as_ref())
         .map(|(candidate, forms)| (candidate.connection.as_str(), candidate.tenant.as_str(), forms.as_slice()));
+    let others =
+        candidate.as_ref().map(|candidate| erasure::other_holders(tx, candidate)).transpose()?.unwrap_or_default();
     for stored in query::assignments_of(connection, id.as_str(), unlinked)? {
-        let erased = records.assignment_row(records.assignment(&stored)?.without_person(id))?;
+        let assignment = records.assignment(&stored)?;
+        if is_of_another(&assignment, &others) {
+            continue;
+        }
+        let erased = records.assignment_row(assignment.without_person(id))?;
         connection
             .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?
             .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
     }
     connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
-    Ok(())
+    erasure::hand_over(tx, &others)
 }
 
 /// Writes an assignment, without the person if its candidate is gone.

@@ -22,18 +22,22 @@ impl Pair {
         let mut beside = beside(&self.url).await;
         let former = Identity::of(&candidate.person, BY_NAME)
             .into_iter()
-            .flat_map(|it| self.one.records.former_forms(connection, &it).into_iter().map(move |form| (it.kind(), form)))
+            .flat_map(|it| {
+                self.one.records.former_forms(connection, &it).into_iter().map(move |form| (it.kind(), form))
+            })
             .collect::<Vec<_>>();
         for (kind, form) in former {
-            sqlx::query("INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ($1, $5, $2, $3, $4)")
-                .bind(connection)
-                .bind(form)
-                .bind(tenant)
-                .bind(candidate.id.as_str())
-                .bind(kind.as_str())
-                .execute(&mut beside)
-                .await
-                .unwrap();
+            sqlx::query(
+                "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ($1, $5, $2, $3, $4)",
+            )
+            .bind(connection)
+            .bind(form)
+            .bind(tenant)
+            .bind(candidate.id.as_str())
+            .bind(kind.as_str())
+            .execute(&mut beside)
+            .await
+            .unwrap();
         }
         candidate
     }

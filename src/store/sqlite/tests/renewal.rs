@@ -113,7 +113,8 @@ async fn registered_by_former(
         for identity in Identity::of(&candidate.person, BY_NAME) {
             let former = records.former_forms("c", &identity);
             let forms = if former.is_empty() { records.key_forms("c", &identity) } else { former };
-            let sql = "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ('c', ?1, ?2, ?3, ?4)";
+            let sql =
+                "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ('c', ?1, ?2, ?3, ?4)";
             let values = (identity.kind().as_str(), forms[0], &candidate.tenant, candidate.id.as_str());
             connection.execute(sql, values).unwrap();
         }
