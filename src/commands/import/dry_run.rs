@@ -164,8 +164,13 @@ impl Findings {
 
 /// Returns the value as a preview for people shows it: in quotation marks if white space around it is sent.
 fn shown_cell(value: &str) -> String {
-    let shown = sanitize_for_display(value, MAX_CELL);
-    if value.trim() == value { shown } else { format!("\"{shown}\"") }
+    let shown = sanitize_for_display(value.trim(), MAX_CELL);
+    if value.trim() == value {
+        return shown;
+    }
+    let rest = value.trim_start();
+    let blanks = |text: &str| " ".repeat(text.chars().count().min(MAX_CELL));
+    format!("\"{}{shown}{}\"", blanks(&value[..value.len() - rest.len()]), blanks(&rest[rest.trim_end().len()..]))
 }
 
 /// Lists the fields of a row with their paths: `name.givenName`.

@@ -76,8 +76,8 @@ pub(in crate::commands) struct Options {
         long,
         value_name = "FILE",
         help_heading = RESULT,
-        help = "The result sheet [default: beside FILE, people.csv -> people.result.csv -> people.result.2.csv; of \
-                standard input: standard output]"
+        help = "The result sheet [default: beside FILE, people.csv -> people.result.csv; of standard input: standard \
+                output]"
     )]
     result: Option<PathBuf>,
     /// Format of the summary on standard output

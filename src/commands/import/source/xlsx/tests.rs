@@ -111,8 +111,10 @@ fn workbook_of(cells: &str, formats: &[&str]) -> Arc<File> {
         r#"<workbook xmlns:r="r"><sheets><sheet name="A &amp; B" sheetId="1" r:id="rId9"/></sheets></workbook>"#;
     let relations = r#"<Relationships><Relationship Id="rId9" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="/xl/worksheets/s.xml"/></Relationships>"#;
     let sheet = format!(r#"<worksheet><sheetData><row r="1"/><row r="2">{cells}</row></sheetData></worksheet>"#);
+    let root = r#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>"#;
     let part = |name, content: &str| (name, 0, content.as_bytes().to_vec());
     file(&archive::tests::archive(&[
+        part("_rels/.rels", root),
         part("xl/workbook.xml", workbook),
         part("xl/_rels/workbook.xml.rels", relations),
         part("xl/styles.xml", &styles),
