@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, Process, say};
+use crate::commands::load_config::ConfigOption;
 use crate::commands::{load_config, open_store};
 use crate::store::{SqliteStore, WrittenBackup};
 
@@ -21,17 +22,12 @@ pub(super) struct Options {
     /// The file to write; it must not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The configuration file
-    #[arg(
-        long,
-        value_name = "FILE",
-        help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let store = load_config::inspected(options.config.as_deref(), process)?.store;
+    let store = load_config::inspected(options.config.file(), process)?.store;
     let file = options.file.display();
     let nothing = "there is no database to back up yet";
     let (database, keyring) = open_store::sqlite_file(&store, nothing, |shown| {

@@ -1,13 +1,14 @@
 //! `check`: validates the configuration and inspects the store and every connection. It changes nothing anywhere.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, Process, runtime};
+use crate::commands::load_config::ConfigOption;
 use crate::commands::output::OutputFormat;
 use crate::commands::{load_config, open_store};
 use crate::config::{Auth, JwkSet, KeySource, KeyView, StoreLocation, StoreView, TokenSettings};
@@ -29,13 +30,8 @@ use crate::transport::fetch_document;
                         configuration."
 )]
 pub(super) struct Options {
-    /// The configuration file
-    #[arg(
-        long,
-        value_name = "FILE",
-        help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
     /// Form of the output
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     output: OutputFormat,
@@ -81,7 +77,7 @@ impl fmt::Display for Finding {
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let output = options.output;
-    let inspected = match load_config::inspected(options.config.as_deref(), process) {
+    let inspected = match load_config::inspected(options.config.file(), process) {
         Ok(inspected) => inspected,
         Err(Failure::Usage(errors)) => {
             output.say_document(&json!({ "configuration": "fault", "errors": errors }))?;

@@ -3,12 +3,33 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::commands::process::describe_kind;
 use crate::commands::{Failure, Process};
 use crate::config::{self, ConfigError, HostAccess, Inspected, Sources, Startup};
 
 const VARIABLE: &str = "EXAMGATE_CONFIG";
 const DEFAULT: &str = "examgate.toml";
+
+// Without a doc comment: it would become the description of each command that has the option.
+#[derive(Args)]
+pub(super) struct ConfigOption {
+    /// The configuration file
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
+    )]
+    config: Option<PathBuf>,
+}
+
+impl ConfigOption {
+    /// Returns the file that the command line names.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+}
 
 /// Loads the configuration of this process: from `file`, else `$EXAMGATE_CONFIG`, else `./examgate.toml`.
 ///

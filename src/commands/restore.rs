@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, Process, say};
+use crate::commands::load_config::ConfigOption;
 use crate::commands::{load_config, open_store};
 use crate::store::{RestoredBackup, SqliteStore};
 
@@ -24,17 +25,12 @@ pub(super) struct Options {
     /// The backup
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The configuration file
-    #[arg(
-        long,
-        value_name = "FILE",
-        help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let store = load_config::inspected(options.config.as_deref(), process)?.store;
+    let store = load_config::inspected(options.config.file(), process)?.store;
     let file = options.file.display();
     let without_key = "put your copy of the key there first: a new key cannot open a backup";
     let (database, keyring) = open_store::sqlite_file(&store, without_key, |shown| {

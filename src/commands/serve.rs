@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::process::{disable_core_dumps, raise_open_file_limit};
 use super::reload::{ActiveConfig, Reloader};
 use super::signals::{ReloadListener, StopListener, StopSignal};
 use super::{Failure, Process, runtime, say, telemetry};
+use crate::commands::load_config::ConfigOption;
 use crate::commands::{load_config, open_store};
 use crate::config::{Config, ServerSettings, Startup};
 use crate::http::{
@@ -43,13 +44,8 @@ const BLOCKING_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
                         the process at once. SIGHUP reloads the configuration. RUST_LOG sets the log level. \
                         OTEL_EXPORTER_OTLP_ENDPOINT turns traces on.")]
 pub(super) struct Options {
-    /// The configuration file
-    #[arg(
-        long,
-        value_name = "FILE",
-        help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
     /// Log format
     #[arg(long, value_name = "FORMAT", value_enum, help = "Log format [default: $EXAMGATE_LOG_FORMAT, then auto]")]
     log_format: Option<telemetry::Format>,
@@ -73,7 +69,7 @@ fn gateway(options: &Options, process: &Process, runtime: &Runtime) -> Result<()
         let _within = runtime.enter();
         ReloadListener::listen()?
     };
-    let file = options.config.as_deref();
+    let file = options.config.file();
     let prepared = load_config::prepared(file, process)?;
     runtime.block_on(serve(prepared, (file, hangup), process))
 }

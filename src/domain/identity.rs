@@ -146,7 +146,7 @@ identity_text! {
 /// Returns the text in NFC without surrounding white space.
 ///
 /// # Errors
-/// If a control, format or private-use character is left, and where.
+/// If an invisible character is left, and where.
 pub fn canonical(text: &str) -> Result<Cow<'_, str>, String> {
     let trimmed = text.trim();
     let before = text.len() - text.trim_start().len();
@@ -197,10 +197,28 @@ fn check_length(text: &str, most: usize) -> Result<(), String> {
     if text.chars().count() > most { Err(format!("must not have more than {most} characters")) } else { Ok(()) }
 }
 
-/// Returns whether the character is a control, format or private-use character: two texts that differ in it look alike.
+/// Returns whether the character is invisible, so that two texts that differ in it look alike: a control, format or
+/// private-use character, or one of other categories that is shown as a blank or not at all (the property
+/// `Default_Ignorable_Code_Point`, <https://www.unicode.org/reports/tr44/>, and the empty Braille pattern).
 #[must_use]
 fn is_invisible(c: char) -> bool {
-    matches!(c.general_category(), GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::PrivateUse)
+    match c {
+        '\u{34f}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{2065}'
+        | '\u{2800}'
+        | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fff8}'
+        | '\u{e0000}'..='\u{e0fff}' => true,
+        _ => matches!(
+            c.general_category(),
+            GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::PrivateUse
+        ),
+    }
 }
 
 /// Returns how an error names a character: its code point, and its name if it has been met in tables.
@@ -214,7 +232,10 @@ fn character_name(c: char) -> String {
         ' ' => "SPACE",
         '\u{a0}' => "NO-BREAK SPACE",
         '\u{ad}' => "SOFT HYPHEN",
+        '\u{34f}' => "COMBINING GRAPHEME JOINER",
         '\u{61c}' => "ARABIC LETTER MARK",
+        '\u{115f}' => "HANGUL CHOSEONG FILLER",
+        '\u{1160}' => "HANGUL JUNGSEONG FILLER",
         '\u{200b}' => "ZERO WIDTH SPACE",
         '\u{200c}' => "ZERO WIDTH NON-JOINER",
         '\u{200d}' => "ZERO WIDTH JOINER",
@@ -231,12 +252,17 @@ fn character_name(c: char) -> String {
         '\u{2067}' => "RIGHT-TO-LEFT ISOLATE",
         '\u{2068}' => "FIRST STRONG ISOLATE",
         '\u{2069}' => "POP DIRECTIONAL ISOLATE",
+        '\u{2800}' => "BRAILLE PATTERN BLANK",
+        '\u{3164}' => "HANGUL FILLER",
+        '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => "(a variation selector)",
         '\u{feff}' => "BYTE ORDER MARK",
+        '\u{ffa0}' => "HALFWIDTH HANGUL FILLER",
         _ => match c.general_category() {
             GeneralCategory::Control => "(a control character)",
             GeneralCategory::Format => "(a format character)",
             GeneralCategory::PrivateUse => "(a private-use character)",
             _ if c.is_whitespace() => "(white space)",
+            _ if is_invisible(c) => "(an invisible character)",
             _ => return format!("`{c}`"),
         },
     };

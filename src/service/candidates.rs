@@ -342,7 +342,8 @@ impl Gateway {
         let kinds = connection.descriptor().identities;
         let present = Identity::of(&candidate.person, kinds);
         for identity in Identity::of(&update.candidate.person, kinds) {
-            if present.contains(&identity) {
+            // In another spelling it may be another candidate's: an earlier version took the two for two people.
+            if present.iter().any(|held| *held == identity && held.spelling() == identity.spelling()) {
                 continue;
             }
             let store = &self.0.store;

@@ -206,26 +206,32 @@ impl Gateway {
                 AssessmentScope::Selected(references)
             }
         };
-        let enrolment = Enrolment {
-            scope,
-            register: self.employees(caller, connection, "/register", register).await?,
-            unregister: self.employees(caller, connection, "/unregister", unregister).await?,
-        };
-        enrolment.checked().map_err(|errors| connection.tag_connection(Error::from_fields(errors)))
+        let (register, _) = self.employees(caller, connection, "/register", register).await?;
+        let (unregister, given) = self.employees(caller, connection, "/unregister", unregister).await?;
+        let enrolment = Enrolment { scope, register, unregister }.checked();
+        let mut enrolment = enrolment.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))?;
+        // Withdrawing an employee who is not enrolled changes nothing; the adapter relies on that to repeat a call.
+        enrolment.unregister.extend(given);
+        Ok(enrolment)
     }
 
-    /// Resolves the references to the caller's own ids.
+    /// Resolves the references to the caller's own ids; also returns the other spellings in which the vendor may know
+    /// employees without a record.
     async fn employees(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         pointer: &str,
         keys: Vec<EmployeeRef>,
-    ) -> Result<Vec<String>, Error> {
-        let mut ids = Vec::with_capacity(keys.len());
+    ) -> Result<(Vec<String>, Vec<String>), Error> {
+        let (mut ids, mut others) = (Vec::with_capacity(keys.len()), Vec::new());
         for (index, key) in keys.into_iter().enumerate() {
             ids.push(match key {
-                EmployeeRef::ExternalId(id) => self.registered_spelling(caller, connection, id).await?.into(),
+                EmployeeRef::ExternalId(id) => {
+                    let (known, other) = self.employee_spellings(caller, connection, id).await?;
+                    others.extend(other.map(String::from));
+                    known.into()
+                }
                 EmployeeRef::Id(id) => {
                     let found = self.0.store.candidate(&caller.tenant, &id).await.or_not_applied()?;
                     let here = found.filter(|candidate| candidate.connection == connection.name);
@@ -237,7 +243,7 @@ impl Gateway {
                 }
             });
         }
-        Ok(ids)
+        Ok((ids, others))
     }
 }
 

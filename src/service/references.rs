@@ -27,21 +27,12 @@ impl Snapshot {
         named: Option<&str>,
         assessment: &str,
     ) -> Result<Arc<Connection>, Error> {
-        let entries = &self.catalogue.assessments;
-        let of_entry = entries.get(assessment).map(|entry| entry.connection.as_str());
-        self.select_connection(caller, named, of_entry).map_err(|error| {
-            let accepts = |connection: &Connection| {
-                connection.require_capability(WriteKind::AssignmentsCreate).is_ok()
-                    && connection.vendor().assessment_ref(assessment).is_some()
-            };
-            if error.code != Code::ConnectionRequired {
-                return error;
-            }
-            match self.is_mistyped(caller, entries, assessment, accepts) {
-                Some(meant) => no_assessment("/assessment", &meant),
-                None => error,
-            }
-        })
+        let accepts = |connection: &Connection| {
+            connection.require_capability(WriteKind::AssignmentsCreate).is_ok()
+                && connection.vendor().assessment_ref(assessment).is_some()
+        };
+        let mistyped = |meant: &str| no_assessment("/assessment", meant);
+        self.connection_of_entry(caller, named, (&self.catalogue.assessments, assessment), accepts, mistyped)
     }
 
     /// Selects the connection of a program, as [`Snapshot::connection_of_assessment`] does for an assessment.
@@ -55,20 +46,30 @@ impl Snapshot {
         named: Option<&str>,
         program: &str,
     ) -> Result<Arc<Connection>, Error> {
-        let entries = &self.catalogue.programs;
-        let of_entry = entries.get(program).map(|entry| entry.connection.as_str());
+        let accepts = |connection: &Connection| {
+            connection.require_capability(WriteKind::ProgramsEmployees).is_ok()
+                && connection.vendor().program_ref(program).is_some()
+        };
+        let mistyped = |meant: &str| no_program(program, meant);
+        self.connection_of_entry(caller, named, (&self.catalogue.programs, program), accepts, mistyped)
+    }
+
+    /// Selects the connection of the entry that this text names. If none can be selected and the text is probably a
+    /// mistyped catalogue id, the error is `mistyped` with the suggestion to make.
+    fn connection_of_entry(
+        &self,
+        caller: &RequestContext,
+        named: Option<&str>,
+        (entries, text): (&BTreeMap<String, CatalogueEntry>, &str),
+        accepts: impl Fn(&Connection) -> bool,
+        mistyped: impl Fn(&str) -> Error,
+    ) -> Result<Arc<Connection>, Error> {
+        let of_entry = entries.get(text).map(|entry| entry.connection.as_str());
         self.select_connection(caller, named, of_entry).map_err(|error| {
-            let accepts = |connection: &Connection| {
-                connection.require_capability(WriteKind::ProgramsEmployees).is_ok()
-                    && connection.vendor().program_ref(program).is_some()
-            };
             if error.code != Code::ConnectionRequired {
                 return error;
             }
-            match self.is_mistyped(caller, entries, program, accepts) {
-                Some(meant) => no_program(program, &meant),
-                None => error,
-            }
+            self.is_mistyped(caller, entries, text, accepts).map_or(error, |meant| mistyped(&meant))
         })
     }
 

@@ -47,7 +47,7 @@ pub use sqlite::SqliteStore;
 pub use types::{
     AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, Collision, IdentityUpkeep,
     ItemCounts, KeyState, ListPart, OperationFilter, Page, Peer, PurgeCounts, ReindexedPage, RunningOperation,
-    UnsettledCount, Window, WindowedRows,
+    UnindexedCandidate, UnsettledCount, Window, WindowedRows,
 };
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.

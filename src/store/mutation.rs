@@ -8,7 +8,7 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{CandidateId, EnrolmentId, OperationId};
 use crate::domain::intent::{IdempotencyKeyUse, Intent, StoredReply};
 use crate::domain::operation::{ItemId, ItemOutcome, Operation};
-use crate::store::StoreError;
+use crate::store::{StoreError, UnindexedCandidate};
 
 /// Keyed hash of the subject of a row, made by [`Store::hash_subject`](crate::store::Store::hash_subject); a second row
 /// about the same subject has the same
@@ -62,11 +62,11 @@ pub enum Mutation {
     /// Updates the tenant's candidate with the same id and keeps its identities. Does nothing if the candidate is gone:
     /// a late outcome must not restore an erased person.
     Candidate(Candidate),
-    /// Stores the index value of the group of a candidate that [`candidates_without_group_index`] returned. Does nothing
-    /// if the candidate has changed since.
+    /// Stores the index value of the group of a candidate that [`candidates_without_group_index`] returned; one that cannot
+    /// be read is in no group. Does nothing if the candidate has changed since.
     ///
     /// [`candidates_without_group_index`]: crate::store::StoreReads::candidates_without_group_index
-    IndexGroup(Candidate),
+    IndexGroup(UnindexedCandidate),
     /// Replaces the candidate's identities; all others are released. [`StoreError::Conflict`] if another candidate, of
     /// any tenant, holds one of them. Does nothing if the candidate was erased.
     Identities(CandidateId, Vec<Identity>),

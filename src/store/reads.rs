@@ -16,7 +16,7 @@ use crate::store::engine::{Access, Engine};
 use crate::store::sql::{self, AFTER_ALL, values};
 use crate::store::{
     CandidateFilter, ItemCounts, ListPart, OperationFilter, Page, RunningOperation, StoreError, SubjectHash,
-    UnsettledCount,
+    UnindexedCandidate, UnsettledCount,
 };
 
 /// Maximum bytes of open intents read at once: an intent with a picture is a thousand times as large as one without.
@@ -37,8 +37,8 @@ pub trait StoreReads: Send + Sync {
     ) -> Result<ListPart<Candidate>, StoreError>;
 
     /// Returns a part of the candidates, of all tenants, whose group an earlier version has not indexed, ordered by id
-    /// and without their pictures. Omits, and logs, those that are unreadable.
-    async fn candidates_without_group_index(&self, page: &Page) -> Result<ListPart<Candidate>, StoreError>;
+    /// and without their pictures. Logs those that cannot be read.
+    async fn candidates_without_group_index(&self, page: &Page) -> Result<ListPart<UnindexedCandidate>, StoreError>;
 
     /// Returns the tenant's assignment with this id.
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError>;
@@ -153,22 +153,21 @@ impl<E: Engine> StoreReads for E {
         let forms = self.codec().group_forms(tenant, group);
         let values = values![tenant, after, connection, state, &*forms, page.limit];
         let rows: Vec<SealedRow> = self.select(Access::List, sql, &values).await?;
-        let mut items = self.codec().open_all(&rows, RecordCodec::candidate_without_photo)?;
+        let mut items = if missing {
+            // It is not known whether those that cannot be read are of the group.
+            rows.iter().filter_map(|row| unindexed(self.codec(), row).readable()).collect()
+        } else {
+            self.codec().open_all(&rows, RecordCodec::candidate_without_photo)?
+        };
         items.retain(|candidate| candidate.person.group.as_ref() == Some(group));
         Ok(ListPart { next: next_of(&rows, page), items })
     }
 
-    async fn candidates_without_group_index(&self, page: &Page) -> Result<ListPart<Candidate>, StoreError> {
+    async fn candidates_without_group_index(&self, page: &Page) -> Result<ListPart<UnindexedCandidate>, StoreError> {
         let values = values![page.after.as_deref().unwrap_or_default(), page.limit];
         let rows: Vec<SealedRow> = self.select(Access::Scan, sql::CANDIDATES_WITHOUT_GROUP_INDEX, &values).await?;
-        let read = |row: &SealedRow| match self.codec().candidate_without_photo(row) {
-            Ok(candidate) => Some(candidate),
-            Err(error) => {
-                tracing::error!(%error, "candidate is unreadable; skipping it");
-                None
-            }
-        };
-        Ok(ListPart { items: rows.iter().filter_map(read).collect(), next: next_of(&rows, page) })
+        let next = next_of(&rows, page);
+        Ok(ListPart { items: rows.iter().map(|row| unindexed(self.codec(), row)).collect(), next })
     }
 
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
@@ -285,6 +284,17 @@ impl<E: Engine> StoreReads for E {
     async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError> {
         let seen = self.select_one(Access::Scan, sql::REMEMBERED_TIME, &values![]).await?;
         Ok(seen.and_then(|(seen,)| Timestamp::from_microsecond(seen).ok()))
+    }
+}
+
+/// Opens a candidate without its picture; logs that it cannot be read.
+fn unindexed(codec: &RecordCodec, row: &SealedRow) -> UnindexedCandidate {
+    match codec.candidate_without_photo(row) {
+        Ok(candidate) => UnindexedCandidate::Readable(Box::new(candidate)),
+        Err(error) => {
+            tracing::error!(%error, "a candidate cannot be read; lists by group omit it");
+            UnindexedCandidate::Unreadable(row.id.clone(), row.sealed.clone())
+        }
     }
 }
 

@@ -220,6 +220,11 @@ statements! {
         "UPDATE candidates SET group_index = $1 WHERE id = $2 AND tenant = $3 AND modified = $4 AND group_index IS NULL"
     );
 
+    /// Stores that a candidate that cannot be read is in no group, unless it has changed since.
+    INDEX_NO_GROUP = sql!(
+        "UPDATE candidates SET group_index = $1 WHERE id = $2 AND sealed = $3 AND group_index IS NULL"
+    );
+
     /// Every connection that has identities. `SQLite` keeps a list of them; elsewhere it takes one index step per
     /// connection, whereas `DISTINCT` would scan the whole primary key.
     CONNECTIONS = Sql {
@@ -232,6 +237,18 @@ statements! {
                    )
                    SELECT name FROM step WHERE name IS NOT NULL",
     };
+
+    /// Every tenant that has candidates, as [`CONNECTIONS`].
+    TENANTS = sql!(
+        "WITH RECURSIVE step (name) AS (
+             SELECT min(tenant) FROM candidates
+             UNION ALL
+             SELECT (SELECT min(tenant) FROM candidates WHERE tenant > name) FROM step WHERE name IS NOT NULL
+         )
+         SELECT name FROM step WHERE name IS NOT NULL"
+    );
+    /// Whether records have spellings of identities that are not their own key.
+    HAS_FORMER_SPELLINGS = sql!("SELECT EXISTS (SELECT 1 FROM upkeep WHERE found > 0)");
 
     ASSIGNMENT = sql!("SELECT id, tenant, connection, sealed FROM assignments WHERE id = $1 AND tenant = $2");
     ASSIGNMENTS_BY_ID = sql!(

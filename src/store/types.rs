@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::domain::assignment::AssignmentState;
-use crate::domain::candidate::{CandidateState, Identity};
+use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::domain::operation::{OperationKind, OperationState};
@@ -70,6 +70,26 @@ pub struct ListPart<T> {
     pub items: Vec<T>,
     /// The last entry that was read, after which the next part begins; `None` at the end of the list.
     pub next: Option<String>,
+}
+
+/// A candidate whose group an earlier version has not indexed.
+#[derive(Debug, Clone)]
+pub enum UnindexedCandidate {
+    /// One that can be read.
+    Readable(Box<Candidate>),
+    /// One that cannot: its id, and its record as it is stored.
+    Unreadable(String, Vec<u8>),
+}
+
+impl UnindexedCandidate {
+    /// Returns the candidate if it can be read.
+    #[must_use]
+    pub fn readable(self) -> Option<Candidate> {
+        match self {
+            Self::Readable(candidate) => Some(*candidate),
+            Self::Unreadable(..) => None,
+        }
+    }
 }
 
 /// Limits of one read: the read ends with the row that reaches either of them.

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use http::Method;
 use rstest::rstest;
-use rust_xlsxwriter::Workbook;
+use rust_xlsxwriter::{Format, Workbook};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -238,4 +238,107 @@ async fn a_converted_table_is_sent_with_its_own_key() {
     } else {
         panic!("nothing was sent: {:?}", seen.iter().map(|seen| seen.uri.to_string()).collect::<Vec<_>>());
     }
+}
+
+#[rstest]
+#[case::option(b"externalId;email\n1;a@example.com\n".as_slice(), &["--separator", ","],
+    "people.csv: no column is known if ',' separates the cells; they seem to be separated by semicolons: omit --separator, or \
+     give another\n")]
+#[case::line(b"sep=;\nexternalId,email\n1,a@example.com\n", &[],
+    "people.csv: no column is known if ';' separates the cells; they seem to be separated by commas: delete the first line, \
+     or name the separator with --separator\n")]
+#[case::map_and_ignore(b"externalId,Team\n1,a\n", &["--map", "Team=group", "--ignore", "team"],
+    "--map and --ignore both name the column \"Team\"; omit one of them\n")]
+fn the_cure_of_a_wrong_option_is_named(#[case] content: &[u8], #[case] options: &[&str], #[case] fault: &str) {
+    assert_eq!(preview(content, options), (Some(2), String::new(), fault.to_owned()));
+    // A program gets the same in the document.
+    let (code, out, err) = preview(content, &[options, &["--output", "json"]].concat());
+    let document: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, document["error"].as_str(), &*err), (Some(2), Some(fault.trim_end()), fault));
+}
+
+#[test]
+fn errors_before_an_import_are_in_the_document_of_programs() {
+    let folder = folder_with("people.csv", b"externalId\n1\n");
+    let output = import_in(folder.path(), &["people.csv", "--connection", "main", "--output", "json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!((&document["file"], &document["connection"]), (&json!("people.csv"), &json!("main")));
+    assert!(document["error"].as_str().expect("an error").contains("EXAMGATE_API_KEY"), "{document}");
+}
+
+#[test]
+fn the_other_sheets_are_named_if_the_first_is_no_table() {
+    let mut workbook = Workbook::new();
+    workbook.add_worksheet().set_name("Read me").expect("a name").write(0, 0, "Dear colleagues").expect("a cell");
+    for name in ["People", "Old"] {
+        let sheet = workbook.add_worksheet().set_name(name).expect("a name");
+        sheet.write_row(0, 0, ["externalId"]).expect("cells").write(1, 0, "1").expect("a cell");
+    }
+    let content = workbook.save_to_buffer().expect("a workbook");
+    let (code, _, err) = preview(&content, &[]);
+    let hint = "people.csv: this is the sheet \"Read me\"; if the table is in another one, name it with --sheet: \"People\", \"Old\"\n";
+    assert!(code == Some(2) && err.ends_with(hint), "{err}");
+    assert_eq!(rows(&content, &["--sheet", "People"]), [json!({ "externalId": "1" })]);
+}
+
+#[test]
+fn an_unknown_word_is_refused_with_those_that_are_accepted() {
+    let (code, out, _) = preview(b"externalId,ifExists\n1,replace\n", &[]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("line 2: /ifExists: must be `reuse`, `update` or `fail`\n"), "{out}");
+}
+
+#[test]
+fn white_space_that_is_sent_is_shown() {
+    let table = b"candidate.externalId,assessment\n1, rust-101\n";
+    let (_, out, err) = preview(table, &["--kind", "assignments"]);
+    assert!(out.contains("\" rust-101\""), "{out}{err}");
+    assert_eq!(rows(table, &["--kind", "assignments"])[0]["assessment"], " rust-101");
+}
+
+#[test]
+fn cells_of_a_workbook_that_are_no_text_are_refused_where_text_is_expected() {
+    let mut workbook = Workbook::new();
+    let (zeros, date) = (Format::new().set_num_format("00000"), Format::new().set_num_format("dd/mm/yyyy"));
+    let sheet = workbook.add_worksheet();
+    sheet.write_row(0, 0, ["externalId", "name.givenName", "birthDate", "active", "custom.hired"]).expect("cells");
+    sheet.write_number_with_format(1, 0, 123, &zeros).expect("a cell").write(1, 1, "Ana").expect("a cell");
+    for column in [2, 4] {
+        sheet.write_number_with_format(1, column, 32_874, &date).expect("a cell");
+    }
+    sheet.write(1, 3, true).expect("a cell");
+    let expected = json!({ "externalId": "00123", "name": { "givenName": "Ana" }, "birthDate": "1990-01-01", "active": true,
+        "custom": { "hired": "1990-01-01" } });
+    assert_eq!(rows(workbook.save_to_buffer().expect("a workbook"), &[]), [expected]);
+
+    let sheet = workbook.worksheet_from_index(0).expect("a sheet");
+    sheet.write_number_with_format(2, 0, 46_510, &date).expect("a cell").write(2, 1, false).expect("a cell");
+    let (code, out, err) = preview(workbook.save_to_buffer().expect("a workbook"), &[]);
+    assert_eq!((code, &*out), (Some(2), ""));
+    let fault = "people.csv: sheet \"Sheet1\": cell A3 holds a date or time instead of text: format the column as text and fill \
+                 in the values again from their source; cell B3 holds TRUE or FALSE instead of text: format the column as text \
+                 and fill in the values again from their source\n";
+    assert_eq!(err, fault);
+}
+
+#[test]
+fn zeros_that_a_spreadsheet_program_has_removed_from_a_result_are_noticed() {
+    let result = |id: &str| {
+        format!(
+            "externalId,result.line,result.outcome,result.zeros\n{id},2,not_applied,externalId: 00123\n7,3,applied,\n"
+        )
+    };
+    let (code, out, err) = preview(result("123"), &[]);
+    assert_eq!((code, &*out), (Some(2), ""));
+    assert!(
+        err.starts_with(
+            "people.csv: line 2: a spreadsheet program has removed the zeros at the beginning of externalId"
+        ),
+        "{err}"
+    );
+    for id in ["00123", "124"] {
+        assert_eq!(rows(result(id), &[])[0]["externalId"], id);
+    }
+    assert_eq!(rows(result("123"), &["--allow-damaged-ids"])[0]["externalId"], "123");
 }

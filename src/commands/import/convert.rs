@@ -5,10 +5,12 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use crate::commands::import::column_letters::column_letters;
 use crate::commands::import::guard::unguard;
-use crate::commands::import::mapping::{Plan, Target, column_letters, fold};
+use crate::commands::import::mapping::{Plan, Target, fold};
 use crate::commands::import::source::Source;
 use crate::commands::import::times::{Decision, TimeReading, Times};
+use crate::commands::import::zeros;
 use crate::domain::table::is_blank_record;
 use crate::domain::table::lines::LineCounter;
 
@@ -25,6 +27,7 @@ pub(super) struct Conversion<'a> {
     /// Cells for rows that have none in this column.
     pub(super) defaults: &'a [(&'static str, String)],
     pub(super) only_failed: bool,
+    pub(super) allows_damaged_ids: bool,
 }
 
 /// What a conversion has done.
@@ -71,7 +74,11 @@ impl Conversion<'_> {
         let mut converted =
             Converted { has_changed: !self.plan.is_identity || !added.is_empty(), ..Converted::default() };
         let mut is_first = true;
-        self.source.read_rows(&mut |line, cells| {
+        let must_refuse = |line, column, odd| {
+            let mut targets = self.plan.targets.iter().filter(|target| target.sources.contains(&column));
+            line > self.header_line && targets.any(|target| target.refuses(odd, self.allows_damaged_ids))
+        };
+        self.source.read_checked_rows(&must_refuse, &mut |line, cells| {
             if line <= self.header_line {
                 return Ok(true);
             }
@@ -85,6 +92,7 @@ impl Conversion<'_> {
                 return Ok(true);
             }
             self.check_unnamed(line, &cells)?;
+            self.check_zeros(line, &cells)?;
             let mut row = self.convert_row(line, &cells, &mut converted);
             if is_blank_record(row.iter().map(AsRef::as_ref)) {
                 converted.remarks.empty.push(line);
@@ -155,6 +163,23 @@ impl Conversion<'_> {
                 "line {line} has a value in column {}, which has no name; name the column, delete it, or leave it out \
                  with --ignore-unknown",
                 column_letters(position)
+            )),
+        }
+    }
+
+    /// Refuses a row of a result from which a spreadsheet program has removed the zeros at the beginning of a cell.
+    fn check_zeros(&self, line: u64, cells: &[Cow<'_, str>]) -> Result<(), String> {
+        let noted = self.plan.zeros.and_then(|position| cells.get(position)).map_or("", AsRef::as_ref);
+        let cell = |name: &str| {
+            let position = self.plan.names.iter().position(|known| known == name)?;
+            cells.get(position).map(|cell| &**cell)
+        };
+        match zeros::find_lost(noted, cell).first().filter(|_| !self.allows_damaged_ids) {
+            None => Ok(()),
+            Some(name) => Err(format!(
+                "line {line}: a spreadsheet program has removed the zeros at the beginning of {name}; format the column as \
+                 text and write them again ({} shows them), or send the row as it is with --allow-damaged-ids",
+                zeros::COLUMN
             )),
         }
     }

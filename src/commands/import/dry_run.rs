@@ -135,9 +135,7 @@ impl Findings {
         for ((line, _), cells) in self.good.iter().zip(&rows) {
             let values =
                 names.iter().map(|name| cells.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value));
-            grid.add_row(
-                [line.to_string()].into_iter().chain(values.map(|value| sanitize_for_display(value, MAX_CELL))),
-            );
+            grid.add_row([line.to_string()].into_iter().chain(values.map(shown_cell)));
         }
         grid
     }
@@ -164,6 +162,17 @@ impl Findings {
     }
 }
 
+/// Returns the value as a preview for people shows it: in quotation marks if white space around it is sent.
+fn shown_cell(value: &str) -> String {
+    let shown = sanitize_for_display(value.trim(), MAX_CELL);
+    if value.trim() == value {
+        return shown;
+    }
+    let rest = value.trim_start();
+    let blanks = |text: &str| " ".repeat(text.chars().count().min(MAX_CELL));
+    format!("\"{}{shown}{}\"", blanks(&value[..value.len() - rest.len()]), blanks(&rest[rest.trim_end().len()..]))
+}
+
 /// Lists the fields of a row with their paths: `name.givenName`.
 fn flatten(row: &Value) -> Vec<(String, String)> {
     fn visit(path: &str, value: &Value, fields: &mut Vec<(String, String)>) {
@@ -185,6 +194,12 @@ fn flatten(row: &Value) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn white_space_that_is_sent_is_shown() {
+        let shown = ["onboarding", " onboarding", "a b ", ""].map(shown_cell);
+        assert_eq!(shown, ["onboarding", "\" onboarding\"", "\"a b \"", ""]);
+    }
 
     #[test]
     fn fields_have_their_paths() {

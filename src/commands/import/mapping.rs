@@ -3,12 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use crate::commands::import::column_letters::column_letters;
 use crate::commands::import::guard::is_result_header;
 use crate::commands::import::kind::Kind;
 use crate::commands::import::layout;
 use crate::commands::import::layout::file::{LayoutFile, OtherColumns};
+use crate::commands::import::source::OddCell;
 use crate::commands::import::times::TimeRole;
+use crate::commands::import::zeros;
 use crate::domain::suggest;
+use crate::domain::table::columns::{self, CellKind};
 use crate::domain::validation::sanitize_for_display;
 
 /// The columns that an import adds to its result.
@@ -49,6 +53,10 @@ pub(super) struct Plan<'a> {
     pub(super) is_result: bool,
     /// The position of the outcome in such a result.
     pub(super) outcome: Option<usize>,
+    /// The position of the notes about zeros in such a result.
+    pub(super) zeros: Option<usize>,
+    /// The names of all columns.
+    pub(super) names: Vec<String>,
     /// Rows that are left out, by position and values.
     pub(super) skip: Vec<(usize, &'a [String])>,
     /// The position and folded name of a column that has its own name in the row below if that is a second header.
@@ -65,12 +73,28 @@ pub(super) struct Target<'a> {
     /// What its values mean, by the folded value.
     pub(super) values: BTreeMap<String, &'a str>,
     pub(super) role: Option<TimeRole>,
+    /// What its cells hold.
+    cell: CellKind,
+    /// Whether its name, and so what its cells mean, is the caller's own.
+    is_open: bool,
 }
 
 impl Target<'_> {
     /// Returns whether the column's values must not be shown.
     pub(super) fn is_secret(&self) -> bool {
         SECRET_TARGETS.contains(&self.name.as_str())
+    }
+
+    /// Returns whether a cell of a workbook with this content must not be sent.
+    pub(super) fn refuses(&self, odd: OddCell, allows_damaged_ids: bool) -> bool {
+        let is_id = matches!(self.cell, CellKind::Id | CellKind::Phone(_));
+        match odd {
+            OddCell::UncomputedFormula => true,
+            _ if is_id => !allows_damaged_ids,
+            OddCell::Error => true,
+            OddCell::Time | OddCell::Flag => self.cell == CellKind::Text && !self.is_open,
+            OddCell::FormattedNumber => false,
+        }
     }
 }
 
@@ -89,13 +113,16 @@ enum Meaning<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// Returns a sentence for each target that does not exist, and for each column that is mapped twice.
+    /// Returns a sentence for each target that does not exist, and for each column that is mapped twice or also left out.
     pub(super) fn check(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (index, (column, target)) in self.maps.iter().enumerate() {
             faults.extend(self.check_target(target, &format!("--map \"{column}={target}\"")));
             if self.maps[..index].iter().any(|(earlier, _)| fold(earlier) == fold(column)) {
                 faults.push(format!("--map: {column:?} is mapped twice"));
+            }
+            if self.ignore.iter().any(|ignored| fold(ignored) == fold(column)) {
+                faults.push(format!("--map and --ignore both name the column {column:?}; omit one of them"));
             }
         }
         for file in &self.files {
@@ -200,6 +227,8 @@ impl<'a> Rules<'a> {
             ignores_unnamed: self.ignores_unknown(),
             is_result,
             outcome: names.iter().position(|name| is_result && *name == RESULT_OUTCOME),
+            zeros: names.iter().position(|name| is_result && *name == zeros::COLUMN),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
             skip: skip.filter_map(|(column, values)| Some((find(column)?, values.as_slice()))).collect(),
             repeated_header: repeated.find_map(|name| Some((find(name)?, fold(name)))),
             width: names.len(),
@@ -251,6 +280,8 @@ impl<'a> Rules<'a> {
             let values = file.and_then(|file| file.values.get(&name)).into_iter().flatten();
             targets.push(Target {
                 role: TimeRole::of(self.kind, &name),
+                cell: columns::find(self.kind.bulk_item(), &name).map_or(CellKind::Text, |found| found.cell),
+                is_open: name.starts_with(columns::open_prefix(self.kind.bulk_item())),
                 values: values.map(|(value, meaning)| (fold(value), meaning.as_str())).collect(),
                 sources: group.iter().map(|column| column.position).collect(),
                 name,
@@ -324,18 +355,6 @@ fn matches(pattern: &str, folded: &str) -> bool {
 /// Names a column as a spreadsheet program does: `column C "First Name"`.
 fn shown_column(position: usize, names: &[&str]) -> String {
     format!("column {} \"{}\"", column_letters(position), sanitize_for_display(names[position], 100))
-}
-
-/// Returns the letters of a column: `A`, …, `Z`, `AA`, ….
-pub(super) fn column_letters(position: usize) -> String {
-    let mut letters = String::new();
-    let mut rest = position + 1;
-    while rest > 0 {
-        let digit = u8::try_from((rest - 1) % 26).unwrap_or_default();
-        letters.insert(0, char::from(b'A' + digit));
-        rest = (rest - 1) / 26;
-    }
-    letters
 }
 
 #[cfg(test)]

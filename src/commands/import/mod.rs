@@ -23,6 +23,7 @@ use crate::commands::import::result::{Finish, ResultSheet};
 
 mod api_types;
 mod client;
+mod column_letters;
 mod command_line;
 mod content;
 mod convert;
@@ -42,6 +43,7 @@ mod source;
 mod table;
 mod temporary;
 mod times;
+mod zeros;
 
 /// Initial pause between two polls of the operation.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
@@ -67,9 +69,16 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         return layout::list();
     }
     if options.read.is_dry_run() {
-        return options.preview(process);
+        return options.preview(process).or_else(|failure| match failure {
+            Failure::Usage(_) => fail(options, None, failure),
+            // The preview's own document has the rows that would be refused.
+            failure => Err(failure),
+        });
     }
-    let job = Job::of(options, process)?;
+    let job = match Job::of(options, process) {
+        Ok(job) => job,
+        Err(failure) => return fail(options, None, failure),
+    };
     runtime()?.block_on(async {
         let mut stop = pin!(StopListener::listen()?.asked());
         let screen = Screen::new(job.table.rows(), job.quiet, process);
@@ -82,11 +91,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         screen.clear();
         match done {
             Ok((report, finish)) => conclude(&job, &stage, &report, &finish, process),
-            Err(failure) => {
-                let failure = with_resume_hint(failure, stage.operation(), process);
-                print_failure(&job, stage.operation(), &failure)?;
-                Err(failure)
-            }
+            Err(failure) => fail(options, stage.operation(), with_resume_hint(failure, stage.operation(), process)),
         }
     })
 }
@@ -246,24 +251,25 @@ fn conclude(job: &Job, stage: &Stage, report: &Report, finish: &Finish, process:
     Err(Failure::Other(format!("{} of {} applied", report.counts.applied, rows(report.counts.total))))
 }
 
-/// Prints the JSON document of an import that ended without results; for people, the failure's own text is enough.
-fn print_failure(job: &Job, operation: Option<&str>, failure: &Failure) -> Result<(), Failure> {
-    if job.output == OutputFormat::Text {
-        return Ok(());
-    }
-    let error = match failure {
+/// Fails, after printing the JSON document of an import that ended without results; for people, the failure's own text is
+/// enough.
+fn fail(options: &Options, operation: Option<&str>, failure: Failure) -> Result<(), Failure> {
+    let error = match &failure {
         Failure::Usage(faults) => faults.join("\n"),
         Failure::Other(fault) => fault.clone(),
-        Failure::BrokenPipe => return Ok(()),
+        Failure::BrokenPipe => return Err(failure),
     };
-    let document = json!({
-        "file": job.table.name(),
-        "operation": operation,
-        "connection": job.connection,
-        "kind": job.kind.word(),
-        "error": error,
-    });
-    say(format_args!("{document:#}"))
+    if options.output == OutputFormat::Json {
+        let document = json!({
+            "file": options.read.name(),
+            "operation": operation,
+            "connection": options.connection,
+            "kind": options.read.kind().word(),
+            "error": error,
+        });
+        say(format_args!("{document:#}"))?;
+    }
+    Err(failure)
 }
 
 fn result_name(job: &Job) -> String {

@@ -33,7 +33,7 @@ pub(in crate::commands) struct Options {
         value_parser = NonEmptyStringValueParser::new(),
         required_unless_present_any = ["list_layouts", "dry_run"]
     )]
-    connection: Option<String>,
+    pub(super) connection: Option<String>,
     /// What to do with a person or booking that the gateway has already
     #[arg(
         long,
@@ -82,7 +82,7 @@ pub(in crate::commands) struct Options {
     result: Option<PathBuf>,
     /// Format of the summary on standard output
     #[arg(long, value_enum, default_value = "text", help_heading = RESULT)]
-    output: OutputFormat,
+    pub(super) output: OutputFormat,
     /// Show no progress
     #[arg(long, help_heading = RESULT)]
     quiet: bool,
@@ -268,9 +268,19 @@ fn no_meaning(kind: Kind) -> String {
     }
 }
 
-/// Returns the default result: `people.csv` -> `people.result.csv`.
+/// Returns the default result: `people.csv` -> `people.result.csv`, and of a result the next one: `people.result.csv` ->
+/// `people.result.2.csv`. The same file always has the same result, so that a command can be repeated.
 fn beside(file: &Path) -> PathBuf {
-    file.with_extension("result.csv")
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+    let former = match stem.rsplit_once(".result") {
+        Some((table, "")) => Some((table, 1)),
+        Some((table, number)) => number.strip_prefix('.').and_then(|it| it.parse::<u32>().ok()).map(|it| (table, it)),
+        None => None,
+    };
+    match former {
+        Some((table, number)) => file.with_file_name(format!("{table}.result.{}.csv", number.saturating_add(1))),
+        None => file.with_extension("result.csv"),
+    }
 }
 
 fn key(file: Option<&str>, process: &Process) -> Result<Secret, String> {
@@ -320,6 +330,11 @@ mod tests {
             ("people.csv", "people.result.csv"),
             ("a/b/people.v2.csv", "a/b/people.v2.result.csv"),
             ("people", "people.result.csv"),
+            ("people.result.csv", "people.result.2.csv"),
+            ("a/people.result.2.csv", "a/people.result.3.csv"),
+            ("people.result.xlsx", "people.result.2.csv"),
+            ("people.result.old.csv", "people.result.old.result.csv"),
+            ("people.results.csv", "people.results.result.csv"),
         ] {
             assert_eq!(beside(Path::new(file)), Path::new(result));
         }

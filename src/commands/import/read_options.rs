@@ -85,6 +85,11 @@ impl ReadOptions {
         self.file.as_deref().filter(|file| *file != Path::new(STANDARD_INPUT))
     }
 
+    /// Returns the table's name as the user gave it.
+    pub(super) fn name(&self) -> String {
+        self.file().map_or_else(|| "standard input".to_owned(), |file| file.display().to_string())
+    }
+
     /// Returns what each row is.
     pub(super) fn kind(&self) -> Kind {
         self.kind

@@ -63,7 +63,7 @@ impl Table {
     /// Messages for the user, with the file's name and without its content.
     pub(super) fn open(request: &TableRequest<'_>, process: &Process) -> Result<Self, Vec<String>> {
         let read = request.read;
-        let name = read.file().map_or_else(|| "standard input".to_owned(), |file| file.display().to_string());
+        let name = read.name();
         let map_file = read.map_file().map(read_map_file).transpose().map_err(|fault| vec![fault])?;
         let rules = Rules {
             kind: read.kind(),
@@ -80,7 +80,14 @@ impl Table {
         let source = Source::open(read.file(), &read.source(), &|cells| rules.count_known(cells), process)
             .map_err(|fault| vec![named(fault)])?;
         let header = find_header(&source, &rules).map_err(|fault| vec![named(fault)])?;
-        let plan = rules.plan(&header.cells).map_err(|faults| faults.into_iter().map(named).collect::<Vec<_>>())?;
+        let plan = rules.plan(&header.cells).map_err(|mut faults| {
+            match &source.wrong_separator {
+                // The other cures would be misleading.
+                Some(fault) if rules.count_known(&header.cells) == 0 => faults = vec![fault.clone()],
+                _ => faults.extend(source.other_sheets.clone()),
+            }
+            faults.into_iter().map(named).collect::<Vec<_>>()
+        })?;
         Self::convert(request, &source, &header, &plan, process, name.clone()).map_err(|fault| vec![named(fault)])
     }
 
@@ -98,7 +105,9 @@ impl Table {
         if only_failed && !plan.is_result {
             return Err("is not the result of an import; --only-failed needs its column result.outcome".to_owned());
         }
-        let conversion = Conversion { source, plan, header_line: header.line, times: &times, defaults, only_failed };
+        let (header_line, allows_damaged_ids) = (header.line, read.allows_damaged_ids());
+        let conversion =
+            Conversion { source, plan, header_line, times: &times, defaults, only_failed, allows_damaged_ids };
         let work = Work { conversion, process };
         // What the gateway reads as it is stays as it is, down to its idempotency key.
         let unchanged = match source.plain_start().filter(|_| header.is_first && plan.is_identity) {
@@ -123,7 +132,7 @@ impl Table {
             notes: notes::of(source, header.title_rows, plan, &converted.remarks, &times),
             lines: converted.lines,
             is_result: plan.is_result,
-            allows_damaged_ids: read.allows_damaged_ids(),
+            allows_damaged_ids,
         })
     }
 

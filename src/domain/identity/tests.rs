@@ -33,6 +33,11 @@ fn external_ids_have_one_form(#[case] text: &str, #[case] form: &str) {
 #[case::line_inside("a\nb", "contains U+000A LINE FEED at character 2; remove it")]
 #[case::bell("a\u{7}", "contains U+0007 (a control character) at character 2; remove it")]
 #[case::tag("a\u{e0041}", "contains U+E0041 (a format character) at character 2; remove it")]
+#[case::hangul_filler("a\u{3164}", "contains U+3164 HANGUL FILLER at character 2; remove it")]
+#[case::hangul_choseong_filler("\u{115f}a", "contains U+115F HANGUL CHOSEONG FILLER at character 1; remove it")]
+#[case::braille_blank("a\u{2800}b", "contains U+2800 BRAILLE PATTERN BLANK at character 2; remove it")]
+#[case::variation_selector("a\u{fe0f}", "contains U+FE0F (a variation selector) at character 2; remove it")]
+#[case::mongolian_selector("a\u{180b}", "contains U+180B (an invisible character) at character 2; remove it")]
 #[case::private_use("a\u{e000}", "contains U+E000 (a private-use character) at character 2; remove it")]
 fn invisible_characters_are_refused(#[case] text: &str, #[case] detail: &str) {
     assert_eq!(ExternalId::parse(text).unwrap_err(), detail);

@@ -12,9 +12,24 @@ pub const MAX_RECORD_BYTES: usize = 2 << 20;
 /// Maximum number of cells in a record: the columns of a spreadsheet.
 pub const MAX_CELLS: usize = 16_384;
 
+/// Bounds of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// Maximum length, in bytes of the text.
+    pub bytes: usize,
+    /// Maximum number of cells.
+    pub cells: usize,
+}
+
+impl RecordLimits {
+    /// Those of the gateway.
+    pub const GATEWAY: Self = Self { bytes: MAX_RECORD_BYTES, cells: MAX_CELLS };
+}
+
 /// A splitter of text into records.
 pub struct RecordSplitter {
     core: Reader,
+    limits: RecordLimits,
     /// The cells of the record, one after the other, and where each ends.
     text: Vec<u8>,
     ends: Vec<usize>,
@@ -67,13 +82,14 @@ impl fmt::Display for BadRecord {
 impl RecordSplitter {
     /// Creates a splitter for cells with this separator between them.
     #[must_use]
-    pub fn new(separator: u8) -> Self {
+    pub fn new(separator: u8, limits: RecordLimits) -> Self {
         let mut core = ReaderBuilder::new().delimiter(separator).build();
         // The caller has removed a byte order mark. The reader would remove another if it came in one chunk with the
         // first record; it stops looking once it has read something.
         let _nothing = core.read_record(b"\n", &mut [0], &mut [0]);
         Self {
             core,
+            limits,
             text: vec![0; 4096],
             ends: vec![0; 64],
             written: 0,
@@ -134,7 +150,7 @@ impl RecordSplitter {
     /// # Errors
     /// A record that is too long or not UTF-8.
     pub fn record(&self) -> Result<Vec<&str>, BadRecord> {
-        if self.length > MAX_RECORD_BYTES || self.cells > MAX_CELLS {
+        if self.length > self.limits.bytes || self.cells > self.limits.cells {
             return Err(self.bad(BadRecordKind::TooLong));
         }
         let from = [0].into_iter().chain(self.ends.iter().copied());
@@ -166,10 +182,12 @@ impl RecordSplitter {
                 // Nothing more to read now; more may follow.
                 ReadRecordResult::InputEmpty => return from,
                 // Read an oversized record to its end without keeping it.
-                ReadRecordResult::OutputFull if self.text.len() >= MAX_RECORD_BYTES => self.written = 0,
-                ReadRecordResult::OutputFull => self.text.resize((self.text.len() * 2).min(MAX_RECORD_BYTES), 0),
-                ReadRecordResult::OutputEndsFull if self.ends.len() > MAX_CELLS => self.noted = 0,
-                ReadRecordResult::OutputEndsFull => self.ends.resize((self.ends.len() * 2).min(MAX_CELLS + 1), 0),
+                ReadRecordResult::OutputFull if self.text.len() >= self.limits.bytes => self.written = 0,
+                ReadRecordResult::OutputFull => self.text.resize((self.text.len() * 2).min(self.limits.bytes), 0),
+                ReadRecordResult::OutputEndsFull if self.ends.len() > self.limits.cells => self.noted = 0,
+                ReadRecordResult::OutputEndsFull => {
+                    self.ends.resize((self.ends.len() * 2).min(self.limits.cells + 1), 0);
+                }
                 ReadRecordResult::Record | ReadRecordResult::End => {
                     self.open = false;
                     return from;
@@ -193,7 +211,7 @@ mod tests {
     }
 
     fn split(separator: u8, chunks: &[&[u8]]) -> Records {
-        let mut splitter = RecordSplitter::new(separator);
+        let mut splitter = RecordSplitter::new(separator, RecordLimits::GATEWAY);
         let mut found = Vec::new();
         for chunk in chunks {
             let mut rest = *chunk;
@@ -257,7 +275,7 @@ mod tests {
 
     #[test]
     fn long_record_uses_bounded_memory() {
-        let mut splitter = RecordSplitter::new(b',');
+        let mut splitter = RecordSplitter::new(b',', RecordLimits::GATEWAY);
         for chunk in [&b"\""[..], &vec![b'x'; 2 * MAX_RECORD_BYTES], &vec![b'x'; MAX_RECORD_BYTES], b"\"\n"] {
             splitter.feed(chunk);
         }

@@ -120,12 +120,25 @@ fn field_errors(errors: &[DeserializeError], table: Option<BulkItem>) -> Vec<Fie
 }
 
 fn field_error(error: &DeserializeError) -> FieldError {
-    let detail = sanitize_for_display(&error.detail, 300);
+    let detail = accepted_words(&error.detail).unwrap_or_else(|| error.detail.clone());
+    let detail = sanitize_for_display(&detail, 300);
     match error.kind {
         DeserializeErrorKind::Unknown => FieldError::new(error.pointer(), FieldError::UNKNOWN, detail),
         DeserializeErrorKind::Missing => FieldError::missing(error.pointer(), detail),
         DeserializeErrorKind::Invalid => FieldError::invalid(error.pointer(), detail),
     }
+}
+
+/// Returns the sentence for a word that is none of those accepted, from serde's (``unknown variant `x`, expected one of
+/// `a`, `b` ``, which is part of its stable output).
+fn accepted_words(detail: &str) -> Option<String> {
+    let (_, expected) = detail.strip_prefix("unknown variant `")?.rsplit_once("`, expected ")?;
+    let words: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let quoted = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    Some(match words.as_slice() {
+        [others @ .., last] if !others.is_empty() => format!("must be {} or `{last}`", quoted(others)),
+        words => format!("must be {}", quoted(words)),
+    })
 }
 
 /// Removes the invalid parts of the tree. Removes a list with an invalid element as a whole: its other elements would

@@ -41,15 +41,16 @@ impl Gateway {
         found.into_iter().filter(|candidate| kept.contains(&candidate.id)).collect()
     }
 
-    /// Returns the spelling in which the vendor knows the employee: that of their record, if they have one.
-    pub(in crate::service) async fn registered_spelling(
+    /// Returns the spellings in which the vendor may know the employee: that of their record if they have one, else the
+    /// present form, then the text as given, by which an earlier version may have enrolled them.
+    pub(in crate::service) async fn employee_spellings(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         id: ExternalId,
-    ) -> Result<ExternalId, Error> {
+    ) -> Result<(ExternalId, Option<ExternalId>), Error> {
         if !self.has_former_spellings() {
-            return Ok(id);
+            return Ok((id, None));
         }
         let identity = Identity::ExternalId(id.clone());
         let mut found =
@@ -57,7 +58,8 @@ impl Gateway {
         // The vendor does not have a person it rejected.
         found.retain(|candidate| candidate.state != CandidateState::Failed);
         let holder = self.without_other_spellings(found, &identity).into_iter().next();
-        Ok(holder.and_then(|holder| holder.person.external_id).unwrap_or(id))
+        let given = Some(id.as_given()).filter(|given| *given != id.as_str()).map(ExternalId::from);
+        Ok(holder.and_then(|holder| holder.person.external_id).map_or((id, given), |recorded| (recorded, None)))
     }
 
     /// Returns whether this registration may belong to bookings made under another spelling of its external id.

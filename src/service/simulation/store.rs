@@ -21,7 +21,7 @@ use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRa
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, IdentityUpkeep, ItemCounts, KeyState,
     ListPart, Mutation, OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError,
-    StoreReads, SubjectHash, UnsettledCount, Window, WindowedRows,
+    StoreReads, SubjectHash, UnindexedCandidate, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -281,7 +281,7 @@ through! {
     read operation(tenant: &str, id: &OperationId) -> Option<(Operation, Progress)>;
     read operations(tenant: &str, filter: &OperationFilter, page: &Page) -> Vec<(Operation, Progress)>;
     read listed_candidates(tenant: &str, filter: &CandidateFilter, page: &Page) -> ListPart<Candidate>;
-    read candidates_without_group_index(page: &Page) -> ListPart<Candidate>;
+    read candidates_without_group_index(page: &Page) -> ListPart<UnindexedCandidate>;
     read item_subjects(id: &OperationId) -> Vec<(SubjectHash, u64)>;
     read audit(tenant: &str, after: u64, limit: usize) -> Vec<ChainedEntry>;
     read remembered_time() -> Option<Timestamp>;

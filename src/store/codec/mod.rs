@@ -40,7 +40,7 @@ pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use mutations::{EncodedMutation, ItemOutcomeRow, PreparedWriteRow};
 pub(super) use operations::OperationRow;
-pub(super) use reindex::RenewedIdentity;
+pub(super) use reindex::{OtherHolder, RenewedIdentity, is_of_another};
 
 const CANDIDATES: &str = "candidates";
 const ASSIGNMENTS: &str = "assignments";

@@ -7,7 +7,7 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemState};
 use crate::store::codec::{AssignmentRow, CandidateRow, IntentRow, OperationRow, RecordCodec, micros};
 use crate::store::sql::{self, Statement, values};
-use crate::store::{AcquireKey, Mutation, PreparedRecord, PreparedWrite, StoreError};
+use crate::store::{AcquireKey, Mutation, PreparedRecord, PreparedWrite, StoreError, UnindexedCandidate};
 
 /// A [`PreparedWrite`] ready to write.
 pub(in crate::store) struct PreparedWriteRow {
@@ -116,7 +116,11 @@ impl RecordCodec {
     fn encode_mutation(&self, mutation: Mutation) -> Result<EncodedMutation, StoreError> {
         Ok(match mutation {
             Mutation::Candidate(candidate) => EncodedMutation::Candidate(self.candidate_row(&candidate)?),
-            Mutation::IndexGroup(candidate) => {
+            Mutation::IndexGroup(UnindexedCandidate::Unreadable(id, sealed)) => {
+                let values = values![Vec::<u8>::new(), id, sealed];
+                EncodedMutation::IndexGroup(Statement::new(sql::INDEX_NO_GROUP, values))
+            }
+            Mutation::IndexGroup(UnindexedCandidate::Readable(candidate)) => {
                 let (group, modified) = (self.group_index(&candidate), micros(candidate.last_modified));
                 let values = values![group, candidate.id.to_string(), candidate.tenant, modified];
                 EncodedMutation::IndexGroup(Statement::new(sql::INDEX_GROUP, values))

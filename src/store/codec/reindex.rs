@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity, IdentityKind, Person};
 use crate::domain::intent::{Intent, Write};
 use crate::store::StoreError;
@@ -17,6 +18,26 @@ pub(in crate::store) struct RenewedIdentity {
     pub former: Vec<BlindIndex>,
     /// Its entry in `lookups`; `None` for an identity that the record does not have yet.
     pub lookup: Option<BlindIndex>,
+}
+
+/// Another candidate with an identity of one that is erased, in another spelling: an earlier version registered the two
+/// spellings as two people.
+pub(in crate::store) struct OtherHolder {
+    /// The identity as the erased candidate has it.
+    pub identity: Identity,
+    pub tenant: String,
+    pub id: String,
+}
+
+/// Returns whether the assignment, which names no candidate, is left alone by the erasure: another candidate of the tenant
+/// has the identity too, and the vendor knows the person booked by another spelling than the erased one's.
+pub(in crate::store) fn is_of_another(assignment: &Assignment, others: &[OtherHolder]) -> bool {
+    let is_other = |other: &OtherHolder| {
+        other.tenant == assignment.tenant
+            && assignment.identity.as_ref() == Some(&other.identity)
+            && assignment.vendor_key != other.identity.spelling()
+    };
+    assignment.candidate_id.is_none() && others.iter().any(is_other)
 }
 
 impl RecordCodec {

@@ -152,3 +152,33 @@ pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make:
     assert!(store.is_subject_known(&connection, "ada|rust|").await.unwrap());
     assert!(!store.is_subject_known(&make.name("connection"), "ada|rust|").await.unwrap());
 }
+
+/// Required of a store in which an earlier version has registered two spellings of one external id as two people.
+pub(crate) async fn the_erasure_of_one_of_a_pair_leaves_the_other(
+    store: &dyn Store,
+    make: &Maker,
+    erased: &Candidate,
+    kept: &Candidate,
+) {
+    let (theirs, others) = (unlinked(make, erased), unlinked(make, kept));
+    store.commit([&theirs, &others].map(|booked| Mutation::Assignment(booked.clone())).to_vec()).await.unwrap();
+    store.commit(vec![Mutation::EraseCandidate(erased.id.clone())]).await.unwrap();
+    let read = store.assignment(&theirs.tenant, &theirs.id).await.unwrap();
+    assert_eq!(read, Some(theirs.without_person(&erased.id)));
+    assert_eq!(store.assignment(&others.tenant, &others.id).await.unwrap().as_ref(), Some(&others));
+    assert_eq!(store.candidate(&kept.tenant, &kept.id).await.unwrap().as_ref(), Some(kept));
+
+    // Whoever is left holds the identity: a registration makes no third person.
+    let given = kept.person.external_id.as_ref().map(|id| ExternalId::parse(id).unwrap());
+    let again = make.candidate(&erased.tenant, &erased.connection, Person { external_id: given, ..make.person() });
+    let holder = match kept.tenant == erased.tenant {
+        true => BeginResult::Exists(vec![kept.clone()]),
+        false => BeginResult::TakenByOtherTenant,
+    };
+    assert_eq!(make.claim(store, &again).await, holder);
+
+    store.commit(vec![Mutation::EraseCandidate(kept.id.clone())]).await.unwrap();
+    let read = store.assignment(&others.tenant, &others.id).await.unwrap();
+    assert_eq!(read, Some(others.without_person(&kept.id)));
+    assert_eq!(make.claim(store, &again).await, BeginResult::Begun);
+}

@@ -235,3 +235,32 @@ pub(crate) async fn pictures_are_kept_and_lists_omit_them(store: Arc<dyn Store>,
     store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate));
 }
+
+/// Required of a store in which an earlier version has registered two Unicode forms of one user name as two people: a
+/// change of the second to the form of the first, sent by an earlier version, can be concluded.
+pub(crate) async fn a_change_to_the_spelling_of_another_holder_is_concluded(
+    store: &dyn Store,
+    make: &Maker,
+    holder: &Candidate,
+    changed: &Candidate,
+) {
+    let name = holder.person.user_name.clone();
+    let person = Person { user_name: name.clone(), ..changed.person.clone() };
+    let changed = Candidate { person, state: CandidateState::Registered, ..changed.clone() };
+    let identities = Identity::of(&changed.person, &[IdentityKind::UserName]);
+    for _ in 0..2 {
+        let concluded =
+            vec![Mutation::Candidate(changed.clone()), Mutation::Identities(changed.id.clone(), identities.clone())];
+        store.commit(concluded).await.unwrap();
+    }
+    assert_eq!(store.candidate(&changed.tenant, &changed.id).await.unwrap(), Some(changed.clone()));
+    let person = Person { user_name: name, ..make.person() };
+    let another = make.candidate(&changed.tenant, &changed.connection, person);
+    assert_eq!(make.claim(store, &another).await, BeginResult::Exists(vec![holder.clone()]));
+    // Of an identity that is not in its record, it is still a conflict.
+    let other = make.candidate(&changed.tenant, &changed.connection, make.person());
+    assert_eq!(make.claim(store, &other).await, BeginResult::Begun);
+    let taken = Identity::of(&other.person, &[IdentityKind::ExternalId]);
+    let set = vec![Mutation::Identities(changed.id.clone(), taken)];
+    assert!(matches!(store.commit(set).await, Err(StoreError::Conflict)));
+}

@@ -16,6 +16,7 @@ use super::{
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
+use crate::domain::identity::ExternalId;
 use crate::domain::ids::{AssignmentId, CandidateId, EnrolmentId, OperationId};
 use crate::domain::intent::{EnrolmentWrite, Intent, Write, WriteOrigin};
 use crate::domain::outcome::{Outcome, Warning};

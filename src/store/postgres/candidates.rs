@@ -14,7 +14,8 @@ use super::transaction::WriteContext;
 use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::codec::{CandidateRow, RecordCodec};
+use crate::store::codec::{CandidateRow, RecordCodec, SealedRow};
+use crate::store::columns::FromColumns as _;
 use crate::store::encryption::BlindIndex;
 
 /// One form of an identity as stored. The ordering is the order in which all transactions write identities, to avoid
@@ -152,50 +153,59 @@ pub(super) async fn set_identities(
     identities: &[Identity],
 ) -> Result<(), TxError> {
     // Lock the row, so that no other transaction erases it or sets its identities meanwhile.
-    let owner = sqlx::query("SELECT tenant, connection FROM candidates WHERE id = $1 FOR NO KEY UPDATE")
+    let owner = sqlx::query("SELECT id, tenant, connection, sealed FROM candidates WHERE id = $1 FOR NO KEY UPDATE")
         .bind(id.as_str())
         .fetch_optional(&mut *tx.connection)
         .await?;
     let Some(owner) = owner else { return Ok(()) };
-    let (tenant, connection): (String, String) = (owner.try_get(0)?, owner.try_get(1)?);
-    let former = held_in_other_spelling(tx, id, &connection, identities).await?;
-    release_identities(tx.connection, &[id.as_str()]).await?;
-    for (identity, former) in identity_forms(tx.records, &connection, identities).iter().zip(former) {
-        let mut wanted = identity.forms.clone();
+    let owner = SealedRow::from_columns(&owner)?;
+    let SealedRow { tenant, connection, .. } = &owner;
+    // In one statement with the removal.
+    let held = sqlx::query("DELETE FROM identities WHERE candidate_id = $1 RETURNING kind, blind")
+        .bind(id.as_str())
+        .fetch_all(&mut *tx.connection)
+        .await?;
+    let held: Vec<(String, BlindIndex)> =
+        held.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
+    for (identity, wanted) in identities.iter().zip(identity_forms(tx.records, connection, identities)) {
+        let mut wanted = wanted.forms;
         wanted.sort_unstable();
         wanted.dedup();
-        if has_taken_all(tx.connection, id, &tenant, &wanted).await? {
+        if has_taken_all(tx.connection, id, tenant, &wanted).await? {
             continue;
         }
-        if former.is_empty() {
+        let kept = kept_entries(tx.records, &owner, &held, identity)?;
+        if kept.is_empty() {
             return Err(StoreError::Conflict.into());
         }
-        // It keeps its entries of the earlier form: an earlier version registered the two spellings as two people.
         release_forms(tx.connection, id, &wanted).await?;
-        if !has_taken_all(tx.connection, id, &tenant, &former).await? {
+        if !has_taken_all(tx.connection, id, tenant, &kept).await? {
             return Err(StoreError::Conflict.into());
         }
     }
     Ok(())
 }
 
-/// Returns the entries of the earlier form under which the candidate holds each identity.
-async fn held_in_other_spelling(
-    tx: &mut WriteContext<'_>,
-    id: &CandidateId,
-    connection: &str,
-    identities: &[Identity],
-) -> Result<Vec<Vec<IndexForm>>, TxError> {
-    let possible: Vec<Vec<IndexForm>> =
-        identities.iter().map(|identity| former_forms(tx.records, connection, identity)).collect();
-    if possible.iter().all(Vec::is_empty) {
-        return Ok(possible);
+/// Returns the entries that a candidate keeps of an identity that another one holds: those of the earlier form, since an
+/// earlier version registered the two spellings as two people. If that version has also changed the spelling at the vendor
+/// to the other's, they are all of that kind.
+fn kept_entries(
+    records: &RecordCodec,
+    owner: &SealedRow,
+    held: &[(String, BlindIndex)],
+    identity: &Identity,
+) -> Result<Vec<IndexForm>, StoreError> {
+    let kind = identity.kind().as_str();
+    let form = |blind: BlindIndex| IndexForm { connection: owner.connection.clone(), kind, blind };
+    let own = held.iter().filter(|(held, _)| held == kind).map(|(_, blind)| *blind);
+    let former = records.former_forms(&owner.connection, identity);
+    let kept: Vec<IndexForm> = own.clone().filter(|blind| former.contains(blind)).map(form).collect();
+    if !kept.is_empty() {
+        return Ok(kept);
     }
-    let held = held_forms(tx.connection, id).await?;
-    Ok(possible
-        .into_iter()
-        .map(|forms| forms.into_iter().filter(|form| held.contains(&form.blind)).collect())
-        .collect())
+    let recorded = records.candidate(owner)?.person;
+    let is_recorded = Identity::of(&recorded, &[identity.kind()]).contains(identity);
+    Ok(own.filter(|_| is_recorded).map(form).collect())
 }
 
 /// Returns the forms of the identity that earlier versions wrote, if they are not those of its key.

@@ -7,11 +7,12 @@ use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
+use super::erasure;
 use super::error::TxError;
 use super::transaction::WriteContext;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::codec::{AssignmentRow, IntentRow, SealedRow};
+use crate::store::codec::{AssignmentRow, IntentRow, SealedRow, is_of_another};
 use crate::store::columns::FromColumns as _;
 
 /// Writes assignments, without the person if their candidate is gone. Locks the existing candidates until the commit,
@@ -50,6 +51,10 @@ pub(super) async fn erase_person(tx: &mut WriteContext<'_>, id: &CandidateId) ->
     let stored = stored.as_ref().map(SealedRow::from_columns).transpose()?;
     let candidate = stored.map(|stored| tx.records.candidate(&stored)).transpose()?;
     let forms = candidate.as_ref().map_or_else(Vec::new, |candidate| tx.records.person_forms(candidate));
+    let others = match &candidate {
+        Some(candidate) => erasure::other_holders(tx, candidate).await?,
+        None => Vec::new(),
+    };
     let rows = sqlx::query(
         "SELECT id, tenant, connection, sealed FROM assignments
          WHERE id = ANY(ARRAY(
@@ -67,6 +72,9 @@ pub(super) async fn erase_person(tx: &mut WriteContext<'_>, id: &CandidateId) ->
     .await?;
     for row in rows {
         let assignment = tx.records.assignment(&SealedRow::from_columns(&row)?)?;
+        if is_of_another(&assignment, &others) {
+            continue;
+        }
         let erased = tx.records.assignment_row(assignment.without_person(id))?;
         sqlx::query("UPDATE assignments SET candidate_id = $2, person = $3, sealed = $4 WHERE id = $1")
             .bind(&erased.id)
@@ -76,7 +84,7 @@ pub(super) async fn erase_person(tx: &mut WriteContext<'_>, id: &CandidateId) ->
             .execute(&mut *tx.connection)
             .await?;
     }
-    Ok(())
+    erasure::hand_over(tx, &others).await
 }
 
 /// Inserts or updates assignments, but never overwrites another tenant's record. Keeps the stored subject, because an

@@ -136,7 +136,7 @@ fn renewed(
 }
 
 /// Adds the entries of a candidate, read again under its lock; returns its collisions.
-async fn renew(tx: &mut WriteContext<'_>, id: &CandidateId) -> Result<Vec<Collision>, TxError> {
+pub(super) async fn renew(tx: &mut WriteContext<'_>, id: &CandidateId) -> Result<Vec<Collision>, TxError> {
     let which = "c.id = $1 LIMIT $2 FOR NO KEY UPDATE OF c";
     let Some((row, open)) = candidate_rows(tx.connection, which, id.as_str(), 1).await?.pop() else {
         return Ok(Vec::new());

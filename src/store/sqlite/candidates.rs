@@ -2,15 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::candidate::Identity;
+use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::codec::{CandidateRow, IndexValue, Lookup, SealedRow};
+use crate::store::codec::{CandidateRow, IndexValue, Lookup, SealedRow, is_of_another};
 use crate::store::encryption::BlindIndex;
-use crate::store::sqlite::identities::{IdentityOwner, delete_identity, held_by, holders, insert_identity};
+use crate::store::sqlite::identities::{
+    HeldIdentity, IdentityOwner, delete_identity, held_by, holders, insert_identity,
+};
 use crate::store::sqlite::late_index::Source;
 use crate::store::sqlite::write_context::WriteContext;
-use crate::store::sqlite::{query, statements};
+use crate::store::sqlite::{erasure, query, statements};
 
 /// A row of `lookups`.
 struct StoredLookup {
@@ -136,6 +138,7 @@ pub(super) fn set_identities(
 ) -> Result<(), StoreError> {
     let Some(stored) = stored_candidate(tx.connection, id)? else { return Ok(()) };
     let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
+    let candidate = tx.records.candidate(&stored)?;
     let held = held_by(tx.connection, owner.id)?;
     let is_present = |entry: &IndexValue| held.iter().any(|held| held.kind == entry.kind && held.blind == entry.blind);
     let mut wanted: Vec<IndexValue> = Vec::with_capacity(identities.len());
@@ -144,12 +147,7 @@ pub(super) fn set_identities(
         let entry = if holders.iter().all(|holder| holder.candidate == owner.id) {
             tx.records.identity(owner.connection, identity)
         } else {
-            // It keeps the entry of a former form where another candidate holds the identity: an earlier version
-            // registered the two spellings as two people.
-            let kind = identity.kind().as_str();
-            let former = tx.records.former_forms(owner.connection, identity).into_iter();
-            let held_before = former.map(|blind| IndexValue { kind, blind }).find(is_present);
-            held_before.ok_or(StoreError::Conflict)?
+            kept_entry(tx, &candidate, &held, identity).ok_or(StoreError::Conflict)?
         };
         if !wanted.contains(&entry) {
             wanted.push(entry);
@@ -163,7 +161,24 @@ pub(super) fn set_identities(
         insert_identity(tx, owner, entry)?;
     }
     // A released identity may still be in the record.
-    index(tx, owner, &tx.records.lookups(&tx.records.candidate(&stored)?))
+    index(tx, owner, &tx.records.lookups(&candidate))
+}
+
+/// Returns the entry that a candidate keeps of an identity that another one holds: that of a former form, since an earlier
+/// version registered the two spellings as two people. If that version has also changed the spelling at the vendor to the
+/// other's, it is any entry of that kind.
+fn kept_entry(
+    tx: &WriteContext<'_>,
+    candidate: &Candidate,
+    held: &[HeldIdentity],
+    identity: &Identity,
+) -> Option<IndexValue> {
+    let kind = identity.kind().as_str();
+    let former = tx.records.former_forms(&candidate.connection, identity);
+    let is_recorded = Identity::of(&candidate.person, &[identity.kind()]).contains(identity);
+    let mut own = held.iter().filter(|held| held.kind == kind).map(|held| held.blind);
+    let kept = own.clone().find(|blind| former.contains(blind)).or_else(|| own.next().filter(|_| is_recorded));
+    kept.map(|blind| IndexValue { kind, blind })
 }
 
 /// Erases a candidate; its look-ups are deleted with it (`ON DELETE CASCADE`).
@@ -176,8 +191,14 @@ pub(super) fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result
         .as_ref()
         .zip(forms.as_ref())
         .map(|(candidate, forms)| (candidate.connection.as_str(), candidate.tenant.as_str(), forms.as_slice()));
+    let others =
+        candidate.as_ref().map(|candidate| erasure::other_holders(tx, candidate)).transpose()?.unwrap_or_default();
     for stored in query::assignments_of(connection, id.as_str(), unlinked)? {
-        let erased = records.assignment_row(records.assignment(&stored)?.without_person(id))?;
+        let assignment = records.assignment(&stored)?;
+        if is_of_another(&assignment, &others) {
+            continue;
+        }
+        let erased = records.assignment_row(assignment.without_person(id))?;
         connection
             .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?
             .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
@@ -190,5 +211,5 @@ pub(super) fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result
     }
     tx.memo.forget(id.as_str());
     connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
-    Ok(())
+    erasure::hand_over(tx, &others)
 }

@@ -18,6 +18,7 @@ mod backup;
 mod candidates;
 mod checkpointer;
 mod connect;
+mod erasure;
 mod identities;
 mod inspect;
 mod items;

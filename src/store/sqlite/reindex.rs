@@ -1,7 +1,7 @@
 //! Renewal of index entries made by earlier versions. Runs inside transactions of the writer thread, before the gateway
 //! serves.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::domain::intent::Intent;
 use crate::store::codec::{RecordCodec, RenewedIdentity, SealedRow};
@@ -108,6 +108,20 @@ fn renewed(
 ) -> Result<Vec<RenewedIdentity>, StoreError> {
     let open: Option<Intent> = open.map(|open| records.intent(open)).transpose()?;
     Ok(records.renewed_identities(&records.candidate(row)?, open.as_ref()))
+}
+
+/// Adds the entries of one candidate that can be read.
+pub(super) fn renew_candidate(tx: &WriteContext<'_>, id: &str) -> Result<(), StoreError> {
+    let one = "SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1";
+    let open = "SELECT record, tenant, connection, sealed FROM intents WHERE record = ?1";
+    let read = |sql| tx.connection.prepare_cached(sql)?.query_row([id], statements::row::<SealedRow>).optional();
+    let Some(row) = read(one)? else { return Ok(()) };
+    let identities = match renewed(tx.records, &row, read(open)?.as_ref()) {
+        Err(StoreError::Unreadable(_)) => return Ok(()),
+        identities => identities?,
+    };
+    let owner = IdentityOwner { id: &row.id, tenant: &row.tenant, connection: &row.connection };
+    identities.iter().try_for_each(|identity| renew(tx, owner, identity).map(drop))
 }
 
 /// Adds the entries of an identity; returns the collision if another candidate holds it.

@@ -46,11 +46,11 @@ async fn every_row_is_repeated_with_its_result() {
         folder.result().replace("a\r\nb", "a b"),
         sheet(
             "externalId|email|result.line|result.outcome|result.id|result.state|result.userName|result.initialPassword|\
-             result.differs|result.warnings|result.code|result.detail|result.vendorCode|result.vendorMessage|result.pointer\n\
-             emp-1|ann@example.com|2|applied|cand_1|registered|emp-1-x|pass,word1||field_ignored|||||\n\
-             '=1+1|bo@example.com|3|applied|cand_2|registered|'@bo||/email|existing_differs|||||\n\
-             a b|nobody|5|not_applied|||||||validation_failed|1 member is wrong; /email is not an e-mail address|||/email\n\
-             '+49;'-1||7|not_applied|||||||vendor_rejected_request|The vendor refused the row.|E-17|'=No seats|\n"
+             result.differs|result.warnings|result.code|result.detail|result.vendorCode|result.vendorMessage|result.pointer|result.zeros\n\
+             emp-1|ann@example.com|2|applied|cand_1|registered|emp-1-x|pass,word1||field_ignored||||||\n\
+             '=1+1|bo@example.com|3|applied|cand_2|registered|'@bo||/email|existing_differs||||||\n\
+             a b|nobody|5|not_applied|||||||validation_failed|1 member is wrong; /email is not an e-mail address|||/email|\n\
+             '+49;'-1||7|not_applied|||||||vendor_rejected_request|The vendor refused the row.|E-17|'=No seats||\n"
         )
     );
     assert_eq!(mode(&folder.path("people.result.csv")), 0o600);
@@ -94,14 +94,14 @@ async fn the_result_of_bookings_is_the_sheet_to_hand_links_out_from() {
     assert_eq!(output.code, Some(0), "{output:?}");
     let result = std::fs::read_to_string(folder.path("links.csv")).expect("a result");
     let end = "rust-101|2026-12-01T00:00:00Z|2027-01-01T00:00:00Z|https://go.example.com/#participant/1|\
-               2027-01-01T00:00:00Z|||||||\n";
+               2027-01-01T00:00:00Z||||||||\n";
     assert_eq!(
         result,
         sheet(&format!(
             "candidate.externalId|candidate.email|assessment|result.line|result.outcome|result.id|result.state|\
              result.candidate|result.assessment|result.validFrom|result.validUntil|result.launchUrl|\
              result.launchExpiresAt|result.differs|result.warnings|result.code|result.detail|result.vendorCode|\
-             result.vendorMessage|result.pointer\n\
+             result.vendorMessage|result.pointer|result.zeros\n\
              emp-1||rust-101|2|applied|asg_1|assigned|emp-1|{end}|bo@example.com|rust-101|3|applied|asg_1|assigned|\
              bo@example.com|{end}"
         ))

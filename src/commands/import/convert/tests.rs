@@ -66,6 +66,7 @@ impl<'a> Case<'a> {
             times: &self.times,
             defaults: &self.defaults,
             only_failed: self.only_failed,
+            allows_damaged_ids: false,
         };
         let (mut output, mut originals) = (Vec::new(), Vec::new());
         let converted = conversion.run(&mut output, &mut |line, cells| {

@@ -17,6 +17,7 @@ use super::temporary_file::{TemporaryFile, free_name};
 use crate::commands::import::api_types::{BookedCandidate, Item, Problem, Resource};
 use crate::commands::import::guard::guard;
 use crate::commands::import::kind::Kind;
+use crate::commands::import::zeros;
 use crate::domain::system::System;
 use crate::secret::Secret;
 
@@ -26,7 +27,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The first columns of every result.
 const FIRST: [&str; 4] = ["result.line", "result.outcome", ID, "result.state"];
 /// The last columns of every result.
-const LAST: [&str; 7] = [
+const LAST: [&str; 8] = [
     "result.differs",
     "result.warnings",
     "result.code",
@@ -34,6 +35,7 @@ const LAST: [&str; 7] = [
     "result.vendorCode",
     "result.vendorMessage",
     "result.pointer",
+    zeros::COLUMN,
 ];
 
 /// Returns the columns between those of every kind.
@@ -103,7 +105,7 @@ pub(in crate::commands::import) struct ResultSheet<'a> {
     writer: Writer<Sink<'a>>,
     /// Initial passwords of the earlier result that this one does not hold yet, by candidate id.
     former: HashMap<String, Secret>,
-    original_columns: usize,
+    original_columns: Vec<String>,
 }
 
 /// Where the lines are kept until the result is whole.
@@ -159,7 +161,7 @@ impl<'a> ResultSheet<'a> {
         let own = FIRST.iter().chain(columns(kind)).chain(&LAST).map(|name| Cow::Borrowed(*name));
         let header = original_columns.iter().map(|name| guard(name)).chain(own);
         writer.write_record(header.map(|name| name.into_owned().into_bytes()))?;
-        Ok(Self { kind, writer, former, original_columns: original_columns.len() })
+        Ok(Self { kind, writer, former, original_columns: original_columns.to_vec() })
     }
 
     /// Writes the line of a row: its cells in the spreadsheet, then its result.
@@ -185,7 +187,10 @@ impl<'a> ResultSheet<'a> {
         result.extend([item.differing_fields().collect::<Vec<_>>().join("; "), distinct(warnings).join("; ")]);
         result.extend(problem_cells(problem, item.problem.is_some()));
 
-        let cells = (0..self.original_columns).map(|place| original.get(place).map_or("", String::as_str));
+        let named = self.original_columns.iter().zip(original);
+        result.push(zeros::note(named.map(|(name, cell)| (name.as_str(), cell.as_str()))));
+
+        let cells = (0..self.original_columns.len()).map(|place| original.get(place).map_or("", String::as_str));
         let cells = cells.chain(result.iter().map(String::as_str)).map(|cell| guard(cell).into_owned().into_bytes());
         self.writer.write_record(cells)?;
         Ok(())

@@ -110,12 +110,23 @@ struct Scan {
     name_count: Option<u64>,
 }
 
+/// Opens a part of a workbook that was checked; `None` if it has none of this name.
+pub(super) fn open_part<'f>(mut file: impl Read + Seek + 'f, name: &str) -> io::Result<Option<Box<dyn Read + 'f>>> {
+    let parts = read_parts(&mut file)?;
+    let Some(part) = parts.iter().find(|part| part.name.eq_ignore_ascii_case(name)) else { return Ok(None) };
+    inflated(file, part).map(Some)
+}
+
 fn inflate(file: &mut (impl Read + Seek), part: &Part) -> io::Result<Scan> {
-    let local = read_at(file, part.offset, LOCAL_LENGTH as u64)?;
+    scan(inflated(file, part)?)
+}
+
+fn inflated<'f>(mut file: impl Read + Seek + 'f, part: &Part) -> io::Result<Box<dyn Read + 'f>> {
+    let local = read_at(&mut file, part.offset, LOCAL_LENGTH as u64)?;
     let skipped = u64::from(u16_at(&local, 26)?) + u64::from(u16_at(&local, 28)?);
     file.seek(SeekFrom::Start(part.offset + LOCAL_LENGTH as u64 + skipped))?;
     let compressed = file.take(part.compressed);
-    if part.method == DEFLATED { scan(DeflateDecoder::new(compressed)) } else { scan(compressed) }
+    Ok(if part.method == DEFLATED { Box::new(DeflateDecoder::new(compressed)) } else { Box::new(compressed) })
 }
 
 fn scan(mut content: impl Read) -> io::Result<Scan> {
@@ -184,13 +195,13 @@ fn too_large() -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Cursor;
 
     use super::*;
 
     /// An archive with stored or deflated parts; `claim` is the number of texts it claims.
-    fn archive(parts: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
+    pub(in crate::commands::import::source) fn archive(parts: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
         let (mut bytes, mut directory) = (Vec::new(), Vec::new());
         for (name, method, data) in parts {
             let offset = u32::try_from(bytes.len()).unwrap();

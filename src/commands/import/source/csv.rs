@@ -2,9 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-
-use crate::domain::table::lines::LineCounter;
+use crate::domain::table::records::{BadRecord, BadRecordKind, RecordLimits, RecordSplitter};
 
 /// Maximum number of columns, as the gateway's.
 pub(super) const MAX_COLUMNS: usize = 1000;
@@ -18,32 +16,13 @@ const SAMPLE_RECORDS: usize = 50;
 /// The records of a text; holds only the current one.
 pub(super) struct Records<R> {
     input: BufReader<R>,
-    core: Reader,
-    text: Vec<u8>,
-    ends: Vec<usize>,
-    lines: LineCounter,
+    splitter: RecordSplitter,
 }
 
 impl<R: Read> Records<R> {
     pub(super) fn new(input: R, separator: u8) -> Self {
-        let mut core = ReaderBuilder::new().delimiter(separator).build();
-        // The byte order mark is removed already. The reader would remove another; it stops looking once it has read
-        // something.
-        let _nothing = core.read_record(b"\n", &mut [0], &mut [0]);
-        let input = BufReader::with_capacity(64 << 10, input);
-        Self { input, core, text: vec![0; 4096], ends: vec![0; 64], lines: LineCounter::default() }
-    }
-
-    /// Skips the rest of the current line.
-    pub(super) fn skip_line(&mut self) -> io::Result<()> {
-        let line = self.lines.number();
-        while self.lines.number() == line {
-            let bytes = self.input.fill_buf()?;
-            let Some(byte) = bytes.first().copied() else { return Ok(()) };
-            self.lines.pass(&[byte]);
-            self.input.consume(1);
-        }
-        Ok(())
+        let limits = RecordLimits { bytes: MAX_RECORD, cells: MAX_COLUMNS };
+        Self { input: BufReader::with_capacity(64 << 10, input), splitter: RecordSplitter::new(separator, limits) }
     }
 
     /// Reads the next record into `cells` and returns the line it begins on; `None` at the end. Empty lines are not
@@ -52,70 +31,41 @@ impl<R: Read> Records<R> {
     /// # Errors
     /// I/O errors, and a sentence (`InvalidData`) about a record that cannot be read.
     pub(super) fn read(&mut self, cells: &mut Vec<String>) -> io::Result<Option<u64>> {
-        self.skip_line_breaks()?;
-        let line = self.lines.number();
-        let broken = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("line {line} {what}")));
-        let (mut written, mut count) = (0, 0);
-        let mut has_begun = false;
         loop {
             let input = self.input.fill_buf()?;
-            let at_end = input.is_empty();
-            if at_end && !has_begun {
-                return Ok(None);
+            if input.is_empty() {
+                if !self.splitter.finish().map_err(|bad| self.broken(bad))? {
+                    return Ok(None);
+                }
+                break;
             }
-            // The file need not end with a line break. Within a quoted cell another one would be part of the cell.
-            let input = if at_end { b"\n" } else { input };
-            let (result, read, wrote, ends) =
-                self.core.read_record(input, &mut self.text[written..], &mut self.ends[count..]);
-            if !at_end {
-                has_begun |= read > 0;
-                self.lines.pass(&input[..read]);
-                self.input.consume(read);
-            }
-            (written, count) = (written + wrote, count + ends);
-            match result {
-                ReadRecordResult::InputEmpty if at_end => {
-                    return broken(
-                        "has a quotation mark (\") that is never closed; close it, or double it if it is text",
-                    );
-                }
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull if self.text.len() >= MAX_RECORD => {
-                    return broken("begins a row of more than 16 MiB; is a quotation mark missing?");
-                }
-                ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull if self.ends.len() >= MAX_COLUMNS => {
-                    return broken(&format!("has more than {MAX_COLUMNS} cells"));
-                }
-                ReadRecordResult::OutputEndsFull => self.ends.resize((self.ends.len() * 2).min(MAX_COLUMNS), 0),
-                ReadRecordResult::Record => break,
-                ReadRecordResult::End => return Ok(None),
+            let (read, is_complete) = self.splitter.feed(input);
+            self.input.consume(read);
+            if is_complete {
+                break;
             }
         }
-        self.take_cells(count, cells);
-        Ok(Some(line))
-    }
-
-    fn take_cells(&self, count: usize, cells: &mut Vec<String>) {
-        cells.resize_with(count, String::new);
-        let starts = [0].into_iter().chain(self.ends.iter().copied());
-        for (cell, (start, end)) in cells.iter_mut().zip(starts.zip(&self.ends[..count])) {
+        let record = self.splitter.record().map_err(|bad| self.broken(bad))?;
+        cells.resize_with(record.len(), String::new);
+        for (cell, text) in cells.iter_mut().zip(record) {
             cell.clear();
-            // The input is UTF-8, and the separators are ASCII.
-            cell.push_str(&String::from_utf8_lossy(&self.text[start..*end]));
+            cell.push_str(text);
         }
+        Ok(Some(self.splitter.line()))
     }
 
-    fn skip_line_breaks(&mut self) -> io::Result<()> {
-        loop {
-            let input = self.input.fill_buf()?;
-            let breaks = input.iter().take_while(|byte| [b'\r', b'\n'].contains(byte)).count();
-            if breaks == 0 {
-                return Ok(());
+    fn broken(&self, bad: BadRecord) -> io::Error {
+        let what = match bad.kind {
+            BadRecordKind::Unfinished => {
+                "has a quotation mark (\") that is never closed; close it, or double it if it is text".to_owned()
             }
-            self.lines.pass(&input[..breaks]);
-            self.input.consume(breaks);
-        }
+            BadRecordKind::TooLong if self.splitter.length() > MAX_RECORD => {
+                "begins a row of more than 16 MiB; is a quotation mark missing?".to_owned()
+            }
+            BadRecordKind::TooLong => format!("has more than {MAX_COLUMNS} cells"),
+            BadRecordKind::NotText => "is not text".to_owned(),
+        };
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {} {what}", bad.line))
     }
 }
 

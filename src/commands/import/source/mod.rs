@@ -16,10 +16,12 @@ use crate::commands::import::temporary::{FileReader, create_nameless};
 mod archive;
 mod csv;
 mod encoding;
+mod number_format;
 mod row;
 mod xlsx;
 
 pub(super) use self::encoding::EncodingName;
+pub(super) use self::row::{CellCheck, OddCell};
 
 /// How much of a text decides its separator.
 const SAMPLE: usize = 64 << 10;
@@ -38,6 +40,9 @@ pub(super) struct Source {
     form: Form,
     /// What was guessed, for the user.
     pub(super) notes: Vec<String>,
+    /// What to do if no column of the table is known, and if the table is not understood.
+    pub(super) wrong_separator: Option<String>,
+    pub(super) other_sheets: Option<String>,
 }
 
 enum Form {
@@ -73,14 +78,17 @@ impl Source {
             return Err(format!("is an Excel workbook, and {option} is for text files; omit it"));
         }
         let chosen = xlsx::choose_sheet(&file, options.sheet)?;
-        let mut notes = Vec::new();
-        if options.sheet.is_none() && chosen.visible > 1 {
-            notes.push(format!(
-                "read the sheet {:?}, the first of {}; --sheet names another",
-                chosen.name, chosen.visible
+        let (mut notes, mut other_sheets) = (Vec::new(), None);
+        if options.sheet.is_none() && !chosen.others.is_empty() {
+            let (name, count) = (&chosen.name, chosen.others.len() + 1);
+            notes.push(format!("read the sheet {name:?}, the first of {count}; --sheet names another"));
+            let others = chosen.others.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            other_sheets = Some(format!(
+                "this is the sheet {name:?}; if the table is in another one, name it with --sheet: {others}"
             ));
         }
-        Ok(Self { file, form: Form::Workbook { sheet: chosen.name }, notes })
+        let form = Form::Workbook { sheet: chosen.name };
+        Ok(Self { file, form, notes, wrong_separator: None, other_sheets })
     }
 
     fn open_text(
@@ -106,15 +114,22 @@ impl Source {
         // The sample may end within a character.
         let sample = String::from_utf8_lossy(&sample);
         let line = csv::read_separator_line(&sample);
-        let separator = options.separator.or(line).unwrap_or_else(|| {
-            let separator = csv::guess_separator(&sample, count_known);
-            if separator != b',' {
-                notes.push(format!("separated by {}", name_separator(separator)));
-            }
-            separator
+        let guess = csv::guess_separator(&sample, count_known);
+        let given = options.separator.or(line);
+        if given.is_none() && guess != b',' {
+            notes.push(format!("separated by {}", name_separator(guess)));
+        }
+        let wrong_separator = given.filter(|given| *given != guess).map(|given| {
+            let (given, guess) = (char::from(given), name_separator(guess));
+            let cure = match options.separator {
+                Some(_) => "omit --separator, or give another",
+                None => "delete the first line, or name the separator with --separator",
+            };
+            format!("no column is known if {given:?} separates the cells; they seem to be separated by {guess}: {cure}")
         });
+        let separator = given.unwrap_or(guess);
         let form = Form::Text { encoding, mark, separator, has_separator_line: line.is_some() };
-        Ok(Self { file, form, notes })
+        Ok(Self { file, form, notes, wrong_separator, other_sheets: None })
     }
 
     /// Returns where the content begins, behind a byte order mark, if the file is what the gateway itself reads: UTF-8,
@@ -136,15 +151,27 @@ impl Source {
     /// # Errors
     /// A sentence about the file, and the errors of `each`.
     pub(super) fn read_rows(&self, each: &mut RowVisitor<'_>) -> Result<(), String> {
+        self.read_checked_rows(&|_, _, _| false, each)
+    }
+
+    /// As [`Self::read_rows`]; refuses the cells of a workbook that `must_refuse` rejects.
+    ///
+    /// # Errors
+    /// A sentence about the file or these cells, and the errors of `each`.
+    pub(super) fn read_checked_rows(
+        &self,
+        must_refuse: &CellCheck<'_>,
+        each: &mut RowVisitor<'_>,
+    ) -> Result<(), String> {
         match &self.form {
-            Form::Workbook { sheet } => xlsx::read_rows(&self.file, sheet, each),
+            Form::Workbook { sheet, .. } => xlsx::read_rows(&self.file, sheet, must_refuse, each),
             Form::Text { encoding, mark, separator, has_separator_line } => {
                 let reader = DecodingReader::new(FileReader::new(&self.file, *mark), *encoding);
                 let mut records = Records::new(reader, *separator);
-                if *has_separator_line {
-                    records.skip_line().map_err(unreadable)?;
-                }
                 let mut cells = Vec::new();
+                if *has_separator_line {
+                    records.read(&mut cells).map_err(unreadable)?;
+                }
                 while let Some(line) = records.read(&mut cells).map_err(unreadable)? {
                     if !each(line, &cells)? {
                         break;

@@ -1,7 +1,7 @@
 //! Rows of an Excel workbook (.xlsx), read one at a time: a sheet of any length takes no more memory than its texts.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
@@ -9,12 +9,17 @@ use calamine::{DataRef, ExcelDateTime, Reader as _, Sheet, SheetType, SheetVisib
 use jiff::civil::{DateTime, DateTimeRound, Time};
 use jiff::{RoundMode, Unit};
 
+use crate::commands::import::column_letters::column_letters;
 use crate::commands::import::source::archive;
 use crate::commands::import::source::csv::MAX_COLUMNS;
-use crate::commands::import::source::row::RowVisitor;
+use crate::commands::import::source::number_format::{CellFormats, NumberFormat};
+use crate::commands::import::source::row::{CellCheck, OddCell, RowVisitor};
 use crate::commands::import::temporary::FileReader;
 
 type Workbook = Xlsx<BufReader<FileReader>>;
+
+/// How many cells that are refused are named.
+const MAX_REFUSED: usize = 10;
 
 /// Numbers from here on have more digits than a spreadsheet keeps.
 const FIRST_INEXACT: f64 = 1e15;
@@ -22,8 +27,8 @@ const FIRST_INEXACT: f64 = 1e15;
 /// The sheet of a workbook that is read.
 pub(super) struct ChosenSheet {
     pub(super) name: String,
-    /// How many sheets the workbook shows.
-    pub(super) visible: usize,
+    /// The names of the other sheets that the workbook shows.
+    pub(super) others: Vec<String>,
 }
 
 /// Chooses the sheet: the one named, else the first that is visible.
@@ -36,14 +41,19 @@ pub(super) fn choose_sheet(file: &Arc<File>, given: Option<&str>) -> Result<Chos
         let workbook = open(file)?;
         let sheets = || workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
         let is_visible = |sheet: &&Sheet| sheet.visible == SheetVisible::Visible;
-        let visible = sheets().filter(is_visible).count();
         let chosen = match given {
             Some(name) => sheets().find(|sheet| sheet.name == name),
             None => sheets().find(is_visible),
         };
         let names = || sheets().map(|sheet| format!("{:?}", sheet.name)).collect::<Vec<_>>().join(", ");
         match (chosen, given) {
-            (Some(sheet), _) => Ok(ChosenSheet { name: sheet.name.clone(), visible }),
+            (Some(sheet), _) => {
+                let others = sheets().filter(is_visible).map(|other| other.name.clone());
+                Ok(ChosenSheet {
+                    name: sheet.name.clone(),
+                    others: others.filter(|name| *name != sheet.name).collect(),
+                })
+            }
             (None, Some(name)) => Err(format!("has no sheet {name:?} (--sheet); it has {}", names())),
             (None, None) => Err("has no visible sheet; name one with --sheet".to_owned()),
         }
@@ -53,15 +63,24 @@ pub(super) fn choose_sheet(file: &Arc<File>, given: Option<&str>) -> Result<Chos
 /// Passes each row that is not empty, with its number, to `each` until that returns false.
 ///
 /// # Errors
-/// A sentence about the workbook, and the errors of `each`.
-pub(super) fn read_rows(file: &Arc<File>, sheet: &str, each: &mut RowVisitor<'_>) -> Result<(), String> {
+/// A sentence about the workbook, or about the cells that `must_refuse` rejects; and the errors of `each`.
+pub(super) fn read_rows(
+    file: &Arc<File>,
+    sheet: &str,
+    must_refuse: &CellCheck<'_>,
+    each: &mut RowVisitor<'_>,
+) -> Result<(), String> {
     caught(|| {
         let mut workbook = open(file)?;
+        let mut formats = CellFormats::open(file, sheet).map_err(damaged)?;
         let mut reader = workbook.worksheet_cells_reader(sheet).map_err(unreadable)?;
         let mut row: Vec<String> = Vec::new();
+        let mut refused: Vec<(OddCell, String)> = Vec::new();
         let mut current = 0;
-        while let Some(cell) = reader.next_cell().map_err(unreadable)? {
-            let (number, column) = cell.get_position();
+        while let Some(cell) = reader.next_cell_with_formula_metadata().map_err(unreadable)? {
+            let (number, column) = cell.pos;
+            // Both readers pass on the same cells in the same order.
+            let format = formats.as_mut().map(CellFormats::read_next).transpose().map_err(damaged)?;
             if number != current {
                 if !row.is_empty() && !each(u64::from(current) + 1, &row)? {
                     return Ok(());
@@ -72,8 +91,14 @@ pub(super) fn read_rows(file: &Arc<File>, sheet: &str, each: &mut RowVisitor<'_>
                 current = number;
                 row.clear();
             }
-            let text = text_of(cell.get_value());
             let column = column as usize;
+            let (text, odd) = read_cell(&cell.value, format, cell.formula.is_some());
+            if let Some(odd) = odd.filter(|odd| must_refuse(u64::from(number) + 1, column, *odd)) {
+                refused.push((odd, format!("{}{}", column_letters(column), number + 1)));
+                if refused.len() == MAX_REFUSED {
+                    break;
+                }
+            }
             if text.is_empty() {
                 continue;
             }
@@ -83,11 +108,57 @@ pub(super) fn read_rows(file: &Arc<File>, sheet: &str, each: &mut RowVisitor<'_>
             row.resize_with(row.len().max(column + 1), String::new);
             row[column] = text;
         }
+        if !refused.is_empty() {
+            return Err(refusal(sheet, refused));
+        }
         if !row.is_empty() {
             each(u64::from(current) + 1, &row)?;
         }
         Ok(())
     })
+}
+
+/// Describes the cells that are refused, with the cures.
+fn refusal(sheet: &str, mut refused: Vec<(OddCell, String)>) -> String {
+    let is_all = refused.len() < MAX_REFUSED;
+    refused.sort_by_key(|(odd, _)| *odd);
+    let groups = refused.chunk_by(|(one, _), (other, _)| one == other).filter_map(|group| {
+        let odd = group.first()?.0;
+        let cells = group.iter().map(|(_, cell)| cell.as_str()).collect::<Vec<_>>().join(", ");
+        let (noun, verb) = if group.len() == 1 { ("cell", "holds") } else { ("cells", "hold") };
+        Some(format!("{noun} {cells} {verb} {odd}: {}", odd.cure()))
+    });
+    let more = if is_all { "" } else { "; there may be more" };
+    format!("sheet {sheet:?}: {}{more}", groups.collect::<Vec<_>>().join("; "))
+}
+
+/// Returns what the cell shows, in the form that a CSV file would have, and what it holds if that is neither text nor a
+/// plain number.
+fn read_cell(value: &DataRef<'_>, format: Option<NumberFormat>, is_formula: bool) -> (String, Option<OddCell>) {
+    let number = match value {
+        DataRef::Float(number) => *number,
+        #[expect(clippy::cast_precision_loss, reason = "only its sign and its digits before the point matter")]
+        DataRef::Int(number) => *number as f64,
+        DataRef::Bool(_) => return (text_of(value), Some(OddCell::Flag)),
+        DataRef::DateTime(_) | DataRef::DateTimeIso(_) | DataRef::DurationIso(_) => {
+            return (text_of(value), Some(OddCell::Time));
+        }
+        DataRef::Error(_) => return (text_of(value), Some(OddCell::Error)),
+        DataRef::Empty if is_formula => return (String::new(), Some(OddCell::UncomputedFormula)),
+        DataRef::Empty | DataRef::SharedString(_) | DataRef::String(_) => return (text_of(value), None),
+    };
+    let text = text_of(value);
+    let is_whole = number >= 0.0 && number.fract() == 0.0;
+    match format {
+        Some(NumberFormat::Padded(digits)) if is_whole && number < FIRST_INEXACT => (format!("{text:0>digits$}"), None),
+        Some(NumberFormat::Padded(_) | NumberFormat::Text) => (text, Some(OddCell::FormattedNumber)),
+        Some(NumberFormat::Plain) | None => (text, None),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn damaged(error: io::Error) -> String {
+    format!("cannot be read as an Excel workbook: {error}; {DAMAGED}")
 }
 
 const DAMAGED: &str = "the workbook is damaged; open it in a spreadsheet program and save it again";
@@ -165,102 +236,4 @@ fn text_of_time(time: ExcelDateTime) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use calamine::{CellErrorType, ExcelDateTimeType};
-    use rstest::rstest;
-    use rust_xlsxwriter::{Format, Formula, Workbook as NewWorkbook};
-
-    use super::*;
-
-    fn file(bytes: &[u8]) -> Arc<File> {
-        let mut file = tempfile::tempfile().unwrap();
-        std::io::Write::write_all(&mut file, bytes).unwrap();
-        Arc::new(file)
-    }
-
-    fn rows(file: &Arc<File>, sheet: &str) -> Vec<(u64, Vec<String>)> {
-        let mut all = Vec::new();
-        read_rows(file, sheet, &mut |line, cells| {
-            all.push((line, cells.to_vec()));
-            Ok(true)
-        })
-        .unwrap();
-        all
-    }
-
-    #[rstest]
-    #[case::integer(DataRef::Float(91.0), "91")]
-    #[case::fifteen_digits(DataRef::Float(999_999_999_999_999.0), "999999999999999")]
-    #[case::sixteen_digits(DataRef::Float(1_234_567_890_123_450.0), "1.23456789012345E+15")]
-    #[case::twenty_digits(DataRef::Float(1e20), "1E+20")]
-    #[case::decimal(DataRef::Float(0.1), "0.1")]
-    #[case::negative(DataRef::Float(-7.0), "-7")]
-    #[case::negative_zero(DataRef::Float(-0.0), "0")]
-    #[case::flag(DataRef::Bool(true), "true")]
-    #[case::error(DataRef::Error(CellErrorType::NA), "#N/A")]
-    #[case::text(DataRef::SharedString("0091"), "0091")]
-    fn cells_become_text(#[case] value: DataRef<'_>, #[case] text: &str) {
-        assert_eq!(text_of(&value), text);
-    }
-
-    #[rstest]
-    #[case::date(46_510.0, false, "2027-05-03")]
-    #[case::local_time(46_510.75, false, "2027-05-03 18:00:00")]
-    #[case::rounded(46_510.749_999_999_5, false, "2027-05-03 18:00:00")]
-    #[case::epoch_1904(45_048.0, true, "2027-05-03")]
-    #[case::time_of_day(0.75, false, "18:00:00")]
-    #[case::invented_day(60.0, false, "60")]
-    #[case::negative(-1.0, false, "-1")]
-    #[case::too_late(3_000_000.0, false, "3000000")]
-    fn dates_become_iso_dates(#[case] number: f64, #[case] is_1904: bool, #[case] text: &str) {
-        assert_eq!(text_of_time(ExcelDateTime::new(number, ExcelDateTimeType::DateTime, is_1904)), text);
-    }
-
-    #[test]
-    fn a_workbook_is_read_as_written() {
-        let mut workbook = NewWorkbook::new();
-        workbook.add_worksheet().set_name("Notes").unwrap().set_hidden(true).write(0, 0, "not this").unwrap();
-        let sheet = workbook.add_worksheet().set_name("People").unwrap();
-        sheet.set_active(true);
-        let date = Format::new().set_num_format("dd/mm/yyyy");
-        sheet.write_row(0, 0, ["externalId", "active", "birthDate", "name.givenName"]).unwrap();
-        sheet.write(1, 0, "0091").unwrap().write(1, 1, true).unwrap();
-        sheet.write_number_with_format(1, 2, 32_874.0, &date).unwrap();
-        sheet.write(1, 3, "Ana\nLima").unwrap();
-        // Row 3 is empty, and column B of row 4.
-        sheet.write(3, 0, 92).unwrap();
-        sheet.write_formula(3, 3, Formula::new("=1+1").set_result("Ben")).unwrap();
-        workbook.add_worksheet().set_name("More").unwrap();
-        let file = file(&workbook.save_to_buffer().unwrap());
-
-        let chosen = choose_sheet(&file, None).unwrap();
-        assert_eq!((chosen.name.as_str(), chosen.visible), ("People", 2));
-        let expected = [
-            (1, vec!["externalId", "active", "birthDate", "name.givenName"]),
-            (2, vec!["0091", "true", "1990-01-01", "Ana\nLima"]),
-            (4, vec!["92", "", "", "Ben"]),
-        ];
-        let rows = rows(&file, &chosen.name);
-        assert_eq!(rows, expected.map(|(line, cells)| (line, cells.into_iter().map(str::to_owned).collect())));
-        assert_eq!(choose_sheet(&file, Some("Notes")).unwrap().name, "Notes");
-        let fault = choose_sheet(&file, Some("people")).err().unwrap();
-        assert_eq!(fault, r#"has no sheet "people" (--sheet); it has "Notes", "People", "More""#);
-    }
-
-    #[test]
-    fn damaged_workbooks_are_errors() {
-        let mut workbook = NewWorkbook::new();
-        workbook.add_worksheet().write(0, 0, "a").unwrap();
-        let bytes = workbook.save_to_buffer().unwrap();
-        for length in (0..bytes.len()).step_by(97) {
-            let fault = choose_sheet(&file(&bytes[..length]), None).err().unwrap();
-            assert!(fault.contains("damaged") || fault.contains("ZIP archive"), "{length}: {fault}");
-        }
-    }
-
-    #[test]
-    fn a_panic_of_the_reader_is_an_error() {
-        let fault = caught::<()>(|| panic!("as the reader does")).unwrap_err();
-        assert!(fault.contains("damaged"), "{fault}");
-    }
-}
+mod tests;

@@ -4,7 +4,9 @@
 use std::io::BufRead;
 
 use crate::domain::error::{Error, FieldError};
-use crate::domain::table::records::{BadRecord, BadRecordKind, MAX_CELLS, MAX_RECORD_BYTES, RecordSplitter};
+use crate::domain::table::records::{
+    BadRecord, BadRecordKind, MAX_CELLS, MAX_RECORD_BYTES, RecordLimits, RecordSplitter,
+};
 use crate::domain::table::{BulkItem, declared_separator, is_blank_record};
 use crate::http::extract::validate::fault_of;
 use crate::http::handlers::bulk::csv_columns::{CsvColumns, separator_name};
@@ -43,7 +45,7 @@ pub(super) fn read_table(
     allow_damaged_ids: bool,
     mut take: impl FnMut(RawRow) -> Result<(), ReadError>,
 ) -> Result<CsvColumns, ReadError> {
-    let mut records = Records { input, splitter: RecordSplitter::new(b',') };
+    let mut records = Records { input, splitter: RecordSplitter::new(b',', RecordLimits::GATEWAY) };
     let columns = read_header(&mut records, kind)?;
     while let Some(found) = records.advance() {
         let (line, bytes) = (records.splitter.line(), records.splitter.length());

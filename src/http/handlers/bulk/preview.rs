@@ -3,18 +3,20 @@
 
 use std::io::{self, BufRead, Read};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::table::BulkItem;
 use crate::http::extract::validate::fault_of;
+use crate::http::handlers::bulk::chunk_reader::ChunkReader;
 use crate::http::handlers::bulk::csv::read_table;
 use crate::http::handlers::bulk::rows::{ConnectionConsensus, RawRow, ReadError, check_row, count_error, item_id};
 use crate::http::handlers::bulk::upload::MAX_ROWS;
 use crate::secret::MASK;
 
-/// The byte order mark that some programs put before UTF-8 text.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// How many bytes are read at once.
+const CHUNK: usize = 64 << 10;
 
 /// How to read the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,16 +57,29 @@ pub struct PreviewSummary {
 /// # Errors
 /// Every error of the table as a whole, as the gateway would return it; `internal` if `input` fails.
 pub fn preview_table(
-    input: impl BufRead,
+    mut input: impl Read,
     options: PreviewOptions,
     mut each: impl FnMut(PreviewRow),
 ) -> Result<PreviewSummary, Error> {
-    let mut input = CheckedReader { inner: input, error: None };
-    let mut first = Vec::with_capacity(BYTE_ORDER_MARK.len());
-    input.by_ref().take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut first).map_err(|error| unreadable(&error))?;
-    let rest = first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&first);
-    let read = read_rows(rest.chain(&mut input), options, &mut each);
-    match input.error {
+    // The parser takes an error for the end, since bodies never fail while they are parsed.
+    let mut failed = None;
+    let next = || {
+        let mut chunk = vec![0; CHUNK];
+        while failed.is_none() {
+            match input.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(length) => {
+                    chunk.truncate(length);
+                    return Some(Bytes::from(chunk));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        None
+    };
+    let read = read_rows(ChunkReader::new(next).without_mark(), options, &mut each);
+    match failed {
         Some(error) => Err(unreadable(&error)),
         None => read,
     }
@@ -113,43 +128,6 @@ fn with_masked_password(mut tree: Value) -> Value {
         *password = Value::from(MASK);
     }
     tree
-}
-
-/// A reader that keeps its first error: the parser takes an error for the end, since bodies never fail while they are
-/// parsed.
-struct CheckedReader<R> {
-    inner: R,
-    error: Option<io::Error>,
-}
-
-impl<R: BufRead> BufRead for CheckedReader<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        loop {
-            match self.inner.fill_buf() {
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.error.get_or_insert(error);
-                    return Ok(&[]);
-                }
-            }
-        }
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.inner.consume(amount);
-    }
-}
-
-impl<R: BufRead> Read for CheckedReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let amount = available.len().min(buffer.len());
-        buffer[..amount].copy_from_slice(&available[..amount]);
-        self.consume(amount);
-        Ok(amount)
-    }
 }
 
 #[cfg(test)]

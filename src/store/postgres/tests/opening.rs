@@ -165,6 +165,24 @@ async fn groups_of_an_earlier_version_are_listed_and_then_indexed() {
 }
 
 #[tokio::test]
+async fn a_candidate_that_cannot_be_read_hides_no_other_of_its_group() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let store = serving(&url, &ring(&make.0), &make).await.unwrap();
+    let person = || Person { group: Some("A".to_owned()), ..make.person() };
+    let [broken, good] = [(); 2].map(|()| make.candidate("t", "c", person()));
+    for candidate in [&broken, &good] {
+        assert_eq!(make.claim(&store, candidate).await, BeginResult::Begun);
+    }
+    let mut beside = beside(&url).await;
+    sqlx::raw_sql("UPDATE candidates SET group_index = NULL").execute(&mut beside).await.unwrap();
+    let damage = sqlx::query("UPDATE candidates SET sealed = '\\x00' WHERE id = $1").bind(broken.id.as_str());
+    damage.execute(&mut beside).await.unwrap();
+    crate::store::conformance::lists_by_group_omit_the_unreadable(&store, &good).await;
+    let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM candidates WHERE group_index IS NULL");
+    assert_eq!(left.fetch_one(&mut beside).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_missing_schema_is_reported() {
     let url = Server::shared().schema().await.replace("search_path%3D", "search_path%3Dmissing_");
     let error = refusal(&url).await;

@@ -3,27 +3,41 @@
 use super::*;
 use crate::domain::candidate::Person;
 use crate::domain::identity::ExternalId;
+use crate::store::conformance::{
+    a_change_to_the_spelling_of_another_holder_is_concluded, the_erasure_of_one_of_a_pair_leaves_the_other,
+};
 use crate::store::{Collision, IdentityUpkeep};
 
 impl Pair {
     /// Registers a candidate as an instance of the earlier version does: with an entry of its text only.
     async fn registered_by_former(&self, tenant: &str, connection: &str, id: &str) -> Candidate {
         let person = Person { external_id: Some(id.into()), ..self.make.person() };
+        self.person_registered_by_former(tenant, connection, person).await
+    }
+
+    async fn person_registered_by_former(&self, tenant: &str, connection: &str, person: Person) -> Candidate {
         let candidate = self.make.candidate(tenant, connection, person);
         let begun = self.one.begin_writes(None, vec![self.make.claimant(&candidate, Vec::new())]).await.unwrap();
         assert_eq!(begun, [BeginResult::Begun]);
-        let identity = Identity::ExternalId(id.into());
-        let former = self.one.records.former_forms(connection, &identity);
         let mut beside = beside(&self.url).await;
-        for form in former {
-            sqlx::query("INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ($1, 'externalId', $2, $3, $4)")
-                .bind(connection)
-                .bind(form)
-                .bind(tenant)
-                .bind(candidate.id.as_str())
-                .execute(&mut beside)
-                .await
-                .unwrap();
+        let former = Identity::of(&candidate.person, BY_NAME)
+            .into_iter()
+            .flat_map(|it| {
+                self.one.records.former_forms(connection, &it).into_iter().map(move |form| (it.kind(), form))
+            })
+            .collect::<Vec<_>>();
+        for (kind, form) in former {
+            sqlx::query(
+                "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ($1, $5, $2, $3, $4)",
+            )
+            .bind(connection)
+            .bind(form)
+            .bind(tenant)
+            .bind(candidate.id.as_str())
+            .bind(kind.as_str())
+            .execute(&mut beside)
+            .await
+            .unwrap();
         }
         candidate
     }
@@ -104,4 +118,33 @@ async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
     assert_eq!(pair.begun("t2", "c", "emp-1").await, BeginResult::TakenByOtherTenant);
     assert_eq!(pair.begun("t1", "c", "emp-1 ").await, BeginResult::TakenByOtherTenant);
     assert_eq!(pair.begun("t1", "c", "emp-1").await, BeginResult::Exists(vec![first]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_erasure_of_one_spelling_leaves_the_other_its_bookings_and_its_identity() {
+    let pair = Pair::open().await;
+    for (tenants, erases_second) in [(["t", "t"], false), (["t", "t"], true), (["t", "u"], false), (["t", "u"], true)] {
+        let connection = pair.make.name("connection");
+        let first = pair.registered_by_former(tenants[0], &connection, "emp-1").await;
+        let key = vec![Identity::ExternalId("emp-1".into())];
+        pair.one.commit(vec![Mutation::Identities(first.id.clone(), key)]).await.unwrap();
+        let second = pair.registered_by_former(tenants[1], &connection, "emp-1 ").await;
+        let restart = "UPDATE upkeep SET after = '', done = false";
+        sqlx::query(restart).execute(&mut beside(&pair.url).await).await.unwrap();
+        pair.renewed().await;
+        let (erased, kept) = if erases_second { (second, first) } else { (first, second) };
+        the_erasure_of_one_of_a_pair_leaves_the_other(&*pair.two, &pair.make, &erased, &kept).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_to_the_form_of_another_holder_is_concluded() {
+    let pair = Pair::open().await;
+    let person = |name: &str| Person { user_name: Some(name.into()), external_id: None, ..pair.make.person() };
+    let first = pair.person_registered_by_former("t", "c", person("ren\u{e9}")).await;
+    let key = vec![Identity::UserName("ren\u{e9}".into())];
+    pair.one.commit(vec![Mutation::Identities(first.id.clone(), key)]).await.unwrap();
+    let second = pair.person_registered_by_former("t", "c", person("rene\u{301}")).await;
+    assert_eq!(pair.renewed().await.1.len(), 1);
+    a_change_to_the_spelling_of_another_holder_is_concluded(&*pair.two, &pair.make, &first, &second).await;
 }

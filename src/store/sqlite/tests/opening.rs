@@ -146,6 +146,25 @@ async fn groups_of_an_earlier_version_are_listed_and_then_indexed() {
 }
 
 #[tokio::test]
+async fn a_candidate_that_cannot_be_read_hides_no_other_of_its_group() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open_to_serve(&path, keys.clone(), make.0.clone()).unwrap();
+    let person = || Person { group: Some("A".to_owned()), ..make.person() };
+    let [broken, good] = [(); 2].map(|()| make.candidate("t", "c", person()));
+    for candidate in [&broken, &good] {
+        assert_eq!(make.claim(&store, candidate).await, BeginResult::Begun);
+    }
+    drop(store);
+    let damage = "UPDATE candidates SET group_index = NULL; UPDATE candidates SET sealed = x'00' WHERE id = ";
+    Connection::open(&path).unwrap().execute_batch(&format!("{damage}'{}'", broken.id)).unwrap();
+    let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    crate::store::conformance::lists_by_group_omit_the_unreadable(&store, &good).await;
+    let left = "SELECT count(*) FROM candidates WHERE group_index IS NULL";
+    assert_eq!(Connection::open(&path).unwrap().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[tokio::test]
 async fn rows_of_a_killed_process_are_settling() {
     let (_directory, path) = place();
     let (make, keys) = (Maker(environment()), ring(&environment()));

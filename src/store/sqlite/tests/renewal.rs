@@ -1,6 +1,9 @@
 //! Renewal of the index entries of an earlier version.
 
 use super::*;
+use crate::store::conformance::{
+    a_change_to_the_spelling_of_another_holder_is_concluded, the_erasure_of_one_of_a_pair_leaves_the_other,
+};
 use crate::store::{IdentityUpkeep, ReindexedPage};
 
 const FORMER: &[u8] = include_bytes!("../../../../tests/fixtures/spellings/store.db");
@@ -91,27 +94,44 @@ async fn a_renewed_candidate_is_found_by_either_spelling_and_keeps_its_own() {
     assert_eq!(holders.iter().map(|it| it.person.external_id.as_deref()).collect::<Vec<_>>(), [Some("emp-1")]);
 }
 
+/// Returns a store in which an earlier version has registered these people, each of a tenant, in this order.
+async fn registered_by_former(
+    path: &std::path::Path,
+    make: &Maker,
+    people: [(&str, Person); 2],
+) -> (SqliteStore, [Candidate; 2]) {
+    let key = Secret::new(data_encoding::BASE64.encode(&[7; 32]));
+    let records = RecordCodec::new(Keyring::new(&key, &[]).unwrap(), make.0.clone());
+    let candidates = people.map(|(tenant, person)| make.candidate(tenant, "c", person));
+    let store = former(path, make);
+    let claimants = candidates.each_ref().map(|candidate| make.claimant(candidate, Vec::new()));
+    let begun = store.begin_writes(None, claimants.to_vec()).await.unwrap();
+    assert_eq!(begun, [BeginResult::Begun, BeginResult::Begun]);
+    drop(store);
+    let connection = rusqlite::Connection::open(path).unwrap();
+    for candidate in &candidates {
+        for identity in Identity::of(&candidate.person, BY_NAME) {
+            let former = records.former_forms("c", &identity);
+            let forms = if former.is_empty() { records.key_forms("c", &identity) } else { former };
+            let sql =
+                "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ('c', ?1, ?2, ?3, ?4)";
+            let values = (identity.kind().as_str(), forms[0], &candidate.tenant, candidate.id.as_str());
+            connection.execute(sql, values).unwrap();
+        }
+    }
+    drop(connection);
+    let store = former(path, make);
+    while matches!(store.reindex_identities(9).await.unwrap(), IdentityUpkeep::Page(_)) {}
+    (store, candidates)
+}
+
 #[tokio::test]
 async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
     let (_directory, path) = place();
     let make = Maker(environment());
-    let store = former(&path, &make);
     let person = |id: &str| Person { external_id: Some(id.into()), ..make.person() };
-    let first = make.candidate("t1", "c", person("emp-1"));
-    assert_eq!(make.claim(&store, &first).await, BeginResult::Begun);
-    // As an earlier version registered it: with an entry of its text only.
-    let second = make.candidate("t2", "c", person("emp-1 "));
-    let begun = store.begin_writes(None, vec![make.claimant(&second, Vec::new())]).await.unwrap();
-    assert_eq!(begun, [BeginResult::Begun]);
-    let forms = store.records.former_forms("c", &Identity::ExternalId("emp-1 ".into()));
-    drop(store);
-    let beside = rusqlite::Connection::open(&path).unwrap();
-    for form in forms {
-        let sql = "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES ('c', 'externalId', ?1, 't2', ?2)";
-        beside.execute(sql, rusqlite::params![form, second.id.as_str()]).unwrap();
-    }
-    drop(beside);
-    let store = former(&path, &make);
+    let people = [("t1", person("emp-1")), ("t2", person("emp-1 "))];
+    let (store, [first, second]) = registered_by_former(&path, &make, people).await;
     for (tenant, id, expected) in [
         ("t2", "emp-1 ", BeginResult::Exists(vec![second])),
         ("t2", "emp-1", BeginResult::TakenByOtherTenant),
@@ -121,4 +141,39 @@ async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
         let candidate = make.candidate(tenant, "c", person(id));
         assert_eq!(make.claim(&store, &candidate).await, expected, "{tenant} {id:?}");
     }
+}
+
+#[tokio::test]
+async fn the_erasure_of_one_spelling_leaves_the_other_its_bookings_and_its_identity() {
+    for (tenants, erases_second) in [(["t", "t"], false), (["t", "t"], true), (["t", "u"], false), (["t", "u"], true)] {
+        let (_directory, path) = place();
+        let make = Maker(environment());
+        let person = |id: &str| Person { external_id: Some(id.into()), ..make.person() };
+        let people = [(tenants[0], person("emp-1")), (tenants[1], person("emp-1 "))];
+        let (store, [first, second]) = registered_by_former(&path, &make, people).await;
+        let (erased, kept) = if erases_second { (second, first) } else { (first, second) };
+        the_erasure_of_one_of_a_pair_leaves_the_other(&store, &make, &erased, &kept).await;
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_of_those_left_takes_over_the_identity() {
+    let (_directory, path) = place();
+    std::fs::write(&path, FORMER).unwrap();
+    let make = Maker(environment());
+    let store = former(&path, &make);
+    while matches!(store.reindex_identities(3).await.unwrap(), IdentityUpkeep::Page(_)) {}
+    let pair = store.candidates("lms", None, &Identity::ExternalId("emp-1".into())).await.unwrap();
+    let of = |spelling| pair.iter().find(|it| it.person.external_id.as_deref() == Some(spelling)).unwrap();
+    the_erasure_of_one_of_a_pair_leaves_the_other(&store, &make, of("emp-1"), of("emp-1 ")).await;
+}
+
+#[tokio::test]
+async fn a_change_to_the_form_of_another_holder_is_concluded() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let person = |name: &str| Person { user_name: Some(name.into()), external_id: None, ..make.person() };
+    let people = [("t", person("ren\u{e9}")), ("t", person("rene\u{301}"))];
+    let (store, [first, second]) = registered_by_former(&path, &make, people).await;
+    a_change_to_the_spelling_of_another_holder_is_concluded(&store, &make, &first, &second).await;
 }

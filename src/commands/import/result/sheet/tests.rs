@@ -83,13 +83,13 @@ fn bookings_have_candidate_assessment_window_and_link() {
     assert_eq!(finish, Finish::default());
     let header = "externalId|name|result.line|result.outcome|result.id|result.state|result.candidate|result.assessment|\
                   result.validFrom|result.validUntil|result.launchUrl|result.launchExpiresAt|result.differs|\
-                  result.warnings|result.code|result.detail|result.vendorCode|result.vendorMessage|result.pointer\n";
+                  result.warnings|result.code|result.detail|result.vendorCode|result.vendorMessage|result.pointer|result.zeros\n";
     let rows = "'=x|A|2|applied|asg_1|assigned|'=x|rust-101|2027-01-01T00:00:00Z|2027-02-01T00:00:00Z|\
-                https://a.example/#1|2027-02-01T00:00:00Z|/validUntil; /center|existing_differs; odd|||||\n\
-                b|B|3|not_applied|||||||||||validation_failed|wrong; /a b; /c d|||/a; /c\n\
-                c||4|not_applied|||||||||||skipped|s|||\n\
-                d|D|5|unknown|asg_4||||||||||vendor_timeout|t|E7|'+sorry|\n\
-                e|E|6|a word of tomorrow|||||||||||||||\n";
+                https://a.example/#1|2027-02-01T00:00:00Z|/validUntil; /center|existing_differs; odd||||||\n\
+                b|B|3|not_applied|||||||||||validation_failed|wrong; /a b; /c d|||/a; /c|\n\
+                c||4|not_applied|||||||||||skipped|s||||\n\
+                d|D|5|unknown|asg_4||||||||||vendor_timeout|t|E7|'+sorry||\n\
+                e|E|6|a word of tomorrow||||||||||||||||\n";
     assert_eq!(text(&folder), sheet(&(header.to_owned() + rows)));
     assert_eq!(names(&folder), ["people.result.csv"]);
 }
