@@ -159,9 +159,8 @@ async fn begin_group(tx: &mut WriteContext<'_>, group: &[Request<'_>]) -> Result
         request.forms().into_iter().map(wish)
     });
     let inserted = candidates::insert_identities(tx.connection, wanted.collect()).await?;
-    let has_all = |request: &Request<'_>| {
-        inserted.get(&request.row.record).copied().unwrap_or(0) == request.forms().len()
-    };
+    let has_all =
+        |request: &Request<'_>| inserted.get(&request.row.record).copied().unwrap_or(0) == request.forms().len();
     let (winners, losers): (Vec<Request<'_>>, Vec<Request<'_>>) = group.iter().partition(|request| has_all(request));
     let mut held = find_holders(tx, &losers).await?.into_iter();
     let cancelled = claim_items(tx, &winners).await?;

@@ -60,7 +60,8 @@ impl SlotGuard {
             let locks: Vec<String> = locks.iter().map(ToString::to_string).collect();
             let locks = locks.join(",");
             // Returns no row.
-            let lock = format!("; SELECT FROM unnest('{{{locks}}}'::bigint[]) lock WHERE pg_advisory_xact_lock(lock) IS NULL");
+            let lock =
+                format!("; SELECT FROM unnest('{{{locks}}}'::bigint[]) lock WHERE pg_advisory_xact_lock(lock) IS NULL");
             begin.push_str(&lock);
         }
         Ok(begin)

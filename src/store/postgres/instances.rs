@@ -151,8 +151,7 @@ pub(super) async fn acquire_locks(
     .await?
     .into_iter()
     .collect();
-    let granted: Vec<bool> =
-        wanted.iter().map(|(forms, _)| forms.iter().all(|form| taken.contains(form))).collect();
+    let granted: Vec<bool> = wanted.iter().map(|(forms, _)| forms.iter().all(|form| taken.contains(form))).collect();
     let refused = wanted.iter().zip(&granted).filter(|(_, granted)| !**granted);
     release_locks(tx, refused.flat_map(|((forms, _), _)| forms.iter().copied()).collect()).await?;
     Ok(granted)

@@ -75,7 +75,8 @@ pub(super) async fn run(tx: &mut WriteContext<'_>, jobs: &[Arc<Job>]) -> Result<
     run_locks(tx, jobs, &mut results).await?;
     run_keys(tx, jobs, &mut results).await?;
     let begun = run_begins(tx, jobs, &mut results).await?;
-    let commits = jobs.iter().filter_map(|job| if let Job::Commit(mutations) = &**job { Some(mutations) } else { None });
+    let commits =
+        jobs.iter().filter_map(|job| if let Job::Commit(mutations) = &**job { Some(mutations) } else { None });
     mutations::apply(tx, begun.into_iter().chain(commits.flatten()).collect()).await?;
     Ok(results)
 }

@@ -213,8 +213,7 @@ pub(super) async fn change(tx: &mut WriteContext<'_>, changes: &[&Statement]) ->
 /// order, so transactions do not deadlock. Two keys that share a number by chance only wait for each other.
 pub(super) fn advisory_locks<'a>(claims: impl Iterator<Item = &'a KeyRow>) -> Vec<i64> {
     let scopes = claims.flat_map(|claim| &claim.scopes);
-    let mut locks: Vec<i64> =
-        scopes.filter_map(|scope| scope.first_chunk().copied().map(i64::from_be_bytes)).collect();
+    let mut locks: Vec<i64> = scopes.filter_map(|scope| scope.first_chunk().copied().map(i64::from_be_bytes)).collect();
     locks.sort_unstable();
     locks.dedup();
     locks

@@ -44,10 +44,10 @@ mod transaction;
 
 use crate::store::postgres::begin::BegunWrite;
 use connect::{LISTS, TIMEOUT, WAIT};
-use group_commit::GroupCommit;
-use jobs::{Job, JobResult};
 use error::{RetryDecision, TxError, no_response, retry_decision};
+use group_commit::GroupCommit;
 use instances::{UncertainLocks, UncertainLocksGuard};
+use jobs::{Job, JobResult};
 use transaction::{Working, WriteContext, Writer};
 
 /// Maximum attempts to begin writes whose identities turn out to be held by candidates erased in the meantime.

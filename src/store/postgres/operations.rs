@@ -6,9 +6,9 @@ use super::error::TxError;
 use super::transaction::WriteContext;
 use super::{items, keys, statements};
 use crate::domain::operation::Operation;
-use crate::store::{AcceptResult, KeyState};
 use crate::store::codec::{KeyRow, OperationRow};
 use crate::store::sql::{self, values};
+use crate::store::{AcceptResult, KeyState};
 
 /// Maximum operations selected for removal in one transaction.
 const MAX_PURGED_OPERATIONS: i64 = 16;

@@ -178,7 +178,9 @@ impl Store for PostgresStore {
         connection: Option<&str>,
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError> {
-        let rows = self.read(|pool| query::candidates_with_identity(pool, &self.records, tenant, connection, identity)).await?;
+        let rows = self
+            .read(|pool| query::candidates_with_identity(pool, &self.records, tenant, connection, identity))
+            .await?;
         self.records.open_all(&rows, RecordCodec::candidate)
     }
 

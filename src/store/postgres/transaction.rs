@@ -171,7 +171,12 @@ impl Writer {
     }
 
     /// Finds out whether a transaction was committed whose COMMIT got no response.
-    pub(super) async fn look_up_commit<T>(&self, lane: &SlotGuard, done: T, failed: TxError) -> Result<T, AttemptResult> {
+    pub(super) async fn look_up_commit<T>(
+        &self,
+        lane: &SlotGuard,
+        done: T,
+        failed: TxError,
+    ) -> Result<T, AttemptResult> {
         let looking = async {
             for attempt in 1.. {
                 match lane.committed(&self.pool, self.records.instance()).await {
