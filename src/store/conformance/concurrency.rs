@@ -8,7 +8,7 @@ use jiff::ToSpan as _;
 use tokio::task::JoinSet;
 
 use super::{BY_NAME, Maker};
-use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
+use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::IdempotencyKeyUse;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
@@ -290,8 +290,7 @@ pub(crate) async fn callers_at_the_same_time_see_some_order(store: Arc<dyn Store
             calls.push(match (next(8), known) {
                 (0..3, _) | (5.., None) => {
                     let is_keyed = next(2) == 0;
-                    let person_of = Person { ..people[person].clone() };
-                    let candidate = make.candidate(&tenant, &connection, person_of);
+                    let candidate = make.candidate(&tenant, &connection, people[person].clone());
                     Call::Register(candidate, person, is_keyed.then_some((key, claim)))
                 }
                 (3, _) => Call::Acquire(key, claim),

@@ -332,7 +332,7 @@ async fn with_other_lookups<'a>(
         let wanted: HashSet<(&str, &BlindIndex)> = row.lookups.iter().map(|it| (it.kind, &it.blind)).collect();
         stored.get(row.id.as_str()).map_or(!wanted.is_empty(), |stored| *stored != wanted)
     };
-    Ok(candidates.iter().copied().filter(is_other).collect())
+    Ok(candidates.into_iter().filter(is_other).collect())
 }
 
 async fn replace_lookups(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {

@@ -137,7 +137,7 @@ pub(super) async fn begin(
     )
     .bind(forms().map(|(place, _)| place).collect::<Vec<_>>())
     .bind(forms().map(|(_, scope)| *scope).collect::<Vec<_>>())
-    .bind((0_usize..).zip(claims()).flat_map(|(_, claim)| claim.scopes.iter().map(|_| claim.now)).collect::<Vec<_>>())
+    .bind(claims().flat_map(|claim| claim.scopes.iter().map(|_| claim.now)).collect::<Vec<_>>())
     .bind(tx.instance)
     .bind((0_i64..).zip(claims()).map(|(place, _)| place).collect::<Vec<_>>())
     .bind(claims().map(|claim| claim.scopes.first().copied()).collect::<Vec<_>>())

@@ -118,14 +118,14 @@ async fn count(connection: &mut PgConnection, table: &str) -> i64 {
 
 /// Waits for every candidate's row in a transaction of its own.
 async fn lock_candidates(store: Arc<PostgresStore>) -> Result<(), StoreError> {
-    let lock = |tx: WriteContext<'_>| -> Working<'_, ()> {
-        let connection: &mut PgConnection = tx.connection;
-        Box::pin(async move {
-            sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(connection).await?;
-            Ok(())
+    store
+        .write(|tx: WriteContext<'_>| {
+            Box::pin(async move {
+                sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *tx.connection).await?;
+                Ok(())
+            })
         })
-    };
-    store.write(lock).await
+        .await
 }
 
 /// Waits until this many statements on other connections to this schema wait for a lock.
