@@ -17,6 +17,10 @@ pub(in crate::store::sqlite) const GENERATION: usize = 98_304;
 /// Entries merged for each one added, so that a generation is merged before the next one is full.
 const MERGED_FOR_EACH: usize = 2;
 
+/// Generations that are kept in memory when a database is opened. A process that was killed leaves up to three: one, and
+/// what was added while as much again was merged.
+const MAX_READ: usize = 4;
+
 /// Minimum entries merged in one commit: a few neighbours share a page, so it costs less to merge rarely and many.
 const MIN_SLICE: usize = 64;
 
@@ -78,7 +82,7 @@ impl LateIndex {
     /// Reads the entries anew: after a failed commit, memory must agree with the disk, whatever became of it.
     pub(in crate::store::sqlite) fn reload(&self, connection: &Connection) -> Result<(), StoreError> {
         self.begin();
-        let UnmergedRows { entries, last } = read_unmerged(connection, self.generation.saturating_mul(2))?;
+        let UnmergedRows { entries, last } = read_unmerged(connection, self.generation.saturating_mul(MAX_READ))?;
         let before = self.last.get();
         self.last.set(std::array::from_fn(|source| last[source].max(before[source])));
         self.frozen_until.set(None);

@@ -130,6 +130,8 @@ impl History {
             }
             jobs.push((key, self.make.claimant(&candidate, identities)));
         }
+        // The budget of this task may be used up, and the writer is waited for without yielding.
+        tokio::task::yield_now().await;
         let gate = hold_the_writer(store);
         let jobs =
             jobs.into_iter().map(|(key, write)| async move { store.begin_writes(key.as_ref(), vec![write]).await });

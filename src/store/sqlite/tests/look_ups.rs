@@ -231,6 +231,7 @@ async fn an_outcome_that_changes_no_look_up_reads_none_and_one_that_does_writes_
     for mail in [&*first, "second@example.org", "third@example.org", &*first] {
         let mut changed = candidate.clone();
         changed.person.email = Some(mail.to_owned().into());
+        tokio::task::yield_now().await;
         let gate = hold_the_writer(&store);
         let commit = store.commit(vec![Mutation::Candidate(changed.clone())]);
         let lost = store.writer.run(|session| Ok(session.connection.execute_batch("ROLLBACK")?));

@@ -37,6 +37,8 @@ async fn group(
     begun: Vec<(Candidate, AcquireKey)>,
     size: usize,
 ) -> Vec<(Candidate, AcquireKey)> {
+    // The budget of this task may be used up, and the writer is waited for without yielding.
+    tokio::task::yield_now().await;
     let gate = hold_the_writer(store);
     let mut next = Vec::new();
     for _ in 0..size {
@@ -95,7 +97,7 @@ async fn a_write_costs_few_pages() {
     for _ in 0..PRESENT / 128 {
         begun = group(&store, &make, begun, 128).await;
     }
-    for (size, commits, most) in [(1, 48, 99.0), (16, 12, 99.0)] {
+    for (size, commits, most) in [(1, 48, 27.0), (16, 12, 6.5)] {
         let mean = pages_per_write(&store, &make, &path, size, commits).await;
         assert!(mean <= most, "{size} writes a commit: {mean:.2} pages a write");
     }
