@@ -141,11 +141,11 @@ fn batches_use_every_permit_of_a_connection() {
 
 #[test]
 fn a_slow_store_delays_a_bulk_only_at_its_beginning_and_end() {
-    let pace = Pace { profile: Profile::Employees, in_flight: 4, vendor: millis(200), store: millis(20) };
+    let pace = Pace { profile: Profile::Employees, in_flight: 4, vendor: millis(200), store: millis(10) };
     let [few, many] = [100, 300].map(|rows| pace.run(bookings(rows)).took);
     // Looking up one row after the other, or claiming only once a permit is free, would cost each round some of it.
     let more = (many - few).as_secs_f64() / (pace.ideal(300, 5) - pace.ideal(100, 5)).as_secs_f64();
-    assert!(more <= 1.05, "{more:.3} × ideal: {few:?}, {many:?}");
+    assert!(more <= 1.1, "{more:.3} × ideal: {few:?}, {many:?}");
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn a_batch_takes_two_commits() {
 
 #[test]
 fn unknown_rows_of_a_retried_bulk_are_reconciled_side_by_side() {
-    let pace = Pace { profile: Profile::Students, in_flight: 4, vendor: millis(500), store: millis(1) };
+    let pace = Pace { profile: Profile::Students, in_flight: 4, vendor: millis(500), store: Duration::ZERO };
     let mut world = pace.world(0);
-    let lost = Script { effect: When::Now, reply: Reply::Reset, latency: 500 };
+    let lost = Script { effect: When::Now, reply: Reply::Reset, latency: 1 };
     world.exam.lock().unwrap().scripts.extend(vec![lost; 40]);
     world.exam.lock().unwrap().scripts.extend(vec![Script { latency: 500, ..Script::PLAIN }; 80]);
     let measured = measure(&mut world, people(40));
@@ -183,5 +183,5 @@ fn unknown_rows_of_a_retried_bulk_are_reconciled_side_by_side() {
     assert_eq!(applied, Some(40));
     // One after the other they would take 20 seconds.
     let took = Duration::from_micros(u64::try_from(world.time.passed() - began).unwrap());
-    assert!(took <= Duration::from_secs(4), "{took:?}");
+    assert!(took <= Duration::from_secs(3), "{took:?}");
 }

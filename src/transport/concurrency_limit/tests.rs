@@ -122,7 +122,7 @@ async fn a_pause_is_never_shortened_and_is_bounded() {
     assert_eq!(patient.acquire_slot(SINGLE, hour()).await, Ok(()));
 }
 
-/// Acquires permits for calls of operations, and returns them with the number of waits that follow.
+/// Acquires that many permits for calls of operations.
 async fn fill(limit: &Arc<Limiter>, calls: usize) -> Vec<ConcurrencyPermit> {
     let mut held = Vec::new();
     while held.len() < calls {
