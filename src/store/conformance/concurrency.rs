@@ -273,13 +273,13 @@ pub(crate) async fn callers_at_the_same_time_see_some_order(store: Arc<dyn Store
     let mut candidates: Vec<Candidate> = Vec::new();
     // Several, where an order cannot be told from another.
     let mut states = BTreeSet::from([Model::default()]);
-    let mut seed = 0x5eed_u64;
+    let mut random = 0x5eed_u64;
     let mut next = |below: u64| {
         // xorshift64: <https://www.jstatsoft.org/article/view/v008i14>
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % below).unwrap()
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below).unwrap()
     };
     for round in 0..60 {
         let mut calls = Vec::new();

@@ -121,7 +121,9 @@ impl Committer {
             Err(GroupFailure::Everyone(error)) => group.into_iter().for_each(|job| job.answer(Err(error.clone()))),
             Err(GroupFailure::OneByOne) => group.into_iter().for_each(|job| self.run_alone(job)),
             Err(GroupFailure::Unreachable(error)) => {
-                group.into_iter().for_each(|job| job.answer(Err(error.clone())));
+                for job in group {
+                    job.answer(Err(error.clone()));
+                }
                 return Some(error);
             }
         }
@@ -232,8 +234,8 @@ impl Committer {
         jobs: &[Arc<Job>],
     ) -> Result<Vec<JobResult>, TxError> {
         let (records, instance) = (&self.writer.records, self.writer.records.instance());
-        let begin = self.lane.begin(instance, &jobs::advisory_locks(jobs))?;
-        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *connection).await?;
+        let statements = self.lane.begin(instance, &jobs::advisory_locks(jobs))?;
+        let begun = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *connection).await?;
         if begun.rows_affected() == 0 {
             return Err(StoreError::Fenced.into());
         }

@@ -65,7 +65,7 @@ async fn a_group_whose_commit_lost_its_response_reports_the_true_result_to_each_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_killed_between_statements_lose_and_repeat_nothing() {
     let Pair { url, make, one, two, .. } = Pair::open().await;
-    let mut killer = beside(&url).await;
+    let mut watcher = beside(&url).await;
     let killing = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks
                    WHERE relation = 'lanes'::regclass AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()";
     let mut killed = 0;
@@ -77,7 +77,7 @@ async fn connections_killed_between_statements_lose_and_repeat_nothing() {
         let most = killed + 25;
         while done.len() < 200 {
             if killed < most {
-                killed += sqlx::query_scalar::<_, i64>(killing).fetch_one(&mut killer).await.unwrap();
+                killed += sqlx::query_scalar::<_, i64>(killing).fetch_one(&mut watcher).await.unwrap();
             }
             tokio::task::yield_now().await;
             for tasks in [&mut tasks, &mut others] {
@@ -93,7 +93,7 @@ async fn connections_killed_between_statements_lose_and_repeat_nothing() {
     }
     assert!(killed > 0);
     for (table, rows) in [("candidates", 800), ("intents", 800), ("idempotency_keys", 800)] {
-        assert_eq!(count(&mut killer, table).await, rows, "{table}");
+        assert_eq!(count(&mut watcher, table).await, rows, "{table}");
     }
 }
 

@@ -95,9 +95,9 @@ async fn heartbeats_do_not_wait_for_transactions() {
     let mut held = holder.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *held).await.unwrap();
     // One commit slot is that of the groups; every other one holds a waiting transaction.
-    let waiting = connect::LANES - 1;
-    let writing: Vec<_> = (0..waiting).map(|_| tokio::spawn(lock_candidates(Arc::clone(&one)))).collect();
-    until_waiting(&mut watcher, i64::from(waiting)).await;
+    let others = connect::LANES - 1;
+    let writing: Vec<_> = (0..others).map(|_| tokio::spawn(lock_candidates(Arc::clone(&one)))).collect();
+    until_waiting(&mut watcher, i64::from(others)).await;
     let other = make.candidate("t", "c", make.person());
     assert_eq!(make.claim(&*one, &other).await, BeginResult::Begun, "groups do not wait");
     one.renew_lease().await.unwrap();
