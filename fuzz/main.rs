@@ -1,5 +1,6 @@
 //! The fuzzer: feeds one parser of foreign input, named by `EXAMGATE_FUZZ_READER`. Built and run by scripts/fuzz.
 #![no_main]
+#![expect(clippy::disallowed_methods, reason = "libFuzzer has the arguments; the environment names the reader")]
 
 use std::sync::LazyLock;
 
