@@ -209,16 +209,23 @@ pub(super) mod tests {
             let mut entry = vec![0; ENTRY_LENGTH];
             entry[..4].copy_from_slice(ENTRY_SIGNATURE);
             entry[10..12].copy_from_slice(&method.to_le_bytes());
+            let mut checksum = flate2::Crc::new();
+            checksum.update(data);
+            entry[16..20].copy_from_slice(&checksum.sum().to_le_bytes());
             entry[20..24].copy_from_slice(&length.to_le_bytes());
+            entry[24..28].copy_from_slice(&length.to_le_bytes());
             entry[28..30].copy_from_slice(&name_length.to_le_bytes());
             entry[42..46].copy_from_slice(&offset.to_le_bytes());
             directory.extend([entry.as_slice(), name.as_bytes()].concat());
             let mut local = vec![0; LOCAL_LENGTH];
+            local[..4].copy_from_slice(b"PK\x03\x04");
             local[26..28].copy_from_slice(&name_length.to_le_bytes());
             bytes.extend([local.as_slice(), name.as_bytes(), data].concat());
         }
         let mut end = vec![0; END_LENGTH];
         end[..4].copy_from_slice(END_SIGNATURE);
+        let count = u16::try_from(parts.len()).unwrap().to_le_bytes();
+        end[8..12].copy_from_slice(&[count, count].concat());
         end[12..16].copy_from_slice(&u32::try_from(directory.len()).unwrap().to_le_bytes());
         end[16..20].copy_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
         [bytes, directory, end].concat()
