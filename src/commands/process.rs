@@ -157,8 +157,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// One generator a thread (ChaCha with 12 rounds), seeded by the system and again after each 64 KiB, since a system call
-/// for each nonce and id costs more than the nonce. This process never forks, which would copy a generator.
+/// One generator for each thread (`ChaCha12`), seeded by the system and again after each 64 KiB, since a system call for
+/// each nonce and id costs more than the nonce. This process never forks, which would copy a generator.
 ///
 /// A seed that the system refuses is a panic in `rand`, at the first use and at each later one: without randomness no key,
 /// id or nonce is safe.

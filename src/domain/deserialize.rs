@@ -49,7 +49,7 @@ const MAX_ERRORS: usize = 100;
 /// # Errors
 /// All errors found, in document order, up to a limit. Unknown fields are errors.
 pub fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Vec<DeserializeError>> {
-    read_in_place(&tree)
+    read_tree(Cow::Owned(tree))
 }
 
 /// As [`read`], for a tree that the caller still needs; copied at the first error only.
@@ -57,7 +57,10 @@ pub fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Vec<DeserializeError>
 /// # Errors
 /// As [`read`].
 pub fn read_in_place<T: DeserializeOwned>(tree: &Value) -> Result<T, Vec<DeserializeError>> {
-    let mut tree = Cow::Borrowed(tree);
+    read_tree(Cow::Borrowed(tree))
+}
+
+fn read_tree<T: DeserializeOwned>(mut tree: Cow<'_, Value>) -> Result<T, Vec<DeserializeError>> {
     let mut faults: Vec<DeserializeError> = Vec::new();
     let mut gone = RemovedElements::default();
     loop {

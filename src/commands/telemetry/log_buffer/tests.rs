@@ -28,13 +28,11 @@ struct Failing(Sender<Vec<u8>>, Vec<ErrorKind>);
 
 impl Write for Failing {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        match self.1.pop() {
-            Some(kind) => Err(kind.into()),
-            None => {
-                self.0.send(lines[..1].to_vec()).unwrap();
-                Ok(1)
-            }
+        if let Some(kind) = self.1.pop() {
+            return Err(kind.into());
         }
+        self.0.send(lines[..1].to_vec()).unwrap();
+        Ok(1)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -98,7 +96,7 @@ fn the_thread_writes_gathered_lines_unasked() {
     add(&buffer, numbered(0..50)).join().unwrap();
     let mut written = Vec::new();
     while written.len() < numbered(0..50).concat().len() {
-        written.extend(seen.recv_timeout(Duration::from_secs(60)).unwrap());
+        written.extend(seen.recv_timeout(Duration::from_mins(1)).unwrap());
     }
     assert_eq!(String::from_utf8(written).unwrap(), numbered(0..50).concat());
     buffer.end();
