@@ -20,8 +20,8 @@ pub(super) fn find_lost<'n>(noted: &'n str, cell: impl Fn(&str) -> Option<&'n st
             !now.is_empty() && now.len() < former.len() && digits(now) == digits(former)
         })
     };
-    let notes = noted.split("; ").filter_map(|note| note.rsplit_once(": "));
-    notes.filter(|(name, former)| is_lost(name, former)).map(|(name, _)| name).collect()
+    let entries = noted.split("; ").filter_map(|note| note.rsplit_once(": "));
+    entries.filter(|(name, former)| is_lost(name, former)).map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]

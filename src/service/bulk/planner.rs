@@ -53,12 +53,12 @@ impl PlannedPages {
         let allowance = work.gateway.0.active_operations.budget.allowance();
         let (work, connection) = (Arc::clone(work), Arc::clone(connection));
         let tasks = work.gateway.0.tasks.clone();
-        let mut pager = RowPager { work, connection, seen, from: 0, allowance };
+        let mut reader = RowPager { work, connection, seen, from: 0, allowance };
         let (sender, pages) = mpsc::channel(1);
         let plan = async move {
             // A page is planned once the one before is being sent. Without a receiver nothing more is sent.
             while let Ok(room) = sender.reserve().await {
-                let Some(page) = pager.next().await.transpose() else { return };
+                let Some(page) = reader.next().await.transpose() else { return };
                 let failed = page.is_err();
                 room.send(page);
                 if failed {

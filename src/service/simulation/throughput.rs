@@ -144,7 +144,8 @@ fn a_slow_store_delays_a_bulk_only_at_its_beginning_and_end() {
     let pace = Pace { profile: Profile::Employees, in_flight: 4, vendor: millis(200), store: millis(10) };
     let [few, many] = [100, 300].map(|rows| pace.run(bookings(rows)).took);
     // Looking up one row after the other, or claiming only once a permit is free, would cost each round some of it.
-    let more = (many - few).as_secs_f64() / (pace.ideal(300, 5) - pace.ideal(100, 5)).as_secs_f64();
+    let more = (many.as_secs_f64() - few.as_secs_f64())
+        / (pace.ideal(300, 5).as_secs_f64() - pace.ideal(100, 5).as_secs_f64());
     assert!(more <= 1.1, "{more:.3} × ideal: {few:?}, {many:?}");
 }
 

@@ -171,9 +171,10 @@ pub(crate) async fn the_erasure_of_one_of_a_pair_leaves_the_other(
     // Whoever is left holds the identity: a registration makes no third person.
     let given = kept.person.external_id.as_ref().map(|id| ExternalId::parse(id).unwrap());
     let again = make.candidate(&erased.tenant, &erased.connection, Person { external_id: given, ..make.person() });
-    let holder = match kept.tenant == erased.tenant {
-        true => BeginResult::Exists(vec![kept.clone()]),
-        false => BeginResult::TakenByOtherTenant,
+    let holder = if kept.tenant == erased.tenant {
+        BeginResult::Exists(vec![kept.clone()])
+    } else {
+        BeginResult::TakenByOtherTenant
     };
     assert_eq!(make.claim(store, &again).await, holder);
 

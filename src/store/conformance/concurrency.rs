@@ -323,7 +323,9 @@ pub(crate) async fn callers_at_the_same_time_see_some_order(store: Arc<dyn Store
             }
         }
         let mut after = BTreeSet::new();
-        states.iter().for_each(|state| state.explain(&seen, &mut after));
+        for state in &states {
+            state.explain(&seen, &mut after);
+        }
         after.retain(|state| state.people.values().map(|(id, _)| id.as_str()).collect::<BTreeSet<_>>() == stored);
         assert!(!after.is_empty(), "round {round}: no order explains {seen:?} with {stored:?} after {states:?}");
         states = after;

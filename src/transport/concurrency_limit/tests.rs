@@ -159,7 +159,7 @@ async fn operations_get_the_last_permit_back_after_a_while_without_single_reques
     for bulk in &mut waiting {
         assert!(poll!(bulk).is_pending());
     }
-    tokio::time::advance(RESERVE_PERIOD - Duration::from_millis(1)).await;
+    tokio::time::advance(RESERVE_PERIOD.saturating_sub(Duration::from_millis(1))).await;
     held = {
         drop(held);
         vec![waiting.remove(0).await.unwrap()]

@@ -34,7 +34,7 @@ impl<R: Read> Records<R> {
         loop {
             let input = self.input.fill_buf()?;
             if input.is_empty() {
-                if !self.splitter.finish().map_err(|bad| self.broken(bad))? {
+                if !self.splitter.finish().map_err(|bad| self.broken(&bad))? {
                     return Ok(None);
                 }
                 break;
@@ -45,7 +45,7 @@ impl<R: Read> Records<R> {
                 break;
             }
         }
-        let record = self.splitter.record().map_err(|bad| self.broken(bad))?;
+        let record = self.splitter.record().map_err(|bad| self.broken(&bad))?;
         cells.resize_with(record.len(), String::new);
         for (cell, text) in cells.iter_mut().zip(record) {
             cell.clear();
@@ -54,7 +54,7 @@ impl<R: Read> Records<R> {
         Ok(Some(self.splitter.line()))
     }
 
-    fn broken(&self, bad: BadRecord) -> io::Error {
+    fn broken(&self, bad: &BadRecord) -> io::Error {
         let what = match bad.kind {
             BadRecordKind::Unfinished => {
                 "has a quotation mark (\") that is never closed; close it, or double it if it is text".to_owned()

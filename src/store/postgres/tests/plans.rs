@@ -87,9 +87,9 @@ async fn everything(make: &Maker, store: &PostgresStore) {
     for _ in 0..2 {
         store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     }
-    store.release_locks(&[id.clone()]).await.unwrap();
+    store.release_locks(std::slice::from_ref(&id)).await.unwrap();
     assert_eq!(store.candidate("t", &changed.id).await.unwrap(), Some(changed.clone()));
-    assert_eq!(store.candidates_by_id("t", &[id.clone()]).await.unwrap().len(), 1);
+    assert_eq!(store.candidates_by_id("t", std::slice::from_ref(&id)).await.unwrap().len(), 1);
     assert_eq!(store.candidates("t", None, &identities[0]).await.unwrap().len(), 1);
     assert!(store.intent(&id).await.unwrap().is_none());
     assert!(store.intents_of(&id).await.unwrap().is_empty());

@@ -112,7 +112,7 @@ async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
     assert!(!pair.two.identities_of_other_tenants("t2", "c", &[identity("emp-1 ")]).await.unwrap());
     assert!(pair.two.identities_of_other_tenants("t2", "c", &[identity("emp-1")]).await.unwrap());
     assert!(pair.two.identities_of_other_tenants("t1", "c", &[identity("emp-1 ")]).await.unwrap());
-    assert_eq!(pair.two.candidates("t2", Some("c"), &identity("emp-1")).await.unwrap(), [second.clone()]);
+    assert_eq!(pair.two.candidates("t2", Some("c"), &identity("emp-1")).await.unwrap(), std::slice::from_ref(&second));
     // A registration that meets the entry gets the same answer.
     assert_eq!(pair.begun("t2", "c", "emp-1 ").await, BeginResult::Exists(vec![second]));
     assert_eq!(pair.begun("t2", "c", "emp-1").await, BeginResult::TakenByOtherTenant);

@@ -210,7 +210,7 @@ impl History {
             Step::Purge => {
                 self.now += 2.hours();
                 // Half of the time, the expired uses are replaced before they are removed.
-                if self.model.keys.len() % 2 == 0 {
+                if self.model.keys.len().is_multiple_of(2) {
                     store.purge(self.now, self.now).await.unwrap();
                 }
                 self.model.keys.clear();

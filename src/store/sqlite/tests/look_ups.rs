@@ -114,7 +114,10 @@ async fn a_database_of_the_former_version_is_migrated_whole() {
             let stranger = make.candidate("stranger", &candidate.connection, candidate.person.clone());
             assert_eq!(make.claim(&store, &stranger).await, BeginResult::TakenByOtherTenant);
             for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
-                assert_eq!(store.candidates(&candidate.tenant, None, &identity).await.unwrap(), [candidate.clone()]);
+                assert_eq!(
+                    store.candidates(&candidate.tenant, None, &identity).await.unwrap(),
+                    std::slice::from_ref(candidate)
+                );
             }
             assert!(store.intent(candidate.id.as_str()).await.unwrap().is_some());
             assert!(matches!(store.acquire_key(&make.anew(claim)).await.unwrap(), KeyState::Completed(_)));

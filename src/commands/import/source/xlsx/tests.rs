@@ -99,11 +99,9 @@ fn a_panic_of_the_reader_is_an_error() {
 /// A workbook with these cells in the one row of its sheet, written by hand as no library writes them.
 fn workbook_of(cells: &str, formats: &[&str]) -> Arc<File> {
     let numbered = formats.iter().enumerate();
-    let custom: String = numbered
-        .clone()
-        .map(|(at, code)| format!(r#"<numFmt numFmtId="{}" formatCode="{code}"/>"#, 164 + at))
-        .collect();
-    let styles: String = numbered.map(|(at, _)| format!(r#"<xf numFmtId="{}"/>"#, 164 + at)).collect();
+    let custom = numbered.clone().map(|(at, code)| format!(r#"<numFmt numFmtId="{}" formatCode="{code}"/>"#, 164 + at));
+    let custom = custom.collect::<Vec<_>>().concat();
+    let styles = numbered.map(|(at, _)| format!(r#"<xf numFmtId="{}"/>"#, 164 + at)).collect::<Vec<_>>().concat();
     let styles = format!(
         r#"<styleSheet><numFmts>{custom}</numFmts><cellStyleXfs><xf numFmtId="0"/></cellStyleXfs><cellXfs><xf numFmtId="0"/>{styles}</cellXfs></styleSheet>"#
     );
@@ -136,8 +134,8 @@ fn numbers_have_the_zeros_that_their_format_shows() {
 #[case::flag(r#"t="b"><v>1</v>"#, OddCell::Flag)]
 #[case::error(r#"t="e"><v>#N/A</v>"#, OddCell::Error)]
 #[case::error_of_a_formula(r#"t="e"><f>NA()</f><v>#N/A</v>"#, OddCell::Error)]
-#[case::uncomputed(r#"><f>A1</f>"#, OddCell::UncomputedFormula)]
-#[case::uncomputed_with_empty_value(r#"><f>A1</f><v/>"#, OddCell::UncomputedFormula)]
+#[case::uncomputed("><f>A1</f>", OddCell::UncomputedFormula)]
+#[case::uncomputed_with_empty_value("><f>A1</f><v/>", OddCell::UncomputedFormula)]
 #[case::prefixed(r#"s="2"><v>7</v>"#, OddCell::FormattedNumber)]
 #[case::negative_padded(r#"s="3"><v>-7</v>"#, OddCell::FormattedNumber)]
 fn a_cell_that_is_neither_text_nor_a_plain_number_can_be_refused(#[case] cell: &str, #[case] odd: OddCell) {
