@@ -80,6 +80,22 @@ impl Replayable for EnrolmentProgress {
     }
 }
 
+/// One of the two lists of an enrolment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::service) enum EmployeeList {
+    Register,
+    Unregister,
+}
+
+impl EmployeeList {
+    const fn pointer(self) -> &'static str {
+        match self {
+            Self::Register => "/register",
+            Self::Unregister => "/unregister",
+        }
+    }
+}
+
 impl Gateway {
     /// Enrols and withdraws employees of a program, as an operation with one row per vendor call, so that it survives a
     /// restart.
@@ -206,32 +222,25 @@ impl Gateway {
                 AssessmentScope::Selected(references)
             }
         };
-        let (register, _) = self.employees(caller, connection, "/register", register).await?;
-        let (unregister, given) = self.employees(caller, connection, "/unregister", unregister).await?;
+        let register = self.employees(caller, connection, EmployeeList::Register, register).await?;
+        let unregister = self.employees(caller, connection, EmployeeList::Unregister, unregister).await?;
         let enrolment = Enrolment { scope, register, unregister }.checked();
-        let mut enrolment = enrolment.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))?;
-        // Withdrawing an employee who is not enrolled changes nothing; the adapter relies on that to repeat a call.
-        enrolment.unregister.extend(given);
-        Ok(enrolment)
+        enrolment.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))
     }
 
-    /// Resolves the references to the caller's own ids; also returns the other spellings in which the vendor may know
-    /// employees without a record.
+    /// Resolves the references to the caller's own ids.
     async fn employees(
         &self,
         caller: &RequestContext,
         connection: &Connection,
-        pointer: &str,
+        list: EmployeeList,
         keys: Vec<EmployeeRef>,
-    ) -> Result<(Vec<String>, Vec<String>), Error> {
-        let (mut ids, mut others) = (Vec::with_capacity(keys.len()), Vec::new());
+    ) -> Result<Vec<String>, Error> {
+        let pointer = list.pointer();
+        let mut ids = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
             ids.push(match key {
-                EmployeeRef::ExternalId(id) => {
-                    let (known, other) = self.employee_spellings(caller, connection, id).await?;
-                    others.extend(other.map(String::from));
-                    known.into()
-                }
+                EmployeeRef::ExternalId(id) => self.employee_spelling(caller, connection, id, list).await?,
                 EmployeeRef::Id(id) => {
                     let found = self.0.store.candidate(&caller.tenant, &id).await.or_not_applied()?;
                     let here = found.filter(|candidate| candidate.connection == connection.name);
@@ -243,7 +252,7 @@ impl Gateway {
                 }
             });
         }
-        Ok((ids, others))
+        Ok(ids)
     }
 }
 

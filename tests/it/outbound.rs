@@ -198,7 +198,7 @@ async fn the_grace_period_of_a_row_starts_when_it_is_sent_not_when_it_is_stored(
     const GRACE: Duration = Duration::from_secs(3);
     let vendor = Vendor::start(0, Duration::ZERO).await;
     let connections =
-        connection(&vendor, "max_in_flight = 2").replace("settle_grace = \"0s\"", "settle_grace = \"3s\"");
+        connection(&vendor, "max_in_flight = 1").replace("settle_grace = \"0s\"", "settle_grace = \"3s\"");
     let gateway = Gateway::start(&connections).await;
     let operation = start_bulk(&gateway, "row", 2).await;
     // The second waits, its intent stored, for most of a grace period that would count from then.

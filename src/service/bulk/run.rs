@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::operation::{ItemOutcome, ItemState, Operation, OperationKind, OperationState, Progress};
@@ -15,6 +14,7 @@ use crate::service::bulk::memory_budget::MemoryPermit;
 use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk::planner::PlannedPages;
 use crate::service::bulk::{ErrorBudget, enrolments, memory_budget};
+use crate::service::bulk_limits::ClaimPermit;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::{Gateway, RequestContext};
@@ -118,14 +118,13 @@ impl OperationRun {
         let deliver = move |planned: Result<((Batch, Arc<MemoryPermit>), _), Error>| {
             let (work, connection) = (Arc::clone(&work), Arc::clone(&connection));
             async move {
-                let ((planned, held), room) = planned?;
-                // A task of its own: sealing the rows of one call delays no answer to another.
-                let tasks = work.gateway.0.tasks.clone();
-                let delivered = async move {
-                    let _held = (held, room);
-                    work.deliver(&connection, planned).await
+                let ((planned, _held), _room) = planned?;
+                let ahead = !work.failures.may_stop();
+                // Looked up by name: a reload may have replaced the connection.
+                let Ok(claim) = work.gateway.acquire_claim(&connection.name, &work.queue_key(), ahead).await else {
+                    return Ok(());
                 };
-                tasks.spawn(delivered.in_current_span()).await.unwrap_or_else(|_| Err(panicked()))
+                work.deliver(&connection, planned, claim).await
             }
         };
         let mut delivered = std::pin::pin!(calls.flatten().then(with_rows).map(deliver).buffer_unordered(at_once));
@@ -145,12 +144,12 @@ impl OperationRun {
         Ok(())
     }
 
-    async fn deliver(&self, connection: &Connection, planned: Batch) -> Result<(), Error> {
-        let ahead = !self.failures.may_stop();
-        // Looked up by name: a reload may have replaced the connection.
-        let Ok((current, begun)) = self.gateway.acquire_claim(&connection.name, &self.queue_key(), ahead).await else {
-            return Ok(());
-        };
+    async fn deliver(
+        &self,
+        connection: &Connection,
+        planned: Batch,
+        (current, begun): (Arc<Connection>, ClaimPermit),
+    ) -> Result<(), Error> {
         let planned_for_it = std::ptr::eq(current.as_ref(), connection);
         if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.should_yield() || self.failures.reached() {
             // The rows still wait in the store.

@@ -9,6 +9,7 @@ use crate::domain::identity::ExternalId;
 use crate::domain::ids::CandidateId;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::programs::EmployeeList;
 use crate::service::{Gateway, RequestContext};
 use crate::store::{AssignmentFilter, CandidateSelector, Page};
 
@@ -41,16 +42,17 @@ impl Gateway {
         found.into_iter().filter(|candidate| kept.contains(&candidate.id)).collect()
     }
 
-    /// Returns the spellings in which the vendor may know the employee: that of their record if they have one, else the
-    /// present form, then the text as given, by which an earlier version may have enrolled them.
-    pub(in crate::service) async fn employee_spellings(
+    /// Returns the spelling in which the vendor knows the employee: that of their record if they have one. Without one, an
+    /// earlier version may have enrolled them as they were spelled then, so they are withdrawn by the text as given.
+    pub(in crate::service) async fn employee_spelling(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         id: ExternalId,
-    ) -> Result<(ExternalId, Option<ExternalId>), Error> {
+        list: EmployeeList,
+    ) -> Result<String, Error> {
         if !self.has_former_spellings() {
-            return Ok((id, None));
+            return Ok(id.into());
         }
         let identity = Identity::ExternalId(id.clone());
         let mut found =
@@ -58,8 +60,11 @@ impl Gateway {
         // The vendor does not have a person it rejected.
         found.retain(|candidate| candidate.state != CandidateState::Failed);
         let holder = self.without_other_spellings(found, &identity).into_iter().next();
-        let given = Some(id.as_given()).filter(|given| *given != id.as_str()).map(ExternalId::from);
-        Ok(holder.and_then(|holder| holder.person.external_id).map_or((id, given), |recorded| (recorded, None)))
+        Ok(match (holder.and_then(|holder| holder.person.external_id), list) {
+            (Some(recorded), _) => recorded.into(),
+            (None, EmployeeList::Unregister) => id.as_given().to_owned(),
+            (None, EmployeeList::Register) => id.into(),
+        })
     }
 
     /// Returns whether this registration may belong to bookings made under another spelling of its external id.

@@ -25,6 +25,7 @@ mod items;
 mod keys;
 mod late_index;
 mod lookup_memo;
+mod lookups;
 mod mutations;
 mod operations;
 mod process_lock;

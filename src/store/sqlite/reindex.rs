@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::domain::intent::Intent;
 use crate::store::codec::{RecordCodec, RenewedIdentity, SealedRow};
-use crate::store::sqlite::candidates::add_lookup;
 use crate::store::sqlite::identities::{IdentityOwner, holders, insert_identity, is_held};
+use crate::store::sqlite::lookups::add_lookup;
 use crate::store::sqlite::statements;
 use crate::store::sqlite::write_context::WriteContext;
 use crate::store::{Collision, IdentityUpkeep, ReindexedPage, StoreError};

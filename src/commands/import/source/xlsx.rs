@@ -1,9 +1,10 @@
 //! Rows of an Excel workbook (.xlsx), read one at a time: a sheet of any length takes no more memory than its texts.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use calamine::{DataRef, ExcelDateTime, Reader as _, Sheet, SheetType, SheetVisible, Xlsx, XlsxError};
 use jiff::civil::{DateTime, DateTimeRound, Time};
@@ -175,13 +176,27 @@ fn unreadable(error: XlsxError) -> String {
     }
 }
 
+/// Installs the panic hook that reports nothing while [`IS_READING`]; other threads report as before.
+static SILENCE: Once = Once::new();
+
+thread_local! {
+    static IS_READING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs the reader of workbooks, which panics on some damaged ones.
 fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let hook = panic::take_hook();
     // The message would be the only trace of the panic on the user's screen.
-    panic::set_hook(Box::new(|_| {}));
+    SILENCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_READING.get() {
+                hook(panic);
+            }
+        }));
+    });
+    IS_READING.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(read));
-    panic::set_hook(hook);
+    IS_READING.set(false);
     result.unwrap_or_else(|_| Err(format!("cannot be read as an Excel workbook; {DAMAGED}")))
 }
 

@@ -135,7 +135,8 @@ async fn a_tenant_keeps_its_own_spelling_of_an_identity_of_another_tenant() {
     for (tenant, id, expected) in [
         ("t2", "emp-1 ", BeginResult::Exists(vec![second])),
         ("t2", "emp-1", BeginResult::TakenByOtherTenant),
-        ("t1", "emp-1 ", BeginResult::TakenByOtherTenant),
+        // The spelling is another's, but the identity is of this tenant's own.
+        ("t1", "emp-1 ", BeginResult::Exists(vec![first.clone()])),
         ("t1", "emp-1", BeginResult::Exists(vec![first])),
     ] {
         let candidate = make.candidate(tenant, "c", person(id));
