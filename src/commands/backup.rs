@@ -39,8 +39,9 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     say(format_args!("{file}: {size} bytes, a backup of {}", database.display()))?;
     if let Some(faults) = mended {
         say(format_args!(
-            "The index of the database has faults ({faults}): people or keys in it may not be found. They are mended in the \
-             backup: restore it, and report this."
+            "The index of the database has faults ({faults}): people or keys in it may not be found. Faults of entries are \
+             mended in the backup. To mend the database, stop the gateway, make another backup and restore that one; this \
+             one lacks what was written since. Please report it."
         ))?;
     }
     say("The encryption key (store.encryption_key) is not in it: keep a copy of the key in another place.")

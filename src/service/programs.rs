@@ -80,22 +80,6 @@ impl Replayable for EnrolmentProgress {
     }
 }
 
-/// One of the two lists of an enrolment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::service) enum EmployeeList {
-    Register,
-    Unregister,
-}
-
-impl EmployeeList {
-    const fn pointer(self) -> &'static str {
-        match self {
-            Self::Register => "/register",
-            Self::Unregister => "/unregister",
-        }
-    }
-}
-
 impl Gateway {
     /// Enrols and withdraws employees of a program, as an operation with one row per vendor call, so that it survives a
     /// restart.
@@ -222,10 +206,12 @@ impl Gateway {
                 AssessmentScope::Selected(references)
             }
         };
-        let register = self.employees(caller, connection, EmployeeList::Register, register).await?;
-        let unregister = self.employees(caller, connection, EmployeeList::Unregister, unregister).await?;
-        let enrolment = Enrolment { scope, register, unregister }.checked();
-        enrolment.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))
+        let enrolment = Enrolment {
+            scope,
+            register: self.employees(caller, connection, "/register", register).await?,
+            unregister: self.employees(caller, connection, "/unregister", unregister).await?,
+        };
+        enrolment.checked().map_err(|errors| connection.tag_connection(Error::from_fields(errors)))
     }
 
     /// Resolves the references to the caller's own ids.
@@ -233,14 +219,13 @@ impl Gateway {
         &self,
         caller: &RequestContext,
         connection: &Connection,
-        list: EmployeeList,
+        pointer: &str,
         keys: Vec<EmployeeRef>,
     ) -> Result<Vec<String>, Error> {
-        let pointer = list.pointer();
         let mut ids = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
             ids.push(match key {
-                EmployeeRef::ExternalId(id) => self.employee_spelling(caller, connection, id, list).await?,
+                EmployeeRef::ExternalId(id) => self.registered_spelling(caller, connection, id).await?.into(),
                 EmployeeRef::Id(id) => {
                     let found = self.0.store.candidate(&caller.tenant, &id).await.or_not_applied()?;
                     let here = found.filter(|candidate| candidate.connection == connection.name);

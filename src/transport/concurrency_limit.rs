@@ -2,13 +2,14 @@
 //! may leave.
 //!
 //! Both queues have two priorities: single requests, whose callers wait, go before the calls of operations; but after
-//! [`MAX_INTERACTIVE_STREAK`] of them one call of an operation goes, so that single requests cannot starve operations. Within a
-//! priority the order is FIFO. Both waits are bounded, because a caller that would wait longer than an attempt may take
-//! should retry later instead. Cancel-safe: a call dropped while waiting consumes no permit.
+//! [`MAX_INTERACTIVE_STREAK`] of them one call of an operation goes, so that single requests cannot starve operations.
+//! Within a priority the order is FIFO. Both waits are bounded, because a caller that would wait longer than an attempt
+//! may take should retry later instead. Cancel-safe: a call dropped while waiting consumes no permit.
 //!
 //! Operations leave the last permit to single requests, unless there was none for [`RESERVE_PERIOD`] and the calls of
-//! operations are short ([`MAX_LENT_CALL`]): then the first single request waits for the end of one short call, and the
-//! permit is kept for those after it.
+//! operations are known to be short: one has ended, and none in flight or ended within that period is longer than
+//! [`MAX_LENT_CALL`]. Then the first single request waits for the end of one short call, and the permit is kept for
+//! those after it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,10 +26,13 @@ use crate::domain::vendor::Priority;
 pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// Consecutive single requests that may overtake a waiting call of an operation.
 const MAX_INTERACTIVE_STREAK: u32 = 8;
-/// How long the last permit is kept for single requests after one of them came or ended.
+/// How long the last permit is kept for single requests after one of them came or ended, or after a long call of an
+/// operation ended.
 const RESERVE_PERIOD: Duration = Duration::from_secs(10);
 /// Longest call of an operation that may occupy the last permit.
 const MAX_LENT_CALL: Duration = Duration::from_secs(1);
+/// Minimum time a permit is held for a call that was sent; one held for less time says nothing about the vendor.
+const MIN_CALL: Duration = Duration::from_millis(1);
 
 /// The reason why a call may not leave now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +59,12 @@ struct State {
     in_flight: [usize; 2],
     /// When a single request last came or ended.
     last_single: Option<Instant>,
-    /// How long the last call of an operation occupied its permit.
-    last_bulk_call: Duration,
+    /// When each call of an operation in flight got its permit, oldest first.
+    bulk_since: VecDeque<Instant>,
+    /// When a call of an operation longer than [`MAX_LENT_CALL`] last ended.
+    last_long_bulk: Option<Instant>,
+    /// Whether a short call of an operation has ended.
+    has_measured: bool,
     /// Waiters for an in-flight permit, by priority; abandoned ones are removed when encountered.
     places: [VecDeque<oneshot::Sender<ConcurrencyPermit>>; 2],
     places_order: FairQueue,
@@ -81,7 +89,9 @@ impl Limiter {
             size: max_in_flight.max(1),
             in_flight: [0; 2],
             last_single: None,
-            last_bulk_call: Duration::ZERO,
+            bulk_since: VecDeque::new(),
+            last_long_bulk: None,
+            has_measured: false,
             places: [VecDeque::new(), VecDeque::new()],
             places_order: FairQueue::default(),
             turns: [0; 2],
@@ -116,8 +126,8 @@ impl Limiter {
                 state.last_single = Some(Instant::now());
             }
             if state.places[lane as usize].is_empty() && state.may_start(lane) {
-                state.in_flight[lane as usize] += 1;
-                return Ok(self.permit(lane));
+                let since = state.begin(lane);
+                return Ok(self.permit(lane, since));
             }
             let most = state.size.saturating_mul(16).max(64);
             let queue = &mut state.places[lane as usize];
@@ -196,22 +206,21 @@ impl Limiter {
     /// Hands free permits to waiters, in order.
     fn wake_waiters(self: &Arc<Self>) {
         loop {
-            let (lane, waiter) = {
+            let (lane, since, waiter) = {
                 let mut state = self.state();
-                let Some(next) = state.next_waiting() else { return };
-                state.in_flight[next.0 as usize] += 1;
-                next
+                let Some((lane, waiter)) = state.next_waiting() else { return };
+                (lane, state.begin(lane), waiter)
             };
             // Outside the lock: a permit that its waiter has abandoned comes straight back.
-            if let Err(mut refused) = waiter.send(self.permit(lane)) {
+            if let Err(mut refused) = waiter.send(self.permit(lane, since)) {
                 refused.limiter = None;
-                self.state().in_flight[lane as usize] -= 1;
+                self.state().end(lane, since);
             }
         }
     }
 
-    fn permit(self: &Arc<Self>, lane: Priority) -> ConcurrencyPermit {
-        ConcurrencyPermit { limiter: Some(Arc::clone(self)), lane, since: Instant::now() }
+    fn permit(self: &Arc<Self>, lane: Priority, since: Instant) -> ConcurrencyPermit {
+        ConcurrencyPermit { limiter: Some(Arc::clone(self)), lane, since }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -225,10 +234,12 @@ impl Drop for ConcurrencyPermit {
         let Some(limit) = self.limiter.take() else { return };
         {
             let (now, mut state) = (Instant::now(), limit.state());
-            state.in_flight[self.lane as usize] -= 1;
+            state.end(self.lane, self.since);
+            let held = now.duration_since(self.since);
             match self.lane {
                 Priority::Interactive => state.last_single = Some(now),
-                Priority::Bulk => state.last_bulk_call = now.duration_since(self.since),
+                Priority::Bulk if held > MAX_LENT_CALL => state.last_long_bulk = Some(now),
+                Priority::Bulk => state.has_measured |= held >= MIN_CALL,
             }
         }
         limit.wake_waiters();
@@ -243,6 +254,26 @@ impl State {
         }
     }
 
+    /// Counts a call that gets a permit now, and returns the time.
+    fn begin(&mut self, lane: Priority) -> Instant {
+        let now = Instant::now();
+        self.in_flight[lane as usize] += 1;
+        if lane == Priority::Bulk {
+            self.bulk_since.push_back(now);
+        }
+        now
+    }
+
+    /// Removes a call that got its permit at this time.
+    fn end(&mut self, lane: Priority, since: Instant) {
+        self.in_flight[lane as usize] -= 1;
+        if lane == Priority::Bulk
+            && let Ok(at) = self.bulk_since.binary_search(&since)
+        {
+            self.bulk_since.remove(at);
+        }
+    }
+
     /// Returns whether a call of this priority may get a permit now.
     fn may_start(&self, lane: Priority) -> bool {
         let [single, bulk] = self.in_flight;
@@ -253,7 +284,9 @@ impl State {
     /// Returns whether a call of an operation may occupy the last permit. No timer is needed for those that wait until
     /// it may: the other calls of operations are in flight meanwhile, and the end of each looks here again.
     fn may_lend(&self) -> bool {
-        self.last_bulk_call <= MAX_LENT_CALL && self.last_single.is_none_or(|last| last.elapsed() >= RESERVE_PERIOD)
+        let is_past = |last: Option<Instant>| last.is_none_or(|last| last.elapsed() >= RESERVE_PERIOD);
+        let is_long = self.bulk_since.front().is_some_and(|since| since.elapsed() > MAX_LENT_CALL);
+        self.has_measured && !is_long && is_past(self.last_long_bulk) && is_past(self.last_single)
     }
 
     /// Removes the waiter that gets the next permit, and returns it with its priority.

@@ -147,13 +147,6 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
     let sent = bodies(port, "program_employees").await.pop().expect("a call");
     assert_eq!(sent["registerEmployees"], json!(["emp-2 "]));
 
-    // An earlier version may have enrolled an employee without a record as they were spelled: they are withdrawn by it.
-    let enrolment = json!({ "connection": "startexam-main", "scope": "all",
-        "unregister": ["emp-9 ", "emp-2", "emp-10"] });
-    gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &enrolment).await;
-    let sent = bodies(port, "program_employees").await.pop().expect("a call");
-    assert_eq!(sent["unregisterEmployees"], json!(["emp-9 ", "emp-2 ", "emp-10"]));
-
     // A change of another field keeps the spelling, of the id and of the name's other parts.
     let path = format!("/candidates/{}", id_of("nbsp"));
     let changed = gateway.request(Method::PATCH, &path).json(&json!({ "name": { "familyName": "Lee" } })).send().await;

@@ -10,6 +10,7 @@ use crate::service::bulk::ErrorBudget;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::fair_semaphore::QueueKey;
+use crate::service::write::locks::SubjectLock;
 use crate::service::{Gateway, RequestContext};
 use crate::store::Mutation;
 
@@ -27,6 +28,8 @@ pub(super) struct OperationRun {
     pub(super) failures: ErrorBudget,
     /// Whether the run itself failed, for example at the store: no new batches start, and those in flight finish.
     pub(super) stopped: AtomicBool,
+    /// The operation's lock, held until the last task of the run has ended, even if another one panicked.
+    pub(super) _lock: SubjectLock,
 }
 
 impl OperationRun {

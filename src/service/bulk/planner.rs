@@ -29,7 +29,8 @@ use crate::store::{Mutation, Window};
 /// pages shorter ([`memory_budget::PAGE_BYTES`]).
 const MIN_PAGE: usize = 128;
 
-/// Maximum number of rows reconciled concurrently; each waits for a permit like any call of an operation.
+/// Maximum number of rows reconciled concurrently. They hold no permit of the connection's bulk limits: they queue at
+/// the transport's limit, before the batches of other tenants. So at most a quarter of the in-flight limit is used.
 const MAX_CONCURRENT_RECONCILES: usize = 8;
 
 /// Batches of a page, with the memory permit of their rows.
@@ -104,7 +105,7 @@ impl RowPager {
                 let again = work.reconcile_before_sending(connection, &item).await?;
                 Ok::<_, Error>((item, again))
             })
-            .buffered(MAX_CONCURRENT_RECONCILES);
+            .buffered(connection.max_in_flight().div_ceil(4).clamp(1, MAX_CONCURRENT_RECONCILES));
         let mut met = Ok(());
         // Drive every reconciliation to its end: dropping one in flight would leave an intent that no task concludes.
         while let Some(done) = reconciled.next().await {

@@ -17,6 +17,7 @@ use crate::service::bulk::{ErrorBudget, enrolments, memory_budget};
 use crate::service::bulk_limits::ClaimPermit;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::write::locks::SubjectLock;
 use crate::service::{Gateway, RequestContext};
 use crate::store::{Mutation, Window};
 
@@ -29,7 +30,8 @@ const MAX_ROWS_IN_FLIGHT: usize = 3_000;
 const MIN_PLANNED_BATCHES: usize = 2;
 
 /// Runs an operation until it ends, until none of its rows can be sent yet, or until this process has to yield it.
-pub(super) async fn run_operation(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
+/// Releases the operation's lock once none of its tasks works on it any more.
+pub(super) async fn run_operation(gateway: &Gateway, operation: Operation, lock: SubjectLock) -> Result<(), Error> {
     // Read under the lock: another instance may have ended it since.
     let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.or_not_applied()?;
     let Some((mut operation, progress)) = found.filter(|(operation, _)| !operation.state.is_terminal()) else {
@@ -44,11 +46,12 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation) -> Re
     let failures = ErrorBudget::new(operation.fail_on_errors, failed);
     let caller = RequestContext::of_operation(&operation, gateway.exchange_of_operation(&operation));
     let stopped = AtomicBool::new(false);
-    let work = Arc::new(OperationRun { gateway: gateway.clone(), caller, operation, failures, stopped });
+    let gateway = gateway.clone();
+    let work = Arc::new(OperationRun { gateway, caller, operation, failures, stopped, _lock: lock });
     if work.operation.cancelling {
         // The instance that took the request may have died before it skipped the rows, and rows may have been requeued
         // since.
-        gateway.0.store.skip_waiting(&work.operation.id).await.or_not_applied()?;
+        work.gateway.0.store.skip_waiting(&work.operation.id).await.or_not_applied()?;
     }
     work.send_waiting().await?;
     if work.should_yield() {

@@ -63,7 +63,7 @@ async fn work(gateway: Gateway, operation: Operation, lock: SubjectLock) {
     let id = operation.id.clone();
     // If an error or a panic ends the run early, the next background pass starts it again.
     let _off_the_board = ActiveGuard(gateway.clone(), id.clone());
-    if let Err(error) = run::run_operation(&gateway, operation).await {
+    if let Err(error) = run::run_operation(&gateway, operation, lock).await {
         tracing::warn!(
             operation = %id,
             code = error.code.as_str(),
@@ -71,7 +71,6 @@ async fn work(gateway: Gateway, operation: Operation, lock: SubjectLock) {
             "operation paused after an error"
         );
     }
-    drop(lock);
 }
 
 struct ActiveGuard(Gateway, OperationId);

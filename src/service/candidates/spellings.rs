@@ -9,7 +9,6 @@ use crate::domain::identity::ExternalId;
 use crate::domain::ids::CandidateId;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
-use crate::service::programs::EmployeeList;
 use crate::service::{Gateway, RequestContext};
 use crate::store::{AssignmentFilter, CandidateSelector, Page};
 
@@ -42,17 +41,15 @@ impl Gateway {
         found.into_iter().filter(|candidate| kept.contains(&candidate.id)).collect()
     }
 
-    /// Returns the spelling in which the vendor knows the employee: that of their record if they have one. Without one, an
-    /// earlier version may have enrolled them as they were spelled then, so they are withdrawn by the text as given.
-    pub(in crate::service) async fn employee_spelling(
+    /// Returns the spelling in which the vendor knows the employee: that of their record, if they have one.
+    pub(in crate::service) async fn registered_spelling(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         id: ExternalId,
-        list: EmployeeList,
-    ) -> Result<String, Error> {
+    ) -> Result<ExternalId, Error> {
         if !self.has_former_spellings() {
-            return Ok(id.into());
+            return Ok(id);
         }
         let identity = Identity::ExternalId(id.clone());
         let mut found =
@@ -60,11 +57,7 @@ impl Gateway {
         // The vendor does not have a person it rejected.
         found.retain(|candidate| candidate.state != CandidateState::Failed);
         let holder = self.without_other_spellings(found, &identity).into_iter().next();
-        Ok(match (holder.and_then(|holder| holder.person.external_id), list) {
-            (Some(recorded), _) => recorded.into(),
-            (None, EmployeeList::Unregister) => id.as_given().to_owned(),
-            (None, EmployeeList::Register) => id.into(),
-        })
+        Ok(holder.and_then(|holder| holder.person.external_id).unwrap_or(id))
     }
 
     /// Returns whether this registration may belong to bookings made under another spelling of its external id.

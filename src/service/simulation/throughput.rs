@@ -136,7 +136,8 @@ fn batches_use_every_permit_of_a_connection() {
     assert_within(&measured, pace.ideal(100, 5), 1.15);
     let measured = pace.run(bookings(100));
     assert_eq!(measured.progress.applied, 100);
-    assert_within(&measured, pace.ideal(100, 5), 1.15);
+    // Each row is looked up before it is sent.
+    assert_within(&measured, pace.ideal(100, 5), 1.25);
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn a_batch_takes_two_commits() {
 
 #[test]
 fn unknown_rows_of_a_retried_bulk_are_reconciled_side_by_side() {
-    let pace = Pace { profile: Profile::Students, in_flight: 4, vendor: millis(500), store: Duration::ZERO };
+    let pace = Pace { profile: Profile::Students, in_flight: 32, vendor: millis(500), store: Duration::ZERO };
     let mut world = pace.world(0);
     let lost = Script { effect: When::Now, reply: Reply::Reset, latency: 1 };
     world.exam.lock().unwrap().scripts.extend(vec![lost; 40]);

@@ -107,10 +107,12 @@ impl Gateway {
         let records = self.0.executor.unsent_attempts.records();
         let mut resolved =
             stream::iter(records).map(|record| self.resolve_doubt(record)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
+        // Drive each to its end: dropping one in flight would leave its work half done.
+        let mut met = Ok(());
         while let Some(done) = resolved.next().await {
-            done?;
+            met = met.and(done);
         }
-        Ok(())
+        met
     }
 
     async fn resolve_doubt(&self, record: String) -> Result<(), Error> {
@@ -135,10 +137,12 @@ impl Gateway {
         let old = page.into_iter().filter(|intent| now.duration_since(intent.started) >= MIN_AGE);
         let mut adopted =
             stream::iter(old).map(|intent| self.adopt_orphan(intent)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
+        // Drive each to its end, as above.
+        let mut met = Ok(());
         while let Some(done) = adopted.next().await {
-            done?;
+            met = met.and(done);
         }
-        Ok(())
+        met
     }
 
     /// Adopts one intent, unless a task holds its subject's lock.

@@ -6,8 +6,10 @@
 //! the commit, and gets it from the commit that took place.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +25,9 @@ use crate::store::StoreError;
 
 /// Maximum jobs in one transaction: enough to share the commit, few enough that the first does not wait for long.
 const MAX_JOBS: usize = 256;
+
+/// Maximum jobs that are done one by one beside the next group.
+const MAX_SINGLES: usize = 8;
 
 /// Size from which on a group takes no further job.
 const MAX_BYTES: usize = 4 << 20;
@@ -41,6 +46,7 @@ const ANALYSIS: &str = "ANALYZE (SKIP_LOCKED) candidates, identities, lookups, a
 struct QueuedJob {
     job: Arc<Job>,
     caller: oneshot::Sender<Result<JobResult, StoreError>>,
+    since: Instant,
 }
 
 impl QueuedJob {
@@ -66,7 +72,8 @@ impl GroupCommit {
     pub(super) async fn run(&self, job: Job) -> Result<JobResult, StoreError> {
         let (caller, answered) = oneshot::channel();
         let ended = || StoreError::Unavailable("the store is closed".to_owned());
-        self.0.send(QueuedJob { job: Arc::new(job), caller }).await.map_err(|_| ended())?;
+        let queued = QueuedJob { job: Arc::new(job), caller, since: Instant::now() };
+        timeout(TIMEOUT, self.0.send(queued)).await.map_err(|_| busy())?.map_err(|_| ended())?;
         answered.await.map_err(|_| StoreError::InDoubt("a transaction was interrupted".to_owned()))?
     }
 }
@@ -86,6 +93,8 @@ struct Committer {
 enum GroupFailure {
     /// Every job failed with this error.
     Everyone(StoreError),
+    /// Nothing was written, and half of the jobs may succeed.
+    Halves,
     /// Nothing was written, and one by one the jobs may succeed.
     OneByOne,
     /// The database cannot be reached; nothing was written.
@@ -101,17 +110,26 @@ impl Committer {
                 waiting.push_back(first);
             }
             gather(&mut queue, &mut waiting).await;
+            refuse_late(&mut waiting);
             let group = take_group(&mut waiting);
-            if let Some(error) = self.commit(group).await {
-                // What waits would only wait for the same time-out, one group after the other.
-                fill(&mut queue, &mut waiting);
-                waiting.drain(..).for_each(|job| job.answer(Err(error.clone())));
+            // A panic costs its group, whose callers then learn that their outcome is in doubt, and no later one.
+            match AssertUnwindSafe(self.commit(group)).catch_unwind().await {
+                Ok(None) => {}
+                Ok(Some(error)) => {
+                    // What waits would only wait for the same time-out, one group after the other.
+                    waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()));
+                    waiting.drain(..).for_each(|job| job.answer(Err(error.clone())));
+                }
+                Err(_) => tracing::error!("a group of transactions was interrupted"),
             }
         }
     }
 
     /// Commits a group and answers its callers. Returns the error if the database cannot be reached.
-    async fn commit(&mut self, group: Vec<QueuedJob>) -> Option<StoreError> {
+    async fn commit(&mut self, mut group: Vec<QueuedJob>) -> Option<StoreError> {
+        if group.is_empty() {
+            return None;
+        }
         let jobs: Vec<Arc<Job>> = group.iter().map(|queued| Arc::clone(&queued.job)).collect();
         match self.run_with_retries(&jobs).await {
             Ok(results) => {
@@ -119,6 +137,11 @@ impl Committer {
                 self.analyse_after(jobs.iter().map(|job| job.bytes() as u64).sum());
             }
             Err(GroupFailure::Everyone(error)) => group.into_iter().for_each(|job| job.answer(Err(error.clone()))),
+            Err(GroupFailure::Halves) => {
+                let rest = group.split_off(group.len() / 2);
+                let first = Box::pin(self.commit(group)).await;
+                return first.or(Box::pin(self.commit(rest)).await);
+            }
             Err(GroupFailure::OneByOne) => group.into_iter().for_each(|job| self.run_alone(job)),
             Err(GroupFailure::Unreachable(error)) => {
                 for job in group {
@@ -140,7 +163,8 @@ impl Committer {
         self.next_analysis = self.written.saturating_mul(8);
         let writer = Arc::clone(&self.writer);
         tokio::spawn(async move {
-            if let Err(error) = sqlx::raw_sql(ANALYSIS).execute(&writer.pool).await {
+            let analysis = timeout(TIMEOUT, sqlx::raw_sql(ANALYSIS).execute(&writer.pool)).await;
+            if let Err(error) = analysis.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 let error = StoreError::from(error);
                 tracing::debug!(%error, "the tables were not analysed");
             }
@@ -165,7 +189,7 @@ impl Committer {
     }
 
     async fn run_with_retries(&mut self, jobs: &[Arc<Job>]) -> Result<Vec<JobResult>, GroupFailure> {
-        let begun = Instant::now();
+        let (begun, mut tried) = (Instant::now(), 0);
         loop {
             let connection = match self.connect().await {
                 Ok(connection) => connection,
@@ -180,17 +204,24 @@ impl Committer {
             };
             match failure(failed, jobs.len()) {
                 Some(failure) => return Err(failure),
-                None if begun.elapsed() >= TIMEOUT => return Err(GroupFailure::Everyone(no_response())),
-                None => self.writer.back_off(1).await,
+                None if begun.elapsed() >= TIMEOUT => return Err(GroupFailure::Unreachable(no_response())),
+                None => {
+                    tried += 1;
+                    self.writer.back_off(tried).await;
+                }
             }
         }
     }
 
     async fn connect(&mut self) -> Result<PgConnection, StoreError> {
         let connecting = async {
+            let mut tried = 0;
             loop {
                 match self.connection.take().await {
-                    Err(error) if retry_decision(&error) == RetryDecision::Elsewhere => self.writer.back_off(1).await,
+                    Err(error) if retry_decision(&error) == RetryDecision::Elsewhere || has_code(&error, BUSY) => {
+                        tried += 1;
+                        self.writer.back_off(tried).await;
+                    }
                     taken => return taken,
                 }
             }
@@ -245,20 +276,50 @@ impl Committer {
 
 /// Decides what follows from an attempt that wrote nothing; `None` if the group is to be tried again.
 fn failure(failed: TxError, jobs: usize) -> Option<GroupFailure> {
+    let in_parts = if jobs > MAX_SINGLES { GroupFailure::Halves } else { GroupFailure::OneByOne };
     let error = match failed {
+        TxError::Store(error @ StoreError::Unavailable(_)) => return Some(GroupFailure::Unreachable(error)),
         // The job's own failure.
         TxError::Store(error) if jobs == 1 => return Some(GroupFailure::Everyone(error)),
-        TxError::Store(error @ (StoreError::Fenced | StoreError::Unavailable(_) | StoreError::InDoubt(_))) => {
+        TxError::Store(error @ (StoreError::Fenced | StoreError::InDoubt(_))) => {
             return Some(GroupFailure::Everyone(error));
         }
-        TxError::Store(_) => return Some(GroupFailure::OneByOne),
+        TxError::Store(_) => return Some(in_parts),
         TxError::Sql(error) => error,
     };
     match retry_decision(&error) {
         RetryDecision::Elsewhere => None,
         RetryDecision::Again => Some(GroupFailure::OneByOne),
-        RetryDecision::GiveUp if matches!(error, sqlx::Error::Database(_)) => Some(GroupFailure::OneByOne),
-        RetryDecision::GiveUp => Some(GroupFailure::Everyone(error.into())),
+        RetryDecision::GiveUp if has_code(&error, LOCKED) => Some(GroupFailure::OneByOne),
+        RetryDecision::GiveUp if has_code(&error, FULL) => Some(GroupFailure::Everyone(error.into())),
+        RetryDecision::GiveUp if jobs == 1 && error.as_database_error().is_none() => {
+            Some(GroupFailure::Everyone(error.into()))
+        }
+        // One caller's values, or one damaged row.
+        RetryDecision::GiveUp => Some(in_parts),
+    }
+}
+
+/// SQLSTATEs of a server that takes no connection now: too many clients, starting up.
+const BUSY: &[&str] = &["53300", "57P03"];
+/// SQLSTATE of a lock that another transaction holds for longer than a group waits.
+const LOCKED: &[&str] = &["55P03"];
+/// SQLSTATEs of a full disk and of exhausted memory.
+const FULL: &[&str] = &["53100", "53200"];
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
+fn busy() -> StoreError {
+    StoreError::Unavailable("too many concurrent transactions".to_owned())
+}
+
+/// Refuses the jobs that have waited for too long; nothing of them has begun.
+fn refuse_late(waiting: &mut VecDeque<QueuedJob>) {
+    while let Some(late) = waiting.pop_front_if(|first| first.since.elapsed() > TIMEOUT) {
+        late.answer(Err(busy()));
     }
 }
 

@@ -155,9 +155,10 @@ fn verify(path: &Path, keyring: &Keyring) -> Result<Verified, BackupError> {
         return Ok(Verified { until, mended: None });
     }
     let left = mend_index(path)?;
-    if !left.is_none() {
+    if left.missing != 0 || left.orphans != 0 {
         return Err(at(path, format!("is damaged: {left}")));
     }
+    // No copy at all would be worse than one in which a person is there twice.
     Ok(Verified { until, mended: Some(faults.to_string()) })
 }
 
@@ -182,9 +183,14 @@ fn look_at(connection: &Connection, keyring: &Keyring) -> Result<Inspection, Bac
 /// Copies the backup to a private file beside the database. A file that an interrupted restore has left is replaced: the
 /// process lock is held.
 fn copy(backup: &Path, path: PathBuf) -> Result<PartialFile, BackupError> {
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&path, error)),
-        _ => {}
+    // With its journal, which would be applied to the next copy of that name.
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let mut left = path.clone().into_os_string();
+        left.push(suffix);
+        match fs::remove_file(&left) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&path, error)),
+            _ => {}
+        }
     }
     let partial = PartialFile::create(path)?;
     let mut source = File::open(backup).map_err(|error| at(backup, error))?;

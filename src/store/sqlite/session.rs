@@ -39,6 +39,9 @@ impl Session {
     /// Reads the index anew if the last transaction failed: a commit that failed may still have taken place.
     pub(super) fn refresh(&self) -> Result<(), StoreError> {
         if self.is_stale.get() {
+            if !self.connection.is_autocommit() {
+                self.connection.execute_batch("ROLLBACK")?;
+            }
             self.index.reload(&self.connection)?;
             self.is_stale.set(false);
         }
@@ -62,9 +65,9 @@ impl Session {
         self.memo.clear();
     }
 
-    /// Adds the last step of a transaction.
+    /// Does the last steps of a transaction.
     pub(super) fn prepare_commit(&self) -> Result<(), StoreError> {
-        self.index.merge(&self.connection)
+        self.index.prepare_commit(&self.connection)
     }
 
     /// Shows readers what was committed.

@@ -131,9 +131,17 @@ async fn fill(limit: &Arc<Limiter>, calls: usize) -> Vec<ConcurrencyPermit> {
     held
 }
 
+/// Ends a short call of an operation.
+async fn end_short_call(limit: &Arc<Limiter>) {
+    let held = fill(limit, 1).await;
+    tokio::time::advance(MAX_LENT_CALL / 2).await;
+    drop(held);
+}
+
 #[tokio::test(start_paused = true)]
 async fn operations_use_every_permit_until_a_single_request_comes() {
     let limit = limit(4, 0);
+    end_short_call(&limit).await;
     let mut held = fill(&limit, 4).await;
     let mut bulk = Box::pin(limit.acquire(BULK, hour()));
     assert!(poll!(&mut bulk).is_pending());
@@ -153,19 +161,17 @@ async fn operations_use_every_permit_until_a_single_request_comes() {
 #[tokio::test(start_paused = true)]
 async fn operations_get_the_last_permit_back_after_a_while_without_single_requests() {
     let limit = limit(2, 0);
+    end_short_call(&limit).await;
     drop(limit.acquire(SINGLE, hour()).await.unwrap());
+    tokio::time::advance(RESERVE_PERIOD.saturating_sub(Duration::from_millis(1))).await;
     let mut held = fill(&limit, 1).await;
     let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(limit.acquire(BULK, hour()))).collect();
     for bulk in &mut waiting {
         assert!(poll!(bulk).is_pending());
     }
-    tokio::time::advance(RESERVE_PERIOD.saturating_sub(Duration::from_millis(1))).await;
-    held = {
-        drop(held);
-        vec![waiting.remove(0).await.unwrap()]
-    };
+    held.pop();
+    held.push(waiting.remove(0).await.unwrap());
     assert!(poll!(&mut waiting[0]).is_pending());
-    // The call that just ended was long; the next is short.
     tokio::time::advance(Duration::from_millis(1)).await;
     drop(held);
     let _two = (waiting.remove(0).await.unwrap(), waiting.remove(0).await.unwrap());
@@ -175,6 +181,7 @@ async fn operations_get_the_last_permit_back_after_a_while_without_single_reques
 #[tokio::test(start_paused = true)]
 async fn the_last_permit_is_not_lent_to_long_calls() {
     let limit = limit(3, 0);
+    end_short_call(&limit).await;
     let mut held = fill(&limit, 3).await;
     tokio::time::advance(MAX_LENT_CALL + Duration::from_millis(1)).await;
     let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(limit.acquire(BULK, hour()))).collect();
@@ -192,6 +199,48 @@ async fn the_last_permit_is_not_lent_to_long_calls() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_permit_is_not_lent_before_a_call_has_ended() {
+    let limit = limit(2, 0);
+    let held = fill(&limit, 1).await;
+    let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(limit.acquire(BULK, hour()))).collect();
+    for bulk in &mut waiting {
+        assert!(poll!(bulk).is_pending());
+    }
+    drop(held);
+    let second = waiting.remove(0).await.unwrap();
+    assert!(poll!(&mut waiting[0]).is_pending(), "the first call was not sent");
+    tokio::time::advance(MIN_CALL).await;
+    drop(second);
+    let third = waiting.remove(0).await.unwrap();
+    let fourth = limit.acquire(BULK, hour()).await.unwrap();
+    drop((third, fourth));
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_calls_hide_no_long_ones() {
+    let limit = limit(3, 0);
+    let long = fill(&limit, 1).await;
+    tokio::time::advance(MAX_LENT_CALL).await;
+    end_short_call(&limit).await;
+    let mut held = fill(&limit, 1).await;
+    let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(limit.acquire(BULK, hour()))).collect();
+    for bulk in &mut waiting {
+        assert!(poll!(bulk).is_pending(), "a long call is in flight");
+    }
+    drop(long);
+    held.push(waiting.remove(0).await.unwrap());
+    // The end of a short call gives its own permit away, not the last one as well.
+    tokio::time::advance(MAX_LENT_CALL / 2).await;
+    drop(held.remove(0));
+    held.push(waiting.remove(0).await.unwrap());
+    let mut last = Box::pin(limit.acquire(BULK, hour()));
+    assert!(poll!(&mut last).is_pending(), "a long call has just ended");
+    drop((held, last));
+    tokio::time::advance(RESERVE_PERIOD).await;
+    drop(fill(&limit, 3).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_single_permit_is_never_reserved() {
     let limit = limit(1, 0);
     drop(limit.acquire(SINGLE, hour()).await.unwrap());
@@ -202,12 +251,14 @@ async fn a_single_permit_is_never_reserved() {
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_gave_up_holds_back_no_later_one() {
     let limit = limit(2, 0);
+    end_short_call(&limit).await;
     drop(limit.acquire(SINGLE, hour()).await.unwrap());
+    tokio::time::advance(RESERVE_PERIOD.saturating_sub(Duration::from_millis(1))).await;
     let held = fill(&limit, 1).await;
     let mut gone = Box::pin(limit.acquire(BULK, hour()));
     assert!(poll!(&mut gone).is_pending());
     drop(gone);
-    tokio::time::advance(RESERVE_PERIOD).await;
+    tokio::time::advance(Duration::from_millis(1)).await;
     // The permit is free and no longer reserved; only the abandoned wait is in the queue.
     let second = limit.acquire(BULK, hour()).await.unwrap();
     drop((held, second));

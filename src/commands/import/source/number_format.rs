@@ -32,6 +32,9 @@ pub(super) struct CellFormats {
 
 impl CellFormats {
     /// Opens the sheet of this name; `None` if all formats of the workbook are plain.
+    ///
+    /// # Errors
+    /// I/O errors, and `InvalidData` if the workbook has other formats and its sheet is not found.
     pub(super) fn open(file: &Arc<File>, sheet: &str) -> io::Result<Option<Self>> {
         let part = |name: &str| archive::open_part(BufReader::new(FileReader::new(file, 0)), name);
         let Some(styles) = part("xl/styles.xml")? else { return Ok(None) };
@@ -39,18 +42,14 @@ impl CellFormats {
         if formats.iter().all(|format| *format == NumberFormat::Plain) {
             return Ok(None);
         }
-        let (Some(workbook), Some(relations)) = (part("xl/workbook.xml")?, part("xl/_rels/workbook.xml.rels")?) else {
-            return Ok(None);
-        };
-        let id = find(BufReader::new(workbook), "sheet", ("name", sheet), "r:id").map_err(invalid)?;
-        let target = match id {
-            Some(id) => find(BufReader::new(relations), "Relationship", ("Id", &id), "Target").map_err(invalid)?,
-            None => None,
-        };
-        let Some(target) = target else { return Ok(None) };
+        // Without the sheet's formats a number would be sent without the zeros that it is shown with.
+        let open = |name: &str| part(name).and_then(|found| found.map(BufReader::new).ok_or_else(no_formats));
+        let id = find(open("xl/workbook.xml")?, "sheet", ("name", sheet), "id").map_err(invalid)?;
+        let id = id.ok_or_else(no_formats)?;
+        let target = find(open("xl/_rels/workbook.xml.rels")?, "Relationship", ("Id", &id), "Target");
+        let target = target.map_err(invalid)?.ok_or_else(no_formats)?;
         let path = target.strip_prefix('/').map_or_else(|| format!("xl/{target}"), str::to_owned);
-        let Some(content) = part(&path)? else { return Ok(None) };
-        Ok(Some(Self { sheet: reader(BufReader::new(content)), formats, buffer: Vec::new() }))
+        Ok(Some(Self { sheet: reader(open(&path)?), formats, buffer: Vec::new() }))
     }
 
     /// Returns the format of the next cell.
@@ -82,12 +81,23 @@ fn invalid(error: quick_xml::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
+fn no_formats() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the number formats of the sheet are not found")
+}
+
 fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
     let attribute = element.try_get_attribute(name).ok()??;
     Some(attribute.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned())
 }
 
-/// Returns the attribute `wanted` of the first element of this name with this attribute.
+/// Returns the attribute of this name with any prefix; of several the last, as the reader of workbooks does.
+fn prefixed_attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    let mut attributes = element.attributes();
+    let named = attributes.with_checks(false).flatten().filter(|it| it.key.local_name().as_ref() == name);
+    Some(named.last()?.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned())
+}
+
+/// Returns the attribute `wanted`, with any prefix, of the first element of this name with this attribute.
 fn find(
     content: impl BufRead,
     element: &str,
@@ -101,7 +111,7 @@ fn find(
             Event::Start(found)
                 if found.local_name().as_ref() == element && attribute(&found, name).as_deref() == Some(value) =>
             {
-                return Ok(attribute(&found, wanted));
+                return Ok(prefixed_attribute(&found, wanted));
             }
             Event::Eof => return Ok(None),
             _ => {}
@@ -139,27 +149,56 @@ fn read_formats(styles: impl BufRead) -> Result<Vec<NumberFormat>, quick_xml::Er
 
 /// Returns what the first section of a format code, that of positive numbers, makes of a whole number.
 fn format_of(code: &str) -> NumberFormat {
-    let code = code.split(';').next().unwrap_or_default();
-    let zeros = code.bytes().filter(|byte| *byte == b'0').count();
-    if code.len() == zeros {
+    let first = code.split(';').next().unwrap_or_default();
+    let zeros = first.bytes().filter(|byte| *byte == b'0').count();
+    if first.len() == zeros {
         return if zeros > 1 { NumberFormat::Padded(zeros) } else { NumberFormat::Plain };
     }
-    let (mut has_letters, mut padding) = (false, 0);
-    let (mut is_quoted, mut is_escaped, mut is_in_brackets, mut is_fraction) = (false, false, false, false);
-    for sign in code.chars() {
-        let is_literal = std::mem::take(&mut is_escaped) || is_quoted && sign != '"';
-        match sign {
-            _ if is_literal => has_letters |= sign.is_alphanumeric(),
-            '"' => is_quoted = !is_quoted,
-            '\\' => is_escaped = true,
-            '[' => is_in_brackets = true,
-            ']' => is_in_brackets = false,
-            '.' if !is_in_brackets => is_fraction = true,
-            '0' if !is_in_brackets && !is_fraction => padding += 1,
-            _ => {}
+    let (mut is_quoted, mut is_in_brackets, mut is_fraction) = (false, false, false);
+    let (mut has_digits, mut is_interrupted, mut is_text, mut padding) = (false, false, false, 0);
+    let mut signs = code.chars();
+    while let Some(sign) = signs.next() {
+        let literal = match sign {
+            _ if is_in_brackets => {
+                is_in_brackets = sign != ']';
+                None
+            }
+            '"' => {
+                is_quoted = !is_quoted;
+                None
+            }
+            _ if is_quoted => Some(sign),
+            ';' => break,
+            '\\' => signs.next(),
+            '-' | '/' | '(' | ')' | ':' => Some(sign),
+            // A blank as wide as the next character, and one that fills the cell.
+            '_' | '*' => {
+                signs.next();
+                None
+            }
+            '[' => {
+                is_in_brackets = true;
+                None
+            }
+            '.' => {
+                is_fraction = true;
+                None
+            }
+            '0' | '#' | '?' => {
+                is_text |= is_interrupted;
+                has_digits = true;
+                padding += usize::from(sign == '0' && !is_fraction);
+                None
+            }
+            _ => None,
+        };
+        if let Some(literal) = literal {
+            let is_separator = literal.is_whitespace() || matches!(literal, ',' | '.' | '%');
+            is_text |= literal.is_alphanumeric();
+            is_interrupted |= has_digits && !is_separator;
         }
     }
-    if padding > 1 || has_letters { NumberFormat::Text } else { NumberFormat::Plain }
+    if padding > 1 || is_text { NumberFormat::Text } else { NumberFormat::Plain }
 }
 
 #[cfg(test)]
@@ -171,6 +210,9 @@ mod tests {
     #[rstest]
     #[case::padded(NumberFormat::Padded(5), &["00000", "00000;-00000"])]
     #[case::text(NumberFormat::Text, &["\"EMP-\"0000", "00000\\-0000", "000-00-0000", "\\E0", "0 \"x\""])]
+    #[case::interrupted(NumberFormat::Text, &["#-####", "##\"/\"###", "#\\-0", "(###)###", "#:##", "0.0-0", "\";\"00"])]
+    #[case::width_and_fill(NumberFormat::Plain, &["0_0", "0*0", "_-* #,##0_-", "_(* #,##0_);_(* \\(#,##0\\)", "#_-#"])]
+    #[case::not_interrupted(NumberFormat::Plain, &["(0)", "-#,##0", "#\\ ##0", "#\".\"###", "[$-407]0", "0;#-#"])]
     #[case::plain(NumberFormat::Plain, &["0", "#,##0", "#,##0.00", "0.00", "General", "@", "0.00%", "[$-407]#,##0"])]
     fn formats_are_understood(#[case] format: NumberFormat, #[case] codes: &[&str]) {
         for code in codes {

@@ -55,14 +55,9 @@ const ORPHANS: &str = "
         WHEN 2 THEN EXISTS (SELECT 1 FROM lookups WHERE id = e.row_id AND substr(blind, 1, 8) = e.short)
         ELSE 0 END";
 
-/// Several people may share a look-up, but no identity or key.
+/// Several people may share a look-up, but no identity or key. Counted from the rows, also those after the watermark.
 const DOUBLES: &str = "
-    SELECT (SELECT count(*) FROM late_index AS a JOIN late_index AS b
-                ON b.short = a.short AND b.source = a.source AND b.row_id > a.row_id
-            WHERE a.source = 1
-              AND (SELECT blind FROM identities WHERE id = a.row_id) = (SELECT blind FROM identities WHERE id = b.row_id))
-         + (SELECT count(*) FROM late_index AS a JOIN late_index AS b
-                ON b.short = a.short AND b.source = a.source AND b.row_id > a.row_id
-            WHERE a.source = 0
-              AND (SELECT scope FROM idempotency_keys WHERE id = a.row_id)
-                = (SELECT scope FROM idempotency_keys WHERE id = b.row_id))";
+    SELECT (SELECT coalesce(sum(copies - 1), 0)
+            FROM (SELECT count(*) AS copies FROM identities GROUP BY connection, kind, blind HAVING copies > 1))
+         + (SELECT coalesce(sum(copies - 1), 0)
+            FROM (SELECT count(*) AS copies FROM idempotency_keys GROUP BY scope HAVING copies > 1))";

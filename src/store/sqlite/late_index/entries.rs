@@ -34,6 +34,42 @@ impl Source {
         }
     }
 
+    /// Returns the statement that counts the rows after a row, up to a number.
+    pub(super) const fn count_after(self) -> &'static str {
+        match self {
+            Self::Key => "SELECT count(*) FROM (SELECT 1 FROM idempotency_keys WHERE id > ?1 LIMIT ?2)",
+            Self::Identity => "SELECT count(*) FROM (SELECT 1 FROM identities WHERE id > ?1 LIMIT ?2)",
+            Self::Lookup => "SELECT count(*) FROM (SELECT 1 FROM lookups WHERE id > ?1 LIMIT ?2)",
+        }
+    }
+
+    /// Returns the statement that reads the last of the next so many rows after a row.
+    pub(super) const fn portion_end(self) -> &'static str {
+        match self {
+            Self::Key => "SELECT max(id) FROM (SELECT id FROM idempotency_keys WHERE id > ?1 ORDER BY id LIMIT ?2)",
+            Self::Identity => "SELECT max(id) FROM (SELECT id FROM identities WHERE id > ?1 ORDER BY id LIMIT ?2)",
+            Self::Lookup => "SELECT max(id) FROM (SELECT id FROM lookups WHERE id > ?1 ORDER BY id LIMIT ?2)",
+        }
+    }
+
+    /// Returns the statement that merges the entries of the rows after one and up to another.
+    pub(super) const fn merge_between(self) -> &'static str {
+        match self {
+            Self::Key => {
+                "INSERT OR IGNORE INTO late_index (short, source, row_id)
+                 SELECT substr(scope, 1, 8), 0, id FROM idempotency_keys WHERE id > ?1 AND id <= ?2 ORDER BY 1, 3"
+            }
+            Self::Identity => {
+                "INSERT OR IGNORE INTO late_index (short, source, row_id)
+                 SELECT substr(blind, 1, 8), 1, id FROM identities WHERE id > ?1 AND id <= ?2 ORDER BY 1, 3"
+            }
+            Self::Lookup => {
+                "INSERT OR IGNORE INTO late_index (short, source, row_id)
+                 SELECT substr(blind, 1, 8), 2, id FROM lookups WHERE id > ?1 AND id <= ?2 ORDER BY 1, 3"
+            }
+        }
+    }
+
     /// Returns the statement that reads the number of the last row.
     pub(super) const fn last_row(self) -> &'static str {
         match self {

@@ -11,8 +11,8 @@ use crate::store::sqlite::late_index::entries::{Entry, Source};
 /// Row numbers by source.
 pub(super) type RowNumbers = [i64; Source::ALL.len()];
 
-/// Maximum entries sorted in memory at once.
-const MAX_SORTED: i64 = 250_000;
+/// Maximum entries merged in one transaction.
+const MAX_PORTION: i64 = 250_000;
 
 /// Entries read from the rows, and the number of the last row of each source.
 pub(super) struct UnmergedRows {
@@ -20,14 +20,9 @@ pub(super) struct UnmergedRows {
     pub(super) last: RowNumbers,
 }
 
-/// Reads the entries of all rows after the watermarks; if there are more than `most`, merges all of them first.
-pub(super) fn read_unmerged(connection: &Connection, most: usize) -> Result<UnmergedRows, StoreError> {
-    let (mut watermarks, last) = (watermarks(connection)?, last_rows(connection)?);
-    let unmerged: i64 = last.iter().zip(watermarks).map(|(last, watermark)| (last - watermark).max(0)).sum();
-    if usize::try_from(unmerged).is_ok_and(|unmerged| unmerged > most) {
-        rebuild(connection)?;
-        watermarks = self::watermarks(connection)?;
-    }
+/// Reads the entries of all rows after the watermarks.
+pub(super) fn read_unmerged(connection: &Connection) -> Result<UnmergedRows, StoreError> {
+    let (watermarks, last) = (watermarks(connection)?, last_rows(connection)?);
     let mut entries = BTreeSet::new();
     for source in Source::ALL {
         let mut statement = connection.prepare(source.rows_after())?;
@@ -43,29 +38,44 @@ pub(super) fn read_unmerged(connection: &Connection, most: usize) -> Result<Unme
     Ok(UnmergedRows { entries, last: next })
 }
 
-/// Makes the table anew from the rows, in one transaction and in bounded memory.
+/// Makes the table anew from the rows.
 pub(in crate::store::sqlite) fn rebuild(connection: &Connection) -> Result<(), StoreError> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute("DELETE FROM late_index", [])?;
-    let last = last_rows(&transaction)?;
-    // Values are spread evenly, so equal ranges of their first two bytes hold about as many each.
-    let parts = u16::try_from(last.iter().sum::<i64>() / MAX_SORTED + 1).unwrap_or(u16::MAX);
-    let bound = |part: u16| u16::try_from(u32::from(part) * 0x1_0000 / u32::from(parts)).ok().map(u16::to_be_bytes);
-    for part in 0..parts {
-        transaction
-            .prepare_cached(
-                "INSERT INTO late_index (short, source, row_id)
-                 SELECT substr(scope, 1, 8), 0, id FROM idempotency_keys WHERE scope >= ?1 AND (?2 IS NULL OR scope < ?2)
-                 UNION ALL
-                 SELECT substr(blind, 1, 8), 1, id FROM identities WHERE blind >= ?1 AND (?2 IS NULL OR blind < ?2)
-                 UNION ALL
-                 SELECT substr(blind, 1, 8), 2, id FROM lookups WHERE blind >= ?1 AND (?2 IS NULL OR blind < ?2)
-                 ORDER BY 1, 2, 3",
-            )?
-            .execute(params![bound(part), bound(part + 1)])?;
+    transaction.execute("UPDATE late_index_watermarks SET row_id = 0", [])?;
+    transaction.commit()?;
+    merge_rest(connection, 0)
+}
+
+/// Merges the entries of all rows after the watermarks if there are more than `most` of a source, in portions: one that was
+/// merged stays so, whatever happens to the next.
+pub(super) fn merge_rest(connection: &Connection, most: usize) -> Result<(), StoreError> {
+    for source in Source::ALL {
+        let unmerged: i64 = connection.query_row(
+            source.count_after(),
+            params![watermarks(connection)?[source.index()], i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1)],
+            |row| row.get(0),
+        )?;
+        if usize::try_from(unmerged).is_ok_and(|unmerged| unmerged > most) {
+            while merge_portion(connection, source)? {}
+        }
     }
-    write_watermarks(&transaction, &last)?;
-    Ok(transaction.commit()?)
+    Ok(())
+}
+
+/// Merges the next portion of a source; returns whether there was one.
+fn merge_portion(connection: &Connection, source: Source) -> Result<bool, StoreError> {
+    let transaction = connection.unchecked_transaction()?;
+    let after = watermarks(&transaction)?[source.index()];
+    let until: Option<i64> =
+        transaction.query_row(source.portion_end(), params![after, MAX_PORTION], |row| row.get(0))?;
+    let Some(until) = until else { return Ok(false) };
+    // An entry may be there already: one that was merged before the process was killed.
+    transaction.execute(source.merge_between(), params![after, until])?;
+    transaction
+        .execute("UPDATE late_index_watermarks SET row_id = ?2 WHERE source = ?1", params![source.number(), until])?;
+    transaction.commit()?;
+    Ok(true)
 }
 
 /// Records that every row up to these has its entry.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use crate::store::StoreError;
 use crate::store::encryption::BlindIndex;
 use crate::store::sqlite::late_index::entries::{Entry, SharedEntries, Source, UnmergedEntries, collect_rows};
-use crate::store::sqlite::late_index::fill::{RowNumbers, UnmergedRows, read_unmerged, write_watermarks};
+use crate::store::sqlite::late_index::fill::{RowNumbers, UnmergedRows, merge_rest, read_unmerged, write_watermarks};
 
 /// Entries that a generation collects before it is merged: some 2.5 MiB of memory, of which there are two at most. The
 /// more, the more of them share a page of the table.
@@ -70,6 +70,7 @@ impl LateIndex {
             credit: Cell::default(),
             staged: RefCell::default(),
         };
+        merge_rest(connection, generation.saturating_mul(MAX_READ))?;
         index.reload(connection)?;
         Ok(index)
     }
@@ -82,7 +83,7 @@ impl LateIndex {
     /// Reads the entries anew: after a failed commit, memory must agree with the disk, whatever became of it.
     pub(in crate::store::sqlite) fn reload(&self, connection: &Connection) -> Result<(), StoreError> {
         self.begin();
-        let UnmergedRows { entries, last } = read_unmerged(connection, self.generation.saturating_mul(MAX_READ))?;
+        let UnmergedRows { entries, last } = read_unmerged(connection)?;
         let before = self.last.get();
         self.last.set(std::array::from_fn(|source| last[source].max(before[source])));
         self.frozen_until.set(None);
@@ -153,8 +154,17 @@ impl LateIndex {
         }
     }
 
-    /// Merges a slice of the frozen generation, as the last step of the transaction.
-    pub(in crate::store::sqlite) fn merge(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// Does the last steps of the transaction: merges a slice of the frozen generation, and shows readers the entries
+    /// added. A reader that sees the commit must find the row that replaces another; before the commit, or if it fails, an
+    /// entry leads to no row.
+    pub(in crate::store::sqlite) fn prepare_commit(&self, connection: &Connection) -> Result<(), StoreError> {
+        self.merge(connection)?;
+        self.shared.write().active.extend(self.staged.borrow().added.iter().copied());
+        Ok(())
+    }
+
+    /// Merges a slice of the frozen generation.
+    fn merge(&self, connection: &Connection) -> Result<(), StoreError> {
         let Some(until) = self.frozen_until.get() else { return Ok(()) };
         let mut staged = self.staged.borrow_mut();
         let StagedEntries { added, removed, merged, completes, .. } = &mut *staged;
@@ -179,7 +189,7 @@ impl LateIndex {
         if *completes { write_watermarks(connection, &until) } else { Ok(()) }
     }
 
-    /// Shows readers what the transaction has done, after its commit.
+    /// Shows readers what else the transaction has done, after its commit.
     pub(in crate::store::sqlite) fn publish(&self) {
         let StagedEntries { added, removed, merged, completes, log: _ } = self.staged.take();
         let mut generations = self.shared.write();

@@ -36,7 +36,6 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_by_end ON idempotency_keys (expires);
 INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, record, sealed, expires)
 SELECT scope, tenant, token, fingerprint, owner, record, sealed, expires FROM idempotency_keys_by_scope ORDER BY rowid;
-DROP TABLE idempotency_keys_by_scope;
 
 -- The connections of all identities, for a search at every connection.
 CREATE TABLE identity_connections (
@@ -58,7 +57,6 @@ CREATE INDEX identities_by_candidate ON identities (candidate_id);
 INSERT INTO identities (candidate_id, tenant, connection, kind, blind)
 SELECT candidate_id, tenant, connection, kind, blind FROM identities_by_blind INDEXED BY identities_of_candidate
 WHERE candidate_id > '' ORDER BY candidate_id;
-DROP TABLE identities_by_blind;
 
 ALTER TABLE lookups RENAME TO lookups_by_person;
 CREATE TABLE lookups (
@@ -71,7 +69,6 @@ CREATE TABLE lookups (
 CREATE INDEX lookups_by_candidate ON lookups (candidate_id);
 INSERT INTO lookups (candidate_id, tenant, kind, blind)
 SELECT candidate_id, tenant, kind, blind FROM lookups_by_person ORDER BY candidate_id, kind, blind;
-DROP TABLE lookups_by_person;
 
 -- An intent is always reached by its record: one tree less to write for each. What is long is last.
 ALTER TABLE intents RENAME TO intents_by_number;
@@ -99,4 +96,9 @@ CREATE INDEX intents_of_programs ON intents (connection, started, record) WHERE 
 INSERT INTO intents (record, tenant, connection, operation, started, settle_from, attempts, subject, owner, due, sealed)
 SELECT record, tenant, connection, operation, started, settle_from, attempts, subject, owner, due, sealed
 FROM intents_by_number ORDER BY record;
+
+-- Last: SQLite keeps a copy of a page in memory that was freed and is used again in one transaction.
+DROP TABLE idempotency_keys_by_scope;
+DROP TABLE identities_by_blind;
+DROP TABLE lookups_by_person;
 DROP TABLE intents_by_number;

@@ -98,6 +98,11 @@ fn a_panic_of_the_reader_is_an_error() {
 
 /// A workbook with these cells in the one row of its sheet, written by hand as no library writes them.
 fn workbook_of(cells: &str, formats: &[&str]) -> Arc<File> {
+    workbook_with(r#"r:id="rId9""#, cells, formats)
+}
+
+/// As [`workbook_of`], with this attribute for the sheet's relation.
+fn workbook_with(relation: &str, cells: &str, formats: &[&str]) -> Arc<File> {
     let numbered = formats.iter().enumerate();
     let custom = numbered.clone().map(|(at, code)| format!(r#"<numFmt numFmtId="{}" formatCode="{code}"/>"#, 164 + at));
     let custom = custom.collect::<Vec<_>>().concat();
@@ -105,15 +110,16 @@ fn workbook_of(cells: &str, formats: &[&str]) -> Arc<File> {
     let styles = format!(
         r#"<styleSheet><numFmts>{custom}</numFmts><cellStyleXfs><xf numFmtId="0"/></cellStyleXfs><cellXfs><xf numFmtId="0"/>{styles}</cellXfs></styleSheet>"#
     );
-    let workbook =
-        r#"<workbook xmlns:r="r"><sheets><sheet name="A &amp; B" sheetId="1" r:id="rId9"/></sheets></workbook>"#;
+    let workbook = format!(
+        r#"<workbook xmlns:r="r"><sheets><sheet name="A &amp; B" sheetId="1" {relation}/></sheets></workbook>"#
+    );
     let relations = r#"<Relationships><Relationship Id="rId9" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="/xl/worksheets/s.xml"/></Relationships>"#;
     let sheet = format!(r#"<worksheet><sheetData><row r="1"/><row r="2">{cells}</row></sheetData></worksheet>"#);
     let root = r#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>"#;
     let part = |name, content: &str| (name, 0, content.as_bytes().to_vec());
     file(&archive::tests::archive(&[
         part("_rels/.rels", root),
-        part("xl/workbook.xml", workbook),
+        part("xl/workbook.xml", &workbook),
         part("xl/_rels/workbook.xml.rels", relations),
         part("xl/styles.xml", &styles),
         part("xl/worksheets/s.xml", &sheet),
@@ -126,6 +132,24 @@ fn numbers_have_the_zeros_that_their_format_shows() {
     let file = workbook_of(cells, &["00000", "#,##0"]);
     assert_eq!(choose_sheet(&file, None).unwrap().name, "A & B");
     assert_eq!(rows(&file, "A & B"), [(2, ["00123", "", "1234567", "7", "8", "x"].map(str::to_owned).to_vec())]);
+}
+
+#[rstest]
+#[case::other_prefix(r#"d3p1:id="rId9""#)]
+#[case::no_prefix(r#"id="rId9""#)]
+fn the_formats_of_a_sheet_are_found_whatever_the_prefix_of_its_relation(#[case] relation: &str) {
+    let file = workbook_with(relation, r#"<c r="A2" s="1"><v>123</v></c>"#, &["00000"]);
+    assert_eq!(rows(&file, "A & B"), [(2, vec!["00123".to_owned()])]);
+}
+
+#[rstest]
+#[case::no_relation("", "A & B")]
+#[case::no_target(r#"r:id="rId1""#, "A & B")]
+#[case::no_sheet(r#"r:id="rId9""#, "C")]
+fn formats_that_are_not_found_are_an_error(#[case] relation: &str, #[case] sheet: &str) {
+    let fault = CellFormats::open(&workbook_with(relation, "", &["00000"]), sheet).err().unwrap();
+    assert_eq!(fault.to_string(), "the number formats of the sheet are not found");
+    assert!(CellFormats::open(&workbook_with(relation, "", &["0"]), sheet).unwrap().is_none());
 }
 
 #[rstest]

@@ -68,7 +68,7 @@ impl Rows {
     }
 
     fn commit(&self) {
-        self.index.merge(&self.connection).unwrap();
+        self.index.prepare_commit(&self.connection).unwrap();
         self.run("COMMIT");
         self.index.publish();
     }
@@ -214,7 +214,7 @@ fn a_kill_at_any_step_of_a_merge_loses_and_invents_nothing() {
                 present.remove(&value);
             }
         }
-        rows.index.merge(&rows.connection).unwrap();
+        rows.index.prepare_commit(&rows.connection).unwrap();
         // Before the commit, as if it had never begun.
         let before = killed_now(&path, 100);
         before.assert_whole();
@@ -267,7 +267,7 @@ fn memory_agrees_with_the_disk_after_a_commit_in_doubt() {
         rows.begin();
         rows.delete(3, row);
         rows.insert(500);
-        rows.index.merge(&rows.connection).unwrap();
+        rows.index.prepare_commit(&rows.connection).unwrap();
         rows.run(if took_place { "COMMIT" } else { "ROLLBACK" });
         rows.index.reload(&rows.connection).unwrap();
         assert_eq!(rows.find(500).is_empty(), !took_place);

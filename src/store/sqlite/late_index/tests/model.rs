@@ -102,7 +102,7 @@ fn follow(rows: Rows, model: &mut Model, step: &Step, generation: usize) -> Rows
         Step::CommitFailed { add: values, took_place } => {
             rows.begin();
             add(&rows, model, values);
-            rows.index.merge(&rows.connection).unwrap();
+            rows.index.prepare_commit(&rows.connection).unwrap();
             rows.run(if *took_place { "COMMIT" } else { "ROLLBACK" });
             rows.index.reload(&rows.connection).unwrap();
             if !took_place {
