@@ -168,7 +168,7 @@ async fn a_row_that_another_transaction_holds_delays_only_its_own_caller() {
 async fn large_jobs_are_committed_in_several_groups() {
     let Pair { make, one, two, .. } = Pair::open().await;
     let mut tasks = JoinSet::new();
-    for _ in 0..12 {
+    for _ in 0..6 {
         let mut person = make.person();
         person.photo = Some("x".repeat(1 << 20).into());
         let candidate = make.candidate("t", "c", person);
