@@ -49,6 +49,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -103,6 +104,11 @@ pub struct Retention {
     pub keys: Duration,
 }
 
+/// How long a start retries while the store does not respond.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval between those retries.
+const STARTUP_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Handle to the gateway; cheap to clone and shared by all requests.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
@@ -132,9 +138,25 @@ struct Inner {
     identities_renewed: AtomicBool,
 }
 
+/// Runs a step of the start, and runs it again while the store does not respond. A database that is busy, restarting or
+/// failing over at that moment would otherwise end the process.
+async fn until_available<T>(step: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let deadline = Instant::now() + STARTUP_TIMEOUT;
+    loop {
+        match step().await {
+            Err(error) if error.code == Code::StoreUnavailable && Instant::now() < deadline => {
+                tracing::warn!("the store is unavailable; the gateway starts when it responds");
+                tokio::time::sleep(STARTUP_RETRY_INTERVAL).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Gateway {
     /// Starts a gateway over these connections. Writes that an earlier process left open become unknown, and background
-    /// tasks reconcile them as long as the gateway lives.
+    /// tasks reconcile them as long as the gateway lives. A store that does not respond is asked again for
+    /// [`STARTUP_TIMEOUT`].
     ///
     /// # Errors
     /// `store_unavailable`.
@@ -145,10 +167,10 @@ impl Gateway {
         environment: System,
         retention: Retention,
     ) -> Result<Self, Error> {
-        let lease = Lease::take(&store, &environment).await.or_not_applied()?;
+        let lease = until_available(async || Lease::take(&store, &environment).await.or_not_applied()).await?;
         let snapshot = Snapshot::new(connections, catalogue, retention, &lease);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let last_used = store.remembered_time().await.or_not_applied()?;
+        let last_used = until_available(async || store.remembered_time().await.or_not_applied()).await?;
         let steady_clock = Arc::new(SteadyClock::start(&environment, last_used));
         let tasks = TaskTracker::new();
         let subject_locks = Arc::new(SubjectLocks::new(Arc::clone(&store)));
@@ -185,7 +207,7 @@ impl Gateway {
             former_spellings: AtomicBool::new(true),
             identities_renewed: AtomicBool::new(false),
         }));
-        gateway.recover().await?;
+        until_available(async || gateway.recover().await).await?;
         gateway.run_in_background();
         Ok(gateway)
     }

@@ -1,8 +1,11 @@
 //! Named cases: those that once found a bug, and those too rare to draw at random.
 
+use std::time::Duration;
+
 use super::run_case;
 use crate::domain::assignment::IfAssignmentExists;
 use crate::domain::candidate::IfCandidateExists;
+use crate::service::simulation::sim::Sim;
 use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
@@ -24,6 +27,16 @@ fn order(person: u8, exam: u8) -> Order {
 
 fn bulk(rows: Rows) -> Step {
     Step::Bulk { rows, fail_on_errors: None, keyed: false, wait: 10 }
+}
+
+#[test]
+fn a_store_that_does_not_respond_delays_the_start() {
+    let mut sim = Sim::new(Profile::Candidates, 1, Vec::new());
+    sim.fail_at_start = [5, 0];
+    let before = sim.time.passed();
+    sim.kill(Duration::ZERO);
+    assert!(sim.run(async |gateway| gateway.ready().await.is_ok()).unwrap());
+    assert_eq!(sim.time.passed() - before, 5_000_000, "one retry a second");
 }
 
 #[test]

@@ -240,6 +240,8 @@ pub(super) struct Sim {
     pub(super) process: Option<Process>,
     /// Scheduled deaths of the following processes.
     pub(super) dooms: Vec<(CrashPoint, u32)>,
+    /// How many reads and how many changes of the store fail while the next process starts.
+    pub(super) fail_at_start: [u32; 2],
     environment: System,
     settings: ConnectionSettings,
     scheduler: Arc<SeededRandom>,
@@ -269,6 +271,7 @@ impl Sim {
             exam: Arc::new(Mutex::new(VendorOracle::new(profile, scripts))),
             process: None,
             dooms: Vec::new(),
+            fail_at_start: [0; 2],
             environment,
             settings,
             scheduler: Arc::new(SeededRandom::new(!seed)),
@@ -339,6 +342,9 @@ impl Sim {
     fn live(&mut self) {
         let fate = Arc::new(FailurePlan::default());
         fate.schedule_crash(self.dooms.pop());
+        let [reads, changes] = std::mem::take(&mut self.fail_at_start);
+        fate.fail_reads(0, reads);
+        fate.fail_changes(0, changes, Failure::Refused);
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         {
             let _context = runtime.enter();
