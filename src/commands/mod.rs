@@ -125,6 +125,7 @@ pub fn run(process: &Process) -> ExitCode {
         Err(shown) if shown.use_stderr() => {
             // Without a reader of stderr, the exit code has to do.
             let (Ok(()) | Err(_)) = shown.print();
+            import::print_usage_error(Arguments::command(), process, &shown);
             return ExitCode::from(2);
         }
         Err(shown) => shown.print().map_err(Failure::stdout),
@@ -157,11 +158,12 @@ fn run_command(command: Command, process: &Process) -> Result<(), Failure> {
     }
 }
 
-/// Writes the command's own errors to stderr. Without a reader there, the exit code has to do: `eprintln!` would panic.
+/// Writes the command's own errors to stderr, each with one write: other processes may share it. Without a reader there, the
+/// exit code has to do: `eprintln!` would panic.
 fn print_errors(lines: &[String]) {
     let mut stderr = io::stderr().lock();
     for line in lines {
-        if writeln!(stderr, "{line}").is_err() {
+        if stderr.write_all(format!("{line}\n").as_bytes()).is_err() {
             return;
         }
     }

@@ -80,7 +80,9 @@ impl Gateway {
         connection.require_capability(WriteKind::CandidatesCreate)?;
         self.spawn_write(caller, "candidates.create", move |gateway, mut caller, acceptance| async move {
             // A plan that fails is made again under the key, which comes first.
-            let mut prepared = if gateway.may_have_earlier_bookings(&connection, &new) {
+            let former = gateway.former_holders(&caller, &connection, &new.person).await;
+            let has_former = former.map_or(true, |former| !former.is_empty());
+            let mut prepared = if has_former || gateway.may_have_earlier_bookings(&connection, &new) {
                 None
             } else {
                 gateway.prepare(&caller, &connection, new.clone(), strict).ok()

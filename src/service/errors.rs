@@ -124,6 +124,7 @@ pub(in crate::service) fn key_reused() -> Error {
 
 /// Builds the error of a key whose earlier request is in progress.
 pub(in crate::service) fn key_in_progress() -> Error {
-    Error::new(Code::IdempotencyInProgress, "An earlier request with this key is still in progress.")
-        .with_retry_after(Some(Duration::from_secs(1)))
+    let detail = "An earlier request with this key is still running; its outcome is not known yet. This request sent \
+                  nothing; a retry with the same key never makes the write twice.";
+    Error::new(Code::IdempotencyInProgress, detail).with_retry_after(Some(Duration::from_secs(1)))
 }

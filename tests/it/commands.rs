@@ -1,7 +1,10 @@
 //! The command line: help, exit codes and output.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -312,6 +315,47 @@ fn serve_outlives_the_readers_of_its_output() {
     }
     signal(&serving, "TERM");
     assert_eq!(serving.0.wait().expect("it ends").code(), Some(0));
+}
+
+/// Returns an output that has no room, and its reader.
+fn full_output() -> (UnixStream, UnixStream) {
+    let (mut output, reader) = UnixStream::pair().expect("sockets");
+    // The flag belongs to the socket, which the process shares.
+    output.set_nonblocking(true).expect("a flag");
+    while output.write(&[b'\n'; 4096]).is_ok() {}
+    output.set_nonblocking(false).expect("a flag");
+    (output, reader)
+}
+
+/// Returns whether the process handles SIGTERM itself.
+fn handles_term(running: &Running) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.0.id())).expect("a proc file");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a line");
+    u64::from_str_radix(caught.trim(), 16).expect("a mask") & (1 << 14) != 0
+}
+
+#[test]
+fn a_second_signal_ends_a_process_whose_log_has_no_room() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let configuration = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[auth]\nmode = \"none\"\n";
+    std::fs::write(folder.path().join("examgate.toml"), configuration).expect("the configuration can be written");
+    let (output, reader) = full_output();
+    let mut command = examgate(&["serve"]);
+    command.current_dir(folder.path()).stdout(Stdio::null()).stderr(OwnedFd::from(output));
+    let mut serving = Running(command.spawn().expect("the program starts"));
+    let pause = || std::thread::sleep(Duration::from_millis(10));
+    let mut polls = 0..6_000;
+    while !handles_term(&serving) && polls.next().is_some() {
+        pause();
+    }
+    // It says nowhere when it has seen a signal, and takes two in a row for one.
+    let code = polls.find_map(|_| {
+        signal(&serving, "TERM");
+        pause();
+        serving.0.try_wait().expect("it can be waited for").map(|status| status.code())
+    });
+    assert_eq!(code, Some(Some(1)));
+    drop(reader);
 }
 
 #[test]

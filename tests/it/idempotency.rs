@@ -165,6 +165,7 @@ async fn a_retry_that_comes_too_early_gets_a_conflict_with_retry_after() {
     assert_eq!(first.status, 202, "{first:?}");
     let early = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
     assert_eq!(early.problem(), (409, "idempotency_in_progress", "not_applied"));
+    assert!(early.text("/detail").contains("its outcome is not known yet. This request sent nothing"), "{early:?}");
     assert!(early.header("retry-after").is_some());
     let other = send_with_key(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
     assert_eq!(other.problem(), (422, "idempotency_key_reused", "not_applied"));

@@ -128,6 +128,13 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
         "assessment": accounts::startexam::TESTS[0].0 });
     let booked = gateway.post("/assignments", &booking).await;
     assert_eq!((booked.status, booked.text("/id")), (200, &*id_of("unlinked")), "{booked:?}");
+    // An employee without a record is withdrawn in the present form; the counts tell that this was nobody.
+    let employees = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
+    let change = |list: &str| json!({ "connection": "startexam-main", "scope": "all", list: ["emp-7 "] });
+    let withdrawn = gateway.post(&employees, &change("unregister")).await;
+    assert_eq!((withdrawn.status, &withdrawn.body["employeesUnregistered"]), (200, &json!(0)), "{withdrawn:?}");
+    let sent = bodies(port, "program_employees").await.pop().expect("a call");
+    assert_eq!(sent["unregisterEmployees"], json!(["emp-7"]));
     // Registered now, the person is the employee they were booked as.
     let registered = gateway
         .post(
@@ -141,9 +148,16 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
     assert_eq!(sent["employees"][0]["id"], "emp-7 ");
     let booked = gateway.post("/assignments", &booking).await;
     assert_eq!((booked.status, booked.text("/id")), (200, &*id_of("unlinked")), "{booked:?}");
+    for (list, sent_as) in [("register", "registerEmployees"), ("unregister", "unregisterEmployees")] {
+        let changed = gateway.post(&employees, &change(list)).await;
+        let counts = ["employeesRegistered", "employeesUnregistered"].map(|name| changed.body[name].clone());
+        assert!(changed.status == 200 && counts.contains(&json!(1)), "{changed:?}");
+        let sent = bodies(port, "program_employees").await.pop().expect("a call");
+        assert_eq!(sent[sent_as], json!(["emp-7 "]));
+    }
 
     let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": ["emp-2"] });
-    gateway.post(&format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID), &enrolment).await;
+    gateway.post(&employees, &enrolment).await;
     let sent = bodies(port, "program_employees").await.pop().expect("a call");
     assert_eq!(sent["registerEmployees"], json!(["emp-2 "]));
 
@@ -165,6 +179,35 @@ async fn people_of_an_earlier_version_are_found_by_either_spelling_and_keep_thei
             "{changed:?}"
         );
     }
+}
+
+/// The other one of a pair holds no identity when the holder has been given another id.
+#[tokio::test]
+async fn a_person_who_holds_no_identity_any_more_is_not_registered_once_more() {
+    let (sandbox, gateway, replies) = former().await;
+    let port = sandbox.startexam();
+    let operation = format!("/operations/{}", replies["waiting"]["body"]["id"].as_str().expect("an id"));
+    wait_until(&gateway, &operation, |response| response.text("/state") == "completed").await;
+    let ids = ["blank", "decomposed", "nbsp"].map(|key| replies[key]["body"]["id"].as_str().expect("an id").to_owned());
+    let (folder, _) = gateway.finish().await;
+    let store = rusqlite::Connection::open(folder.path().join("store.db")).expect("the store");
+    for id in &ids {
+        store.execute("DELETE FROM identities WHERE candidate_id = ?1", [id]).expect("a deletion");
+    }
+    drop(store);
+    let gateway = Gateway::start_in(folder).await;
+    let before = changes(port, "employees", "created").await;
+    let [single, keyed] =
+        ["emp-2", "Ren\u{e9}e-8"].map(|id| json!({ "connection": "startexam-main", "externalId": id }));
+    let reused = gateway.post("/candidates", &single).await;
+    assert_eq!((reused.status, reused.text("/id")), (200, &*ids[0]), "{reused:?}");
+    let reused = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k").json(&keyed).send().await;
+    assert_eq!((reused.status, reused.text("/id")), (200, &*ids[1]), "{reused:?}");
+    let bulk = gateway
+        .post("/candidates/bulk", &json!({ "connection": "startexam-main", "items": [{ "externalId": "emp-3" }] }))
+        .await;
+    assert_eq!(bulk.text("/results/0/resource/id"), ids[2], "{bulk:?}");
+    assert_eq!(changes(port, "employees", "created").await, before);
 }
 
 #[tokio::test]

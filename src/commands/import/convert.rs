@@ -3,12 +3,13 @@
 //! is judged here: one that cannot be right is sent as it is, and the gateway refuses it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::{self, Write};
 
 use crate::commands::import::column_letters::column_letters;
 use crate::commands::import::guard::unguard;
 use crate::commands::import::mapping::{Plan, Target, fold};
-use crate::commands::import::source::Source;
+use crate::commands::import::source::{OddCell, Source};
 use crate::commands::import::times::{Decision, TimeReading, Times};
 use crate::commands::import::zeros;
 use crate::domain::table::is_blank_record;
@@ -56,6 +57,15 @@ pub(super) struct Remarks {
     pub(super) applied: Vec<u64>,
 }
 
+/// Why a row is left out.
+#[derive(Clone, Copy)]
+enum LeftOut {
+    /// The layout says so.
+    Skipped,
+    /// `--only-failed`, and it is applied already.
+    Applied,
+}
+
 /// The original rows go here: line and cells.
 pub(super) type OriginalSink<'a> = &'a mut dyn FnMut(u64, &[&str]) -> io::Result<()>;
 
@@ -73,16 +83,18 @@ impl Conversion<'_> {
         writer.write(self.header_line, header.iter().copied()).map_err(temporary)?;
         let mut converted =
             Converted { has_changed: !self.plan.is_identity || !added.is_empty(), ..Converted::default() };
-        let mut is_first = true;
-        let must_refuse = |line, column, odd| {
-            let mut targets = self.plan.targets.iter().filter(|target| target.sources.contains(&column));
-            line > self.header_line && targets.any(|target| target.refuses(odd, self.allows_damaged_ids))
+        let is_first = Cell::new(true);
+        let must_refuse = |line, cells: &[String], column, odd| {
+            line > self.header_line
+                && self.refuses(cells, column, odd)
+                && !(is_first.get() && self.is_second_header(cells))
+                && self.left_out(&self.unguarded(cells)).is_none()
         };
         self.source.read_checked_rows(&must_refuse, &mut |line, cells| {
             if line <= self.header_line {
                 return Ok(true);
             }
-            let is_label = std::mem::take(&mut is_first) && self.is_second_header(cells);
+            let is_label = is_first.take() && self.is_second_header(cells);
             let cells = self.unguarded(cells);
             if is_label
                 || is_blank_record(cells.iter().map(AsRef::as_ref))
@@ -132,21 +144,45 @@ impl Conversion<'_> {
             .collect()
     }
 
-    /// Returns whether the row is left out by a decision of the user or of the layout.
-    fn is_left_out(&self, line: u64, cells: &[Cow<'_, str>], converted: &mut Converted) -> bool {
+    /// Returns why the row is left out, by a decision of the user or of the layout.
+    fn left_out(&self, cells: &[Cow<'_, str>]) -> Option<LeftOut> {
         let cell = |position: usize| cells.get(position).map_or("", |cell| cell.trim());
         let is_skipped = self.plan.skip.iter().any(|(position, values)| {
             let folded = fold(cell(*position));
             values.iter().any(|value| fold(value) == folded)
         });
-        let is_applied = self.only_failed && self.plan.outcome.is_some_and(|position| cell(position) == APPLIED);
         if is_skipped {
-            converted.remarks.skipped.push(line);
-        } else if is_applied {
-            converted.remarks.applied.push(line);
+            return Some(LeftOut::Skipped);
         }
-        converted.has_changed |= is_skipped || is_applied;
-        is_skipped || is_applied
+        let is_applied = self.only_failed && self.plan.outcome.is_some_and(|position| cell(position) == APPLIED);
+        is_applied.then_some(LeftOut::Applied)
+    }
+
+    /// Notes the row if it is left out, and returns whether it is.
+    fn is_left_out(&self, line: u64, cells: &[Cow<'_, str>], converted: &mut Converted) -> bool {
+        match self.left_out(cells) {
+            None => return false,
+            Some(LeftOut::Skipped) => converted.remarks.skipped.push(line),
+            Some(LeftOut::Applied) => converted.remarks.applied.push(line),
+        }
+        converted.has_changed = true;
+        true
+    }
+
+    /// Returns whether a cell of a row that is sent must not be sent. One is sent if those that its target prefers are
+    /// blank.
+    ///
+    /// A row of formulas without a result is not known to be blank, so they are refused there, too.
+    fn refuses(&self, cells: &[String], column: usize, odd: OddCell) -> bool {
+        let is_blank = |position: &usize| cells.get(*position).is_none_or(|cell| cell.trim().is_empty());
+        self.plan.targets.iter().any(|target| {
+            target.refuses(odd, self.allows_damaged_ids)
+                && target
+                    .sources
+                    .iter()
+                    .position(|source| *source == column)
+                    .is_some_and(|rank| target.sources[..rank].iter().all(is_blank))
+        })
     }
 
     /// Refuses content in a column without a name: it would be lost.

@@ -9,11 +9,10 @@ use std::io::{self, Write as _};
 use std::pin::pin;
 use std::time::Duration;
 
-use serde_json::json;
-
 use self::client::Client;
 pub(super) use self::options::Options;
 use self::options::{Job, OutputFormat};
+pub(super) use self::usage::print_usage_error;
 use super::signals::StopListener;
 use super::{Failure, Process, runtime, say};
 use crate::commands::import::api_types::Operation;
@@ -43,6 +42,7 @@ mod source;
 mod table;
 mod temporary;
 mod times;
+mod usage;
 mod zeros;
 
 /// Initial pause between two polls of the operation.
@@ -260,13 +260,8 @@ fn fail(options: &Options, operation: Option<&str>, failure: Failure) -> Result<
         Failure::BrokenPipe => return Err(failure),
     };
     if options.output == OutputFormat::Json {
-        let document = json!({
-            "file": options.read.name(),
-            "operation": operation,
-            "connection": options.connection,
-            "kind": options.read.kind().word(),
-            "error": error,
-        });
+        let (read, connection) = (&options.read, options.connection.as_deref());
+        let document = usage::error_document(Some(&read.name()), operation, connection, Some(read.kind()), &error);
         say(format_args!("{document:#}"))?;
     }
     Err(failure)

@@ -79,15 +79,25 @@ fn parse_map(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Returns the name of a table as its user gave it; `None` is standard input.
+pub(super) fn table_name(file: Option<&Path>) -> String {
+    file.filter(|file| !is_standard_input(file))
+        .map_or_else(|| "standard input".to_owned(), |file| file.display().to_string())
+}
+
+fn is_standard_input(file: &Path) -> bool {
+    file == Path::new(STANDARD_INPUT)
+}
+
 impl ReadOptions {
     /// Returns the file; `None` is standard input.
     pub(super) fn file(&self) -> Option<&Path> {
-        self.file.as_deref().filter(|file| *file != Path::new(STANDARD_INPUT))
+        self.file.as_deref().filter(|file| !is_standard_input(file))
     }
 
     /// Returns the table's name as the user gave it.
     pub(super) fn name(&self) -> String {
-        self.file().map_or_else(|| "standard input".to_owned(), |file| file.display().to_string())
+        table_name(self.file())
     }
 
     /// Returns what each row is.

@@ -1,11 +1,15 @@
 //! Logs go to stderr: readable text on a terminal, else JSON, one object per line. Secrets never reach a log: they have
 //! no text form (`secret`), and libraries may not log below [`LIBRARIES`].
 
+use std::fmt;
+
 use clap::ValueEnum;
-use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Format as EventFormat, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::Layered;
@@ -48,10 +52,28 @@ where
     // Without a reader of stderr, reporting that to stderr would panic.
     let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(writer).log_internal_errors(false);
     Ok(if is_pretty(asked, process)? {
-        lines.with_ansi(process.terminal).with_filter(filter).boxed()
+        let format = OneLine(EventFormat::default().with_ansi(process.terminal));
+        lines.with_ansi(process.terminal).event_format(format).with_filter(filter).boxed()
     } else {
         lines.json().flatten_event(true).with_filter(filter).boxed()
     })
+}
+
+/// The readable format, with each event on one line as in JSON: an error's text of several lines would be torn where
+/// processes share the output, and could pass for events of its own.
+struct OneLine(EventFormat);
+
+impl<S, N> FormatEvent<S, N> for OneLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.0.format_event(context, Writer::new(&mut text), event)?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        writeln!(writer, "{}", line.replace('\r', "\\r").replace('\n', "\\n"))
+    }
 }
 
 fn is_pretty(asked: Option<Format>, process: &Process) -> Result<bool, Failure> {
@@ -89,7 +111,44 @@ fn of(target: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
+
+    /// An output that keeps each write.
+    #[derive(Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<String>>>);
+
+    impl io::Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(String::from_utf8(bytes.to_vec()).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_event_is_one_write_of_one_line() {
+        for (format, quoted) in [(Format::Pretty, r"a\r\nb\nc"), (Format::Json, r"a\r\nb\nc")] {
+            let writes = Writes::default();
+            let output = writes.clone();
+            let layer = layer("info", Some(format), &Process::current(), move || output.clone()).unwrap();
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(vec![layer]), || {
+                let span = tracing::info_span!("span", text = %"x\ny");
+                let _within = span.enter();
+                tracing::info!(error = %"a\r\nb\nc", "said");
+            });
+            let writes = writes.0.lock().unwrap();
+            let [line] = &writes[..] else { panic!("{writes:?}") };
+            assert!(line.find('\n') == Some(line.len() - 1) && line.contains(quoted), "{format:?}: {line:?}");
+        }
+    }
 
     #[test]
     fn a_target_is_matched_by_its_whole_crate_name() {

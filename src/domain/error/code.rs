@@ -118,8 +118,9 @@ codes! {
         "Correct `group`, or create the group at the vendor.";
     IdempotencyInProgress "idempotency_in_progress" Request true
         "A request with this key is still running"
-        "An earlier request with the same `Idempotency-Key` has not finished yet."
-        "Retry after the time in `Retry-After`.";
+        "An earlier request with the same `Idempotency-Key` has not finished, so its outcome is not known yet. This request \
+         sent nothing."
+        "Retry with the same key after the time in `Retry-After`.";
     IdempotencyKeyReused "idempotency_key_reused" Request false
         "The key was used for a different request"
         "An earlier request with the same `Idempotency-Key` had different content."

@@ -7,10 +7,11 @@ use crate::domain::capability::WriteKind;
 use crate::domain::error::Error;
 use crate::domain::identity::ExternalId;
 use crate::domain::ids::CandidateId;
+use crate::domain::subject::SubjectKey;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::{Gateway, RequestContext};
-use crate::store::{AssignmentFilter, CandidateSelector, Page};
+use crate::store::{AssignmentFilter, CandidateSelector, Mutation, Page, StoreError};
 
 /// Maximum number of earlier bookings read to find the spelling they were made under.
 const MAX_EARLIER_BOOKINGS: usize = 50;
@@ -60,6 +61,56 @@ impl Gateway {
         Ok(holder.and_then(|holder| holder.person.external_id).unwrap_or(id))
     }
 
+    /// Returns those of the tenant's candidates that have an identity of this person in a spelling of an earlier version, while
+    /// no other one has it in the present form. One of a pair does not hold the identity while the other one does, nor after
+    /// the other one was given another id or name.
+    pub(super) async fn former_holders(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        person: &Person,
+    ) -> Result<Vec<CandidateId>, Error> {
+        let mut former = Vec::new();
+        if !self.has_former_spellings() {
+            return Ok(former);
+        }
+        for identity in Identity::of(person, connection.descriptor().identities) {
+            let store = &self.0.store;
+            let mut found =
+                store.candidates(&caller.tenant, Some(&connection.name), &identity).await.or_not_applied()?;
+            found.retain(|candidate| candidate.state == CandidateState::Registered);
+            let Some(holder) = preferred(found.iter(), &identity) else { continue };
+            let held = Identity::of(&holder.person, &[identity.kind()]);
+            if held.iter().any(|held| !held.former_texts().is_empty()) {
+                former.push(holder.id.clone());
+            }
+        }
+        Ok(former)
+    }
+
+    /// Lets these candidates hold their identities, as far as these are free: a registration would otherwise make one more
+    /// record of the person.
+    async fn reclaim_identities(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        former: Vec<CandidateId>,
+    ) -> Result<(), Error> {
+        for id in former {
+            // A write that has begun has reserved others.
+            let _lock = self.lock_subject(&SubjectKey::candidate(&id)).await?;
+            let candidate = self.0.store.candidate(&caller.tenant, &id).await.or_not_applied()?;
+            let Some(candidate) = candidate.filter(|it| it.state == CandidateState::Registered) else { continue };
+            let identities = Identity::of(&candidate.person, connection.descriptor().identities);
+            match self.0.store.commit(vec![Mutation::Identities(id, identities)]).await {
+                // Another tenant's candidate holds one of them.
+                Ok(()) | Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error).or_not_applied(),
+            }
+        }
+        Ok(())
+    }
+
     /// Returns whether this registration may belong to bookings made under another spelling of its external id.
     pub(in crate::service) fn may_have_earlier_bookings(&self, connection: &Connection, new: &NewCandidate) -> bool {
         self.has_former_spellings()
@@ -69,13 +120,15 @@ impl Gateway {
     }
 
     /// Gives the person the spelling under which they were booked before they had a record: at the vendor they are the
-    /// employee of that id.
+    /// employee of that id. A candidate who has their identity in a former spelling holds it from now on.
     pub(in crate::service) async fn with_booked_spelling(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         mut new: NewCandidate,
     ) -> Result<NewCandidate, Error> {
+        let former = self.former_holders(caller, connection, &new.person).await?;
+        self.reclaim_identities(caller, connection, former).await?;
         if self.may_have_earlier_bookings(connection, &new)
             && let Some(id) = &new.person.external_id
             && let Some(CandidateKey::ExternalId(booked)) =

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{ImportFolder, PEOPLE, applied_items, completed_gateway, operation_body};
+use super::{CommandOutput, ImportFolder, PEOPLE, applied_items, completed_gateway, operation_body};
 use crate::support::snapshots::assert_output;
 use crate::support::vendor::{Stub, json_response};
 
@@ -58,6 +58,46 @@ async fn programs_get_one_json_document() {
         told["rows"].as_array().expect("rows").iter().map(|row| row["line"].as_u64().expect("a line")).collect();
     assert_eq!(lines, [6, 7, 8, 9, 10]);
     assert_eq!(told["summary"]["existingDiffers"], 1);
+}
+
+#[tokio::test]
+async fn programs_get_one_json_document_for_a_command_line_that_cannot_be_parsed() {
+    let run = async |arguments: &[&str]| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_examgate"));
+        command.args(arguments).current_dir(folder.path()).env_clear().stdin(std::process::Stdio::null());
+        CommandOutput::of(&command.output().await.expect("the program runs"))
+    };
+    let json = ["--output", "json"];
+    for (arguments, expected, words) in [
+        (&["import", "--connection", "main"][..], json!({ "connection": "main", "file": null }), "<FILE>"),
+        (&["import", "people.csv"][..], json!({ "file": "people.csv", "connection": null }), "--connection"),
+        (
+            &["import", "-", "--connection", "main", "--map", "x"][..],
+            json!({ "file": "standard input" }),
+            "COLUMN=TARGET",
+        ),
+        (&["import", "--conection", "main", "a.csv"][..], json!({ "operation": null }), "'--connection'"),
+    ] {
+        let output = run(&[arguments, &json].concat()).await;
+        assert_eq!(output.code, Some(2), "{output:?}");
+        let document: Value = serde_json::from_str(&output.out).expect("one JSON document");
+        let names: Vec<&String> = document.as_object().expect("an object").keys().collect();
+        assert_eq!(names.len(), 5, "{names:?}");
+        for (name, value) in expected.as_object().expect("an object") {
+            assert_eq!(&document[name], value, "{document}");
+        }
+        let error = document["error"].as_str().expect("a text");
+        assert!(error.contains(words) && output.err.trim_end() == error, "{output:?}");
+        let equals = run(&[arguments, &["--output=json"]].concat()).await;
+        assert_eq!((equals.code, &equals.out), (output.code, &output.out));
+        let text = run(&[arguments, &["--output", "text"]].concat()).await;
+        assert_eq!((text.code, &*text.out), (Some(2), ""), "{text:?}");
+    }
+    for arguments in [&["import", "--help"][..], &["import", "a.csv", "--", "--output", "json"], &["check", "--x"]] {
+        let output = run(&[arguments, if arguments.len() > 3 { &[][..] } else { &json[..] }].concat()).await;
+        assert!(!output.out.starts_with('{'), "{output:?}");
+    }
 }
 
 #[tokio::test]

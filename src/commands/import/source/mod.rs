@@ -151,7 +151,7 @@ impl Source {
     /// # Errors
     /// A sentence about the file, and the errors of `each`.
     pub(super) fn read_rows(&self, each: &mut RowVisitor<'_>) -> Result<(), String> {
-        self.read_checked_rows(&|_, _, _| false, each)
+        self.read_checked_rows(&|_, _, _, _| false, each)
     }
 
     /// As [`Self::read_rows`]; refuses the cells of a workbook that `must_refuse` rejects.

@@ -26,8 +26,30 @@ pub(super) enum NumberFormat {
 /// The formats of a sheet's cells, in their order.
 pub(super) struct CellFormats {
     sheet: Reader<BufReader<Box<dyn Read>>>,
-    formats: Vec<NumberFormat>,
+    formats: Vec<CellFormat>,
     buffer: Vec<u8>,
+}
+
+/// The number format of a cell: what it makes of a number depends on the number (ECMA-376-1, 18.8.31).
+#[derive(Debug, Clone)]
+pub(super) struct CellFormat {
+    /// The first whose condition the number meets counts.
+    cases: Vec<(Condition, NumberFormat)>,
+    /// What counts for the others.
+    rest: NumberFormat,
+}
+
+/// A condition of a section, such as `[<1000]`.
+type Condition = (Comparison, f64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Less,
+    LessOrEqual,
+    Equal,
+    NotEqual,
+    GreaterOrEqual,
+    Greater,
 }
 
 impl CellFormats {
@@ -39,7 +61,7 @@ impl CellFormats {
         let part = |name: &str| archive::open_part(BufReader::new(FileReader::new(file, 0)), name);
         let Some(styles) = part("xl/styles.xml")? else { return Ok(None) };
         let formats = read_formats(BufReader::new(styles)).map_err(invalid)?;
-        if formats.iter().all(|format| *format == NumberFormat::Plain) {
+        if formats.iter().all(CellFormat::is_plain) {
             return Ok(None);
         }
         // Without the sheet's formats a number would be sent without the zeros that it is shown with.
@@ -52,16 +74,16 @@ impl CellFormats {
         Ok(Some(Self { sheet: reader(open(&path)?), formats, buffer: Vec::new() }))
     }
 
-    /// Returns the format of the next cell.
-    pub(super) fn read_next(&mut self) -> io::Result<NumberFormat> {
+    /// Returns the format of the next cell; `None` if it is plain.
+    pub(super) fn read_next(&mut self) -> io::Result<Option<&CellFormat>> {
         loop {
             self.buffer.clear();
             match self.sheet.read_event_into(&mut self.buffer).map_err(invalid)? {
                 Event::Start(cell) if cell.local_name().as_ref() == "c" => {
                     let style = attribute(&cell, "s").and_then(|style| style.parse().ok()).unwrap_or(0_usize);
-                    return Ok(self.formats.get(style).copied().unwrap_or(NumberFormat::Plain));
+                    return Ok(self.formats.get(style));
                 }
-                Event::Eof => return Ok(NumberFormat::Plain),
+                Event::Eof => return Ok(None),
                 _ => {}
             }
         }
@@ -120,23 +142,22 @@ fn find(
 }
 
 /// Reads the number formats of the cell styles, in their order.
-fn read_formats(styles: impl BufRead) -> Result<Vec<NumberFormat>, quick_xml::Error> {
+fn read_formats(styles: impl BufRead) -> Result<Vec<CellFormat>, quick_xml::Error> {
     let (mut reader, mut buffer) = (reader(styles), Vec::new());
-    let (mut custom, mut formats, mut is_in_cells): (Vec<(String, NumberFormat)>, _, _) =
-        (Vec::new(), Vec::new(), false);
+    let (mut custom, mut formats, mut is_in_cells): (Vec<(String, CellFormat)>, _, _) = (Vec::new(), Vec::new(), false);
     loop {
         buffer.clear();
         match reader.read_event_into(&mut buffer)? {
             Event::Start(element) => match element.local_name().as_ref() {
                 "numFmt" => {
                     let id = attribute(&element, "numFmtId").zip(attribute(&element, "formatCode"));
-                    custom.extend(id.map(|(id, code)| (id, format_of(&code))));
+                    custom.extend(id.map(|(id, code)| (id, CellFormat::parse(&code))));
                 }
                 "cellXfs" => is_in_cells = true,
                 "xf" if is_in_cells => {
                     let id = attribute(&element, "numFmtId");
                     let own = custom.iter().find(|(known, _)| Some(known) == id.as_ref());
-                    formats.push(own.map_or(NumberFormat::Plain, |(_, format)| *format));
+                    formats.push(own.map_or_else(CellFormat::plain, |(_, format)| format.clone()));
                 }
                 _ => {}
             },
@@ -147,16 +168,154 @@ fn read_formats(styles: impl BufRead) -> Result<Vec<NumberFormat>, quick_xml::Er
     }
 }
 
-/// Returns what the first section of a format code, that of positive numbers, makes of a whole number.
-fn format_of(code: &str) -> NumberFormat {
-    let first = code.split(';').next().unwrap_or_default();
-    let zeros = first.bytes().filter(|byte| *byte == b'0').count();
-    if first.len() == zeros {
+impl CellFormat {
+    const fn plain() -> Self {
+        Self { cases: Vec::new(), rest: NumberFormat::Plain }
+    }
+
+    /// Parses a format code. Where the standard leaves open which section counts and they differ, the number is text.
+    fn parse(code: &str) -> Self {
+        use Comparison::{Greater, Less};
+
+        let mut sections: Vec<Section<'_>> = split_sections(code).into_iter().map(Section::parse).collect();
+        // The last may be that of texts.
+        if sections.len() > 3 || (sections.len() > 1 && sections.last().is_some_and(|last| last.is_of_text)) {
+            sections.pop();
+        }
+        let formats: Vec<NumberFormat> = sections.iter().map(|section| format_of(section.code)).collect();
+        let (cases, rest) = match (formats.as_slice(), sections.iter().any(|section| section.has_condition)) {
+            ([positive], false) => (Vec::new(), *positive),
+            ([positive, negative], false) => (vec![((Less, 0.0), *negative)], *positive),
+            ([positive, negative, zero], false) => (vec![((Greater, 0.0), *positive), ((Less, 0.0), *negative)], *zero),
+            _ => Self::conditional(&sections, &formats),
+        };
+        Self { cases, rest }
+    }
+
+    /// Returns the cases of sections with conditions, and what counts for other numbers.
+    fn conditional(
+        sections: &[Section<'_>],
+        formats: &[NumberFormat],
+    ) -> (Vec<(Condition, NumberFormat)>, NumberFormat) {
+        let conditions: Vec<Option<Condition>> = sections.iter().map(|section| section.condition).collect();
+        if sections.iter().any(|section| section.has_condition && section.condition.is_none()) {
+            return (Vec::new(), agreed(formats));
+        }
+        match (conditions.as_slice(), formats) {
+            ([Some(first)], [own]) => (vec![(*first, *own)], agreed(&[*own, NumberFormat::Plain])),
+            ([Some(first), None], [own, other]) => (vec![(*first, *own)], *other),
+            ([Some(first), Some(second)], [own, other]) => {
+                (vec![(*first, *own), (*second, *other)], agreed(&[*own, *other]))
+            }
+            ([Some(first), None, None], [own, others @ ..]) => (vec![(*first, *own)], agreed(others)),
+            ([Some(first), Some(second), None], [own, other, last]) => (vec![(*first, *own), (*second, *other)], *last),
+            _ => (Vec::new(), agreed(formats)),
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.rest == NumberFormat::Plain && self.cases.iter().all(|(_, format)| *format == NumberFormat::Plain)
+    }
+
+    /// Returns what it makes of this number.
+    pub(super) fn of(&self, number: f64) -> NumberFormat {
+        let case = self.cases.iter().find(|((comparison, other), _)| comparison.holds(number, *other));
+        case.map_or(self.rest, |(_, format)| *format)
+    }
+}
+
+impl Comparison {
+    #[expect(clippy::float_cmp, reason = "a spreadsheet program compares exactly, too")]
+    fn holds(self, number: f64, other: f64) -> bool {
+        match self {
+            Self::Less => number < other,
+            Self::LessOrEqual => number <= other,
+            Self::Equal => number == other,
+            Self::NotEqual => number != other,
+            Self::GreaterOrEqual => number >= other,
+            Self::Greater => number > other,
+        }
+    }
+}
+
+/// Returns the format if all are the same.
+fn agreed(formats: &[NumberFormat]) -> NumberFormat {
+    let first = formats.first().copied().unwrap_or(NumberFormat::Plain);
+    if formats.iter().all(|format| *format == first) { first } else { NumberFormat::Text }
+}
+
+/// Splits a format code at its semicolons, but for those that are quoted.
+fn split_sections(code: &str) -> Vec<&str> {
+    let (mut sections, mut from, mut is_quoted, mut is_in_brackets) = (Vec::new(), 0, false, false);
+    let mut signs = code.char_indices();
+    while let Some((at, sign)) = signs.next() {
+        match sign {
+            '"' if !is_in_brackets => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            '[' => is_in_brackets = true,
+            ']' => is_in_brackets = false,
+            _ if is_in_brackets => {}
+            '\\' | '_' | '*' => {
+                signs.next();
+            }
+            ';' => {
+                sections.push(&code[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    sections.push(&code[from..]);
+    sections
+}
+
+/// A section of a format code.
+struct Section<'a> {
+    /// What is behind colour and condition.
+    code: &'a str,
+    has_condition: bool,
+    /// The condition, if it can be read.
+    condition: Option<Condition>,
+    /// Whether it is for texts.
+    is_of_text: bool,
+}
+
+const COLOURS: [&str; 8] = ["black", "blue", "cyan", "green", "magenta", "red", "white", "yellow"];
+
+impl<'a> Section<'a> {
+    fn parse(text: &'a str) -> Self {
+        let (mut code, mut has_condition, mut condition) = (text, false, None);
+        while let Some((word, rest)) = code.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            let folded = word.to_ascii_lowercase();
+            if word.starts_with(['<', '>', '=']) {
+                (has_condition, condition) = (true, parse_condition(word));
+            } else if !COLOURS.contains(&folded.as_str()) && !folded.starts_with("color") {
+                break;
+            }
+            code = rest;
+        }
+        Self { code, has_condition, condition, is_of_text: code.contains('@') && !code.contains(['0', '#', '?']) }
+    }
+}
+
+fn parse_condition(word: &str) -> Option<Condition> {
+    use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+
+    let signs =
+        [("<=", LessOrEqual), (">=", GreaterOrEqual), ("<>", NotEqual), ("<", Less), (">", Greater), ("=", Equal)];
+    let (sign, comparison) = signs.into_iter().find(|(sign, _)| word.starts_with(sign))?;
+    Some((comparison, word[sign.len()..].trim().parse().ok()?))
+}
+
+/// Returns what a section makes of a whole number.
+fn format_of(section: &str) -> NumberFormat {
+    let zeros = section.bytes().filter(|byte| *byte == b'0').count();
+    if section.len() == zeros {
         return if zeros > 1 { NumberFormat::Padded(zeros) } else { NumberFormat::Plain };
     }
     let (mut is_quoted, mut is_in_brackets, mut is_fraction) = (false, false, false);
     let (mut has_digits, mut is_interrupted, mut is_text, mut padding) = (false, false, false, 0);
-    let mut signs = code.chars();
+    let mut signs = section.chars();
     while let Some(sign) = signs.next() {
         let literal = match sign {
             _ if is_in_brackets => {
@@ -168,7 +327,6 @@ fn format_of(code: &str) -> NumberFormat {
                 None
             }
             _ if is_quoted => Some(sign),
-            ';' => break,
             '\\' => signs.next(),
             '-' | '/' | '(' | ')' | ':' => Some(sign),
             // A blank as wide as the next character, and one that fills the cell.
@@ -216,7 +374,37 @@ mod tests {
     #[case::plain(NumberFormat::Plain, &["0", "#,##0", "#,##0.00", "0.00", "General", "@", "0.00%", "[$-407]#,##0"])]
     fn formats_are_understood(#[case] format: NumberFormat, #[case] codes: &[&str]) {
         for code in codes {
-            assert_eq!(format_of(code), format, "{code}");
+            assert_eq!(CellFormat::parse(code).of(1.0), format, "{code}");
         }
+    }
+
+    /// The code, a number, and what the section that applies to the number makes of it.
+    #[rstest]
+    #[case::below("[<1000]000;0", 7.0, NumberFormat::Padded(3))]
+    #[case::not_below("[<1000]000;0", 1000.0, NumberFormat::Plain)]
+    #[case::other_section_padded("[<1000]0;00000", 1000.0, NumberFormat::Padded(5))]
+    #[case::up_to("[<=1000]000;0", 1000.0, NumberFormat::Padded(3))]
+    #[case::colour_first("[Red][>=5]000;[Blue]0", 5.0, NumberFormat::Padded(3))]
+    #[case::second_condition("[=1]0;[<>2]000;00", 3.0, NumberFormat::Padded(3))]
+    #[case::neither_condition("[=1]0;[<>2]000;00", 2.0, NumberFormat::Padded(2))]
+    #[case::negative("0;\"minus \"0", -7.0, NumberFormat::Text)]
+    #[case::positive("0;\"minus \"0", 7.0, NumberFormat::Plain)]
+    #[case::zero("000;-000;\"none\"", 0.0, NumberFormat::Text)]
+    #[case::zero_of_two("000;-000", 0.0, NumberFormat::Padded(3))]
+    #[case::zero_of_two_and_text("000;-000;@", 0.0, NumberFormat::Padded(3))]
+    #[case::section_of_texts("0;@\" (text)\"", -7.0, NumberFormat::Plain)]
+    #[case::four("0;-0;000;@", 0.0, NumberFormat::Padded(3))]
+    #[case::quoted_semicolon("\"a;b\"0;0", -1.0, NumberFormat::Plain)]
+    #[case::unclear_where_they_differ("[<1000]000", 1000.0, NumberFormat::Text)]
+    #[case::unclear_and_the_same("0;[<5]0", 1.0, NumberFormat::Plain)]
+    #[case::unclear_second("0;[<5]00", 7.0, NumberFormat::Text)]
+    #[case::unclear_third("[<5]0;00;000", 7.0, NumberFormat::Text)]
+    #[case::no_number("[<A1]000;0", 7.0, NumberFormat::Text)]
+    fn the_section_that_applies_to_the_number_decides(
+        #[case] code: &str,
+        #[case] number: f64,
+        #[case] format: NumberFormat,
+    ) {
+        assert_eq!(CellFormat::parse(code).of(number), format);
     }
 }

@@ -5,8 +5,9 @@ use std::fmt;
 /// A function that takes each row with its line, and returns whether it wants more.
 pub(super) type RowVisitor<'a> = dyn FnMut(u64, &[String]) -> Result<bool, String> + 'a;
 
-/// A function that returns whether a cell, given by line and column, must not be sent since it holds this.
-pub(in crate::commands::import) type CellCheck<'a> = dyn Fn(u64, usize, OddCell) -> bool + 'a;
+/// A function that returns whether a cell, given by its row (line and cells) and its column, must not be sent since it
+/// holds this.
+pub(in crate::commands::import) type CellCheck<'a> = dyn Fn(u64, &[String], usize, OddCell) -> bool + 'a;
 
 /// What a cell of a workbook holds instead of text or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,7 +13,7 @@ use jiff::{RoundMode, Unit};
 use crate::commands::import::column_letters::column_letters;
 use crate::commands::import::source::archive;
 use crate::commands::import::source::csv::MAX_COLUMNS;
-use crate::commands::import::source::number_format::{CellFormats, NumberFormat};
+use crate::commands::import::source::number_format::{CellFormat, CellFormats, NumberFormat};
 use crate::commands::import::source::row::{CellCheck, OddCell, RowVisitor};
 use crate::commands::import::temporary::FileReader;
 
@@ -75,16 +75,23 @@ pub(super) fn read_rows(
         let mut workbook = open(file)?;
         let mut formats = CellFormats::open(file, sheet).map_err(damaged)?;
         let mut reader = workbook.worksheet_cells_reader(sheet).map_err(unreadable)?;
-        let mut row: Vec<String> = Vec::new();
+        let (mut current, mut row, mut wants_more) = (0, SheetRow::default(), true);
         let mut refused: Vec<(OddCell, String)> = Vec::new();
-        let mut current = 0;
+        let mut pass = |number: u32, row: &SheetRow| {
+            let line = u64::from(number) + 1;
+            for (column, odd) in row.odd.iter().filter(|(column, odd)| must_refuse(line, &row.cells, *column, *odd)) {
+                refused.push((*odd, format!("{}{line}", column_letters(*column))));
+            }
+            Ok::<_, String>(refused.len() < MAX_REFUSED && (row.cells.is_empty() || each(line, &row.cells)?))
+        };
         while let Some(cell) = reader.next_cell_with_formula_metadata().map_err(unreadable)? {
             let (number, column) = cell.pos;
             // Both readers pass on the same cells in the same order.
-            let format = formats.as_mut().map(CellFormats::read_next).transpose().map_err(damaged)?;
+            let format = formats.as_mut().map(CellFormats::read_next).transpose().map_err(damaged)?.flatten();
             if number != current {
-                if !row.is_empty() && !each(u64::from(current) + 1, &row)? {
-                    return Ok(());
+                wants_more = pass(current, &row)?;
+                if !wants_more {
+                    break;
                 }
                 if number < current {
                     return Err(format!("row {} comes after row {}: {DAMAGED}", number + 1, current + 1));
@@ -94,34 +101,43 @@ pub(super) fn read_rows(
             }
             let column = column as usize;
             let (text, odd) = read_cell(&cell.value, format, cell.formula.is_some());
-            if let Some(odd) = odd.filter(|odd| must_refuse(u64::from(number) + 1, column, *odd)) {
-                refused.push((odd, format!("{}{}", column_letters(column), number + 1)));
-                if refused.len() == MAX_REFUSED {
-                    break;
-                }
-            }
+            row.odd.extend(odd.map(|odd| (column, odd)));
             if text.is_empty() {
                 continue;
             }
             if column >= MAX_COLUMNS {
                 return Err(format!("line {} has more than {MAX_COLUMNS} cells", number + 1));
             }
-            row.resize_with(row.len().max(column + 1), String::new);
-            row[column] = text;
+            let width = row.cells.len().max(column + 1);
+            row.cells.resize_with(width, String::new);
+            row.cells[column] = text;
         }
-        if !refused.is_empty() {
-            return Err(refusal(sheet, refused));
+        if wants_more {
+            pass(current, &row)?;
         }
-        if !row.is_empty() {
-            each(u64::from(current) + 1, &row)?;
-        }
-        Ok(())
+        if refused.is_empty() { Ok(()) } else { Err(refusal(sheet, refused)) }
     })
+}
+
+/// A row while it is read.
+#[derive(Default)]
+struct SheetRow {
+    cells: Vec<String>,
+    /// The columns of cells that hold neither text nor a plain number.
+    odd: Vec<(usize, OddCell)>,
+}
+
+impl SheetRow {
+    fn clear(&mut self) {
+        self.cells.clear();
+        self.odd.clear();
+    }
 }
 
 /// Describes the cells that are refused, with the cures.
 fn refusal(sheet: &str, mut refused: Vec<(OddCell, String)>) -> String {
     let is_all = refused.len() < MAX_REFUSED;
+    refused.truncate(MAX_REFUSED);
     refused.sort_by_key(|(odd, _)| *odd);
     let groups = refused.chunk_by(|(one, _), (other, _)| one == other).filter_map(|group| {
         let odd = group.first()?.0;
@@ -135,7 +151,7 @@ fn refusal(sheet: &str, mut refused: Vec<(OddCell, String)>) -> String {
 
 /// Returns what the cell shows, in the form that a CSV file would have, and what it holds if that is neither text nor a
 /// plain number.
-fn read_cell(value: &DataRef<'_>, format: Option<NumberFormat>, is_formula: bool) -> (String, Option<OddCell>) {
+fn read_cell(value: &DataRef<'_>, format: Option<&CellFormat>, is_formula: bool) -> (String, Option<OddCell>) {
     let number = match value {
         DataRef::Float(number) => *number,
         #[expect(clippy::cast_precision_loss, reason = "only its sign and its digits before the point matter")]
@@ -150,10 +166,10 @@ fn read_cell(value: &DataRef<'_>, format: Option<NumberFormat>, is_formula: bool
     };
     let text = text_of(value);
     let is_whole = number >= 0.0 && number.fract() == 0.0;
-    match format {
-        Some(NumberFormat::Padded(digits)) if is_whole && number < FIRST_INEXACT => (format!("{text:0>digits$}"), None),
-        Some(NumberFormat::Padded(_) | NumberFormat::Text) => (text, Some(OddCell::FormattedNumber)),
-        Some(NumberFormat::Plain) | None => (text, None),
+    match format.map_or(NumberFormat::Plain, |format| format.of(number)) {
+        NumberFormat::Padded(digits) if is_whole && number < FIRST_INEXACT => (format!("{text:0>digits$}"), None),
+        NumberFormat::Padded(_) | NumberFormat::Text => (text, Some(OddCell::FormattedNumber)),
+        NumberFormat::Plain => (text, None),
     }
 }
 

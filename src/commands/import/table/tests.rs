@@ -3,7 +3,7 @@ use std::io::Read as _;
 
 use clap::Parser;
 use rstest::rstest;
-use rust_xlsxwriter::Workbook;
+use rust_xlsxwriter::{Format, Workbook};
 
 use super::*;
 
@@ -15,19 +15,23 @@ struct CommandLine {
 }
 
 fn open(content: impl AsRef<[u8]>, options: &[&str]) -> Result<Table, Vec<String>> {
+    open_with(content, options, false)
+}
+
+fn open_with(content: impl AsRef<[u8]>, options: &[&str], only_failed: bool) -> Result<Table, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("people.csv");
     std::fs::write(&path, content).unwrap();
-    open_path(&path, options).map_err(|faults| {
+    open_path(&path, options, only_failed).map_err(|faults| {
         let prefix = format!("{}: ", path.display());
         faults.into_iter().map(|fault| fault.strip_prefix(&prefix).map_or(fault.clone(), str::to_owned)).collect()
     })
 }
 
-fn open_path(path: &std::path::Path, options: &[&str]) -> Result<Table, Vec<String>> {
+fn open_path(path: &std::path::Path, options: &[&str], only_failed: bool) -> Result<Table, Vec<String>> {
     let words = [OsString::from("import"), path.into()].into_iter().chain(options.iter().map(OsString::from));
     let read = CommandLine::try_parse_from(words).unwrap().read;
-    Table::open(&TableRequest { read: &read, defaults: Vec::new(), only_failed: false }, &Process::current())
+    Table::open(&TableRequest { read: &read, defaults: Vec::new(), only_failed }, &Process::current())
 }
 
 fn fault(content: impl AsRef<[u8]>, options: &[&str]) -> String {
@@ -129,7 +133,7 @@ fn errors_of_the_whole_table_are_reported(#[case] content: &str, #[case] message
 
 #[test]
 fn files_that_cannot_be_read_are_reported() {
-    let fault = |path: &str| open_path(std::path::Path::new(path), &[]).err().unwrap().concat();
+    let fault = |path: &str| open_path(std::path::Path::new(path), &[], false).err().unwrap().concat();
     assert_eq!(fault("/"), "/: is a directory; expected a table");
     assert!(fault("/nowhere.csv").starts_with("/nowhere.csv: cannot be read: No such file"));
     assert!(fault("/dev/null").starts_with("/dev/null: is empty"));
@@ -187,6 +191,49 @@ fn value_in_a_workbook_beyond_the_header_is_an_error() {
     let message = fault(&bytes, &[]);
     assert!(message.starts_with("line 2 has a value in column C, which has no name"), "{message}");
     assert_eq!(sent(&open(bytes, &["--ignore-unknown"]).unwrap()), "externalId\n1\n");
+}
+
+/// A workbook with this header and rows, in which cells of digits alone are dates.
+fn workbook_with_dates(header: &[&str], rows: &[&[&str]]) -> Vec<u8> {
+    let (mut workbook, date) = (Workbook::new(), Format::new().set_num_format("yyyy-mm-dd"));
+    let sheet = workbook.add_worksheet();
+    for (row, cells) in (0..).zip([header].iter().chain(rows)) {
+        for (column, cell) in (0..).zip(*cells) {
+            match cell.parse::<f64>() {
+                Ok(number) => sheet.write_number_with_format(row, column, number, &date).unwrap(),
+                Err(_) => sheet.write(row, column, *cell).unwrap(),
+            };
+        }
+    }
+    workbook.save_to_buffer().unwrap()
+}
+
+#[test]
+fn cells_of_rows_that_are_left_out_are_not_refused() {
+    let header = ["sourcedId", "givenName", "status"];
+    let rows: [&[&str]; 2] = [&["46510", "Bo", "toBeDeleted"], &["u-1", "Ana", "active"]];
+    let table = open(workbook_with_dates(&header, &rows), &["--layout", "oneroster"]).unwrap();
+    assert_eq!(sent(&table), "externalId,name.givenName\n\nu-1,Ana\n");
+    let rows: [&[&str]; 2] = [&["46510", "Bo", "toBeDeleted"], &["46511", "Ana", "active"]];
+    let refused = fault(workbook_with_dates(&header, &rows), &["--layout", "oneroster"]);
+    assert!(refused.contains("cell A3 holds a date") && !refused.contains("A2"), "{refused}");
+
+    let header = ["externalId", "result.line", "result.outcome"];
+    let rows: [&[&str]; 2] = [&["46510", "x", "applied"], &["u-1", "x", "not_applied"]];
+    let workbook = workbook_with_dates(&header, &rows);
+    let table = open_with(&workbook, &[], true).unwrap();
+    assert_eq!(sent(&table), "externalId\n\nu-1\n");
+    assert!(open_with(&workbook, &[], false).is_err());
+}
+
+#[test]
+fn only_the_cell_that_is_sent_is_refused() {
+    let header = ["Employee #", "Last Name", "Work Email", "Home Email"];
+    let opened = |row: &[&str]| open(workbook_with_dates(&header, &[row]), &["--layout", "bamboohr"]);
+    let table = opened(&["7a", "Lima", "ana@example.com", "46510"]).unwrap();
+    assert_eq!(sent(&table), "externalId,name.familyName,email\n7a,Lima,ana@example.com\n");
+    let refused = opened(&["7a", "Lima", " ", "46510"]).err().unwrap().concat();
+    assert!(refused.contains("cell D2 holds a date"), "{refused}");
 }
 
 /// One row of each export in its own columns, and what is sent of it.

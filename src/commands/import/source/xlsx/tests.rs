@@ -12,7 +12,7 @@ fn file(bytes: &[u8]) -> Arc<File> {
 
 fn rows(file: &Arc<File>, sheet: &str) -> Vec<(u64, Vec<String>)> {
     let mut all = Vec::new();
-    read_rows(file, sheet, &|_, _, _| false, &mut |line, cells| {
+    read_rows(file, sheet, &|_, _, _, _| false, &mut |line, cells| {
         all.push((line, cells.to_vec()));
         Ok(true)
     })
@@ -166,7 +166,8 @@ fn a_cell_that_is_neither_text_nor_a_plain_number_can_be_refused(#[case] cell: &
     let cells = format!(r#"<c r="A2"><v>1</v></c><c r="AB2" {cell}</c>"#);
     let file = workbook_of(&cells, &["yyyy\\-mm", "&quot;EMP-&quot;0000", "00000"]);
     let asked = std::cell::RefCell::new(Vec::new());
-    let refuse = |line, column, odd| {
+    let refuse = |line, cells: &[String], column, odd| {
+        assert_eq!(cells[0], "1", "the whole row");
         asked.borrow_mut().push((line, column, odd));
         true
     };
@@ -176,9 +177,16 @@ fn a_cell_that_is_neither_text_nor_a_plain_number_can_be_refused(#[case] cell: &
 }
 
 #[test]
+fn the_number_decides_which_section_of_its_format_counts() {
+    let cells = r#"<c r="A2" s="1"><v>7</v></c><c r="B2" s="1"><v>1000</v></c><c r="C2" s="2"><v>0</v></c>"#;
+    let file = workbook_of(cells, &["[&lt;1000]000;0", "0;-0;00"]);
+    assert_eq!(rows(&file, "A & B"), [(2, ["007", "1000", "00"].map(str::to_owned).to_vec())]);
+}
+
+#[test]
 fn the_empty_text_of_a_formula_is_its_result() {
     let file = workbook_of(r#"<c r="A2" t="str"><f>A1</f><v></v></c><c r="B2"><v>1</v></c>"#, &[]);
-    read_rows(&file, "A & B", &|_, _, _| true, &mut |_, _| Ok(true)).unwrap();
+    read_rows(&file, "A & B", &|_, _, _, _| true, &mut |_, _| Ok(true)).unwrap();
 }
 
 #[test]
