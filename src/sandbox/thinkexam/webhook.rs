@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use super::webhook_body::{Marks, Result as Sent};
+use super::webhook_body::{ExamResult, Marks};
 use super::{ThinkExam, account, email_key};
 use crate::sandbox::ordered_json::{Json, Layout};
 use crate::sandbox::parameters::{Parameter, Parameters, choice, count, decimal, flag, text, within};
@@ -121,7 +121,7 @@ impl ThinkExam {
         }
         let is_older = knobs.is("form", "older");
         let candidate = self.candidates.get(&email);
-        let sent = Sent {
+        let sent = ExamResult {
             candidate,
             email: candidate.map_or(&*email, |candidate| &candidate.email),
             test: &test,

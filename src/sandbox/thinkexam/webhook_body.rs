@@ -10,7 +10,7 @@ use crate::sandbox::ordered_json::{Json, object};
 use crate::sandbox::parameters::Parameters;
 
 /// A result as it is sent.
-pub(super) struct Result<'a> {
+pub(super) struct ExamResult<'a> {
     pub candidate: Option<&'a Candidate>,
     pub email: &'a str,
     pub test: &'a str,
@@ -43,7 +43,7 @@ impl Marks {
     }
 }
 
-impl Result<'_> {
+impl ExamResult<'_> {
     /// Builds the body of the current article; it names no test.
     pub(super) fn current(mut self) -> Json {
         let field = |name: &str| {

@@ -126,7 +126,7 @@ async fn a_reopened_session_is_unfinished_again() {
 }
 
 #[tokio::test]
-async fn a_second_start_stands_beside_the_first_or_takes_its_place() {
+async fn a_second_start_is_kept_beside_the_first_or_replaces_it() {
     let bench = Bench::start().await;
     let id = participant(&bench).await;
     sit(&bench, json!({ "participantId": id, "finished": true, "score": 1, "modified": "2026-03-01T10:00:00Z" })).await;
