@@ -122,10 +122,12 @@ pub(super) struct State {
 /// The switch that moves a vendor's clock.
 pub(super) const CLOCK_OFFSET: &str = "clock_offset_seconds";
 
-/// Returns the time on the vendor's clock, which is the sandbox's unless the switch moves it.
+/// Returns the time on the vendor's clock, which is the sandbox's unless the switch moves it to one that the header
+/// `Date` can show.
 pub(super) fn vendor_clock(now: SystemTime, switches: &Parameters) -> SystemTime {
     let seconds = switches.number(CLOCK_OFFSET).unwrap_or(0);
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let moved = if seconds < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
-    moved.unwrap_or(now)
+    let is_showable = |at: &SystemTime| *at >= SystemTime::UNIX_EPOCH && jiff::Timestamp::try_from(*at).is_ok();
+    moved.filter(is_showable).unwrap_or(now)
 }

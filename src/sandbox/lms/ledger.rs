@@ -155,3 +155,30 @@ impl Entry {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_webhooks_are_dropped_and_counted() {
+        let mut ledger = Ledger::default();
+        let body = Bytes::from(vec![b' '; 1 << 20]);
+        for sequence in 1..=300 {
+            ledger.note(Arrival {
+                sequence,
+                at: SystemTime::UNIX_EPOCH,
+                path: "/hook".to_owned(),
+                id: sequence.to_string(),
+                timestamp: "0".to_owned(),
+                body: body.clone(),
+                verdict: Ok(vec![0]),
+            });
+        }
+        let totals = ledger.totals();
+        assert_eq!((&totals["received"], &totals["dropped"]), (&json!(300), &json!(44)));
+        assert_eq!(ledger.webhooks(0, false)[0]["sequence"], 45);
+        assert_eq!(ledger.accept(300).1, Acceptance::First);
+        assert_eq!(ledger.accept(44).1, Acceptance::Refused("the webhook is no longer in the ledger"));
+    }
+}

@@ -166,5 +166,21 @@ fn lag(context: &Context<'_>) -> i64 {
 fn is_visible(context: &Context<'_>) -> impl Fn(&Session) -> bool + use<> {
     let now = unix_seconds(vendor_clock(context.now, context.switches));
     let usual = lag(context);
-    move |session| session.modified + session.lag.unwrap_or(usual) <= now
+    move |session| session.modified.saturating_add(session.lag.unwrap_or(usual)) <= now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_tokens_are_forgotten() {
+        let mut tokens = Tokens::default();
+        let page = Page { since: 0, until: 0, after: None };
+        for number in 0..=MAX_TOKENS {
+            tokens.insert(number.to_string(), page, SystemTime::UNIX_EPOCH);
+        }
+        assert_eq!((tokens.known.len(), tokens.oldest_first.len()), (MAX_TOKENS, MAX_TOKENS));
+        assert!(!tokens.known.contains_key("0") && tokens.known.contains_key("1"));
+    }
 }

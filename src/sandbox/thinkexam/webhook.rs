@@ -68,7 +68,7 @@ impl ThinkExam {
         let (results, each) = (order.remove("results"), order.remove("each"));
         let mut knobs = Parameters::new(ORDER.to_vec());
         knobs.set_all(&order).map_err(|why| format!("{why}, results, each"))?;
-        let channel = Channel { url: Loopback::parse(&knobs.text("url"))?, key: checked_key(knobs.text("key"))?, now };
+        let channel = Channel { url: Loopback::parse(&knobs.text("url"))?, key: check_key(knobs.text("key"))?, now };
         let results = match (results, each) {
             (Some(Value::Array(results)), None) => results,
             (None, Some(Value::Object(each))) => self.many(&each, knobs.size("count"))?,
@@ -140,7 +140,7 @@ impl ThinkExam {
             "by_form" if is_older => Some("webhook_key"),
             _ => Some("X-webhook_key"),
         };
-        let key = checked_key(own("key", &channel.key))?;
+        let key = check_key(own("key", &channel.key))?;
         let url = match knobs.text("url").as_str() {
             "" => channel.url.clone(),
             own => Loopback::parse(own)?,
@@ -161,7 +161,8 @@ impl ThinkExam {
     }
 }
 
-fn checked_key(key: String) -> Result<String, String> {
+/// Checks that a key fits in a header.
+fn check_key(key: String) -> Result<String, String> {
     if key.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
         return Err("key must be printable ASCII to fit in a header".to_owned());
     }

@@ -66,6 +66,8 @@ async fn the_report_shows_a_session_that_the_feed_does_not_have_yet() {
     assert_eq!(read_page(&bench, &Value::Null).await.json()["sessions"], json!([]));
     let report = get(&bench, "/v2/session", &format!("participantId={id}")).await.json();
     assert_eq!(report["isFinished"], true);
+    sit(&bench, json!({ "participantId": id, "lagSeconds": i64::MAX })).await;
+    assert_eq!(read_page(&bench, &Value::Null).await.json()["sessions"], json!([]));
 }
 
 #[tokio::test]

@@ -186,6 +186,11 @@ async fn statuses_tolerance_and_clock_are_switches() {
     bench.set_switch(address, "tolerance_seconds", 700).await;
     assert_eq!(deliver(&bench, "evt_3").await.status, Some(202));
     assert_eq!(totals(&bench).await, [4, 2, 2, 0]);
+    // A clock that no Date can show is not moved.
+    for beyond in [-(1_i64 << 40), 1 << 40] {
+        bench.set_switch(address, "clock_offset_seconds", beyond).await;
+        assert_eq!(deliver(&bench, "evt_4").await.status, Some(202), "{beyond}");
+    }
 }
 
 #[tokio::test]

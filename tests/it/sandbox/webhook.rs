@@ -45,7 +45,7 @@ impl Receiver {
     }
 }
 
-async fn read(socket: &mut tokio::net::TcpStream) -> (String, Value) {
+pub async fn read(socket: &mut tokio::net::TcpStream) -> (String, Value) {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -1,6 +1,8 @@
 //! Results as the webhook sends them: figures that cannot be, other spellings, and many at once.
 
-use super::webhook::{Receiver, bench_with_assignments, deliver, result};
+use tokio::io::AsyncWriteExt;
+
+use super::webhook::{Receiver, bench_with_assignments, deliver, read, result};
 use super::*;
 
 /// Returns a result with further members.
@@ -118,6 +120,28 @@ async fn many_results_are_delivered_for_the_assignments_or_for_made_up_candidate
         assert!(response.json()["error"].as_str().expect("text").contains(hint), "{}", response.text());
     }
     assert_eq!(receiver.requests().len(), 303);
+}
+
+#[tokio::test]
+async fn several_deliveries_are_made_at_the_same_time() {
+    let bench = bench_with_assignments().await;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    // Responds to the first only when the second is there.
+    let receiver = tokio::spawn(async move {
+        let mut sockets = [listener.accept().await.expect("one").0, listener.accept().await.expect("another").0];
+        for socket in &mut sockets {
+            read(socket).await;
+            let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            socket.write_all(reply).await.expect("written");
+        }
+    });
+    let results = json!([with(json!({ "attempts": 1 })), with(json!({ "attempts": 1 }))]);
+    let told = deliver(&bench, &json!({ "url": url, "concurrency": 2, "results": results })).await.json();
+    let outcomes: Vec<_> =
+        told["deliveries"].as_array().expect("a list").iter().map(|one| one["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["delivered", "delivered"]);
+    receiver.await.expect("no panic");
 }
 
 #[tokio::test]
