@@ -65,7 +65,7 @@ pub(super) enum Restart {
 /// Every session of the account.
 #[derive(Default)]
 pub(super) struct Sessions {
-    sessions: Vec<Session>,
+    all: Vec<Session>,
     /// Indices of each participant's sessions, oldest first.
     by_participant: BTreeMap<String, Vec<usize>>,
     by_modified: BTreeSet<Position>,
@@ -78,15 +78,15 @@ impl Sessions {
     /// start unless it is started again; an empty start means the default.
     pub(super) fn put(&mut self, mut session: Session, restart: Restart) -> &Session {
         let mut newest_first = self.by_participant.get(&session.participant).into_iter().flatten().rev().copied();
-        let known = newest_first.find(|index| self.sessions[*index].test == session.test);
+        let known = newest_first.find(|index| self.all[*index].test == session.test);
         let known = known.filter(|_| restart != Restart::Beside);
         if session.started.is_empty() {
-            let kept = known.filter(|_| restart == Restart::No).map(|index| self.sessions[index].started.clone());
+            let kept = known.filter(|_| restart == Restart::No).map(|index| self.all[index].started.clone());
             let elapsed = if session.finished { session.elapsed_seconds } else { 0 };
             session.started = kept.unwrap_or_else(|| date_time(session.modified - elapsed));
         }
-        let index = known.unwrap_or(self.sessions.len());
-        if let Some(before) = self.sessions.get(index) {
+        let index = known.unwrap_or(self.all.len());
+        if let Some(before) = self.all.get(index) {
             self.by_modified.remove(&(before.modified, index));
             self.lagging.remove(&(before.modified, index));
         } else {
@@ -97,17 +97,17 @@ impl Sessions {
         if session.lag.is_some() {
             self.lagging.insert(position);
         }
-        if index == self.sessions.len() {
-            self.sessions.push(session);
+        if index == self.all.len() {
+            self.all.push(session);
         } else {
-            self.sessions[index] = session;
+            self.all[index] = session;
         }
-        &self.sessions[index]
+        &self.all[index]
     }
 
     /// Returns the session a participant started last.
     pub(super) fn latest(&self, participant: &str) -> Option<&Session> {
-        self.by_participant.get(participant).and_then(|indices| indices.last()).map(|index| &self.sessions[*index])
+        self.by_participant.get(participant).and_then(|indices| indices.last()).map(|index| &self.all[*index])
     }
 
     /// Returns up to `size` sessions modified in a range, in order, without those the feed does not have yet, and
@@ -127,8 +127,7 @@ impl Sessions {
             return (Vec::new(), false);
         }
         let range = self.by_modified.range((after, Bound::Included((until, usize::MAX))));
-        let mut found =
-            range.map(|position| (*position, &self.sessions[position.1])).filter(|(_, one)| is_visible(one));
+        let mut found = range.map(|position| (*position, &self.all[position.1])).filter(|(_, one)| is_visible(one));
         let page = found.by_ref().take(size).collect();
         (page, found.next().is_some())
     }
@@ -136,7 +135,7 @@ impl Sessions {
     /// Returns when the earliest session that the feed does not have yet was modified; those without a lag of their
     /// own are hidden only if modified after `since`.
     pub(super) fn earliest_hidden(&self, since: i64, is_visible: impl Fn(&Session) -> bool) -> Option<i64> {
-        let is_hidden = |position: &&Position| !is_visible(&self.sessions[position.1]);
+        let is_hidden = |position: &&Position| !is_visible(&self.all[position.1]);
         let own = self.lagging.iter().find(is_hidden);
         let recent = self.by_modified.range((since, 0)..).find(is_hidden);
         own.into_iter().chain(recent).map(|position| position.0).min()
@@ -144,7 +143,7 @@ impl Sessions {
 
     /// Renders every session for `GET /_effects`.
     pub(super) fn to_json(&self) -> Value {
-        let sessions = self.sessions.iter().map(|session| {
+        let sessions = self.all.iter().map(|session| {
             json!({
                 "participantId": session.participant,
                 "testId": session.test,
