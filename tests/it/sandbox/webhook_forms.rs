@@ -8,7 +8,7 @@ use super::*;
 /// Returns a result with further members.
 fn with(members: Value) -> Value {
     let mut result = result("jo@example.com");
-    let members = members.as_object().cloned().expect("an object");
+    let members: serde_json::Map<String, Value> = serde_json::from_value(members).expect("an object");
     result.as_object_mut().expect("an object").extend(members);
     result
 }
