@@ -1,4 +1,4 @@
-//! `sandbox`: runs the simulators of the three vendors.
+//! `sandbox`: runs the simulators of the three vendors and of an LMS.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,13 +11,13 @@ use super::{Failure, Process, key, runtime, say};
 use crate::commands::sandbox_config::{self, Simulators, examtesting_account, startexam_account, thinkexam_account};
 use crate::sandbox::{Sandbox, Settings, accounts, known_faults};
 
-/// The highest first port of three.
-const MAX_PORT_BASE: i64 = 65_533;
+/// The highest first port of four.
+const MAX_PORT_BASE: i64 = 65_532;
 
-/// Run wire-accurate simulators of the three vendors, one port each: StartExam, ThinkExam, ExamTesting
+/// Run wire-accurate simulators, one port each: StartExam, ThinkExam, ExamTesting, and an LMS that receives webhooks
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  examgate sandbox\n  examgate sandbox --port-base 0          (three free ports)\n  \
+    after_help = "Examples:\n  examgate sandbox\n  examgate sandbox --port-base 0          (four free ports)\n  \
                         examgate sandbox --print-config > examgate.toml    (a gateway's configuration for it)\n  \
                         curl http://127.0.0.1:9101/_faults      (the faults it can inject)\n\nThe accounts \
                         are public and protect nothing: use them on loopback and test networks only."
@@ -26,7 +26,7 @@ pub(super) struct Options {
     /// The address to listen on
     #[arg(long, value_name = "H", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     host: IpAddr,
-    /// The first of three consecutive ports; 0 picks three free ones
+    /// The first of four consecutive ports; 0 picks four free ones
     #[arg(long, value_name = "PORT", default_value_t = 9101, value_parser = clap::value_parser!(u16).range(..=MAX_PORT_BASE))]
     port_base: u16,
     /// Print a gateway's complete configuration for the simulators at these ports, and start nothing
@@ -55,7 +55,7 @@ fn host(text: &str) -> Result<IpAddr, String> {
 
 fn unstarted(options: &Options, error: &io::Error) -> Failure {
     let Options { host, port_base, .. } = options;
-    let last = port_base + if *port_base == 0 { 0 } else { 2 };
+    let last = port_base + if *port_base == 0 { 0 } else { 3 };
     Failure::Other(match error.kind() {
         ErrorKind::AddrInUse => format!(
             "the sandbox cannot start: one of the ports {port_base} to {last} of {host} is in use by another program; choose \
@@ -99,13 +99,16 @@ fn overview(sandbox: &Sandbox) -> String {
     table.add_row(["startexam".to_owned(), address(sandbox.startexam()), startexam]);
     table.add_row(["thinkexam".to_owned(), address(sandbox.thinkexam()), thinkexam]);
     table.add_row(["examtesting".to_owned(), address(sandbox.examtesting()), examtesting]);
-    let first = address(sandbox.startexam());
+    let hook = format!("{}{}", address(sandbox.lms()), accounts::lms::PATH);
+    table.add_row(["an LMS (webhooks)".to_owned(), hook, format!("secret = \"plain:{}\"", accounts::lms::SECRET)]);
+    let (first, lms) = (address(sandbox.startexam()), address(sandbox.lms()));
     let fault = known_faults().find_map(|(vendor, fault, _)| (vendor == "startexam").then_some(fault)).unwrap_or("…");
     format!(
         "{table}\n\
          Faults, on each port:  curl {first}/_faults            (the catalogue)\n\
          \x20                      curl {first}/_faults -d '{{\"add\":[{{\"name\":\"{fault}\",\"times\":1}}]}}'   (inject into the next call)\n\
          Recorded effects:      curl {first}/_effects\n\
+         Received webhooks:     curl {lms}/_ledger\n\
          Reset:                 curl -X POST {first}/_reset\n\
          Stop with Ctrl-C."
     )

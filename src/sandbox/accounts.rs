@@ -70,6 +70,14 @@ pub mod thinkexam {
         &[("2415", "Aptitude"), ("2416", "Safety Basics final"), ("2417", "Data Science entry")];
 }
 
+/// The LMS that receives webhooks.
+pub mod lms {
+    /// The path that webhooks are sent to; any path below it is as good.
+    pub const PATH: &str = "/hook";
+    /// The secret that webhooks are signed with, as in Standard Webhooks.
+    pub const SECRET: &str = "whsec_ZXhhbWdhdGUtc2FuZGJveC1sbXMtc2VjcmV0LTAwMDE=";
+}
+
 /// The `ExamTesting` institute.
 pub mod examtesting {
     /// `Institutionid`.

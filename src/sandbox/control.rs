@@ -11,16 +11,33 @@ use crate::sandbox::effects::EffectLog;
 use crate::sandbox::faults::Fault;
 use crate::sandbox::http_types::{Answer, Body, Call};
 use crate::sandbox::parameters::Parameter;
-use crate::sandbox::vendor::{Profile, State};
-use crate::sandbox::webhooks::Delivery;
+use crate::sandbox::vendor::{Order, Profile, Reaction, State};
+use crate::sandbox::webhooks::Batch;
 
 /// Returns whether a path is a control endpoint.
 pub(super) fn is_control(path: &str) -> bool {
     path.starts_with("/_")
 }
 
+/// What a control call comes to.
+pub(super) enum Handled {
+    Answer(Answer),
+    /// Webhooks to send before the response; see [`delivered`].
+    Deliveries(Batch),
+}
+
 /// Handles a control call.
-pub(super) fn answer(state: &mut State, profile: &Profile, call: &Call, now: SystemTime) -> Answer {
+pub(super) fn handle(state: &mut State, profile: &Profile, call: &Call, now: SystemTime) -> Handled {
+    match vendors_own(state, call, now) {
+        Some(Ok(Reaction::Deliveries(batch))) => Handled::Deliveries(batch),
+        Some(Ok(Reaction::Answer(value))) => Handled::Answer(write(200, &value)),
+        Some(Err(why)) => Handled::Answer(refusal(400, &why)),
+        None => Handled::Answer(common(state, profile, call)),
+    }
+}
+
+/// Handles the control calls of every port.
+fn common(state: &mut State, profile: &Profile, call: &Call) -> Answer {
     let result = match (call.method.as_str(), call.path.as_str()) {
         ("GET", "/_faults") => Ok(faults(state, profile)),
         ("POST", "/_faults") => set_faults(state, &call.body).map(|()| in_force(state, profile)),
@@ -32,26 +49,17 @@ pub(super) fn answer(state: &mut State, profile: &Profile, call: &Call, now: Sys
         (_, "/_faults") => return refusal(405, "/_faults supports GET and POST"),
         (_, "/_effects") => return refusal(405, "/_effects supports GET"),
         (_, "/_reset") => return refusal(405, "/_reset supports POST"),
-        _ => match vendors_own(state, call, now) {
-            Some(result) => result,
-            None => {
-                return refusal(
-                    404,
-                    "the control endpoints are /_faults, /_effects, /_reset, and POST to /_sessions at StartExam and /_webhooks at ThinkExam",
-                );
-            }
-        },
+        _ => {
+            return refusal(
+                404,
+                "the control endpoints are /_faults, /_effects, /_reset, and POST to /_sessions at StartExam, POST to /_webhooks at ThinkExam, GET of /_ledger at the LMS",
+            );
+        }
     };
     match result {
         Ok(value) => write(200, &value),
         Err(why) => refusal(400, &why),
     }
-}
-
-/// Returns the webhook deliveries a control call requests; `None` if it is not such a call.
-pub(super) fn deliveries(state: &State, call: &Call, now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
-    let body = serde_json::from_slice(&call.body).unwrap_or_default();
-    if call.method == "POST" { state.vendor.deliveries(&call.path, &body, now) } else { None }
 }
 
 /// Builds the response to a request for deliveries, once each was delivered or given up.
@@ -62,9 +70,10 @@ pub(super) fn delivered(told: Result<Vec<Value>, String>) -> Answer {
     }
 }
 
-fn vendors_own(state: &mut State, call: &Call, now: SystemTime) -> Option<Result<Value, String>> {
+fn vendors_own(state: &mut State, call: &Call, now: SystemTime) -> Option<Result<Reaction, String>> {
+    let State { vendor, switches, .. } = state;
     let body = serde_json::from_slice(&call.body).unwrap_or_default();
-    if call.method == "POST" { state.vendor.control(&call.path, &body, now) } else { None }
+    vendor.control(&Order { call, body, now, switches })
 }
 
 fn set_faults(state: &mut State, body: &[u8]) -> Result<(), String> {

@@ -1,4 +1,5 @@
-//! Wire-accurate simulators of the three vendors, one port each, for building and testing against examgate.
+//! Wire-accurate simulators of the three vendors, and of an LMS that receives webhooks, one port each, for building and
+//! testing against examgate.
 //!
 //! Each simulator performs the vendor's checks in a fixed order, keeps the vendor's state, responds byte for byte like
 //! the vendor and injects faults on request; control endpoints report what really happened. docs/SANDBOX.md separates
@@ -33,6 +34,7 @@ mod fault_kinds;
 mod faults;
 mod http_types;
 mod ids;
+mod lms;
 mod ordered_json;
 mod parameters;
 mod server;
@@ -47,40 +49,41 @@ mod webhooks;
 pub struct Settings {
     /// The address to listen on, normally loopback.
     pub host: IpAddr,
-    /// 0 for three free ports, else the first of three consecutive ports: `StartExam`, `ThinkExam`, `ExamTesting`.
+    /// 0 for four free ports, else the first of four consecutive ports: `StartExam`, `ThinkExam`, `ExamTesting`, the LMS.
     pub port_base: u16,
     /// The vendors' clock.
     pub now: fn() -> SystemTime,
 }
 
-/// Three running simulators.
+/// Four running simulators.
 #[derive(Debug)]
 pub struct Sandbox {
-    addresses: [SocketAddr; 3],
+    addresses: [SocketAddr; 4],
     stopper: ShutdownHandle,
 }
 
 impl Sandbox {
-    /// Binds three ports and serves on them in the background.
+    /// Binds four ports and serves on them in the background.
     ///
     /// # Errors
     ///
-    /// If a port cannot be bound, or `port_base` leaves no room for three ports.
+    /// If a port cannot be bound, or `port_base` leaves no room for four ports.
     pub async fn start(settings: Settings) -> io::Result<Sandbox> {
         let base = settings.port_base;
-        let ports = [port(base, 0)?, port(base, 1)?, port(base, 2)?];
+        let ports = [port(base, 0)?, port(base, 1)?, port(base, 2)?, port(base, 3)?];
         let mut listeners = Vec::new();
         for port in ports {
             listeners.push(TcpListener::bind((settings.host, port)).await?);
         }
         let start = (settings.now)();
-        let vendors: [(Profile, Box<dyn Vendor>); 3] = [
+        let vendors: [(Profile, Box<dyn Vendor>); 4] = [
             (startexam::PROFILE, Box::new(startexam::StartExam::new(start))),
             (thinkexam::PROFILE, Box::new(thinkexam::ThinkExam::new(start))),
             (examtesting::PROFILE, Box::new(examtesting::ExamTesting::new())),
+            (lms::PROFILE, Box::new(lms::Lms::new())),
         ];
         let stopper = ShutdownHandle::default();
-        let mut addresses = [SocketAddr::new(settings.host, 0); 3];
+        let mut addresses = [SocketAddr::new(settings.host, 0); 4];
         for ((listener, (profile, vendor)), address) in listeners.into_iter().zip(vendors).zip(&mut addresses) {
             *address = listener.local_addr()?;
             server::serve(listener, Arc::new(Simulator::new(profile, vendor, settings.now)), &stopper);
@@ -106,6 +109,12 @@ impl Sandbox {
         self.addresses[2]
     }
 
+    /// Returns the address of the LMS that receives webhooks.
+    #[must_use]
+    pub fn lms(&self) -> SocketAddr {
+        self.addresses[3]
+    }
+
     /// Stops the simulators, giving calls in flight up to two seconds to finish.
     pub async fn stop(self) {
         self.stopper.stop().await;
@@ -118,20 +127,20 @@ impl Drop for Sandbox {
     }
 }
 
-/// Lists every fault of every vendor: vendor, name, meaning. For documents and their tests.
+/// Lists every fault of every simulator: vendor or LMS, name, meaning. For documents and their tests.
 pub fn known_faults() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     profiles().into_iter().flat_map(|profile| profile.kinds().map(move |kind| (profile.name, kind.name, kind.meaning)))
 }
 
-/// Lists every lasting switch of every vendor: vendor, name, meaning.
+/// Lists every lasting switch of every simulator: vendor or LMS, name, meaning.
 pub fn known_switches() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     profiles()
         .into_iter()
         .flat_map(|profile| profile.switches.iter().map(move |knob| (profile.name, knob.name, knob.meaning)))
 }
 
-fn profiles() -> [Profile; 3] {
-    [startexam::PROFILE, thinkexam::PROFILE, examtesting::PROFILE]
+fn profiles() -> [Profile; 4] {
+    [startexam::PROFILE, thinkexam::PROFILE, examtesting::PROFILE, lms::PROFILE]
 }
 
 fn port(base: u16, offset: u16) -> io::Result<u16> {
@@ -139,6 +148,6 @@ fn port(base: u16, offset: u16) -> io::Result<u16> {
         return Ok(0);
     }
     base.checked_add(offset).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("port base {base} leaves no room for three ports"))
+        io::Error::new(io::ErrorKind::InvalidInput, format!("port base {base} leaves no room for four ports"))
     })
 }

@@ -26,6 +26,8 @@ pub(super) enum Form {
     },
     /// A whole number from zero, or none (`null`).
     Optional(Option<i64>),
+    /// Any number, or none (`null`).
+    Decimal(Option<f64>),
     Flag(bool),
     Text(&'static str),
     /// One of these words; the first is the default.
@@ -40,6 +42,21 @@ pub(super) const fn count(name: &'static str, default: i64, meaning: &'static st
 /// Defines a whole number from zero that may be absent.
 pub(super) const fn optional_count(name: &'static str, default: Option<i64>, meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Optional(default), meaning }
+}
+
+/// Defines a whole number within bounds.
+pub(super) const fn within(
+    name: &'static str,
+    default: i64,
+    (min, max): (i64, i64),
+    meaning: &'static str,
+) -> Parameter {
+    Parameter { name, form: Form::Number { default, min, max }, meaning }
+}
+
+/// Defines a number of either sign that may be absent.
+pub(super) const fn decimal(name: &'static str, default: Option<f64>, meaning: &'static str) -> Parameter {
+    Parameter { name, form: Form::Decimal(default), meaning }
 }
 
 /// Defines a whole number of either sign.
@@ -73,6 +90,7 @@ impl Parameter {
         match self.form {
             Form::Number { default, .. } => json!(default),
             Form::Optional(default) => json!(default),
+            Form::Decimal(default) => json!(default),
             Form::Flag(flag) => json!(flag),
             Form::Text(text) => json!(text),
             Form::Choice(words) => json!(words.first()),
@@ -92,6 +110,7 @@ impl Parameter {
         let fits = match self.form {
             Form::Number { min, max, .. } => value.as_i64().is_some_and(|number| (min..=max).contains(&number)),
             Form::Optional(_) => value.is_null() || value.as_i64().is_some_and(|number| number >= 0),
+            Form::Decimal(_) => value.is_null() || value.is_number(),
             Form::Flag(_) => value.is_boolean(),
             Form::Text(_) => value.is_string(),
             Form::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
@@ -104,6 +123,7 @@ impl Parameter {
                 format!("{} takes a whole number from {min} to {max}, not {value}", self.name)
             }
             Form::Optional(_) => format!("{} takes a whole number from 0 or null, not {value}", self.name),
+            Form::Decimal(_) => format!("{} takes a number or null, not {value}", self.name),
             Form::Flag(_) => format!("{} takes true or false, not {value}", self.name),
             Form::Text(_) => format!("{} takes a string, not {value}", self.name),
             Form::Choice(words) => format!("{} takes one of {}, not {value}", self.name, words.join(", ")),
@@ -133,7 +153,7 @@ impl Parameters {
                 let known: Vec<_> = self.table.iter().map(|knob| knob.name).collect();
                 format!("unknown name \"{name}\"; known names: {}", known.join(", "))
             })?;
-            if value.is_null() && !matches!(knob.form, Form::Optional(_)) {
+            if value.is_null() && !matches!(knob.form, Form::Optional(_) | Form::Decimal(_)) {
                 given.remove(knob.name);
                 continue;
             }
@@ -154,6 +174,11 @@ impl Parameters {
         self.value(name).and_then(|value| value.as_i64())
     }
 
+    /// Returns a number that need not be whole; `None` if it is null or not in the table.
+    pub(super) fn decimal(&self, name: &str) -> Option<f64> {
+        self.value(name).and_then(|value| value.as_f64())
+    }
+
     /// Returns a number from zero as a size; zero if absent.
     pub(super) fn size(&self, name: &str) -> usize {
         self.number(name).and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
@@ -167,6 +192,12 @@ impl Parameters {
     /// Returns a text or chosen word; empty if not in the table.
     pub(super) fn text(&self, name: &str) -> String {
         self.value(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Returns the words of a text that lists them between commas.
+    pub(super) fn words(&self, name: &str) -> Vec<String> {
+        let words = self.text(name);
+        words.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     }
 
     /// Returns whether the parameter has this word.

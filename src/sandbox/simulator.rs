@@ -8,14 +8,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::StreamExt;
 use serde_json::Value;
 
 use crate::sandbox::effects::EffectLog;
 use crate::sandbox::faults::{Behaviour, Fault, FaultSchedule};
 use crate::sandbox::http_types::{Answer, Call, End, Reply};
 use crate::sandbox::parameters::Parameters;
-use crate::sandbox::vendor::{Context, Profile, State, Vendor};
-use crate::sandbox::webhooks::Delivery;
+use crate::sandbox::vendor::{Context, Profile, State, Vendor, vendor_clock};
+use crate::sandbox::webhooks::{Batch, Delivery, Outcome};
 use crate::sandbox::{control, fault_kinds, webhooks};
 
 /// One vendor's simulator.
@@ -38,11 +39,11 @@ impl Simulator {
     /// vendor does not notice that either.
     pub(super) async fn handle(self: Arc<Self>, call: Call) -> Reply {
         if control::is_control(&call.path) {
-            let ordered = control::deliveries(&self.lock(), &call, (self.now)());
-            if let Some(ordered) = ordered {
-                return finished(&control::delivered(self.deliver(ordered).await));
-            }
-            return finished(&control::answer(&mut self.lock(), &self.profile, &call, (self.now)()));
+            let handled = control::handle(&mut self.lock(), &self.profile, &call, (self.now)());
+            return match handled {
+                control::Handled::Answer(answer) => finished(&answer),
+                control::Handled::Deliveries(batch) => finished(&control::delivered(self.deliver(batch).await)),
+            };
         }
         let (operation, sequence, fault) = self.begin(&call);
         if self.is_too_large(&call) {
@@ -76,37 +77,45 @@ impl Simulator {
         reply
     }
 
-    /// Sends the requested deliveries one after the other and returns the result of every attempt.
-    async fn deliver(&self, ordered: Result<Vec<Delivery>, String>) -> Result<Vec<Value>, String> {
-        let (deliveries, client) = (ordered?, webhooks::client()?);
+    /// Sends the requested deliveries, as many at a time as requested, and returns the result of every attempt.
+    async fn deliver(&self, batch: Batch) -> Result<Vec<Value>, String> {
+        let client = webhooks::client(batch.concurrency)?;
+        let deliveries = futures_util::stream::iter(batch.deliveries);
+        let told: Vec<_> =
+            deliveries.map(|delivery| self.deliver_one(&client, delivery)).buffered(batch.concurrency).collect().await;
+        Ok(told.into_iter().flatten().collect())
+    }
+
+    async fn deliver_one(&self, client: &reqwest::Client, delivery: Delivery) -> Vec<Value> {
         let mut told = Vec::new();
-        for delivery in deliveries {
-            tokio::time::sleep(delivery.delay).await;
-            for attempt in 1..=delivery.attempts {
-                if attempt > 1 {
-                    tokio::time::sleep(delivery.retry_delay).await;
-                }
-                let outcome = webhooks::send(&client, &delivery).await;
-                told.push(outcome.to_json(&delivery.subject, attempt));
-                let mut keys = delivery.keys.clone();
-                keys.push(("attempt", attempt.to_string()));
-                // Not caused by a call to the vendor; calls are numbered from 1.
-                let cause = ((self.now)(), 0, "webhook");
-                self.lock().log.effect(cause, outcome.word(), delivery.subject.clone(), keys);
-                if outcome == webhooks::Outcome::Delivered {
-                    break;
-                }
+        tokio::time::sleep(delivery.delay).await;
+        for attempt in 1..=delivery.attempts {
+            if attempt > 1 {
+                tokio::time::sleep(delivery.retry_delay).await;
+            }
+            let outcome = webhooks::send(client, &delivery).await;
+            told.push(outcome.to_json(&delivery.subject, attempt));
+            let mut keys = delivery.keys.clone();
+            keys.push(("attempt", attempt.to_string()));
+            // Not caused by a call to the vendor; calls are numbered from 1.
+            let cause = ((self.now)(), 0, "webhook");
+            self.lock().log.effect(cause, outcome.word(), delivery.subject.clone(), keys);
+            if outcome == Outcome::Delivered {
+                break;
             }
         }
-        Ok(told)
+        told
     }
 
     fn begin(&self, call: &Call) -> (&'static str, u64, Option<Fault>) {
+        let now = (self.now)();
         let mut inner = self.lock();
-        let operation = inner.vendor.operation(call);
-        let fault = inner.plan.pick(operation);
+        let State { vendor, plan, switches, log } = &mut *inner;
+        let operation = vendor.operation(call);
+        let fault = plan.pick(operation);
         let name = fault.as_ref().map(|fault| fault.kind.name);
-        let sequence = inner.log.begin((self.now)(), operation, call.clone(), name);
+        let sequence = log.begin(now, operation, call.clone(), name);
+        vendor.arrive(call, &Context { now, switches, fault: fault.as_ref(), log, operation, sequence });
         (operation, sequence, fault)
     }
 
@@ -154,12 +163,17 @@ impl Simulator {
         vendor.answer(call, &mut Context { now, switches, fault, log, operation, sequence })
     }
 
-    fn close(&self, sequence: u64, reply: Reply) -> Reply {
-        let status = match &reply {
-            Reply::Answer { status, .. } => Some(*status),
+    /// Records the status of a response and dates it by the vendor's clock.
+    fn close(&self, sequence: u64, mut reply: Reply) -> Reply {
+        let mut inner = self.lock();
+        let status = match &mut reply {
+            Reply::Answer { status, headers, .. } => {
+                headers.push(("Date", httpdate::fmt_http_date(vendor_clock((self.now)(), &inner.switches))));
+                Some(*status)
+            }
             Reply::Raw { bytes, .. } => raw_status(bytes),
         };
-        self.lock().log.finish(sequence, status);
+        inner.log.finish(sequence, status);
         reply
     }
 

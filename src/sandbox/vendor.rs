@@ -1,6 +1,6 @@
 //! What the simulators share and what each vendor adds: a [`Profile`], a [`Vendor`], and the state of both.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -9,26 +9,49 @@ use crate::sandbox::fault_kinds;
 use crate::sandbox::faults::{Fault, FaultKind, FaultSchedule};
 use crate::sandbox::http_types::{Answer, Call};
 use crate::sandbox::parameters::{Parameter, Parameters};
-use crate::sandbox::webhooks::Delivery;
+use crate::sandbox::webhooks::Batch;
 
 /// The vendor-specific part of a simulator.
 pub(super) trait Vendor: Send {
     /// Returns the operation of a call; [`UNKNOWN`] if the vendor has no such call.
     fn operation(&self, call: &Call) -> &'static str;
+    /// Notes a call on arrival, whatever fault strikes it afterwards.
+    fn arrive(&mut self, call: &Call, context: &Context<'_>);
     /// Checks the call, changes the state and returns the response.
     fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer;
     /// Builds an error in the vendor's own format.
     fn error(&self, status: u16, message: &str) -> Answer;
-    /// Handles a vendor-specific control call; `None` if the path is not one.
-    fn control(&mut self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Value, String>>;
-    /// Returns the deliveries that a control call requests; `None` if the path is not such a call.
-    fn deliveries(&self, _path: &str, _body: &Value, _now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
-        None
-    }
+    /// Handles a vendor-specific control call; `None` if it is not one.
+    fn control(&mut self, order: &Order<'_>) -> Option<Result<Reaction, String>>;
     /// Renders the state for `GET /_effects`.
     fn state(&self) -> Value;
     /// Resets the state to the seed.
     fn reset(&mut self);
+}
+
+/// A control call that the common part does not know.
+pub(super) struct Order<'a> {
+    pub call: &'a Call,
+    /// The body; null if it is not JSON.
+    pub body: Value,
+    /// The time on the sandbox's clock.
+    pub now: SystemTime,
+    pub switches: &'a Parameters,
+}
+
+impl Order<'_> {
+    /// Returns whether the call has this method and path.
+    pub(super) fn is(&self, method: &str, path: &str) -> bool {
+        self.call.method == method && self.call.path == path
+    }
+}
+
+/// The result of a vendor-specific control call.
+pub(super) enum Reaction {
+    /// The response.
+    Answer(Value),
+    /// Webhooks to send; the response lists what became of them.
+    Deliveries(Batch),
 }
 
 /// The operation of a call to a path that the vendor does not have.
@@ -94,4 +117,17 @@ pub(super) struct State {
     pub plan: FaultSchedule,
     pub switches: Parameters,
     pub log: EffectLog,
+}
+
+/// The switch that moves a vendor's clock.
+pub(super) const CLOCK_OFFSET: &str = "clock_offset_seconds";
+
+/// Returns the time on the vendor's clock, which is the sandbox's unless the switch moves it to one that the header
+/// `Date` can show.
+pub(super) fn vendor_clock(now: SystemTime, switches: &Parameters) -> SystemTime {
+    let seconds = switches.number(CLOCK_OFFSET).unwrap_or(0);
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let moved = if seconds < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
+    let is_showable = |at: &SystemTime| *at >= SystemTime::UNIX_EPOCH && jiff::Timestamp::try_from(*at).is_ok();
+    moved.filter(is_showable).unwrap_or(now)
 }

@@ -12,6 +12,14 @@ use std::{
 use serde_json::{Value, json};
 use url::{Host, Url};
 
+/// Requests to send.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub deliveries: Vec<Delivery>,
+    /// How many are sent at the same time; with 1 they keep their order.
+    pub concurrency: usize,
+}
+
 /// One request, retried until the response is 200.
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
@@ -85,8 +93,9 @@ impl Loopback {
     }
 }
 
-/// Creates a client that only reaches this machine.
-pub(super) fn client() -> Result<reqwest::Client, String> {
+/// Creates a client that only reaches this machine. It keeps connections only if several requests are sent at a time: a
+/// load of them would run out of ports otherwise, while a list of a few shows each its own connection.
+pub(super) fn client(concurrency: usize) -> Result<reqwest::Client, String> {
     let localhost = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
     reqwest::Client::builder()
         .no_proxy()
@@ -94,7 +103,7 @@ pub(super) fn client() -> Result<reqwest::Client, String> {
         .retry(reqwest::retry::never())
         // Overrides whatever the resolver returns.
         .resolve_to_addrs("localhost", &localhost)
-        .pool_max_idle_per_host(0)
+        .pool_max_idle_per_host(if concurrency > 1 { concurrency } else { 0 })
         .build()
         .map_err(|error| format!("the HTTP client cannot be created: {error}"))
 }

@@ -221,26 +221,35 @@ fn the_sandbox_prints_addresses_and_accounts_and_stops_on_a_signal() {
         shown.push_str(&lines.next().expect("a further line"));
         shown.push('\n');
     }
-    assert_eq!(shown.matches("http://127.0.0.1:").count(), 7, "{shown}");
-    for word in ["startexam", "thinkexam", "examtesting", "account_id = 99", "sandbox-thinkexam-key", "_faults"] {
+    assert_eq!(shown.matches("http://127.0.0.1:").count(), 9, "{shown}");
+    for word in [
+        "startexam",
+        "thinkexam",
+        "examtesting",
+        "account_id = 99",
+        "sandbox-thinkexam-key",
+        "_faults",
+        "whsec_",
+        "_ledger",
+    ] {
         assert!(shown.contains(word), "{shown}");
     }
     signal(&sandbox, "TERM");
     assert_eq!(sandbox.0.wait().expect("it ends").code(), Some(0));
 }
 
-/// Returns the first of three free consecutive ports.
+/// Returns the first of four free consecutive ports.
 fn free_ports() -> u16 {
     (0..100)
         .find_map(|_| {
             let first = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
             let port = first.local_addr().expect("an address").port();
-            let others = [port.checked_add(1)?, port.checked_add(2)?];
+            let others = [port.checked_add(1)?, port.checked_add(2)?, port.checked_add(3)?];
             let others: Vec<_> =
                 others.into_iter().filter_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok()).collect();
-            (others.len() == 2).then_some(port)
+            (others.len() == 3).then_some(port)
         })
-        .expect("three free ports in a row")
+        .expect("four free ports in a row")
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn mistakes_on_the_command_line_are_answered_with_place_and_cure() {
     for (mistake, place, arguments, variables) in cases {
         show(&mut shown, (mistake, place), folder, &run(folder, arguments, variables));
     }
-    let last = (taken.local_addr().expect("an address").port() + 2).to_string();
+    let last = (taken.local_addr().expect("an address").port() + 3).to_string();
     assert_text("mistakes-command-line", &shown.replace(&port, "[port]").replace(&last, "[port]"));
 }
 

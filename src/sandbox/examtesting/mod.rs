@@ -3,16 +3,13 @@
 //! Like ASP.NET, it reads parameters from query and form alike, with names in any case. The response format is a
 //! switch; none of its values is better founded than another.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::SystemTime,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
 use super::accounts::examtesting as account;
 use crate::sandbox::http_types::{Answer, Body, Call};
-use crate::sandbox::vendor::{Context, Profile, UNKNOWN, Vendor};
+use crate::sandbox::vendor::{Context, Order, Profile, Reaction, UNKNOWN, Vendor};
 use formats::Outcome;
 
 mod formats;
@@ -238,7 +235,11 @@ impl Vendor for ExamTesting {
         Answer::new(status, "text/html; charset=utf-8", Body::Text(body))
     }
 
-    fn control(&mut self, _: &str, _: &Value, _: SystemTime) -> Option<Result<Value, String>> {
+    fn arrive(&mut self, _: &Call, _: &Context<'_>) {
+        // The log of calls is enough here.
+    }
+
+    fn control(&mut self, _: &Order<'_>) -> Option<Result<Reaction, String>> {
         None
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::sandbox::ordered_json::{Json, object};
 use crate::sandbox::startexam::validate::{Fields, no_repeats};
-use crate::sandbox::startexam::{Employee, Participant, Refusal, StartExam, account};
+use crate::sandbox::startexam::{Booking, Employee, Participant, Refusal, StartExam, account};
 use crate::sandbox::vendor::Context;
 
 /// Published limits: employees and participants per registration, tests per registration, characters of an employee id.
@@ -175,6 +175,8 @@ impl StartExam {
             context.effect(if repeated { "repeated" } else { "created" }, format!("{center}/{test}/{employee}"), keys);
             if !repeated {
                 self.registrations.entry(key(test)).or_default().push(id.clone());
+                let booking = Booking { employee: employee.to_owned(), tests: Vec::new() };
+                self.bookings.entry(id.clone()).or_insert(booking).tests.push(test.clone());
             }
         }
         match context.switches.text("existing_registration").as_str() {

@@ -6,7 +6,8 @@ use super::sign::{DATE_TOO_OLD, SIGNATURE_WRONG};
 use crate::sandbox::fault_kinds::BODY_LIMIT;
 use crate::sandbox::http_types::{Answer, Body};
 use crate::sandbox::ordered_json::Json;
-use crate::sandbox::parameters::{Form, Parameter, choice, flag, optional_count, signed, status, text};
+use crate::sandbox::parameters::{Parameter, choice, count, flag, optional_count, signed, status, text, within};
+use crate::sandbox::vendor::CLOCK_OFFSET;
 
 const VENDOR_FORM: Parameter =
     choice("format", &["vendor", "html", "json", "text", "empty"], "the body, normally the vendor's {\"message\"}");
@@ -134,11 +135,7 @@ pub(super) const SWITCHES: &[Parameter] = &[
         &["404", "400"],
         "status for an unknown center, test, employee, program or profile (undocumented)",
     ),
-    Parameter {
-        name: "session_page_size",
-        form: Form::Number { default: 500, min: 1, max: 500 },
-        meaning: "sessions per page of v2/sessions; 500 is the published maximum",
-    },
+    within("session_page_size", 500, (1, 500), "sessions per page of v2/sessions; 500 is the published maximum"),
     choice(
         "used_token",
         &["same_page", "loop", "refused"],
@@ -149,7 +146,44 @@ pub(super) const SWITCHES: &[Parameter] = &[
         None,
         "how long a continuationToken is valid (undocumented; clients are to use it at once); for ever if not set",
     ),
+    choice(
+        "fresh_token",
+        &["next_page", "loop", "refused"],
+        "the response to a continuationToken used for the first time: the next page, the next page with the same token for ever, or 400",
+    ),
+    count("feed_lag_seconds", 0, "how long after its modification a session appears in v2/sessions (undocumented)"),
+    choice(
+        "modified_until",
+        &["now", "complete", "backwards", "absent"],
+        "modifiedUntil of the last page (undocumented): the vendor's present time, although sessions modified before may appear later; the time until which none is missing; a day before modifiedSince; or none",
+    ),
     text("session_list_name", "sessions", "the name of the list in v2/sessions (undocumented)"),
+    flag("second_list", false, "v2/sessions has another list, an empty one, before that of the sessions"),
+    choice(
+        "test_id_name",
+        &["testId", "testID"],
+        "the name of the test's id in a session; the legacy v1 calls have testID",
+    ),
+    choice(
+        "data_name",
+        &["name", "key"],
+        "the name of a field's name in participantData; the legacy v1 calls have key",
+    ),
+    choice(
+        "section_maximum",
+        &["max", "maxScore"],
+        "the name of the maximum in a section (undocumented); the legacy v1 calls have max",
+    ),
+    text(
+        "employee_id_field",
+        "",
+        "a field of participantData that holds the employee's id (undocumented); none if empty",
+    ),
+    choice(
+        "restarted_session",
+        &["kept", "replaced"],
+        "whether a participant's earlier session stays when the test is started again (undocumented)",
+    ),
     choice(
         "unfinished_figures",
         &["null", "absent"],
@@ -179,9 +213,9 @@ pub(super) const SWITCHES: &[Parameter] = &[
     ),
     flag("proctoring_allowed", false, "whether the account has proctoring; without it, proctoring: true gets 400"),
     signed(
-        "clock_offset_seconds",
+        CLOCK_OFFSET,
         0,
-        "how far the vendor's clock is ahead when it checks Date; 960 rejects every call from a correct clock",
+        "how far the vendor's clock is ahead: when it checks Date, in its own Date, and in sessions; 960 rejects every call from a correct clock",
     ),
     optional_count(
         "future_date_limit_seconds",

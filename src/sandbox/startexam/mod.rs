@@ -11,14 +11,17 @@ use super::accounts::startexam as account;
 use super::ids::Ids;
 use crate::sandbox::http_types::{Answer, Body, Call};
 use crate::sandbox::ordered_json::{Json, Layout, object};
-use crate::sandbox::vendor::{Context, Profile, UNKNOWN, Vendor};
+use crate::sandbox::vendor::{Context, Order, Profile, Reaction, UNKNOWN, Vendor};
 
 mod employees;
+mod feed;
 mod misbehaviour;
 mod program_setup;
 mod programs;
+mod report;
 mod sessions;
 mod sign;
+mod sitting;
 mod tests_list;
 mod validate;
 
@@ -66,11 +69,21 @@ pub(super) struct StartExam {
     employees: BTreeMap<String, Employee>,
     /// Participant ids by center, test and employee, oldest first; more than one means a double registration.
     registrations: BTreeMap<(String, String, String), Vec<String>>,
+    /// Whose each employee's participant id is, and for which tests.
+    bookings: BTreeMap<String, Booking>,
+    /// Participant ids of employees who took a test in a program, by employee and test.
+    program_participants: BTreeMap<(String, String), String>,
     /// Participants registered with personal data: id, and what they were registered for.
     participants: BTreeMap<String, Participant>,
     programs: Vec<program_setup::Program>,
     tests: Vec<Test>,
     sessions: sessions::Sessions,
+    tokens: feed::Tokens,
+}
+
+struct Booking {
+    employee: String,
+    tests: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -126,8 +139,11 @@ impl StartExam {
             ids: Ids::new(start),
             employees: BTreeMap::new(),
             registrations: BTreeMap::new(),
+            bookings: BTreeMap::new(),
+            program_participants: BTreeMap::new(),
             participants: BTreeMap::new(),
             sessions: sessions::Sessions::default(),
+            tokens: feed::Tokens::default(),
             programs: vec![
                 program(account::PROGRAM_ID, account::PROGRAM_EXTERNAL_ID, true, account::TESTS),
                 program(
@@ -193,8 +209,12 @@ impl Vendor for StartExam {
         Answer::new(status, CONTENT_TYPE, Body::Json(object([("message", message.into())]), Layout::Indented("\r\n")))
     }
 
-    fn control(&mut self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Value, String>> {
-        (path == "/_sessions").then(|| self.sit_test(body, now))
+    fn arrive(&mut self, _: &Call, _: &Context<'_>) {
+        // The log of calls is enough here.
+    }
+
+    fn control(&mut self, order: &Order<'_>) -> Option<Result<Reaction, String>> {
+        order.is("POST", "/_sessions").then(|| self.sit_tests(order).map(Reaction::Answer))
     }
 
     fn state(&self) -> Value {
@@ -215,6 +235,7 @@ impl Vendor for StartExam {
             "participants": participants.collect::<Vec<_>>(),
             "programs": programs.collect::<Vec<_>>(),
             "tests": tests.collect::<Vec<_>>(),
+            "sessions": self.sessions.to_json(),
         })
     }
 

@@ -87,6 +87,12 @@ impl Program {
         by_own_id
     }
 
+    /// Returns whether an employee takes a test in this program.
+    pub(super) fn has_attempt(&self, employee: &str, test: &str) -> bool {
+        let held = self.members.get(employee);
+        held.is_some_and(|held| self.named(test).iter().any(|module_test| held.contains(module_test)))
+    }
+
     /// Returns how many attempts a module test counts for; see the switch `program_attempts`.
     pub(super) fn attempts(&self, module_test: &str, context: &Context<'_>) -> usize {
         if context.switches.is("program_attempts", "per_test") {

@@ -1,273 +1,246 @@
-//! Sessions: the incremental feed, one report, and the sandbox's own way to let a participant take a test.
+//! Sessions as the vendor keeps them: by participant, and in the order in which they were modified.
 //!
-//! The vendor publishes the feed's parameters, page size and end marks, that a continuation token is valid once and for
-//! the same filters, and the report's fields; it does not publish how a session looks inside the feed, so it has the
-//! report's fields here. Tests cannot be taken at a simulator, hence `POST /_sessions`.
+//! An index in that order serves the feed, so a page costs what is on it and not what the account holds.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    time::{Duration, SystemTime},
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::SystemTime,
 };
 
 use serde_json::{Value, json};
 
-use super::super::effects::rfc3339;
-use super::{Refusal, StartExam, account};
-use crate::sandbox::http_types::Call;
-use crate::sandbox::ordered_json::{Json, object};
-use crate::sandbox::parameters::{Parameter, Parameters, count, flag, text};
-use crate::sandbox::vendor::Context;
+/// The place of a session in the feed: the second of its last modification, then its index.
+pub(super) type Position = (i64, usize);
 
-/// The parameters of `POST /_sessions`.
-const SITTING: [Parameter; 6] = [
-    text("participantId", "", "the participant who takes the test"),
-    flag("finished", false, "whether the test is finished"),
-    flag("autoClosed", false, "whether the time limit closed it"),
-    count("elapsedSeconds", 754, "duration in seconds"),
-    count("score", 4, "points scored"),
-    count("maxScore", 7, "maximum points"),
-];
+/// One sitting of a participant.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub participant: String,
+    pub test: String,
+    /// As the vendor shows it.
+    pub started: String,
+    pub finished: bool,
+    pub auto_closed: bool,
+    pub elapsed_seconds: i64,
+    pub score: Option<f64>,
+    pub max_score: Option<f64>,
+    /// Computed from the score if absent.
+    pub percent: Option<f64>,
+    pub level: Option<String>,
+    pub sections: Arc<[Part]>,
+    pub outcomes: Arc<[Part]>,
+    /// Personal data besides what was registered.
+    pub data: Vec<(String, String)>,
+    pub questions: usize,
+    /// Fields the report lacks.
+    pub omitted: Vec<String>,
+    /// Seconds since 1970.
+    pub modified: i64,
+    /// How many seconds after `modified` the feed has it; if absent, the switch decides.
+    pub lag: Option<i64>,
+}
 
-/// The published maximum page size.
-const PAGE: usize = 500;
+/// A section of a test, or the scale of a psychological one.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub title: String,
+    pub score: Option<f64>,
+    pub max_score: Option<f64>,
+    pub level: String,
+}
 
-/// Sessions by participant, and the feed's tokens.
+/// What happens to a participant's session when the test is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Restart {
+    /// The test is not started again: the session changes.
+    No,
+    /// It remains beside the new one.
+    Beside,
+    /// The new one takes its place.
+    Replacing,
+}
+
+/// Every session of the account.
 #[derive(Default)]
 pub(super) struct Sessions {
-    by_participant: BTreeMap<String, Session>,
-    /// The page each issued token stands for.
-    tokens: HashMap<String, Token>,
+    all: Vec<Session>,
+    /// Indices of each participant's sessions, oldest first.
+    by_participant: BTreeMap<String, Vec<usize>>,
+    by_modified: BTreeSet<Position>,
+    /// Those with a lag of their own.
+    lagging: BTreeSet<Position>,
 }
 
-struct Session {
-    test: String,
-    started: String,
-    finished: bool,
-    auto_closed: bool,
-    elapsed_seconds: i64,
-    score: f64,
-    max_score: f64,
-    /// Whole seconds, so that the text sorts by time.
-    modified: String,
-}
-
-#[derive(Clone)]
-struct Page {
-    since: String,
-    until: String,
-    offset: usize,
-}
-
-struct Token {
-    page: Page,
-    given: SystemTime,
-    /// The response to its first use.
-    used: Option<Json>,
-}
-
-impl StartExam {
-    /// Handles `GET /v2/sessions`: sessions modified since a time, in pages.
-    pub(super) fn session_feed(&mut self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
-        let query = parameters(call);
-        let center = query.get("center").ok_or_else(|| Refusal::bad("'center' is required"))?;
-        if center != account::CENTER {
-            return Err(Refusal::unknown(context, "Center", center));
+impl Sessions {
+    /// Stores a session: a new one, or another state of the one that the participant has of this test. That keeps its
+    /// start unless it is started again; an empty start means the default.
+    pub(super) fn put(&mut self, mut session: Session, restart: Restart) -> &Session {
+        let mut newest_first = self.by_participant.get(&session.participant).into_iter().flatten().rev().copied();
+        let known = newest_first.find(|index| self.all[*index].test == session.test);
+        let known = known.filter(|_| restart != Restart::Beside);
+        if session.started.is_empty() {
+            let kept = known.filter(|_| restart == Restart::No).map(|index| self.all[index].started.clone());
+            let elapsed = if session.finished { session.elapsed_seconds } else { 0 };
+            session.started = kept.unwrap_or_else(|| date_time(session.modified - elapsed));
         }
-        let since = query.get("modifiedsince").ok_or_else(|| Refusal::bad("'modifiedSince' is required"))?;
-        let now = seconds(context.now);
-        if since.parse::<jiff::Timestamp>().is_err() || since.len() != now.len() {
-            return Err(Refusal::bad("'modifiedSince' must be a UTC date-time such as 2024-05-03T00:00:00Z"));
-        }
-        if *since > now {
-            return Err(Refusal::bad("'modifiedSince' is in the future"));
-        }
-        match query.get("continuationtoken") {
-            None => Ok(self.feed_page(&Page { since: since.clone(), until: now, offset: 0 }, context)),
-            Some(token) => self.continued(token, since, context),
-        }
-    }
-
-    /// Returns the page of a token; the response to a used one is a switch, since the vendor only warns of loops.
-    fn continued(&mut self, token: &str, since: &str, context: &Context<'_>) -> Result<Json, Refusal> {
-        let refused = |why: &str| Err(Refusal::bad(format!("'continuationToken' {why}")));
-        let Some(known) = self.sessions.tokens.get(token) else {
-            return refused("is unknown");
-        };
-        if known.page.since != since {
-            return refused("was given for other filters");
-        }
-        let limit = context.switches.number("token_ttl_seconds").and_then(|seconds| u64::try_from(seconds).ok());
-        let age = context.now.duration_since(known.given).unwrap_or_default();
-        if limit.is_some_and(|limit| age > Duration::from_secs(limit)) {
-            return refused("has expired");
-        }
-        if let Some(before) = &known.used {
-            return match context.switches.text("used_token").as_str() {
-                "refused" => refused("was used before"),
-                "loop" => Ok(with_token(before.clone(), token)),
-                _ => Ok(before.clone()),
-            };
-        }
-        let page = known.page.clone();
-        let answer = self.feed_page(&page, context);
-        if let Some(known) = self.sessions.tokens.get_mut(token) {
-            known.used = Some(answer.clone());
-        }
-        Ok(answer)
-    }
-
-    /// Handles `GET /v2/session`: one report.
-    pub(super) fn session_report(&self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
-        let query = parameters(call);
-        let id = query.get("participantid").ok_or_else(|| Refusal::bad("'participantId' is required"))?;
-        let session = self.sessions.by_participant.get(id);
-        session
-            .map(|session| self.report(id, session, context))
-            .ok_or_else(|| Refusal::unknown(context, "Participant", id))
-    }
-
-    /// Handles `POST /_sessions`: lets a participant begin or finish; see docs/SANDBOX.md.
-    pub(super) fn sit_test(&mut self, order: &Value, now: SystemTime) -> Result<Value, String> {
-        let mut knobs = Parameters::new(SITTING.to_vec());
-        knobs.set_all(order.as_object().ok_or("a session must be an object")?)?;
-        let id = knobs.text("participantId");
-        let test = self.test_of(&id).ok_or_else(|| format!("unknown participant \"{id}\""))?;
-        let now = seconds(now);
-        let points = |name| f64::from(knobs.number(name).and_then(|points| u32::try_from(points).ok()).unwrap_or(0));
-        let known = self.sessions.by_participant.get(&id);
-        let session = Session {
-            test,
-            started: known.map_or_else(|| now.clone(), |session| session.started.clone()),
-            finished: knobs.flag("finished"),
-            auto_closed: knobs.flag("autoClosed"),
-            elapsed_seconds: knobs.number("elapsedSeconds").unwrap_or(0),
-            score: points("score"),
-            max_score: points("maxScore"),
-            modified: now,
-        };
-        let answer = json!({ "participantId": id, "testId": session.test, "finished": session.finished });
-        self.sessions.by_participant.insert(id, session);
-        Ok(answer)
-    }
-
-    fn feed_page(&mut self, page: &Page, context: &Context<'_>) -> Json {
-        let size = context.switches.size("session_page_size").clamp(1, PAGE);
-        let sessions = self.sessions.by_participant.iter();
-        let within = |session: &Session| session.modified >= page.since && session.modified <= page.until;
-        let mut found: Vec<_> = sessions.filter(|(_, session)| within(session)).collect();
-        found.sort_by(|one, other| one.1.modified.cmp(&other.1.modified).then(one.0.cmp(other.0)));
-        let next = page.offset + size;
-        let is_endless = context.struck_by("endless_feed");
-        let found_all = found.len() <= next;
-        let has_more = !found_all || is_endless;
-        let reports = found
-            .into_iter()
-            .skip(page.offset)
-            .take(size)
-            .map(|(id, session)| self.report(id, session, context))
-            .collect();
-        let last = if has_more {
-            let token = self.ids.continuation();
-            // An endless feed repeats its last page.
-            let offset = if is_endless && found_all { page.offset } else { next };
-            let page = Page { offset, ..page.clone() };
-            self.sessions.tokens.insert(token.clone(), Token { page, given: context.now, used: None });
-            ("continuationToken", token.into())
+        let index = known.unwrap_or(self.all.len());
+        if let Some(before) = self.all.get(index) {
+            self.by_modified.remove(&(before.modified, index));
+            self.lagging.remove(&(before.modified, index));
         } else {
-            ("modifiedUntil", page.until.as_str().into())
-        };
-        object([(context.switches.text("session_list_name").as_str(), Json::List(reports)), last])
-    }
-
-    fn report(&self, id: &str, session: &Session, context: &Context<'_>) -> Json {
-        let percent =
-            if session.max_score > 0.0 { (session.score / session.max_score * 10_000.0).round() / 100.0 } else { 0.0 };
-        // The figures of an unfinished session are null.
-        let figure = |value: f64| if session.finished { Json::Decimal(value) } else { Json::Null };
-        let mut report = object([
-            ("participantId", id.into()),
-            ("testId", session.test.as_str().into()),
-            ("started", session.started.as_str().into()),
-            ("isFinished", session.finished.into()),
-            ("autoClosed", session.auto_closed.into()),
-            ("elapsedTime", session.finished.then(|| elapsed(session.elapsed_seconds)).into()),
-            ("score", figure(session.score)),
-            ("maxScore", figure(session.max_score)),
-            ("percent", figure(percent)),
-            ("scaleLevel", session.finished.then_some("Medium").into()),
-            ("outcomes", Json::List(Vec::new())),
-            ("participantData", self.data_of(id)),
-            ("sections", Json::List(Vec::new())),
-            ("questions", Json::List(Vec::new())),
-        ]);
-        if let Json::Object(members) = &mut report {
-            if !session.finished && context.switches.is("unfinished_figures", "absent") {
-                members.retain(|(_, value)| *value != Json::Null);
-            }
-            if context.switches.flag("proctoring_allowed") {
-                // Its content is not published.
-                members.push(("proctoring".to_owned(), Json::Object(Vec::new())));
-            }
+            self.by_participant.entry(session.participant.clone()).or_default().push(index);
         }
-        report
-    }
-
-    fn test_of(&self, participant: &str) -> Option<String> {
-        let booked = self.registrations.iter().find(|(_, ids)| ids.iter().any(|id| id == participant));
-        booked.map(|(key, _)| key.1.clone()).or_else(|| self.participants.get(participant)?.tests.first().cloned())
-    }
-
-    fn data_of(&self, participant: &str) -> Json {
-        let pair = |(name, value): (&String, &String)| {
-            object([("name", name.as_str().into()), ("value", value.as_str().into())])
-        };
-        if let Some(person) = self.participants.get(participant) {
-            return Json::List(person.data.iter().map(|(name, value)| pair((name, value))).collect());
+        let position = (session.modified, index);
+        self.by_modified.insert(position);
+        if session.lag.is_some() {
+            self.lagging.insert(position);
         }
-        let booked = self.registrations.iter().find(|(_, ids)| ids.iter().any(|id| id == participant));
-        let employee = booked.and_then(|(key, _)| self.employees.get(&key.2));
-        Json::List(employee.map(|employee| employee.data.iter().map(pair).collect()).unwrap_or_default())
+        if index == self.all.len() {
+            self.all.push(session);
+        } else {
+            self.all[index] = session;
+        }
+        &self.all[index]
+    }
+
+    /// Returns the session a participant started last.
+    pub(super) fn latest(&self, participant: &str) -> Option<&Session> {
+        self.by_participant.get(participant).and_then(|indices| indices.last()).map(|index| &self.all[*index])
+    }
+
+    /// Returns up to `size` sessions modified in a range, in order, without those the feed does not have yet, and
+    /// whether there are more.
+    pub(super) fn page(
+        &self,
+        (after, until): (Bound<Position>, i64),
+        size: usize,
+        is_visible: impl Fn(&Session) -> bool,
+    ) -> (Vec<(Position, &Session)>, bool) {
+        // A range whose ends are in the wrong order would panic; it is empty.
+        let first = match after {
+            Bound::Included(position) | Bound::Excluded(position) => position.0,
+            Bound::Unbounded => i64::MIN,
+        };
+        if first > until {
+            return (Vec::new(), false);
+        }
+        let range = self.by_modified.range((after, Bound::Included((until, usize::MAX))));
+        let mut found = range.map(|position| (*position, &self.all[position.1])).filter(|(_, one)| is_visible(one));
+        let page = found.by_ref().take(size).collect();
+        (page, found.next().is_some())
+    }
+
+    /// Returns when the earliest session that the feed does not have yet was modified; those without a lag of their
+    /// own are hidden only if modified after `since`.
+    pub(super) fn earliest_hidden(&self, since: i64, is_visible: impl Fn(&Session) -> bool) -> Option<i64> {
+        let is_hidden = |position: &&Position| !is_visible(&self.all[position.1]);
+        let own = self.lagging.iter().find(is_hidden);
+        let recent = self.by_modified.range((since, 0)..).find(is_hidden);
+        own.into_iter().chain(recent).map(|position| position.0).min()
+    }
+
+    /// Renders every session for `GET /_effects`.
+    pub(super) fn to_json(&self) -> Value {
+        let sessions = self.all.iter().map(|session| {
+            json!({
+                "participantId": session.participant,
+                "testId": session.test,
+                "started": session.started,
+                "finished": session.finished,
+                "score": session.score,
+                "maxScore": session.max_score,
+                "modified": date_time(session.modified),
+            })
+        });
+        sessions.collect()
     }
 }
 
-/// Formats a time in whole seconds, as everywhere in this API.
-pub(super) fn seconds(at: SystemTime) -> String {
-    rfc3339(at).get(..19).map(|seconds| format!("{seconds}Z")).unwrap_or_default()
+/// Returns whole seconds since 1970.
+pub(super) fn unix_seconds(at: SystemTime) -> i64 {
+    jiff::Timestamp::try_from(at).map_or(0, jiff::Timestamp::as_second)
 }
 
-/// Formats a duration as `[d.]HH:MM:SS`, as published.
-fn elapsed(seconds: i64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
-    if days > 0 { format!("{days}.{clock}") } else { clock }
+/// Formats seconds since 1970 as everywhere in this API; empty for a time out of the calendar's range.
+pub(super) fn date_time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
 }
 
-/// Adds a continuation token to a page.
-fn with_token(mut page: Json, token: &str) -> Json {
-    if let Json::Object(members) = &mut page {
-        members.retain(|(name, _)| name != "modifiedUntil" && name != "continuationToken");
-        members.push(("continuationToken".to_owned(), token.into()));
-    }
-    page
-}
-
-fn parameters(call: &Call) -> BTreeMap<String, String> {
-    call.query_pairs().into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
+/// Parses a time in the form of this API, which has whole seconds and ends in `Z`.
+pub(super) fn parse_date_time(text: &str) -> Option<i64> {
+    let seconds = text.parse::<jiff::Timestamp>().ok()?.as_second();
+    (date_time(seconds) == text).then_some(seconds)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn session(participant: &str, modified: i64) -> Session {
+        Session {
+            participant: participant.to_owned(),
+            test: "t".to_owned(),
+            started: String::new(),
+            finished: true,
+            auto_closed: false,
+            elapsed_seconds: 60,
+            score: Some(1.0),
+            max_score: Some(2.0),
+            percent: None,
+            level: None,
+            sections: Arc::from([]),
+            outcomes: Arc::from([]),
+            data: Vec::new(),
+            questions: 0,
+            omitted: Vec::new(),
+            modified,
+            lag: None,
+        }
+    }
+
     #[test]
-    fn durations_over_a_day_begin_with_the_days() {
-        assert_eq!([elapsed(754), elapsed(93_784)], ["00:12:34", "1.02:03:04"]);
+    fn a_page_looks_at_no_more_sessions_than_it_has() {
+        let mut sessions = Sessions::default();
+        for number in 0..50_000 {
+            sessions.put(session(&number.to_string(), number), Restart::No);
+        }
+        let looked_at = std::cell::Cell::new(0);
+        let count = |_: &Session| {
+            looked_at.set(looked_at.get() + 1);
+            true
+        };
+        let (mut after, mut pages, mut read) = (Bound::Included((0, 0)), 0, 0);
+        loop {
+            let (page, has_more) = sessions.page((after, 50_000), 500, count);
+            (pages, read) = (pages + 1, read + page.len());
+            if !has_more {
+                break;
+            }
+            after = Bound::Excluded(page[page.len() - 1].0);
+        }
+        // Each page but the last also looks at the first of the next one.
+        assert_eq!((pages, read, looked_at.get()), (100, 50_000, 50_099));
+    }
+
+    #[test]
+    fn a_page_after_its_end_is_empty() {
+        let mut sessions = Sessions::default();
+        sessions.put(session("a", 5), Restart::No);
+        let page = |after, until| sessions.page((after, until), 9, |_| true).0.len();
+        assert_eq!([page(Bound::Included((9, 0)), 5), page(Bound::Excluded((5, 0)), 5)], [0, 0]);
+        assert_eq!(page(Bound::Included((5, 0)), 5), 1);
     }
 
     #[test]
     fn times_have_whole_seconds() {
         let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_250);
-        assert_eq!(seconds(at), "2023-11-14T22:13:20Z");
-        assert_eq!(seconds(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
+        assert_eq!(date_time(unix_seconds(at)), "2023-11-14T22:13:20Z");
+        assert_eq!(date_time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(parse_date_time("2023-11-14T22:13:20Z"), Some(1_700_000_000));
+        for wrong in ["2023-11-14T22:13:20.5Z", "2023-11-14T22:13:20+00:00", "2023-11-14", ""] {
+            assert_eq!(parse_date_time(wrong), None, "{wrong}");
+        }
     }
 }

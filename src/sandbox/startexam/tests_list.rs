@@ -1,6 +1,6 @@
 //! The account's tests: listing them and creating an empty one.
 
-use super::sessions::seconds;
+use super::sessions::{date_time, unix_seconds};
 use super::{Refusal, StartExam, Test, account};
 use crate::sandbox::http_types::Call;
 use crate::sandbox::ordered_json::{Json, object};
@@ -62,7 +62,7 @@ impl StartExam {
         }
         let id = self.ids.guid();
         context.effect("created", id.clone(), vec![("test", id.clone()), ("title", title.clone())]);
-        let modified = seconds(context.now);
+        let modified = date_time(unix_seconds(context.now));
         self.tests.push(Test { id: id.clone(), project_id, kind, title, modified });
         Ok(object([("testId", id.into())]))
     }

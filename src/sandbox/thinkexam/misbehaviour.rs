@@ -5,6 +5,7 @@ use crate::sandbox::fault_kinds::BODY_LIMIT;
 use crate::sandbox::http_types::Body;
 use crate::sandbox::ordered_json::Json;
 use crate::sandbox::parameters::{Parameter, choice, count, flag, optional_count, signed, status, text};
+use crate::sandbox::vendor::CLOCK_OFFSET;
 
 const CODE: Parameter = text("code", "3100", "the error's code");
 const MESSAGE: Parameter = text("message", "Something went wrong", "the error's message");
@@ -102,7 +103,7 @@ pub(super) const SWITCHES: &[Parameter] = &[
     flag("signature_one_use", false, "whether an issued triple is valid for one call only (undocumented)"),
     choice("refusal_status", &["200", "401", "403"], "status for a rejected triple (undocumented)"),
     text("refusal_code", "3001", "code for a rejected triple (invented)"),
-    signed("clock_offset_seconds", 0, "how far the vendor's clock is ahead, for ts issued and ts checked"),
+    signed(CLOCK_OFFSET, 0, "how far the vendor's clock is ahead, for ts issued and ts checked, and in its Date"),
     choice("not_found_page", &["json", "html"], "the response to an unknown path"),
     choice(
         "bulk_errors",

@@ -13,8 +13,7 @@ use super::ids::Ids;
 use crate::sandbox::http_types::{Answer, Body, Call};
 use crate::sandbox::ordered_json::{Json, Layout, object};
 use crate::sandbox::parameters::Parameters;
-use crate::sandbox::vendor::{Context, Profile, UNKNOWN, Vendor};
-use crate::sandbox::webhooks::Delivery;
+use crate::sandbox::vendor::{Context, Order, Profile, Reaction, UNKNOWN, Vendor};
 
 mod assignments;
 mod candidates;
@@ -22,6 +21,7 @@ mod misbehaviour;
 mod portal;
 mod sign;
 mod webhook;
+mod webhook_body;
 
 /// The static description of this vendor.
 pub(super) const PROFILE: Profile = Profile {
@@ -192,12 +192,13 @@ impl Vendor for ThinkExam {
         Answer::new(status, "application/json", Body::Json(json, Layout::Php { escape_slashes: true }))
     }
 
-    fn control(&mut self, _: &str, _: &Value, _: SystemTime) -> Option<Result<Value, String>> {
-        None
+    fn arrive(&mut self, _: &Call, _: &Context<'_>) {
+        // The log of calls is enough here.
     }
 
-    fn deliveries(&self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
-        (path == "/_webhooks").then(|| self.read_deliveries(body, now))
+    fn control(&mut self, order: &Order<'_>) -> Option<Result<Reaction, String>> {
+        let is_webhook = order.is("POST", "/_webhooks");
+        is_webhook.then(|| self.read_deliveries(&order.body, order.now).map(Reaction::Deliveries))
     }
 
     fn state(&self) -> Value {

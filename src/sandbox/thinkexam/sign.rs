@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 use super::{Refusal, account, text, write};
 use crate::sandbox::http_types::{Answer, Call};
 use crate::sandbox::ordered_json::object;
-use crate::sandbox::vendor::Context;
+use crate::sandbox::vendor::{Context, vendor_clock};
 
 /// Invented: the vendor publishes no rejection message.
 const REFUSED: &str = "Invalid signature";
@@ -50,7 +50,7 @@ impl Issued {
             return write(401, refusal.to_json(), context.switches);
         }
         self.counter += 1;
-        let ts = seconds(shifted(context)).to_string();
+        let ts = seconds(vendor_clock(context.now, context.switches)).to_string();
         // Two triples of the same second differ, or "one use" would reject the second.
         let sgn = hmac_hex(account::SECRET, &format!("{}{ts}#{}", account::API_KEY, self.counter));
         self.by_signature.insert(sgn.clone(), Triple { ts: ts.clone(), at: context.now });
@@ -106,7 +106,7 @@ fn formula_holds(sgn: &str, ts: &str, context: &Context<'_>) -> bool {
     let Ok(sent) = ts.parse::<u64>() else {
         return false;
     };
-    let apart = seconds(shifted(context)).abs_diff(sent);
+    let apart = seconds(vendor_clock(context.now, context.switches)).abs_diff(sent);
     apart <= lifetime(context).as_secs() && same(sgn, &formula(ts))
 }
 
@@ -118,13 +118,6 @@ fn refused(context: &Context<'_>) -> Refusal {
 fn lifetime(context: &Context<'_>) -> Duration {
     let seconds = context.switches.number("signature_ttl_seconds").and_then(|seconds| u64::try_from(seconds).ok());
     Duration::from_secs(seconds.unwrap_or_default())
-}
-
-fn shifted(context: &Context<'_>) -> SystemTime {
-    let offset = context.switches.number("clock_offset_seconds").unwrap_or(0);
-    let distance = Duration::from_secs(offset.unsigned_abs());
-    let moved = if offset < 0 { context.now.checked_sub(distance) } else { context.now.checked_add(distance) };
-    moved.unwrap_or(context.now)
 }
 
 fn seconds(at: SystemTime) -> u64 {

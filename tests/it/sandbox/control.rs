@@ -124,8 +124,8 @@ async fn a_stopped_sandbox_accepts_no_connections() {
 }
 
 #[tokio::test]
-async fn a_port_base_without_room_for_three_ports_is_rejected() {
-    let settings = Settings { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port_base: 65_534, now: SystemTime::now };
+async fn a_port_base_without_room_for_four_ports_is_rejected() {
+    let settings = Settings { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port_base: 65_533, now: SystemTime::now };
     let refused = Sandbox::start(settings).await.map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(std::io::ErrorKind::InvalidInput));
 }

@@ -224,6 +224,7 @@ async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> Simula
             bench.thinkexam("assignTest", &json!({ "email": "a@example.com", "testId": "2415" })).await
         }
         ("thinkexam", _) => bench.thinkexam("unifiedAuth", &json!({ "name": "A", "email": "a@example.com" })).await,
+        ("lms", _) => lms::deliver(bench, &format!("evt_{round}")).await,
         (_, "double_creation") => bench.examtesting("add", &student("taken")).await,
         _ => bench.examtesting("add", &student(&name)).await,
     }
@@ -237,7 +238,7 @@ fn shape(response: &SimulatorResponse) -> SimulatorResponse {
         Ok(text) => ids.replace_all(text, "ID").into_owned().into_bytes(),
         Err(_) => body.clone(),
     });
-    SimulatorResponse { body, ..response.clone() }
+    SimulatorResponse { body, date: String::new(), ..response.clone() }
 }
 
 #[tokio::test]
@@ -248,6 +249,7 @@ async fn every_known_fault_is_visible_on_the_wire() {
         let address = match vendor {
             "startexam" => bench.sandbox.startexam(),
             "thinkexam" => bench.sandbox.thinkexam(),
+            "lms" => bench.sandbox.lms(),
             _ => bench.sandbox.examtesting(),
         };
         probe(&bench, vendor, fault, 10_000 + round).await;
@@ -290,7 +292,8 @@ async fn the_documentation_lists_every_fault_and_switch_with_its_parameters() {
         _ => format!("`{}`", knob["default"]),
     };
     let mut expected: Vec<String> = Vec::new();
-    for address in [bench.sandbox.startexam(), bench.sandbox.thinkexam(), bench.sandbox.examtesting()] {
+    let sandbox = &bench.sandbox;
+    for address in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting(), sandbox.lms()] {
         let response = bench.send(bench.client.get(format!("http://{address}/_faults"))).await.json();
         for fault in response["known"].as_array().expect("a list") {
             let parameters = fault["parameters"].as_array().expect("a list").iter();

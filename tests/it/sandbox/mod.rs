@@ -6,11 +6,15 @@
 mod control;
 mod examtesting;
 mod faults;
+mod feed;
+mod lms;
 mod programs;
 mod sessions;
+mod sittings;
 mod startexam;
 mod thinkexam;
 mod webhook;
+mod webhook_forms;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -23,7 +27,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// Three simulators on free ports and a client that follows no redirects and retries nothing.
+/// The simulators on free ports and a client that follows no redirects and retries nothing.
 pub struct Bench {
     pub sandbox: Sandbox,
     pub client: reqwest::Client,
@@ -36,6 +40,7 @@ pub struct SimulatorResponse {
     pub content_type: String,
     pub location: String,
     pub retry_after: String,
+    pub date: String,
     pub body: Option<Vec<u8>>,
 }
 
@@ -69,6 +74,7 @@ impl Bench {
             content_type: String::new(),
             location: String::new(),
             retry_after: String::new(),
+            date: String::new(),
             body: None,
         };
         let Ok(response) = request.timeout(Duration::from_secs(30)).send().await else {
@@ -82,6 +88,7 @@ impl Bench {
             content_type: header("content-type"),
             location: header("location"),
             retry_after: header("retry-after"),
+            date: header("date"),
             body: None,
         };
         SimulatorResponse { body: response.bytes().await.ok().map(|bytes| bytes.to_vec()), ..head }
@@ -99,6 +106,11 @@ impl Bench {
 
     pub async fn inject_fault(&self, address: SocketAddr, fault: Value) {
         self.configure(address, json!({ "faults": [fault] })).await;
+    }
+
+    /// Posts to a control endpoint.
+    pub async fn control(&self, address: SocketAddr, path: &str, order: &Value) -> SimulatorResponse {
+        self.send(self.client.post(format!("http://{address}{path}")).json(order)).await
     }
 
     pub async fn effects(&self, address: SocketAddr, query: &str) -> Value {
@@ -165,6 +177,19 @@ pub fn startexam_signature(string: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(accounts::startexam::SECRET.as_bytes()).expect("any key");
     mac.update(string.as_bytes());
     BASE64.encode(&mac.finalize().into_bytes())
+}
+
+/// Computes the signature of a webhook as in Standard Webhooks 1.0.
+pub fn webhook_signature(secret: &str, id: &str, timestamp: u64, body: &str) -> String {
+    let key = BASE64.decode(secret.trim_start_matches("whsec_").as_bytes()).expect("Base64");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("any key");
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+}
+
+/// Returns the present time in whole seconds.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 pub fn employees(ids: &[&str]) -> Value {

@@ -7,8 +7,8 @@ pub async fn get(bench: &Bench, path: &str, query: &str) -> SimulatorResponse {
     bench.send(request.header("Date", date).header("Authorization", format!("SharedKey 99:{signature}"))).await
 }
 
-async fn create_session(bench: &Bench, order: &Value) -> SimulatorResponse {
-    bench.send(bench.client.post(format!("http://{}/_sessions", bench.sandbox.startexam())).json(order)).await
+pub async fn create_session(bench: &Bench, order: &Value) -> SimulatorResponse {
+    bench.control(bench.sandbox.startexam(), "/_sessions", order).await
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn the_session_feed_has_pages_of_500_and_repeats_a_page_for_a_used_token()
     }
 }
 
-async fn create_finished_sessions(bench: &Bench, people: usize) -> Vec<String> {
+pub async fn create_finished_sessions(bench: &Bench, people: usize) -> Vec<String> {
     let people: Vec<_> = (0..people).map(|_| json!({ "data": [] })).collect();
     let body = json!({ "center": "mycenter", "tests": [accounts::startexam::TESTS[0].0], "participants": people });
     let ids = bench.startexam("/v2/participants", &body).await.json()["participantIds"].clone();
@@ -72,9 +72,9 @@ async fn create_finished_sessions(bench: &Bench, people: usize) -> Vec<String> {
     ids.as_array().expect("ids").iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
 }
 
-const FILTER: &str = "center=mycenter&modifiedSince=2026-01-01T00:00:00Z";
+pub const FILTER: &str = "center=mycenter&modifiedSince=2026-01-01T00:00:00Z";
 
-async fn read_page(bench: &Bench, token: &Value) -> SimulatorResponse {
+pub async fn read_page(bench: &Bench, token: &Value) -> SimulatorResponse {
     let token = token.as_str().map(|token| format!("&continuationToken={token}")).unwrap_or_default();
     get(bench, "/v2/sessions", &format!("{FILTER}{token}")).await
 }

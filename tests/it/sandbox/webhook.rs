@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A webhook receiver: the requests it got, and the statuses to respond with (200 once they are used up).
-struct Receiver {
-    address: SocketAddr,
+pub struct Receiver {
+    pub address: SocketAddr,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
     statuses: Arc<Mutex<VecDeque<u16>>>,
 }
 
 impl Receiver {
-    async fn start(statuses: &[u16]) -> Self {
+    pub async fn start(statuses: &[u16]) -> Self {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let receiver = Receiver {
@@ -40,12 +40,12 @@ impl Receiver {
     }
 
     /// Returns head and body of every request so far, the head in its original case.
-    fn requests(&self) -> Vec<(String, Value)> {
+    pub fn requests(&self) -> Vec<(String, Value)> {
         self.requests.lock().expect("no panic").clone()
     }
 }
 
-async fn read(socket: &mut tokio::net::TcpStream) -> (String, Value) {
+pub async fn read(socket: &mut tokio::net::TcpStream) -> (String, Value) {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -60,12 +60,12 @@ async fn read(socket: &mut tokio::net::TcpStream) -> (String, Value) {
     }
 }
 
-async fn deliver(bench: &Bench, order: &Value) -> SimulatorResponse {
-    bench.send(bench.client.post(format!("http://{}/_webhooks", bench.sandbox.thinkexam())).json(order)).await
+pub async fn deliver(bench: &Bench, order: &Value) -> SimulatorResponse {
+    bench.control(bench.sandbox.thinkexam(), "/_webhooks", order).await
 }
 
 /// Returns a bench where Jo and Al are assigned test 2415.
-async fn bench_with_assignments() -> Bench {
+pub async fn bench_with_assignments() -> Bench {
     let bench = Bench::start().await;
     for email in ["jo@example.com", "al@example.com"] {
         bench.thinkexam("unifiedAuth", &json!({ "name": "Jo", "email": email, "enrollment_number": "E1" })).await;
@@ -74,7 +74,7 @@ async fn bench_with_assignments() -> Bench {
     bench
 }
 
-fn result(email: &str) -> Value {
+pub fn result(email: &str) -> Value {
     json!({ "email": email, "testId": "2415", "retryDelayMs": 0 })
 }
 
