@@ -55,7 +55,7 @@ words! {
 words! {
     /// Why a report cannot be read.
     pub enum RejectionReason {
-        /// It is not JSON, or nested too deep.
+        /// It is not a JSON object, or nested too deep.
         NotJson "not_json",
         /// It is too long, or has too many values.
         TooLarge "too_large",
