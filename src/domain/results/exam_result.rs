@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::fold::{Activity, AttemptKey, Grading};
+use super::fold::{Activity, AttemptKey, AttemptState, Grading};
 use super::reading::{AttemptTimes, ClosedBy, Part, SeriesKey};
 use super::report::ReportKind;
 use super::scoring::Score;
 use crate::domain::ids::{AssignmentId, CandidateId, ResultId};
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::words::words;
 
 /// An attempt with its number.
@@ -96,7 +96,50 @@ words! {
     }
 }
 
+/// What a series is about, as matching has found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Match {
+    /// The vendor's own id of the assessment.
+    pub assessment_ref: String,
+    /// The candidate.
+    pub candidate: CandidateId,
+    /// The assignment that claims the attempts.
+    pub assignment: Option<AssignmentId>,
+    /// The vendor's identifiers of the attempts.
+    pub vendor_ref: Map<String, Value>,
+    /// How weak the match is, and what else is odd about it.
+    pub warnings: Vec<Warning>,
+}
+
 impl ResultState {
+    /// Creates the state of an attempt of a matched series; for its number see [`super::progress::number_attempts`].
+    #[must_use]
+    pub fn of(attempt: AttemptState, number: u32, matched: Match) -> Self {
+        let AttemptState { times, closed_by, activity, grading, score, level, passed, parts, warnings: of_attempt } =
+            attempt;
+        let Match { assessment_ref, candidate, assignment, vendor_ref, mut warnings } = matched;
+        if number > 1 {
+            let detail = "The vendor does not number attempts; this is the order in which they took place.";
+            warnings.push(Warning::with_pointer(WarningCode::AttemptNumberAssumed, "/attempt/number", detail));
+        }
+        warnings.extend(of_attempt);
+        Self {
+            assessment_ref,
+            candidate,
+            assignment,
+            attempt: NumberedAttempt { number, times, closed_by },
+            activity,
+            grading,
+            score,
+            level,
+            passed,
+            parts,
+            superseded: false,
+            warnings,
+            vendor_ref,
+        }
+    }
+
     /// Returns the members in which this state differs from an earlier one; against none, those that it has. Until when
     /// the state is known, its source and whether it counts are no members, so that they make no version.
     #[must_use]

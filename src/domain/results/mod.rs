@@ -18,13 +18,15 @@ pub mod scoring;
 mod tests;
 
 pub use attempt_pairs::{AttemptPairs, pair_attempts};
-pub use exam_result::{ExamResult, NumberedAttempt, Provenance, ResultMember, ResultOwner, ResultState, ResultVersion};
+pub use exam_result::{
+    ExamResult, Match, NumberedAttempt, Provenance, ResultMember, ResultOwner, ResultState, ResultVersion,
+};
 pub use fold::{
     Activity, AttemptKey, AttemptRule, AttemptState, FoldSettings, FoldedAttempt, Grading, Regression, Repetition,
     Sighting, StepBack, Unscored, fold,
 };
 pub use points::Points;
-pub use progress::{BookingWindow, Progress, ProgressActivity, counting_attempt};
+pub use progress::{BookingWindow, Progress, ProgressActivity, counting_attempt, number_attempts};
 pub use reading::{AttemptTimes, ClosedBy, MatchHints, Part, PartKind, Reading, SeriesKey, TimeName};
 pub use report::{
     ParkReason, ReadReport, Rejection, RejectionReason, Report, ReportDigest, ReportKind, ReportState, digest_input,

@@ -1,10 +1,11 @@
-//! What the results of an assignment, taken together, say: which attempt counts, and how far the assignment has got.
+//! What the results of an assignment, taken together, say: the numbers of the attempts, which of them counts, and how far
+//! the assignment has got.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::exam_result::{ExamResult, ResultState};
-use super::fold::{Activity, Grading};
+use super::fold::{Activity, FoldedAttempt, Grading};
 use super::scoring::{Counts, Score};
 use crate::domain::ids::ResultId;
 use crate::domain::words::words;
@@ -58,6 +59,21 @@ impl BookingWindow {
         let end = self.valid_until.and_then(|until| until.checked_add(self.expire_after).ok());
         end.zip(self.feed_as_of).is_some_and(|(end, as_of)| end < as_of)
     }
+}
+
+/// Returns the number of each attempt, from 1: its place in the order in which attempts started or, without a start, were
+/// first seen. `attempts` are all of one assignment, else of one candidate at one assessment, whatever series they are of.
+#[must_use]
+pub fn number_attempts(attempts: &[&FoldedAttempt]) -> Vec<u32> {
+    let order =
+        |attempt: &FoldedAttempt| (attempt.state.times.started.unwrap_or(attempt.first_seen), attempt.first_seen);
+    let mut places: Vec<usize> = (0..attempts.len()).collect();
+    places.sort_by_key(|place| order(attempts[*place]));
+    let mut numbers = vec![0; attempts.len()];
+    for (number, place) in (1..).zip(places) {
+        numbers[place] = number;
+    }
+    numbers
 }
 
 /// Returns the position of the attempt that counts: one that is finished and not superseded. `results` are all of one

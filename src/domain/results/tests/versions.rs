@@ -18,22 +18,14 @@ fn result_id(number: usize) -> ResultId {
 
 /// The state of a result made from an attempt.
 fn state(number: u32, attempt: &AttemptState) -> ResultState {
-    let AttemptState { times, closed_by, activity, grading, score, level, passed, parts, warnings } = attempt.clone();
-    ResultState {
+    let matched = Match {
         assessment_ref: "test".to_owned(),
         candidate: candidate(),
         assignment: None,
-        attempt: NumberedAttempt { number, times, closed_by },
-        activity,
-        grading,
-        score,
-        level,
-        passed,
-        parts,
-        superseded: false,
-        warnings,
         vendor_ref: Map::new(),
-    }
+        warnings: Vec::new(),
+    };
+    ResultState::of(attempt.clone(), number, matched)
 }
 
 fn attempt(activity: Activity, given: Option<f64>) -> AttemptState {
@@ -67,7 +59,8 @@ impl Recorded {
         let recorded: Vec<AttemptKey> = self.results.iter().map(|(result, _)| result.key).collect();
         let keys: Vec<AttemptKey> = attempts.iter().map(|attempt| attempt.key).collect();
         let AttemptPairs { results, superseded } = pair_attempts(&recorded, &keys);
-        for (number, (attempt, position)) in (1..).zip(attempts.iter().zip(results)) {
+        let numbers = number_attempts(&attempts.iter().collect::<Vec<_>>());
+        for (number, (attempt, position)) in numbers.into_iter().zip(attempts.iter().zip(results)) {
             let provenance = Provenance { as_of: attempt.as_of, source: attempt.source };
             let state = state(number, &attempt.state);
             if let Some((result, versions)) = position.map(|position| &mut self.results[position]) {
@@ -166,6 +159,23 @@ fn a_report_that_only_moves_the_as_of_makes_no_version() {
     recorded.take(&fold(&[feed(1, finished(4.0, 7.0)), fetched(5, finished(4.0, 7.0))], &by_start()));
     let (result, versions) = &recorded.results[0];
     assert_eq!((result.as_of, result.source, versions.len()), (at(5), ReportKind::FetchedReport, 1));
+}
+
+#[test]
+fn attempts_are_numbered_in_the_order_in_which_they_took_place() {
+    let started = |second: i64| Reading {
+        times: AttemptTimes { started: Some(at(second)), ..AttemptTimes::default() },
+        ..reading()
+    };
+    let later = fold(&[feed(60, started(50))], &by_start()).remove(0);
+    let earlier = fold(&[feed(70, started(40))], &by_start()).remove(0);
+    let webhooks = fold(&[webhook(45, finished(1.0, 7.0))], &by_report(Repetition::Attempt)).remove(0);
+    assert_eq!(number_attempts(&[&later, &earlier, &webhooks]), [3, 1, 2]);
+    let codes = |number| {
+        let warnings = state(number, &later.state).warnings;
+        warnings.iter().map(|warning| warning.code).collect::<Vec<_>>()
+    };
+    assert_eq!((codes(1), codes(2)), (vec![], vec![WarningCode::AttemptNumberAssumed]));
 }
 
 #[test]
