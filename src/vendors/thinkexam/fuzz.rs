@@ -58,7 +58,7 @@ pub fn thinkexam_webhook(body: &[u8]) {
         );
         assert!(reading.hints.email.is_some() || reading.hints.external_id.is_some(), "a result of no person");
         let SeriesKey::CandidateAtTest { candidate, test } = &reading.series else {
-            panic!("a series of another vendor")
+            unreachable!("a series of another vendor")
         };
         assert!(candidate.contains(':') && *test == reading.hints.test, "a series without a person");
         assert!(reading.parts.len() <= Reading::MAX_PARTS, "too many parts");

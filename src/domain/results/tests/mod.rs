@@ -2,6 +2,7 @@
 
 mod folding;
 mod properties;
+mod reports;
 mod scoring;
 mod versions;
 
