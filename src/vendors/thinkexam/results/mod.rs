@@ -5,11 +5,13 @@
 //! not document is rejected, with a reason that holds nothing of the report.
 
 mod exam_date;
+mod reader_settings;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod webhook;
 
 pub use exam_date::DateFormat;
-pub use settings::{MatchStep, OnRefusal, ReceiverSettings, ResultsSettings, WebhookMode};
-pub use webhook::{BodyForm, ReaderSettings, read_webhook};
+pub use reader_settings::{BodyForm, MatchStep, ReaderSettings};
+pub use settings::{OnRefusal, ReceiverSettings, ResultsSettings, WebhookMode};
+pub use webhook::read_webhook;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::exam_date::DateFormat;
-use super::webhook::{BodyForm, ReaderSettings};
+use super::reader_settings::{BodyForm, MatchStep, ReaderSettings};
 use crate::domain::results::{AttemptRule, FoldSettings, Regression, Repetition, ScoringRules, Unscored};
 use crate::secret::{Secret, SecretRef};
 use crate::vendors::{AdapterContext, SettingError, SettingErrors};
@@ -20,18 +20,6 @@ pub enum WebhookMode {
     Off,
     /// The vendor sends them.
     Webhook,
-}
-
-/// A way to find the test that a webhook is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MatchStep {
-    /// The address names it.
-    Path,
-    /// The body names it.
-    TestId,
-    /// It is that of the candidate's only open booking.
-    OnlyOpen,
 }
 
 /// The status that answers a webhook with a wrong key.

@@ -6,7 +6,7 @@
 use jiff::tz::TimeZone;
 
 use super::exam_date::DateFormat;
-use super::settings::MatchStep;
+use super::reader_settings::{BodyForm, MatchStep, ReaderSettings};
 use crate::domain::identity::{EmailAddress, ExternalId};
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::results::{
@@ -19,34 +19,6 @@ use crate::vendors::thinkexam::plan::assessment_ref;
 
 /// What the vendor writes where it has no text.
 const NOTHING: &str = "NA";
-
-/// The form of a webhook's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BodyForm {
-    /// The current one if there is a `result`, else the older one.
-    #[default]
-    Auto,
-    /// The current one.
-    Current,
-    /// The older one.
-    Older,
-}
-
-/// How webhooks are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReaderSettings {
-    /// The form of the body.
-    pub form: BodyForm,
-    /// The sources of the test's id, the first one first.
-    pub test_from: Vec<MatchStep>,
-    /// The values of `status` that mean that the test is finished.
-    pub completes: Vec<String>,
-    /// The field of the older form that holds the points; empty for none.
-    pub older_score_member: String,
-    /// The form of `EXAM_DATE`, if it is to be read.
-    pub exam_date: Option<DateFormat>,
-}
 
 /// Reads a webhook; `path_test` is the vendor's id of the test that the address names.
 #[must_use]
