@@ -84,6 +84,7 @@ impl Capability {
 
 words! {
     /// How a vendor reports what became of an exam.
+    #[schema(as = VendorResultSource)]
     pub enum ResultSource {
         /// It lists what has changed and can be asked at any time.
         Feed "feed",
