@@ -143,12 +143,12 @@ fn changed_names_each_member_that_differs() {
     ];
     assert_eq!(changes.iter().map(|(member, _)| *member).collect::<Vec<_>>(), ResultMember::ALL);
     for (member, change) in changes {
-        let mut changed = first.clone();
-        change(&mut changed);
-        assert_eq!(changed.changed_since(Some(&first)), [member]);
-        assert_eq!(first.changed_since(Some(&changed)), [member], "also when it goes");
-        let stored: ResultState = serde_json::from_str(&serde_json::to_string(&changed).unwrap()).unwrap();
-        assert_eq!(stored, changed, "survives the store");
+        let mut second = first.clone();
+        change(&mut second);
+        assert_eq!(second.changed_since(Some(&first)), [member]);
+        assert_eq!(first.changed_since(Some(&second)), [member], "also when it goes");
+        let stored: ResultState = serde_json::from_str(&serde_json::to_string(&second).unwrap()).unwrap();
+        assert_eq!(stored, second, "survives the store");
     }
     assert!(first.changed_since(Some(&first)).is_empty());
 }
