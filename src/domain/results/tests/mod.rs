@@ -17,7 +17,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn figure(value: f64) -> Option<Figure> {
-    Some(Figure::Points(Points::new(value).unwrap()))
+    Points::new(value).map(Figure::Points)
 }
 
 fn reported(given: f64, maximum: f64) -> ReportedScore {

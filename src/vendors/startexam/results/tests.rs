@@ -58,7 +58,7 @@ fn result(session: &Value) -> Result<Reading, Rejection> {
 }
 
 fn time(text: &str) -> Option<Timestamp> {
-    Some(text.parse().unwrap())
+    text.parse().ok()
 }
 
 fn points(value: f64) -> Option<Figure> {
