@@ -6,21 +6,25 @@
 pub use crate::config::fuzz::configuration;
 pub use crate::http::fuzz::{bulk, canonical, csv};
 pub use crate::vendors::examtesting::fuzz::examtesting;
-pub use crate::vendors::startexam::fuzz::startexam;
-pub use crate::vendors::thinkexam::fuzz::thinkexam;
+pub use crate::vendors::startexam::fuzz::{elapsed_time, startexam, startexam_feed, startexam_session};
+pub use crate::vendors::thinkexam::fuzz::{thinkexam, thinkexam_webhook};
 
 /// A fuzz entry point with its name, which is that of its corpus.
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All fuzz entry points.
-pub const READERS: [Reader; 7] = [
+pub const READERS: [Reader; 11] = [
     ("bulk", bulk),
     ("canonical", canonical),
     ("configuration", configuration),
     ("csv", csv),
+    ("elapsed_time", elapsed_time),
     ("examtesting", examtesting),
     ("startexam", startexam),
+    ("startexam_feed", startexam_feed),
+    ("startexam_session", startexam_session),
     ("thinkexam", thinkexam),
+    ("thinkexam_webhook", thinkexam_webhook),
 ];
 
 #[cfg(test)]

@@ -82,6 +82,55 @@ impl Capability {
     }
 }
 
+words! {
+    /// How a vendor reports what became of an exam.
+    #[schema(as = VendorResultSource)]
+    pub enum ResultSource {
+        /// It lists what has changed and can be asked at any time.
+        Feed "feed",
+        /// It sends a request for each result.
+        Webhook "webhook",
+        /// It documents no way.
+        None "none",
+    }
+}
+
+/// A vendor's declaration about results: what it documents, whether or not the gateway reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own in the API")]
+pub struct ResultCapability {
+    /// How it reports them.
+    pub source: ResultSource,
+    /// Whether it reports attempts that are not finished.
+    pub in_progress: bool,
+    /// Whether it reports a score that has changed as a change.
+    pub corrections: bool,
+    /// Whether it reports when an attempt started.
+    pub attempt_times: bool,
+    /// Whether it reports scores of parts.
+    pub parts: bool,
+    /// Whether it can be asked for the result of one booking.
+    pub refresh: bool,
+    /// A sentence for integrators.
+    pub note: &'static str,
+}
+
+impl ResultCapability {
+    /// Declares that the vendor documents no results.
+    #[must_use]
+    pub const fn unsupported(note: &'static str) -> Self {
+        Self {
+            source: ResultSource::None,
+            in_progress: false,
+            corrections: false,
+            attempt_times: false,
+            parts: false,
+            refresh: false,
+            note,
+        }
+    }
+}
+
 /// A kind of vendor.
 #[derive(Debug, PartialEq, Eq)]
 pub struct VendorDescriptor {
@@ -98,6 +147,8 @@ pub struct VendorDescriptor {
     pub clock_tolerance: Option<Duration>,
     /// One entry per [`WriteKind`].
     pub capabilities: [Capability; WriteKind::ALL.len()],
+    /// What the vendor documents about results.
+    pub results: ResultCapability,
 }
 
 impl VendorDescriptor {

@@ -19,6 +19,7 @@ pub mod operation;
 pub mod outcome;
 pub mod program;
 pub mod record;
+pub mod results;
 pub mod scope;
 pub mod subject;
 pub mod suggest;

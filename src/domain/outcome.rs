@@ -47,6 +47,24 @@ words! {
         Unsettled "unsettled",
         /// An operator stated the outcome.
         SettledByHand "settled_by_hand",
+        /// The number of the attempt is the order in which attempts were first seen; the vendor numbers none.
+        AttemptNumberAssumed "attempt_number_assumed",
+        /// The vendor reports figures that cannot be, so there is no score.
+        ScoreImplausible "score_implausible",
+        /// The vendor's percentage differs from that of its points by more than 0.01.
+        PercentDiffers "percent_differs",
+        /// The vendor reports more parts than are kept, or parts that cannot be read.
+        PartsIncomplete "parts_incomplete",
+        /// The report names no test; it was taken to be about the candidate's only open booking.
+        MatchedByOnlyOpen "matched_by_only_open",
+        /// The report was matched by e-mail address only.
+        MatchedByEmail "matched_by_email",
+        /// The attempt was known before the booking that claims it.
+        ClaimedLater "claimed_later",
+        /// The attempt was reported after the booking had been cancelled.
+        AfterCancellation "after_cancellation",
+        /// The attempt took place outside the booking's window.
+        OutsideWindow "outside_window",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Exam vendors, one folder each: `mod` (trait implementation and capabilities), `settings` (the operator's settings),
 //! `sign` (a pure function of request, body and time), `wire` (the vendor's own field names, private), `error` (one
-//! table from the vendor's codes to ours, quoting its source).
+//! table from the vendor's codes to ours, quoting its source), `results` (a pure reader of its reports of attempts).
 //!
 //! Only this file lists them. An adapter must never name another adapter, the store or the HTTP API.
 
@@ -22,6 +22,7 @@ use crate::transport::{Client, ConnectionSettings};
 
 pub mod examtesting;
 mod key_encoding;
+mod report_tree;
 pub mod startexam;
 #[cfg(test)]
 mod tests;

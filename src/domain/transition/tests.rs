@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, Launch, NewAssignment, Notify, Proctoring};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::capability::{Capability, ResultCapability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId, EnrolmentId};
 use crate::domain::intent::{EnrolmentWrite, WriteOrigin};
@@ -39,6 +39,7 @@ static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
         Capability::unsupported(WriteKind::AssignmentsCancel, ""),
         Capability::unsupported(WriteKind::ProgramsEmployees, ""),
     ],
+    results: ResultCapability::unsupported(""),
 };
 
 /// A vendor that plans updates, with a warning about each, and does nothing else.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::common::page_document;
-use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor};
+use crate::domain::capability::{Capability, ResultCapability, ResultSource, RetrySafety, VendorDescriptor};
 use crate::service::{CatalogueEntry, Gateway};
 
 /// An assessment that can be booked.
@@ -71,6 +71,29 @@ pub struct Vendor {
     pub identities: Vec<&'static str>,
     /// One entry for every write kind of the gateway.
     pub operations: Vec<VendorOperation>,
+    /// What the vendor documents about results.
+    pub results: VendorResults,
+}
+
+/// What the vendor documents about results, whether or not the gateway reads it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own in the API")]
+pub struct VendorResults {
+    /// How the vendor reports results.
+    pub source: ResultSource,
+    /// Whether it reports attempts that are not finished.
+    pub in_progress: bool,
+    /// Whether it reports a score that has changed as a change.
+    pub corrections: bool,
+    /// Whether it reports when an attempt started.
+    pub attempt_times: bool,
+    /// Whether it reports scores of parts.
+    pub parts: bool,
+    /// Whether it can be asked for the result of one booking.
+    pub refresh: bool,
+    /// Advice for integrators.
+    pub note: &'static str,
 }
 
 /// The vendor's capability for one write kind.
@@ -99,7 +122,8 @@ pub struct VendorOperation {
 
 impl From<&'static VendorDescriptor> for Vendor {
     fn from(descriptor: &'static VendorDescriptor) -> Self {
-        let VendorDescriptor { kind, name, documentation, identities, clock_tolerance: _, capabilities } = descriptor;
+        let VendorDescriptor { kind, name, documentation, identities, clock_tolerance: _, capabilities, results } =
+            descriptor;
         let identities = identities.iter().map(|kind| kind.as_str()).collect();
         Self {
             vendor: kind,
@@ -107,7 +131,15 @@ impl From<&'static VendorDescriptor> for Vendor {
             documentation,
             identities,
             operations: capabilities.iter().map(Into::into).collect(),
+            results: results.into(),
         }
+    }
+}
+
+impl From<&ResultCapability> for VendorResults {
+    fn from(capability: &ResultCapability) -> Self {
+        let ResultCapability { source, in_progress, corrections, attempt_times, parts, refresh, note } = *capability;
+        Self { source, in_progress, corrections, attempt_times, parts, refresh, note }
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Map;
 
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::capability::{Capability, ResultCapability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::EnrolmentId;
 use crate::domain::ids::{AssignmentId, CandidateId};
@@ -63,6 +63,7 @@ static EMPLOYEES: VendorDescriptor = VendorDescriptor {
         cannot(WriteKind::AssignmentsCancel),
         can(WriteKind::ProgramsEmployees, RetrySafety::Idempotent, MEMBERS),
     ],
+    results: ResultCapability::unsupported(""),
 };
 
 static CANDIDATES: VendorDescriptor = VendorDescriptor {
@@ -80,6 +81,7 @@ static CANDIDATES: VendorDescriptor = VendorDescriptor {
         can(WriteKind::AssignmentsCancel, RetrySafety::Idempotent, 1),
         cannot(WriteKind::ProgramsEmployees),
     ],
+    results: ResultCapability::unsupported(""),
 };
 
 static STUDENTS: VendorDescriptor = VendorDescriptor {
@@ -97,6 +99,7 @@ static STUDENTS: VendorDescriptor = VendorDescriptor {
         cannot(WriteKind::AssignmentsCancel),
         cannot(WriteKind::ProgramsEmployees),
     ],
+    results: ResultCapability::unsupported(""),
 };
 
 impl Fake {

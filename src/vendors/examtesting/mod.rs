@@ -36,7 +36,7 @@ pub use self::wire::ParamsIn;
 use super::{AdapterContext, SettingError, VendorConnection, is_touched, supported};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::capability::{Capability, ResultCapability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
@@ -85,6 +85,7 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
         Capability::unsupported(WriteKind::AssignmentsCancel, NO_ASSIGNMENTS),
         Capability::unsupported(WriteKind::ProgramsEmployees, NO_PROGRAMS),
     ],
+    results: ResultCapability::unsupported("ExamTesting does not document a way to read results."),
 };
 
 const NO_REMOVAL: &str = "ExamTesting does not document a way to remove or hide a student.";

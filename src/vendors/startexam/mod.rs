@@ -18,7 +18,7 @@ use serde_json::Map;
 use super::{AdapterContext, SettingError, VendorConnection, json_length, supported};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::capability::{Capability, ResultCapability, ResultSource, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Warning, WarningCode};
@@ -39,6 +39,7 @@ mod error;
 pub(crate) mod fuzz;
 mod guid;
 mod plan;
+pub mod results;
 mod settings;
 mod sign;
 #[cfg(test)]
@@ -103,6 +104,16 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             ..supported(WriteKind::ProgramsEmployees)
         },
     ],
+    results: ResultCapability {
+        source: ResultSource::Feed,
+        in_progress: true,
+        corrections: true,
+        attempt_times: true,
+        parts: true,
+        refresh: true,
+        note: "StartExam lists sessions that were modified, and reports one on request. It reports when a session started \
+               and how long it took, but not when it ended. The gateway does not read results yet.",
+    },
 };
 
 /// Builds the adapter. Reads the secret but opens no connection.

@@ -1,9 +1,11 @@
-//! Fuzz target that reads arbitrary responses of `ThinkExam`.
+//! Fuzz targets that read arbitrary responses of `ThinkExam`.
 #![expect(clippy::missing_panics_doc, reason = "a panic is how a fuzz target reports a failure")]
 
 use std::collections::HashSet;
 
+use super::results::{BodyForm, DateFormat, MatchStep, ReaderSettings, read_webhook};
 use super::wire::{Reply, ReplyResult, places};
+use crate::domain::results::{Reading, SeriesKey};
 
 /// Maximum number of rows a response is matched with.
 const MAX_ROWS: usize = 8;
@@ -32,5 +34,36 @@ pub fn thinkexam(data: &[u8]) {
     if numbers.iter().collect::<HashSet<_>>().len() == numbers.len() {
         let taken: Vec<&usize> = found.iter().flatten().collect();
         assert_eq!(taken.iter().collect::<HashSet<_>>().len(), taken.len(), "one item for two rows");
+    }
+}
+
+/// Reads the bytes as a webhook in each form. What is read names a person, says the same in canonical form, and stays
+/// within its bounds.
+pub fn thinkexam_webhook(body: &[u8]) {
+    for form in [BodyForm::Auto, BodyForm::Current, BodyForm::Older] {
+        let settings = ReaderSettings {
+            form,
+            test_from: vec![MatchStep::Path, MatchStep::TestId],
+            completes: vec!["COMPLETED".to_owned()],
+            older_score_member: "CORRECT_MARKS".to_owned(),
+            exam_date: DateFormat::parse("DD-MM-YY").ok(),
+        };
+        let report = read_webhook(body, None, &settings);
+        let Ok(reading) = &report.reading else { continue };
+        let again = read_webhook(&report.canonical, None, &settings);
+        assert_eq!(
+            (&again.canonical, &again.reading),
+            (&report.canonical, &report.reading),
+            "another canonical content"
+        );
+        assert!(reading.hints.email.is_some() || reading.hints.external_id.is_some(), "a result of no person");
+        let SeriesKey::CandidateAtTest { candidate, test } = &reading.series else {
+            unreachable!("a series of another vendor")
+        };
+        assert!(candidate.contains(':') && *test == reading.hints.test, "a series without a person");
+        assert!(reading.parts.len() <= Reading::MAX_PARTS, "too many parts");
+        let stored =
+            serde_json::to_vec(reading).ok().and_then(|stored| serde_json::from_slice::<Reading>(&stored).ok());
+        assert_eq!(stored.as_ref(), Some(reading), "a reading that does not survive the store");
     }
 }

@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod plan;
+pub mod results;
 mod settings;
 mod sign;
 mod signature_provider;
@@ -35,7 +36,7 @@ use self::wire::{DeassignBody, RegistrationRow};
 use super::{AdapterContext, SettingError, VendorConnection, json_length, supported};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::capability::{Capability, ResultCapability, ResultSource, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
@@ -102,6 +103,17 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
         },
         Capability::unsupported(WriteKind::ProgramsEmployees, "ThinkExam has no programs."),
     ],
+    results: ResultCapability {
+        source: ResultSource::Webhook,
+        in_progress: false,
+        corrections: false,
+        attempt_times: false,
+        parts: true,
+        refresh: false,
+        note: "ThinkExam sends a webhook when a test is finished. It does not document whether one is repeated, corrected \
+               or sent for unfinished tests, and it reports neither times nor a number of the attempt. The gateway does \
+               not receive results yet.",
+    },
 };
 
 /// Builds the adapter. Reads secrets but opens no connection.

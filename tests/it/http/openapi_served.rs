@@ -26,6 +26,13 @@ async fn every_vendor_lists_its_capabilities() {
     assert_eq!(response.body["items"].as_array().unwrap().len(), 3);
     for vendor in response.body["items"].as_array().unwrap() {
         assert_eq!(vendor["operations"].as_array().unwrap().len(), 7);
+        let results = vendor["results"].as_object().unwrap();
+        assert!(["feed", "webhook", "none"].contains(&results["source"].as_str().unwrap()), "{results:?}");
+        for fact in ["inProgress", "corrections", "attemptTimes", "parts", "refresh"] {
+            let told = results[fact].as_bool().unwrap();
+            assert!(!told || results["source"] != "none", "{fact} without a source");
+        }
+        assert!(!results["note"].as_str().unwrap().is_empty());
         let alone = server.get(&format!("/vendors/{}", vendor["vendor"].as_str().unwrap())).await;
         assert_eq!(&alone.body, vendor);
     }
