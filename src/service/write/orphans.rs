@@ -109,8 +109,8 @@ impl Gateway {
         if attempts.is_empty() {
             return Ok(());
         }
-        // Once another commit is durable, those in doubt have taken effect or never will. It has to write something, and
-        // nothing about these records: a task may be sending a later write about one of them.
+        // In SQLite a commit in doubt may take effect until another one has overwritten its pages in the log. That one must
+        // change nothing about these records: a task may be sending a later write about one of them.
         self.0.store.remember_time(self.now()).await.or_not_applied()?;
         let resolved = stream::iter(attempts)
             .map(|(record, started)| self.resolve_doubt(record, started))

@@ -2,7 +2,6 @@
 
 use rusqlite::{Connection, params};
 
-use crate::domain::candidate::Identity;
 use crate::store::StoreError;
 use crate::store::codec::{AssignmentRow, EncodedMutation, IntentRow, KeyRow, PreparedWriteRow, SealedRow};
 use crate::store::sqlite::candidates::{erase_candidate, insert_candidate, set_identities, update_candidate};
