@@ -336,7 +336,8 @@ pub(crate) async fn rows_of_a_cancelled_operation_never_wait_again(store: Arc<dy
     use ItemState::{Applied, Skipped, Unknown, Waiting};
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
     let claimed = |index| Mutation::ClaimItem(at(&operation, index), format!("cand_{index}"), Vec::new());
-    let again: Vec<Mutation> = (0..4).map(|index| Mutation::RequeueItem(at(&operation, index), format!("cand_{index}"))).collect();
+    let again: Vec<Mutation> =
+        (0..4).map(|index| Mutation::RequeueItem(at(&operation, index), format!("cand_{index}"))).collect();
     store.commit((0..3).map(claimed).collect()).await.unwrap();
     let ends = vec![
         Mutation::EndItem(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created)),
