@@ -98,7 +98,7 @@ SELECT record, tenant, connection, operation, started, settle_from, attempts, su
 FROM intents_by_number ORDER BY record;
 
 -- Last: SQLite keeps a copy of a page in memory that was freed and is used again in one transaction. Emptied first: DROP
--- keeps copies of all pages it frees, since it must be able to undo itself; DELETE of every row, without foreign keys, does not.
+-- keeps copies of all pages it frees, because it has to be able to undo itself; DELETE of every row keeps none.
 DELETE FROM idempotency_keys_by_scope;
 DELETE FROM identities_by_blind;
 DELETE FROM lookups_by_person;

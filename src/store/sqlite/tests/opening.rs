@@ -304,26 +304,6 @@ pub(super) fn of_version(path: &Path, version: usize) -> Connection {
     connection
 }
 
-#[test]
-#[ignore = "temporary"]
-fn measure_the_first_start() {
-    let path = PathBuf::from(std::env::var("MEASURE_DB").unwrap());
-    let status = || {
-        let text = fs::read_to_string("/proc/self/status").unwrap();
-        text.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS")).collect::<Vec<_>>().join(" ")
-    };
-    eprintln!("before {}", status());
-    let began = std::time::Instant::now();
-    let keys = ring(&environment());
-    let records = RecordCodec::new(keys.clone(), environment());
-    let connection = connect::writer(&connect::resolve(&path).unwrap(), &records).unwrap();
-    eprintln!("migrated {:?} {}", began.elapsed(), status());
-    drop(connection);
-    eprintln!("closed {:?} {}", began.elapsed(), status());
-    let store = SqliteStore::open_to_serve(&path, keys, environment());
-    eprintln!("opened {:?} {} {:?}", began.elapsed(), status(), store.err());
-}
-
 /// Returns the error with which opening the file under another key fails.
 fn refusal(path: &Path) -> StoreError {
     let environment = environment();
