@@ -40,6 +40,7 @@ mod seat_limit;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
+mod streams;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

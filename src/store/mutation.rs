@@ -103,9 +103,10 @@ pub enum Mutation {
     EndClaimedItem(ItemId, Option<String>, ItemOutcome),
     /// Stores the subjects of a row that ended without being claimed, as [`Mutation::ClaimItem`] does.
     SetItemSubjects(ItemId, Vec<SubjectHash>),
-    /// Returns the row to waiting: its write had no effect and is to be sent again. Skips it if its operation was
-    /// cancelled meanwhile. Does nothing to a row that ended otherwise.
-    RequeueItem(ItemId),
+    /// Returns the row to waiting: its write, about this record, had no effect and is to be sent again. Skips it if its
+    /// operation was cancelled meanwhile. Does nothing to a row that ended otherwise or belongs to another record by now:
+    /// a requeue whose commit was in doubt may arrive after the row was claimed again.
+    RequeueItem(ItemId, String),
     /// Updates the operation's state, times and connection.
     Operation(Operation),
     /// Requests cancellation of an operation that has not ended. Only [`Store::requeue`](crate::store::Store::requeue) withdraws the request.

@@ -225,7 +225,8 @@ statements! {
         "UPDATE candidates SET group_index = $1 WHERE id = $2 AND sealed = $3 AND group_index IS NULL"
     );
 
-    /// Every connection that has identities. `SQLite` keeps a list of them; elsewhere it takes one index step per
+    /// Every connection that has identities. `SQLite` keeps a list of those that ever had one: a few names of the operator's;
+    /// elsewhere it takes one index step per
     /// connection, whereas `DISTINCT` would scan the whole primary key.
     CONNECTIONS = Sql {
         sqlite: "SELECT name FROM identity_connections",
@@ -300,7 +301,6 @@ statements! {
         "UPDATE idempotency_keys SET owner = NULL, sealed = $1 WHERE token = $2 AND sealed IS NULL"
     );
     RELEASE_KEY = sql!("UPDATE idempotency_keys SET owner = NULL WHERE token = $1");
-    FREE_KEY = sql!("DELETE FROM idempotency_keys WHERE token = $1 AND sealed IS NULL");
 
     OPEN_OPERATION = sql!(
         "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,

@@ -68,6 +68,16 @@ pub(super) enum AttemptErrorKind {
     InvalidResponse,
 }
 
+impl AttemptErrorKind {
+    /// Returns whether the request was sent, or may have been.
+    pub(super) const fn was_sent(self) -> bool {
+        match self {
+            Self::Ambiguous | Self::InvalidResponse => true,
+            Self::Local | Self::NotSent => false,
+        }
+    }
+}
+
 impl AttemptError {
     pub(super) fn local(error: VendorError) -> Self {
         Self { kind: AttemptErrorKind::Local, error, status: None, connect: None }

@@ -7,7 +7,7 @@
 //! may take should retry later instead. Cancel-safe: a call dropped while waiting consumes no permit.
 //!
 //! Operations leave the last permit to single requests, unless there was none for [`RESERVE_PERIOD`] and the calls of
-//! operations are known to be short: one has ended, and none in flight or ended within that period is longer than
+//! operations are known to be short: one that was sent has ended, and none in flight or ended within that period is longer than
 //! [`MAX_LENT_CALL`]. Then the first single request waits for the end of one short call, and the permit is kept for
 //! those after it.
 
@@ -31,8 +31,6 @@ const MAX_INTERACTIVE_STREAK: u32 = 8;
 const RESERVE_PERIOD: Duration = Duration::from_secs(10);
 /// Longest call of an operation that may occupy the last permit.
 const MAX_LENT_CALL: Duration = Duration::from_secs(1);
-/// Minimum time a permit is held for a call that was sent; one held for less time says nothing about the vendor.
-const MIN_CALL: Duration = Duration::from_millis(1);
 
 /// The reason why a call may not leave now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +61,7 @@ struct State {
     bulk_since: VecDeque<Instant>,
     /// When a call of an operation longer than [`MAX_LENT_CALL`] last ended.
     last_long_bulk: Option<Instant>,
-    /// Whether a short call of an operation has ended.
+    /// Whether a short call of an operation that was sent has ended.
     has_measured: bool,
     /// Waiters for an in-flight permit, by priority; abandoned ones are removed when encountered.
     places: [VecDeque<oneshot::Sender<ConcurrencyPermit>>; 2],
@@ -81,6 +79,8 @@ pub(super) struct ConcurrencyPermit {
     limiter: Option<Arc<Limiter>>,
     lane: Priority,
     since: Instant,
+    /// Whether its call was sent. One that was not says nothing about how long the vendor's calls take.
+    was_sent: bool,
 }
 
 impl Limiter {
@@ -220,12 +220,19 @@ impl Limiter {
     }
 
     fn permit(self: &Arc<Self>, lane: Priority, since: Instant) -> ConcurrencyPermit {
-        ConcurrencyPermit { limiter: Some(Arc::clone(self)), lane, since }
+        ConcurrencyPermit { limiter: Some(Arc::clone(self)), lane, since, was_sent: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // No code under this lock panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConcurrencyPermit {
+    /// Records that the call reached the vendor, as far as is known.
+    pub(super) fn mark_sent(&mut self) {
+        self.was_sent = true;
     }
 }
 
@@ -239,7 +246,7 @@ impl Drop for ConcurrencyPermit {
             match self.lane {
                 Priority::Interactive => state.last_single = Some(now),
                 Priority::Bulk if held > MAX_LENT_CALL => state.last_long_bulk = Some(now),
-                Priority::Bulk => state.has_measured |= held >= MIN_CALL,
+                Priority::Bulk => state.has_measured |= self.was_sent,
             }
         }
         limit.wake_waiters();

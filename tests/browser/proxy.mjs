@@ -1,4 +1,4 @@
-// A reverse proxy that strips a path prefix and tells nobody about it.
+// A reverse proxy that strips a path prefix and says so in no header.
 
 import { once } from 'node:events';
 import http from 'node:http';

@@ -118,7 +118,7 @@ fn key_new_prints_a_document_for_programs() {
     assert!(key.starts_with("egk_"), "{output}");
 }
 
-/// Runs the program with a pipe for stdout that nobody reads.
+/// Runs the program with a pipe for stdout that no process reads.
 fn run_unread(command: &mut Command) -> Output {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

@@ -142,7 +142,7 @@ async fn every_reported_outcome_stays_true_with_a_full_disk() {
     if accepted.is_none() {
         assert_eq!(bulk.problem().1, "store_unavailable", "{bulk:?}");
     }
-    // With space again the same requests succeed, and nobody was registered twice.
+    // With space again the same requests succeed, and no person was registered twice.
     let gateway = Gateway::start_in(gateway.kill().await).await;
     if let Some(operation) = accepted {
         wait_until(&gateway, &format!("/operations/{operation}"), |response| response.text("/state") == "completed")

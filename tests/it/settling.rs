@@ -62,7 +62,7 @@ async fn a_registration_without_a_response_is_reconciled_by_resending_it() {
 #[tokio::test]
 async fn a_generated_password_is_returned_when_a_lost_registration_is_reconciled() {
     let (sandbox, gateway) = start_examtesting("").await;
-    // The reconciler may be first, once per second, and then there is nobody to return the password to.
+    // The reconciler may be first, once per second, and then there is no caller to return the password to.
     for number in 0.. {
         let body = person(&format!("x{number}"));
         lose_next_call(sandbox.examtesting(), "add", &[]).await;

@@ -191,7 +191,7 @@ fn write_lines(to: &mut dyn Write, mut lines: &[u8]) -> io::Result<()> {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => part = &part[written..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Whoever shares the pipe has made it non-blocking, and it is full.
+                // Another process that shares the pipe has made it non-blocking, and it is full.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(GATHER_TIME),
                 Err(error) => return Err(error),
             }

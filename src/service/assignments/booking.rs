@@ -38,7 +38,7 @@ pub(in crate::service) struct ResolvedOrder {
 }
 
 impl Gateway {
-    /// Validates an order as the vendor would, whoever it is for; looks nothing up and sends nothing.
+    /// Validates an order as the vendor would, for any person; looks nothing up and sends nothing.
     #[must_use]
     pub fn review_assignment(
         &self,

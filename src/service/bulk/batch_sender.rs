@@ -16,7 +16,8 @@ use crate::service::bulk::operation_run::{MAX_WAIT, OperationRun};
 use crate::service::bulk_limits::ClaimPermit;
 use crate::service::candidates::registration::PreparedRegistration;
 use crate::service::connections::Connection;
-use crate::service::write::executor::{InFlightWrite, RowFate};
+use crate::service::write::conclusion::RowFate;
+use crate::service::write::executor::InFlightWrite;
 use crate::store::SubjectHash;
 
 /// Batch of rows that share one vendor call.

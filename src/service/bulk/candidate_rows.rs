@@ -13,6 +13,7 @@ use crate::service::candidates::CandidateWithPassword;
 use crate::service::candidates::registration::PreparedRegistration;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::streams::complete_all;
 use crate::service::write::executor::InFlightWrite;
 use crate::service::write::handle::{WriteResult, accepted_channel};
 use crate::store::{BeginResult, Mutation};
@@ -99,13 +100,9 @@ impl OperationRun {
         if !ready.is_empty() {
             all = all.and(self.send_ready(connection, ready, &mut begun, !known.is_empty()).await);
         }
-        let mut resolving =
+        let resolved =
             stream::iter(known).map(|person| self.resolve_existing_row(connection, person)).buffer_unordered(8);
-        // Drive all of them to their end, as in `OperationRun::send_all`.
-        while let Some(ended) = resolving.next().await {
-            all = all.and(ended);
-        }
-        all
+        all.and(complete_all(resolved).await.map(drop))
     }
 
     /// Registers a row whose candidate already exists.

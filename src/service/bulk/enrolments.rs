@@ -50,16 +50,16 @@ pub(super) async fn send_all(work: &OperationRun, connection: &str) -> Result<()
         // Release the locks before waiting: the task that adopts a dead process's writes needs them.
         drop((locks, permit));
         match sent {
-            Ok(()) if item.record.is_some() => {
+            Ok(()) => {
+                let Some(record) = item.record else { continue };
                 // Reconciled; if it was not applied, it is sent now.
                 let waiting =
                     work.gateway.0.store.items(id, &[ItemState::Waiting], item.id.index, 1).await.or_not_applied()?;
                 if waiting.iter().any(|now| now.id == item.id) {
-                    let again = vec![Mutation::RequeueItem(item.id.clone())];
+                    let again = vec![Mutation::RequeueItem(item.id, record)];
                     work.gateway.0.store.commit(again).await.or_not_applied()?;
                 }
             }
-            Ok(()) => {}
             // Too early to reconcile.
             Err(error) if item.record.is_some() && error.retry_after.is_some() && error.outcome != Outcome::Unknown => {
                 work.gateway.0.active_operations.release_slot(id);

@@ -23,6 +23,7 @@ use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk::{memory_budget, unsendable};
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::streams::complete_all;
 use crate::store::{Mutation, Window};
 
 /// Minimum rows per page. A page has at least two full batches and as many rows as may be in flight; large rows make
@@ -98,28 +99,19 @@ impl RowPager {
         let Some(last) = waiting.last() else { return Ok(None) };
         self.from = last.id.index + 1;
         held.shrink_to(&waiting);
-        let mut items = Vec::with_capacity(waiting.len());
-        let mut ends = Vec::new();
-        let mut reconciled = stream::iter(waiting)
+        let (mut items, mut ends) = (Vec::with_capacity(waiting.len()), Vec::new());
+        let reconciled = stream::iter(waiting)
             .map(|item| async {
-                let again = work.reconcile_before_sending(connection, &item).await?;
-                Ok::<_, Error>((item, again))
+                let is_sendable = work.reconcile_before_sending(connection, &item).await?;
+                Ok(is_sendable.then_some(item))
             })
             .buffered(connection.max_in_flight().div_ceil(4).clamp(1, MAX_CONCURRENT_RECONCILES));
-        let mut met = Ok(());
-        // Drive every reconciliation to its end: dropping one in flight would leave an intent that no task concludes.
-        while let Some(done) = reconciled.next().await {
-            match done {
-                Ok((_, Some(false))) => {}
-                Ok((item, _)) => match unsendable(&item, work.operation.kind) {
-                    Some(end) => ends.push(Mutation::EndWaitingItem(item.id, None, end)),
-                    None => items.push(item),
-                },
-                Err(error) => met = met.and(Err(error)),
+        for item in complete_all(reconciled).await?.into_iter().flatten() {
+            match unsendable(&item, work.operation.kind) {
+                Some(end) => ends.push(Mutation::EndWaitingItem(item.id, None, end)),
+                None => items.push(item),
             }
         }
-        drop(reconciled);
-        met?;
         work.commit_unsent_outcomes(ends).await?;
         let calls = match work.operation.kind {
             OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await,
@@ -132,10 +124,10 @@ impl RowPager {
 }
 
 impl OperationRun {
-    /// Reconciles the write that an earlier run of the row left unknown. Returns `None` if there is none, otherwise
-    /// whether the row may be sent again now; if not, reconciliation has recorded its outcome.
-    async fn reconcile_before_sending(&self, connection: &Connection, item: &Item) -> Result<Option<bool>, Error> {
-        let Some(record) = &item.record else { return Ok(None) };
+    /// Reconciles the write that an earlier run of the row left unknown, if there is one. Returns whether the row may be
+    /// sent now; if not, reconciliation has recorded its outcome.
+    async fn reconcile_before_sending(&self, connection: &Connection, item: &Item) -> Result<bool, Error> {
+        let Some(record) = &item.record else { return Ok(true) };
         let settled = self.reconcile_record(connection, record).await;
         let again = match settled {
             Ok(applied) => !applied,
@@ -150,13 +142,14 @@ impl OperationRun {
                 let end = ItemOutcome::failed(unknown);
                 self.commit_unsent_outcomes(vec![Mutation::EndWaitingItem(item.id.clone(), Some(record.clone()), end)])
                     .await?;
-                return Ok(Some(false));
+                return Ok(false);
             }
         };
         if again {
-            self.gateway.0.store.commit(vec![Mutation::RequeueItem(item.id.clone())]).await.or_not_applied()?;
+            let requeue = Mutation::RequeueItem(item.id.clone(), record.clone());
+            self.gateway.0.store.commit(vec![requeue]).await.or_not_applied()?;
         }
-        Ok(Some(again))
+        Ok(again)
     }
 
     /// Reconciles a record's open write and returns whether it was applied.

@@ -18,7 +18,7 @@ const MAX_EARLIER_BOOKINGS: usize = 50;
 
 impl Gateway {
     /// Removes those candidates whose connection has another holder of the same identity that goes before them. Where
-    /// the identity tells nobody apart (an e-mail address at some vendors), all stay.
+    /// the identity identifies no person (an e-mail address at some vendors), all stay.
     pub(in crate::service) fn without_other_spellings(
         &self,
         found: Vec<Candidate>,

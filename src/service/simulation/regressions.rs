@@ -1,11 +1,14 @@
 //! Named cases: those that once found a bug, and those too rare to draw at random.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::run_case;
 use crate::domain::assignment::IfAssignmentExists;
 use crate::domain::candidate::IfCandidateExists;
-use crate::service::simulation::sim::Sim;
+use crate::domain::outcome::Outcome;
+use crate::service::simulation::callers::{Action, Asked, Said};
+use crate::service::simulation::sim::{Failure, Sim};
 use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
@@ -37,6 +40,36 @@ fn a_store_that_does_not_respond_delays_the_start() {
     sim.kill(Duration::ZERO);
     assert!(sim.run(async |gateway| gateway.ready().await.is_ok()).unwrap());
     assert_eq!(sim.time.passed() - before, 5_000_000, "one retry a second");
+}
+
+/// A doubt about an intent is resolved while a later write about the same record begins and is sent: whenever, that
+/// write's intent stays.
+#[test]
+fn the_resolution_of_a_doubt_leaves_a_later_write_alone() {
+    for delay in (0..1_500).step_by(50) {
+        let slow = Script { latency: 4_000, ..Script::PLAIN };
+        let mut sim = Sim::new(Profile::Employees, 1, vec![Script::PLAIN, slow]);
+        let fate = Arc::clone(&sim.process.as_ref().unwrap().fate);
+        fate.calm_down();
+        let asked = |wish, number, sim: &Sim| Asked::new(Action::of(wish, sim).unwrap(), number, false, sim);
+        let register = asked(Wish::Register(newcomer(0)), 0, &sim);
+        let said = sim.run(async |gateway| register.send(gateway, None).await).unwrap();
+        assert!(matches!(said, Said::Done { .. }), "{said:?}");
+        let update = |number, sim: &Sim| asked(Wish::Update { person: 0, rename: false }, number, sim);
+        let (lost, later) = (update(1, &sim), update(2, &sim));
+        fate.fail_changes(0, 1, Failure::InDoubt { done: false });
+        let said = sim.run(async |gateway| lost.send(gateway, None).await).unwrap();
+        assert!(matches!(&said, Said::Fault(fault) if fault.outcome == Outcome::Unknown), "{said:?}");
+        fate.meter.set_latency(Duration::from_millis(100));
+        let said = sim.run(async |gateway| {
+            let resolution = async {
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+                gateway.resolve_doubts().await.unwrap();
+            };
+            tokio::join!(later.send(gateway.clone(), None), resolution).0
+        });
+        assert!(matches!(said, Some(Said::Done { .. })), "after {delay} ms: {said:?}");
+    }
 }
 
 #[test]

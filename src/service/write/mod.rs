@@ -8,7 +8,7 @@
 //! 3. [`executor`], begin: record, intent, key and bulk row are committed together. From here on only the vendor's own
 //!    response proves `not_applied`.
 //! 4. [`executor`], send: one vendor call for all writes of a batch; a single write is a batch of one.
-//! 5. [`executor`], conclude: the transition of the record ([`crate::domain::transition`]) is committed with intent,
+//! 5. [`conclusion`]: the transition of the record ([`crate::domain::transition`]) is committed with intent,
 //!    key, row and audit entry. An outcome that cannot be committed is queued, and the caller gets `unknown`.
 //! 6. [`reconciler`]: resolves an unknown outcome by the vendor's declared retry safety, after the [`grace`] period in
 //!    which an interrupted attempt may still take effect.
@@ -19,7 +19,7 @@
 //! [`tenant_isolation`] keeps tenants that share a connection apart, and [`erasure`] removes erased people from stored
 //! replies. [`identity_upkeep`] brings the index entries of an earlier version into their present form.
 
-mod conclusion;
+pub(super) mod conclusion;
 pub(super) mod erasure;
 pub(super) mod executor;
 pub(super) mod grace;

@@ -10,7 +10,7 @@
 //! [`PendingOutcomes`](super::pending_outcomes::PendingOutcomes).
 
 use futures_util::stream::{self, StreamExt as _};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::candidate::CandidateState;
 use crate::domain::capability::RetrySafety;
@@ -19,7 +19,8 @@ use crate::domain::intent::Intent;
 use crate::domain::record::Record;
 use crate::service::Gateway;
 use crate::service::errors::StoreResultExt as _;
-use crate::service::write::conclusion::{fail_origin, record_mutation};
+use crate::service::streams::complete_all;
+use crate::service::write::conclusion::{fail_origin, record_mutation, requeue_origin};
 use crate::service::write::locks::SubjectLock;
 use crate::service::write::reconciler::MOVED_CONNECTION_REASON;
 use crate::store::{Mutation, StoreError};
@@ -104,24 +105,26 @@ impl Gateway {
     /// # Errors
     /// The store's.
     pub(in crate::service) async fn resolve_doubts(&self) -> Result<(), Error> {
-        let records = self.0.executor.unsent_attempts.records();
-        let mut resolved =
-            stream::iter(records).map(|record| self.resolve_doubt(record)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
-        // Drive each to its end: dropping one in flight would leave its work half done.
-        let mut met = Ok(());
-        while let Some(done) = resolved.next().await {
-            met = met.and(done);
+        let attempts = self.0.executor.unsent_attempts.all();
+        if attempts.is_empty() {
+            return Ok(());
         }
-        met
+        // In SQLite a commit in doubt may take effect until another one has overwritten its pages in the log. That one must
+        // change nothing about these records: a task may be sending a later write about one of them.
+        self.0.store.remember_time(self.now()).await.or_not_applied()?;
+        let resolved = stream::iter(attempts)
+            .map(|(record, started)| self.resolve_doubt(record, started))
+            .buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
+        complete_all(resolved).await.map(drop)
     }
 
-    async fn resolve_doubt(&self, record: String) -> Result<(), Error> {
-        if let Some(intent) = self.0.store.intent(&record).await.or_not_applied()? {
+    async fn resolve_doubt(&self, record: String, started: Timestamp) -> Result<(), Error> {
+        let unsent = &self.0.executor.unsent_attempts;
+        let found = self.0.store.intent(&record).await.or_not_applied()?;
+        if let Some(intent) = found.filter(|intent| unsent.contains(intent)) {
             return self.adopt_orphan(intent).await;
         }
-        // The commit in doubt has not taken effect; only another commit ensures that it never will.
-        self.0.store.commit(vec![Mutation::RemoveIntent(record.clone())]).await.or_not_applied()?;
-        self.0.executor.unsent_attempts.remove(&record);
+        unsent.remove(&record, started);
         Ok(())
     }
 
@@ -135,14 +138,9 @@ impl Gateway {
         // A short page is not the last one: large writes make pages short.
         *cursor = page.last().map_or_else(String::new, |last| last.write.record_id().to_owned());
         let old = page.into_iter().filter(|intent| now.duration_since(intent.started) >= MIN_AGE);
-        let mut adopted =
+        let adopted =
             stream::iter(old).map(|intent| self.adopt_orphan(intent)).buffer_unordered(MAX_CONCURRENT_ADOPTIONS);
-        // Drive each to its end, as above.
-        let mut met = Ok(());
-        while let Some(done) = adopted.next().await {
-            met = met.and(done);
-        }
-        met
+        complete_all(adopted).await.map(drop)
     }
 
     /// Adopts one intent, unless a task holds its subject's lock.
@@ -153,11 +151,11 @@ impl Gateway {
         let now = self.0.store.intent(&record).await.or_not_applied()?;
         let is_orphan = |now: &Intent| now.in_flight && now.started == intent.started;
         let orphan = now.filter(is_orphan).filter(|_| !self.0.executor.pending_outcomes.concludes(&record));
-        if let Some(intent) = orphan {
-            let mut changes = vec![Mutation::RequireAttempt(record.clone(), intent.started)];
-            match self.conclude_unsent(&intent).await? {
+        if let Some(orphan) = orphan {
+            let mut changes = vec![Mutation::RequireAttempt(record.clone(), orphan.started)];
+            match self.conclude_unsent(&orphan).await? {
                 Some(ended) => changes.extend(ended),
-                None => changes.extend(self.adoption_mutations(intent).await?),
+                None => changes.extend(self.adoption_mutations(orphan).await?),
             }
             match self.0.store.commit(changes).await {
                 Ok(()) => tracing::warn!(record, "adopted an orphaned write"),
@@ -165,7 +163,7 @@ impl Gateway {
                 Err(error) => return Err(error).or_not_applied(),
             }
         }
-        self.0.executor.unsent_attempts.remove(&record);
+        self.0.executor.unsent_attempts.remove(&record, intent.started);
         Ok(())
     }
 
@@ -184,11 +182,10 @@ impl Gateway {
         };
         let record = self.0.reconciler.read(&intent.tenant, &intent.write.record()).await?;
         let Some(record) = record.filter(is_open) else { return Ok(None) };
-        let item = intent.origin.item.clone();
         let (mut changes, _) = self.0.executor.conclusion(&connection, record, intent.clone(), Err(error.into()));
         // The caller adds this condition itself.
         changes.retain(|change| !matches!(change, Mutation::RequireAttempt(..)));
-        changes.extend(item.map(Mutation::RequeueItem));
+        changes.extend(requeue_origin(intent));
         Ok(Some(changes))
     }
 }

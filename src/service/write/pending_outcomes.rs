@@ -43,12 +43,17 @@ impl UnsentAttempts {
         intent.attempts == 1 && lock_unpoisoned(&self.0).get(intent.write.record_id()) == Some(&intent.started)
     }
 
-    pub(super) fn remove(&self, record: &str) {
-        lock_unpoisoned(&self.0).remove(record);
+    /// Removes the record's attempt that began at this time; a later one stays.
+    pub(super) fn remove(&self, record: &str, started: Timestamp) {
+        let mut attempts = lock_unpoisoned(&self.0);
+        if attempts.get(record) == Some(&started) {
+            attempts.remove(record);
+        }
     }
 
-    pub(super) fn records(&self) -> Vec<String> {
-        lock_unpoisoned(&self.0).keys().cloned().collect()
+    /// Returns the record and the start of each attempt.
+    pub(super) fn all(&self) -> Vec<(String, Timestamp)> {
+        lock_unpoisoned(&self.0).iter().map(|(record, started)| (record.clone(), *started)).collect()
     }
 }
 

@@ -35,11 +35,15 @@ pub(in crate::store) enum EncodedMutation {
     /// The record and the start time of the attempt.
     RequireAttempt(String, i64),
     Key(Statement),
+    /// Removes the key with this token unless it has a reply. Not a [`Self::Key`], because an index may have to know of the
+    /// row.
+    FreeKey(String),
     Operation(Statement),
     ClaimItem(ItemId, String, Vec<u8>),
     EndItem(ItemOutcomeRow),
     SetItemSubjects(ItemId, Vec<u8>),
-    RequeueItem(ItemId),
+    /// The row and the record it has led to.
+    RequeueItem(ItemId, String),
     /// The engine seals the entry, because it knows the entry's place in the chain.
     Audit(Entry),
 }
@@ -84,7 +88,8 @@ impl EncodedMutation {
                 | Self::RemoveIntent(_)
                 | Self::RequireAttempt(..)
                 | Self::Operation(_)
-                | Self::RequeueItem(_)
+                | Self::RequeueItem(..)
+                | Self::FreeKey(_)
                 | Self::Audit(_) => 0,
             }
     }
@@ -139,10 +144,10 @@ impl RecordCodec {
                 EncodedMutation::Key(Statement::new(sql::COMPLETE_KEY, values![sealed, used.token]))
             }
             Mutation::ReleaseKey(used) => EncodedMutation::Key(Statement::new(sql::RELEASE_KEY, values![used.token])),
-            Mutation::FreeKey(used) => EncodedMutation::Key(Statement::new(sql::FREE_KEY, values![used.token])),
+            Mutation::FreeKey(used) => EncodedMutation::FreeKey(used.token),
             Mutation::ClaimItem(at, record, subjects) => EncodedMutation::ClaimItem(at, record, subjects.concat()),
             Mutation::SetItemSubjects(at, subjects) => EncodedMutation::SetItemSubjects(at, subjects.concat()),
-            Mutation::RequeueItem(at) => EncodedMutation::RequeueItem(at),
+            Mutation::RequeueItem(at, record) => EncodedMutation::RequeueItem(at, record),
             Mutation::EndItem(at, record, end) => self.end_item(at, record, end, None)?,
             Mutation::EndWaitingItem(at, record, end) => self.end_item(at, record, end, Some(ItemState::Waiting))?,
             Mutation::EndClaimedItem(at, record, end) => self.end_item(at, record, end, Some(ItemState::Claimed))?,

@@ -168,7 +168,7 @@ pub(crate) async fn the_erasure_of_one_of_a_pair_leaves_the_other(
     assert_eq!(store.assignment(&others.tenant, &others.id).await.unwrap().as_ref(), Some(&others));
     assert_eq!(store.candidate(&kept.tenant, &kept.id).await.unwrap().as_ref(), Some(kept));
 
-    // Whoever is left holds the identity: a registration makes no third person.
+    // The one who is left holds the identity: a registration makes no third person.
     let given = kept.person.external_id.as_ref().map(|id| ExternalId::parse(id).unwrap());
     let again = make.candidate(&erased.tenant, &erased.connection, Person { external_id: given, ..make.person() });
     let holder = if kept.tenant == erased.tenant {

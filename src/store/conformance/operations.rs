@@ -298,8 +298,13 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     let records: Vec<Option<&str>> = items.iter().map(|item| item.record.as_deref()).collect();
     assert_eq!(records, [Some("cand_0"), Some("cand_1"), None, None, None]);
     assert_eq!(store.item_subjects(&operation.id).await.unwrap(), [([1; 16], 0), ([2; 16], 1)]);
-    store.commit(vec![Mutation::RequeueItem(at(&operation, 1))]).await.unwrap();
+    let again = Mutation::RequeueItem(at(&operation, 1), "cand_1".to_owned());
+    store.commit(vec![again.clone()]).await.unwrap();
     assert_eq!(store.items(&operation.id, &[Waiting], 1, 1).await.unwrap()[0].record, None);
+    // One that arrives once the row is claimed anew leaves it claimed: its write is being sent.
+    store.commit(vec![Mutation::ClaimItem(at(&operation, 1), "cand_9".into(), Vec::new()), again]).await.unwrap();
+    let claimed = &store.items(&operation.id, &[ItemState::Claimed], 1, 1).await.unwrap()[0];
+    assert_eq!(claimed.record.as_deref(), Some("cand_9"));
 }
 
 pub(crate) async fn a_row_that_could_not_be_read_is_never_queued_again(store: Arc<dyn Store>, make: Maker) {
@@ -331,7 +336,8 @@ pub(crate) async fn rows_of_a_cancelled_operation_never_wait_again(store: Arc<dy
     use ItemState::{Applied, Skipped, Unknown, Waiting};
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
     let claimed = |index| Mutation::ClaimItem(at(&operation, index), format!("cand_{index}"), Vec::new());
-    let again: Vec<Mutation> = (0..4).map(|index| Mutation::RequeueItem(at(&operation, index))).collect();
+    let again: Vec<Mutation> =
+        (0..4).map(|index| Mutation::RequeueItem(at(&operation, index), format!("cand_{index}"))).collect();
     store.commit((0..3).map(claimed).collect()).await.unwrap();
     let ends = vec![
         Mutation::EndItem(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created)),

@@ -45,7 +45,7 @@ pub(super) struct IdentityForms {
 
 /// Who holds an identity, from a tenant's point of view.
 pub(super) enum HeldBy<'a> {
-    /// These candidates of the tenant; nobody, if there are none.
+    /// These candidates of the tenant; none if the identity is free.
     Tenant(Vec<&'a str>),
     OtherTenant,
 }

@@ -108,8 +108,8 @@ pub(super) async fn set_subjects(connection: &mut PgConnection, rows: &[(&ItemId
 
 /// Returns rows to waiting. Locks their operations: either this transaction sees a cancellation request, or the
 /// canceller sees the rows waiting.
-pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemId]) -> Result<(), TxError> {
-    let operations: BTreeSet<&str> = rows.iter().map(|at| at.operation.as_str()).collect();
+pub(super) async fn requeue(connection: &mut PgConnection, rows: &[(&ItemId, &str)]) -> Result<(), TxError> {
+    let operations: BTreeSet<&str> = rows.iter().map(|(at, _)| at.operation.as_str()).collect();
     let cancelling: Vec<String> =
         sqlx::query_as("SELECT id, cancelling FROM operations WHERE id = ANY($1) ORDER BY id FOR SHARE")
             .bind(operations.into_iter().collect::<Vec<_>>())
@@ -121,13 +121,14 @@ pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemId]) -> 
     sqlx::query(
         "UPDATE operation_items AS item SET record = NULL, ended = NULL,
              state = CASE WHEN item.operation = ANY($3) THEN 'skipped' ELSE 'waiting' END
-         FROM unnest($1::text[], $2::bigint[]) AS given (operation, position)
-         WHERE item.operation = given.operation AND item.position = given.position
+         FROM unnest($1::text[], $2::bigint[], $4::text[]) AS given (operation, position, record)
+         WHERE item.operation = given.operation AND item.position = given.position AND item.record = given.record
            AND item.state IN ('waiting', 'claimed', 'not_applied')",
     )
-    .bind(rows.iter().map(|at| at.operation.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|at| index_column(at.index)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(at, _)| at.operation.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(at, _)| index_column(at.index)).collect::<Vec<_>>())
     .bind(cancelling)
+    .bind(rows.iter().map(|(_, record)| *record).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

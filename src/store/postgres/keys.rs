@@ -147,7 +147,7 @@ pub(super) async fn begin(
     .bind(requests.iter().map(|request| request.take).collect::<Vec<_>>())
     .bind(claims().map(|claim| claim.expires).collect::<Vec<_>>())
     .bind(requests.iter().map(|request| request.record).collect::<Vec<_>>())
-    // Which use has expired for its caller is known from `used`; nobody else can have inserted one since.
+    // Which use has expired for its caller is known from `used`; no other transaction can have inserted one since.
     .bind(claims().map(|claim| claim.now).max())
     .fetch_all(&mut *tx.connection)
     .await?;
@@ -159,11 +159,12 @@ pub(super) async fn free(tx: &mut WriteContext<'_>, tokens: Vec<&str>) -> Result
     if tokens.is_empty() {
         return Ok(());
     }
-    sqlx::query(FREE_KEYS).bind(tokens).execute(&mut *tx.connection).await?;
+    sqlx::query("DELETE FROM idempotency_keys WHERE token = ANY($1) AND sealed IS NULL")
+        .bind(tokens)
+        .execute(&mut *tx.connection)
+        .await?;
     Ok(())
 }
-
-const FREE_KEYS: &str = "DELETE FROM idempotency_keys WHERE token = ANY($1) AND sealed IS NULL";
 
 /// Applies changes of different keys: those of one kind in one statement.
 pub(super) async fn change(tx: &mut WriteContext<'_>, changes: &[&Statement]) -> Result<(), TxError> {
@@ -173,8 +174,7 @@ pub(super) async fn change(tx: &mut WriteContext<'_>, changes: &[&Statement]) ->
     let texts = |changes: &[&Statement], index| -> Vec<Option<String>> {
         changes.iter().map(|change| change.text(index).map(str::to_owned)).collect()
     };
-    let [bound, completed, released, freed] =
-        [sql::BIND_KEY, sql::COMPLETE_KEY, sql::RELEASE_KEY, sql::FREE_KEY].map(of);
+    let [bound, completed, released] = [sql::BIND_KEY, sql::COMPLETE_KEY, sql::RELEASE_KEY].map(of);
     if !bound.is_empty() {
         sqlx::query(
             "UPDATE idempotency_keys AS known SET record = given.record
@@ -201,9 +201,6 @@ pub(super) async fn change(tx: &mut WriteContext<'_>, changes: &[&Statement]) ->
             .bind(texts(&released, 0))
             .execute(&mut *tx.connection)
             .await?;
-    }
-    if !freed.is_empty() {
-        sqlx::query(FREE_KEYS).bind(texts(&freed, 0)).execute(&mut *tx.connection).await?;
     }
     Ok(())
 }

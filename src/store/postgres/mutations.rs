@@ -45,13 +45,14 @@ impl<'a> Target<'a> {
             EncodedMutation::RemoveIntent(record) | EncodedMutation::RequireAttempt(record, _) => Self::Record(record),
             EncodedMutation::ClaimItem(at, ..)
             | EncodedMutation::SetItemSubjects(at, _)
-            | EncodedMutation::RequeueItem(at) => Self::Item(at),
+            | EncodedMutation::RequeueItem(at, _) => Self::Item(at),
             EncodedMutation::EndItem(end) => Self::Item(&end.at),
             // The values of these statements are in the order of `sql.rs`.
             EncodedMutation::IndexGroup(statement) => statement.text(1).map_or_else(own, Self::Record),
             EncodedMutation::Key(statement) => {
                 statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Token)
             }
+            EncodedMutation::FreeKey(token) => Self::Token(token),
             EncodedMutation::Operation(statement) => {
                 statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Operation)
             }
@@ -81,8 +82,8 @@ fn table(mutation: &EncodedMutation) -> Table {
         EncodedMutation::ClaimItem(..)
         | EncodedMutation::EndItem(_)
         | EncodedMutation::SetItemSubjects(..)
-        | EncodedMutation::RequeueItem(_) => 1,
-        EncodedMutation::Key(_) => 2,
+        | EncodedMutation::RequeueItem(..) => 1,
+        EncodedMutation::Key(_) | EncodedMutation::FreeKey(_) => 2,
         EncodedMutation::Candidate(_)
         | EncodedMutation::IndexGroup(_)
         | EncodedMutation::Identities(..)
@@ -205,7 +206,7 @@ macro_rules! rows {
 /// Applies a group: in one statement if one exists for many rows, otherwise one by one, which is rare.
 async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> Result<(), TxError> {
     use EncodedMutation::{
-        Assignment, Audit, Candidate, ClaimItem, EndItem, EraseCandidate, Identities, IndexGroup, Intent, Key,
+        Assignment, Audit, Candidate, ClaimItem, EndItem, EraseCandidate, FreeKey, Identities, IndexGroup, Intent, Key,
         Operation, RemoveIntent, RequeueItem, RequireAttempt, SetItemSubjects,
     };
     let Some(first) = group.first() else { return Ok(()) };
@@ -228,7 +229,11 @@ async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> R
             let rows = rows!(group, SetItemSubjects(at, subjects) => (at, subjects.as_slice()));
             items::set_subjects(tx.connection, &rows).await
         }
-        RequeueItem(_) => items::requeue(tx.connection, &rows!(group, RequeueItem(at) => at)).await,
+        RequeueItem(..) => {
+            let rows = rows!(group, RequeueItem(at, record) => (at, record.as_str()));
+            items::requeue(tx.connection, &rows).await
+        }
+        FreeKey(_) => keys::free(tx, rows!(group, FreeKey(token) => token.as_str())).await,
         Key(_) => keys::change(tx, &rows!(group, Key(statement) => statement)).await,
         Audit(_) => audit::append(tx, &rows!(group, Audit(entry) => entry)).await,
         IndexGroup(_) | Identities(..) | EraseCandidate(_) | Operation(_) => {

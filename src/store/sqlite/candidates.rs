@@ -8,7 +8,7 @@ use crate::store::StoreError;
 use crate::store::codec::{CandidateRow, IndexValue, SealedRow, is_of_another};
 use crate::store::encryption::BlindIndex;
 use crate::store::sqlite::identities::{
-    HeldIdentity, IdentityOwner, delete_identity, held_by, holders, insert_identity,
+    IdentityOwner, IndexedRow, delete_identity, holders, identities_of, insert_identity,
 };
 use crate::store::sqlite::late_index::Source;
 use crate::store::sqlite::lookups::{index, insert_lookup, lookups_of};
@@ -71,11 +71,11 @@ pub(super) fn set_identities(
     let Some(stored) = stored_candidate(tx.connection, id)? else { return Ok(()) };
     let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
     let candidate = tx.records.candidate(&stored)?;
-    let held = held_by(tx.connection, owner.id)?;
-    let is_present = |entry: &IndexValue| held.iter().any(|held| held.kind == entry.kind && held.blind == entry.blind);
+    let held = identities_of(tx.connection, owner.id)?;
+    let is_present = |entry: &IndexValue| held.iter().any(|held| held.is(entry.kind, &entry.blind));
     let mut wanted: Vec<IndexValue> = Vec::with_capacity(identities.len());
     for identity in identities {
-        let holders = holders(tx.connection, tx.index, tx.records, owner.connection, identity)?;
+        let holders = holders(tx.read(), owner.connection, identity)?;
         let entry = if holders.iter().all(|holder| holder.candidate == owner.id) {
             tx.records.identity(owner.connection, identity)
         } else {
@@ -102,7 +102,7 @@ pub(super) fn set_identities(
 fn kept_entry(
     tx: &WriteContext<'_>,
     candidate: &Candidate,
-    held: &[HeldIdentity],
+    held: &[IndexedRow],
     identity: &Identity,
 ) -> Option<IndexValue> {
     let kind = identity.kind().as_str();
@@ -135,7 +135,7 @@ pub(super) fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result
             .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?
             .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
     }
-    for held in held_by(connection, id.as_str())? {
+    for held in identities_of(connection, id.as_str())? {
         delete_identity(tx, &held)?;
     }
     for lookup in lookups_of(connection, id.as_str())? {

@@ -127,7 +127,6 @@ fn apply_settings(connection: &Connection) -> Result<(), StoreError> {
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA fullfsync = ON;
-         PRAGMA foreign_keys = ON;
          PRAGMA journal_size_limit = 25165824;
          PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
@@ -152,7 +151,14 @@ pub(super) fn version(connection: &Connection) -> Result<(i64, &'static [&'stati
     Ok((version, todo))
 }
 
+/// Applies the migrations that are missing. Foreign keys are off meanwhile: with them, `SQLite` empties a table row by row.
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    connection.execute_batch("PRAGMA foreign_keys = OFF")?;
+    apply_migrations(connection)?;
+    Ok(connection.execute_batch("PRAGMA foreign_keys = ON")?)
+}
+
+fn apply_migrations(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (_, todo) = version(&transaction)?;
     for migration in todo {

@@ -19,7 +19,7 @@ pub(super) fn other_holders(tx: &WriteContext<'_>, erased: &Candidate) -> Result
     let mut others = Vec::new();
     for identity in Identity::of(&erased.person, IdentityKind::ALL) {
         for (tenant,) in &tenants {
-            let found = query::candidates(connection, tx.index, records, tenant, Some(&erased.connection), &identity)?;
+            let found = query::candidates(tx.read(), tenant, Some(&erased.connection), &identity)?;
             for row in found.into_iter().filter(|row| row.id != erased.id.as_str()) {
                 // The vendor does not have a person it rejected.
                 if records.candidate(&row).is_ok_and(|other| other.state == CandidateState::Failed) {

@@ -7,8 +7,9 @@ use rusqlite::{Connection, params, params_from_iter};
 
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{ItemId, ItemReport, ItemState};
-use crate::store::codec::{ItemOutcomeRow, ItemRow, RecordCodec, ReportRow, index_column};
+use crate::store::codec::{ItemOutcomeRow, ItemRow, ReportRow, index_column};
 use crate::store::columns::FromColumns as _;
+use crate::store::sqlite::read_context::ReadContext;
 use crate::store::{StoreError, Window, WindowedRows};
 
 /// Limits of a change to many rows in one transaction; small, because other writers wait for it.
@@ -83,8 +84,7 @@ pub(super) fn list(
 
 /// Reads reports of rows; opens each row before it reads the next.
 pub(super) fn reports(
-    connection: &Connection,
-    records: &RecordCodec,
+    read: ReadContext<'_>,
     id: &OperationId,
     states: &[ItemState],
     from: u64,
@@ -92,7 +92,7 @@ pub(super) fn reports(
 ) -> Result<WindowedRows<ItemReport>, StoreError> {
     let columns = "position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, refused";
     let (sql, values) = of_items(columns, id.as_str(), states, from, most);
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = read.connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     while bytes < most.bytes
@@ -109,7 +109,7 @@ pub(super) fn reports(
             refused: row.get(6)?,
         };
         bytes = bytes.saturating_add(stored.bytes());
-        found.push(records.item_report(id, stored)?);
+        found.push(read.records.item_report(id, stored)?);
     }
     Ok(WindowedRows { more: bytes >= most.bytes || found.len() == most.rows, rows: found })
 }
@@ -159,14 +159,14 @@ pub(super) fn set_subjects(connection: &Connection, at: &ItemId, subjects: &[u8]
     Ok(())
 }
 
-pub(super) fn requeue(connection: &Connection, at: &ItemId) -> Result<(), StoreError> {
+pub(super) fn requeue(connection: &Connection, at: &ItemId, record: &str) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "UPDATE operation_items SET record = NULL, ended = NULL,
                  state = CASE WHEN (SELECT cancelling FROM operations WHERE id = ?1) THEN 'skipped' ELSE 'waiting' END
-             WHERE operation = ?1 AND position = ?2 AND state IN ('waiting', 'claimed', 'not_applied')",
+             WHERE operation = ?1 AND position = ?2 AND record = ?3 AND state IN ('waiting', 'claimed', 'not_applied')",
         )?
-        .execute(params![at.operation.as_str(), index_column(at.index)])?;
+        .execute(params![at.operation.as_str(), index_column(at.index), record])?;
     Ok(())
 }
 

@@ -30,6 +30,7 @@ mod mutations;
 mod operations;
 mod process_lock;
 mod query;
+mod read_context;
 mod read_pool;
 mod reindex;
 mod session;
@@ -43,6 +44,7 @@ mod writer;
 use crate::store::sqlite::checkpointer::Checkpointer;
 use crate::store::sqlite::late_index::{GENERATION, LateIndex, SharedEntries};
 use crate::store::sqlite::process_lock::ProcessLock;
+use crate::store::sqlite::read_context::ReadContext;
 use crate::store::sqlite::read_pool::ReadPool;
 use crate::store::sqlite::session::Session;
 use crate::store::sqlite::write_context::WriteContext;
@@ -178,26 +180,44 @@ impl SqliteStore {
         written
     }
 
-    /// Runs a read. Only its one connection sees a database in memory, so the writer reads it.
+    /// Runs a read.
     async fn read<T: Send + 'static>(
         &self,
-        work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(ReadContext<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            Some(readers) => measure("read", readers.run(work)).await,
-            None => measure("read", self.writer.run(move |session| work(&session.connection))).await,
+            Some(readers) => measure("read", readers.run(self.of_committed(work))).await,
+            None => self.read_in_memory(work).await,
         }
     }
 
     /// As [`Self::read`], for a look-up by key: one record, or the few that share a value.
     async fn read_one<T: Send + 'static>(
         &self,
-        work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(ReadContext<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            Some(readers) => measure("read", readers.run_inline(work)).await,
-            None => measure("read", self.writer.run(move |session| work(&session.connection))).await,
+            Some(readers) => measure("read", readers.run_inline(self.of_committed(work))).await,
+            None => self.read_in_memory(work).await,
         }
+    }
+
+    /// Turns a read into one of what is committed.
+    fn of_committed<T, F>(&self, work: F) -> impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static + use<T, F>
+    where
+        F: Fn(ReadContext<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (records, entries) = (Arc::clone(&self.records), self.entries.clone());
+        move |connection: &Connection| work(ReadContext { connection, entries: &entries, records: &records })
+    }
+
+    /// Runs a read of a database in memory as a job of the writer, because only its one connection sees it.
+    async fn read_in_memory<T: Send + 'static>(
+        &self,
+        work: impl Fn(ReadContext<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let records = Arc::clone(&self.records);
+        measure("read", self.writer.run(move |session| work(session.read_context(&records)))).await
     }
 }
 

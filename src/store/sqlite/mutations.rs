@@ -2,12 +2,10 @@
 
 use rusqlite::{Connection, params};
 
-use crate::domain::candidate::Identity;
 use crate::store::StoreError;
 use crate::store::codec::{AssignmentRow, EncodedMutation, IntentRow, KeyRow, PreparedWriteRow, SealedRow};
-use crate::store::sql::{self, SqlValue, Statement};
 use crate::store::sqlite::candidates::{erase_candidate, insert_candidate, set_identities, update_candidate};
-use crate::store::sqlite::identities::{holders, holders_of_forms};
+use crate::store::sqlite::identities::own_holders;
 use crate::store::sqlite::write_context::WriteContext;
 use crate::store::sqlite::{audit, items, keys, query};
 
@@ -43,7 +41,7 @@ fn begin(tx: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, 
     let PreparedWriteRow { record, tenant, new, item, mutations } = write;
     let mut held: Vec<String> = Vec::new();
     for (candidate, identity) in new.iter().flat_map(|(row, identities)| identities.iter().map(move |one| (row, one))) {
-        let Some(holders) = own_holders(tx, tenant, &candidate.connection, identity)? else {
+        let Some(holders) = own_holders(tx.read(), tenant, &candidate.connection, identity)? else {
             return Ok(BegunWrite::HeldByOtherTenant);
         };
         for holder in holders {
@@ -69,30 +67,6 @@ fn begin(tx: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, 
     Ok(BegunWrite::Written)
 }
 
-/// Returns the tenant's candidates that hold the identity, or `None` if another tenant's does. The tenant's own comes
-/// first if it holds the identity in a former form: an earlier version may have registered two spellings of one
-/// identity as people of two tenants.
-fn own_holders(
-    tx: &WriteContext<'_>,
-    tenant: &str,
-    name: &str,
-    identity: &Identity,
-) -> Result<Option<Vec<String>>, StoreError> {
-    let (own, others): (Vec<_>, Vec<_>) = holders(tx.connection, tx.index, tx.records, name, identity)?
-        .into_iter()
-        .partition(|holder| holder.tenant == tenant);
-    let mut own: Vec<String> = own.into_iter().map(|holder| holder.candidate).collect();
-    if !others.is_empty() {
-        let former = tx.records.former_forms(name, identity);
-        let former = holders_of_forms(tx.connection, tx.index, name, identity, &former)?;
-        own = former.into_iter().filter(|holder| holder.tenant == tenant).map(|holder| holder.candidate).collect();
-        if own.is_empty() {
-            return Ok(None);
-        }
-    }
-    Ok(Some(own))
-}
-
 /// Applies one mutation.
 pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(), StoreError> {
     let connection = tx.connection;
@@ -104,18 +78,14 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(
         EncodedMutation::Intent(intent) => put_intent(tx, intent),
         EncodedMutation::RemoveIntent(record) => delete_intent(connection, record),
         EncodedMutation::RequireAttempt(record, started) => require_attempt(tx, record, *started),
-        EncodedMutation::Key(Statement { sql, values }) if sql.sqlite == sql::FREE_KEY.sqlite => {
-            // The index has to know of the row.
-            let [SqlValue::Text(Some(token))] = &values[..] else { return Ok(()) };
-            keys::free(tx, token)
-        }
+        EncodedMutation::FreeKey(token) => keys::free(tx, token),
         EncodedMutation::Key(statement)
         | EncodedMutation::Operation(statement)
         | EncodedMutation::IndexGroup(statement) => tx.run(statement),
         EncodedMutation::ClaimItem(at, record, subjects) => items::claim(connection, at, record, subjects),
         EncodedMutation::EndItem(end) => items::end(connection, end),
         EncodedMutation::SetItemSubjects(at, subjects) => items::set_subjects(connection, at, subjects),
-        EncodedMutation::RequeueItem(at) => items::requeue(connection, at),
+        EncodedMutation::RequeueItem(at, record) => items::requeue(connection, at, record),
         EncodedMutation::Audit(entry) => audit::append(tx, entry),
     }
 }

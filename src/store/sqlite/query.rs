@@ -4,12 +4,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
 use crate::domain::candidate::{Candidate, Identity};
-use crate::store::codec::{RecordCodec, SealedRow, assignment_state};
+use crate::store::codec::{SealedRow, assignment_state};
 use crate::store::columns::RowWithPhoto;
 use crate::store::encryption::BlindIndex;
 use crate::store::sql::{self, values};
-use crate::store::sqlite::identities::{holders, holders_of_forms};
-use crate::store::sqlite::late_index::{Source, UnmergedEntries, find};
+use crate::store::sqlite::identities::{holders, own_holders};
+use crate::store::sqlite::late_index::{Source, find};
+use crate::store::sqlite::read_context::ReadContext;
 use crate::store::sqlite::statements;
 use crate::store::{AssignmentFilter, CandidateSelector, Page, StoreError};
 
@@ -22,13 +23,12 @@ pub(super) fn write_probe(connection: &Connection) -> Result<(), StoreError> {
 
 /// Returns the tenant's candidates with these ids without their pictures; opens each before it reads the next.
 pub(super) fn candidates_without_photos(
-    connection: &Connection,
-    records: &RecordCodec,
+    read: ReadContext<'_>,
     tenant: &str,
     ids: &[String],
 ) -> Result<Vec<Candidate>, StoreError> {
-    let open = |row: SealedRow| records.candidate_without_photo(&row);
-    statements::select_map(connection, sql::CANDIDATES_WITHOUT_PHOTO, &values![tenant, ids], open)
+    let open = |row: SealedRow| read.records.candidate_without_photo(&row);
+    statements::select_map(read.connection, sql::CANDIDATES_WITHOUT_PHOTO, &values![tenant, ids], open)
 }
 
 /// Returns the tenant's candidates with these ids, at this connection or all, in the order of the ids.
@@ -51,13 +51,12 @@ pub(super) fn candidates_by_id(
 /// Returns the tenant's candidates with this identity, either in their record or claimed; a claimed identity has no
 /// look-up.
 pub(super) fn candidates(
-    connection: &Connection,
-    entries: &impl UnmergedEntries,
-    records: &RecordCodec,
+    read: ReadContext<'_>,
     tenant: &str,
     at: Option<&str>,
     identity: &Identity,
 ) -> Result<Vec<SealedRow>, StoreError> {
+    let ReadContext { connection, entries, records } = read;
     let (kind, _) = identity.parts();
     let mut ids: Vec<String> = Vec::new();
     for form in records.lookup_forms(tenant, identity) {
@@ -73,7 +72,7 @@ pub(super) fn candidates(
         None => statements::select(connection, sql::CONNECTIONS, &[])?.into_iter().map(|(name,)| name).collect(),
     };
     for name in connections {
-        let held = holders(connection, entries, records, &name, identity)?;
+        let held = holders(read, &name, identity)?;
         ids.extend(held.into_iter().filter(|holder| holder.tenant == tenant).map(|holder| holder.candidate));
     }
     ids.sort_unstable();
@@ -83,26 +82,13 @@ pub(super) fn candidates(
 
 /// Returns whether a candidate of another tenant holds one of these identities at the connection, under any key.
 pub(super) fn identities_of_other_tenants(
-    connection: &Connection,
-    entries: &impl UnmergedEntries,
-    records: &RecordCodec,
+    read: ReadContext<'_>,
     tenant: &str,
     at: &str,
     identities: &[Identity],
 ) -> Result<bool, StoreError> {
-    'identities: for identity in identities {
-        // An earlier version may have registered two spellings of one identity as people of two tenants.
-        for form in records.former_forms(at, identity) {
-            let held = holders_of_forms(connection, entries, at, identity, &[form])?;
-            if held.iter().any(|holder| holder.tenant == tenant) {
-                continue 'identities;
-            }
-            if !held.is_empty() {
-                return Ok(true);
-            }
-        }
-        let held = holders(connection, entries, records, at, identity)?;
-        if held.iter().any(|holder| holder.tenant != tenant) {
+    for identity in identities {
+        if own_holders(read, tenant, at, identity)?.is_none() {
             return Ok(true);
         }
     }

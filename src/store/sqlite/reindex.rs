@@ -134,7 +134,7 @@ fn renew(
     tx.memo.forget(owner.id);
     let mut collision = None;
     if is_held(tx.connection, owner.id, kind, former)? {
-        let held = holders(tx.connection, tx.index, tx.records, owner.connection, identity)?;
+        let held = holders(tx.read(), owner.connection, identity)?;
         match held.into_iter().next() {
             None => insert_identity(tx, owner, &tx.records.identity(owner.connection, identity))?,
             Some(holder) if holder.candidate == owner.id => {}

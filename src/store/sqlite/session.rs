@@ -8,6 +8,7 @@ use crate::store::StoreError;
 use crate::store::codec::RecordCodec;
 use crate::store::sqlite::late_index::{LateIndex, SharedEntries};
 use crate::store::sqlite::lookup_memo::LookupMemo;
+use crate::store::sqlite::read_context::ReadContext;
 use crate::store::sqlite::write_context::WriteContext;
 
 /// The connection that writes, the index as its transactions see it, and what they remember. The writer opens and ends
@@ -28,6 +29,11 @@ impl Session {
     /// Returns the entries that readers ask.
     pub(super) fn entries(&self) -> SharedEntries {
         self.index.shared()
+    }
+
+    /// Returns what the statements of a read need that is a job of the writer.
+    pub(super) fn read_context<'a>(&'a self, records: &'a RecordCodec) -> ReadContext<'a> {
+        ReadContext { connection: &self.connection, entries: &self.index, records }
     }
 
     /// Returns what the statements of a transaction need.

@@ -1,10 +1,7 @@
 //! Implements [`Store`]: seals arguments, runs the statements, and opens the rows they return.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::{SqliteStore, items, keys, mutations, operations, query, reindex, statements};
 use crate::domain::assignment::Assignment;
@@ -16,6 +13,7 @@ use crate::store::columns::FromColumns;
 use crate::store::engine::{Access, Engine};
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::sqlite::mutations::BegunWrite;
+use crate::store::sqlite::read_context::ReadContext;
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
     PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
@@ -36,7 +34,7 @@ impl Engine for SqliteStore {
         values: &[SqlValue<'_>],
     ) -> Result<Vec<T>, StoreError> {
         let values: Vec<_> = values.iter().cloned().map(SqlValue::into_owned).collect();
-        let select = move |connection: &Connection| statements::select(connection, sql, &values);
+        let select = move |read: ReadContext<'_>| statements::select(read.connection, sql, &values);
         match access {
             Access::Key | Access::PolledKey => self.read_one(select).await,
             Access::Scan | Access::List => self.read(select).await,
@@ -113,8 +111,8 @@ impl Store for SqliteStore {
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
-        let (records, tenant, ids) = (Arc::clone(&self.records), tenant.to_owned(), ids.to_vec());
-        self.read(move |connection| query::candidates_without_photos(connection, &records, &tenant, &ids)).await
+        let (tenant, ids) = (tenant.to_owned(), ids.to_vec());
+        self.read(move |read| query::candidates_without_photos(read, &tenant, &ids)).await
     }
 
     async fn candidates(
@@ -123,13 +121,8 @@ impl Store for SqliteStore {
         connection: Option<&str>,
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError> {
-        let (records, entries) = (Arc::clone(&self.records), self.entries.clone());
         let (tenant, at, identity) = (tenant.to_owned(), connection.map(str::to_owned), identity.clone());
-        let rows = self
-            .read_one(move |connection| {
-                query::candidates(connection, &entries, &records, &tenant, at.as_deref(), &identity)
-            })
-            .await?;
+        let rows = self.read_one(move |read| query::candidates(read, &tenant, at.as_deref(), &identity)).await?;
         self.records.open_all(&rows, RecordCodec::candidate)
     }
 
@@ -139,12 +132,9 @@ impl Store for SqliteStore {
         connection: &str,
         identities: &[Identity],
     ) -> Result<bool, StoreError> {
-        let (records, entries) = (Arc::clone(&self.records), self.entries.clone());
         let (tenant, at, identities) = (tenant.to_owned(), connection.to_owned(), identities.to_vec());
         let few = identities.len() <= FEW;
-        let held = move |connection: &Connection| {
-            query::identities_of_other_tenants(connection, &entries, &records, &tenant, &at, &identities)
-        };
+        let held = move |read: ReadContext<'_>| query::identities_of_other_tenants(read, &tenant, &at, &identities);
         if few { self.read_one(held).await } else { self.read(held).await }
     }
 
@@ -157,7 +147,7 @@ impl Store for SqliteStore {
         let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
         let (tenant, filter, page) = (tenant.to_owned(), filter.clone(), page.clone());
         let rows =
-            self.read(move |connection| query::assignments(connection, &tenant, &filter, &unlinked, &page)).await?;
+            self.read(move |read| query::assignments(read.connection, &tenant, &filter, &unlinked, &page)).await?;
         self.records.open_all(&rows, RecordCodec::assignment)
     }
 
@@ -211,7 +201,7 @@ impl Store for SqliteStore {
         most: Window,
     ) -> Result<Vec<Item>, StoreError> {
         let (text, states) = (id.to_string(), states.to_vec());
-        let rows = self.read(move |connection| items::list(connection, &text, &states, from, most)).await?;
+        let rows = self.read(move |read| items::list(read.connection, &text, &states, from, most)).await?;
         rows.iter()
             .map(|row: &ItemRow| self.records.item(ItemId { operation: id.clone(), index: row.index() }, row))
             .collect()
@@ -224,8 +214,8 @@ impl Store for SqliteStore {
         from: u64,
         most: Window,
     ) -> Result<WindowedRows<ItemReport>, StoreError> {
-        let (records, id, states) = (Arc::clone(&self.records), id.clone(), states.to_vec());
-        self.read(move |connection| items::reports(connection, &records, &id, &states, from, most)).await
+        let (id, states) = (id.clone(), states.to_vec());
+        self.read(move |read| items::reports(read, &id, &states, from, most)).await
     }
 
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {

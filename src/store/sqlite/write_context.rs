@@ -7,6 +7,7 @@ use crate::store::codec::RecordCodec;
 use crate::store::sql::Statement;
 use crate::store::sqlite::late_index::LateIndex;
 use crate::store::sqlite::lookup_memo::LookupMemo;
+use crate::store::sqlite::read_context::ReadContext;
 use crate::store::sqlite::statements;
 
 /// Context that every mutation needs.
@@ -19,6 +20,11 @@ pub(super) struct WriteContext<'a> {
 }
 
 impl WriteContext<'_> {
+    /// Returns what the statements that read need.
+    pub(super) fn read(&self) -> ReadContext<'_> {
+        ReadContext { connection: self.connection, entries: self.index, records: self.records }
+    }
+
     pub(super) fn run(&self, statement: &Statement) -> Result<(), StoreError> {
         statements::execute(self.connection, statement.sql, &statement.values)
     }

@@ -126,9 +126,12 @@ impl Client {
         };
         let admitted = admitted.await;
         flight.waited = flight.began.elapsed();
-        let (pass, _permit) = admitted.inspect_err(|error| self.record_unsent(&flight, error))?;
+        let (pass, mut permit) = admitted.inspect_err(|error| self.record_unsent(&flight, error))?;
 
         let result = self.retry_connect(&flight).await;
+        if result.as_ref().err().is_none_or(|failed| failed.kind.was_sent()) {
+            permit.mark_sent();
+        }
         match &result {
             Ok(response) => pass.record(call_result(response.status), environment.now()),
             Err(AttemptError { kind: AttemptErrorKind::NotSent | AttemptErrorKind::Ambiguous, .. }) => {

@@ -84,6 +84,40 @@ async fn a_dropped_call_releases_its_permit_and_probe() {
     assert_eq!(client.stats().circuit, CircuitState::Closed);
 }
 
+/// A signer that takes its time, and fails.
+struct Slow;
+
+#[async_trait]
+impl Signer for Slow {
+    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), VendorError> {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        Err(VendorError::new(Code::VendorUnreachable, "The signature service does not respond."))
+    }
+}
+
+#[tokio::test]
+async fn operations_get_the_last_permit_only_after_a_call_of_theirs_was_sent() {
+    let mut vendor = Vendor::playing(&[Reply::Silence, ok(), Reply::Silence]).await;
+    let client = client(&vendor, &ConnectionSettings { max_in_flight: 2, ..settings() });
+    let bulk = CallContext { priority: Priority::Bulk, ..call() };
+    client.send(post("{}"), &Slow, &bulk).await.unwrap_err();
+    for in_flight in [1, 2] {
+        let mut first = Box::pin(client.send(post("{}"), &NoSignature, &bulk));
+        tokio::select! {
+            _ = &mut first => panic!("the vendor is silent"),
+            arrived = vendor.arrivals.recv() => arrived.unwrap(),
+        }
+        let mut second = Box::pin(client.send(post("{}"), &NoSignature, &bulk));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert_eq!(client.stats().in_flight, in_flight);
+        drop((first, second));
+        if in_flight == 1 {
+            client.send(post("{}"), &NoSignature, &bulk).await.unwrap();
+            vendor.arrivals.recv().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_call_that_waits_too_long_for_a_permit_is_rejected() {
     let vendor = Vendor::playing(&[Reply::Silence]).await;

@@ -83,7 +83,7 @@ async fn a_connection_that_does_not_work_is_named_and_does_not_stop_the_import()
             None => assert!(!output.err.contains("connection startexam-main"), "{output:?}"),
         }
     }
-    // Without the scope to read connections, their status is nobody's business here.
+    // Without the scope to read connections, their status is not shown.
     let stub = gateway(access(&ALL[..3], &["*"]), status("circuit_open")).await;
     let output = folder.import(&stub.url(), &[]).await;
     assert!(output.code == Some(0) && !output.err.contains("circuit_open"), "{output:?}");

@@ -44,7 +44,7 @@ async fn a_refused_outcome_does_not_hold_back_those_that_share_its_transaction()
     let ids = operations(store.as_ref(), 3).await;
     let queue = PendingOutcomes::default();
     queue.push(vec![Mutation::CancelOperation(ids[0].clone())]);
-    // Nobody is sending this record: the outcome was committed before, or another instance has taken the write over.
+    // No attempt about this record is in flight: the outcome was committed before, or another instance has taken the write over.
     queue.push(vec![attempt("cand_gone"), Mutation::CancelOperation(ids[1].clone())]);
     queue.push(vec![Mutation::CancelOperation(ids[2].clone())]);
     assert!(queue.concludes("cand_gone"));

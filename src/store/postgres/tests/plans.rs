@@ -1,4 +1,4 @@
-//! Plans: no statement that runs often reads a whole table, neither in a new database, whose tables nobody has analysed,
+//! Plans: no statement that runs often reads a whole table, neither in a new database, whose tables were never analysed,
 //! nor after they have grown under the plans made then.
 
 use super::*;
@@ -108,7 +108,7 @@ async fn everything(make: &Maker, store: &PostgresStore) {
     let ended = vec![
         Mutation::EndItem(at(0), Some(record.clone()), ItemOutcome::of(ItemStatus::Created)),
         Mutation::RemoveIntent(record),
-        Mutation::RequeueItem(at(1)),
+        Mutation::RequeueItem(at(1), "cand_1".to_owned()),
     ];
     store.commit(ended).await.unwrap();
     assert_eq!(store.items(&operation.id, &[], 0, 10).await.unwrap().len(), 2);

@@ -9,7 +9,7 @@ use crate::store::sqlite::late_index::entries::{Source, UnmergedEntries};
 /// Returns the rows with this blind value, oldest first. `sql` reads a row by its number (`?1`) and value (`?2`).
 pub(in crate::store::sqlite) fn find<T>(
     connection: &Connection,
-    entries: &impl UnmergedEntries,
+    entries: &dyn UnmergedEntries,
     source: Source,
     blind: &BlindIndex,
     sql: &str,

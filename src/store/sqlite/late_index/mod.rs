@@ -5,7 +5,7 @@
 //! `late_index` together, a sorted slice with each commit. The rows are the truth; every row after the watermark is read
 //! when the database is opened.
 //!
-//! An entry only points to a row, by the first bytes of its value. Whoever follows it must compare the whole value.
+//! An entry only points to a row, by the first bytes of its value. Code that follows it must compare the whole value.
 
 mod check;
 mod entries;

@@ -191,7 +191,7 @@ impl LateIndex {
 
     /// Shows readers what else the transaction has done, after its commit.
     pub(in crate::store::sqlite) fn publish(&self) {
-        let StagedEntries { added, removed, merged, completes, log: _ } = self.staged.take();
+        let StagedEntries { added: _, removed, merged, completes, log: _ } = self.staged.take();
         let mut generations = self.shared.write();
         for entry in merged.iter().chain(&removed) {
             generations.frozen.remove(entry);
@@ -199,7 +199,6 @@ impl LateIndex {
         for entry in &removed {
             generations.active.remove(entry);
         }
-        generations.active.extend(added);
         if completes {
             self.frozen_until.set(None);
         }

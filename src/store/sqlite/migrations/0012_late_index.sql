@@ -97,7 +97,12 @@ INSERT INTO intents (record, tenant, connection, operation, started, settle_from
 SELECT record, tenant, connection, operation, started, settle_from, attempts, subject, owner, due, sealed
 FROM intents_by_number ORDER BY record;
 
--- Last: SQLite keeps a copy of a page in memory that was freed and is used again in one transaction.
+-- Last: SQLite keeps a copy of a page in memory that was freed and is used again in one transaction. Emptied first: DROP
+-- keeps copies of all pages it frees, because it has to be able to undo itself; DELETE of every row keeps none.
+DELETE FROM idempotency_keys_by_scope;
+DELETE FROM identities_by_blind;
+DELETE FROM lookups_by_person;
+DELETE FROM intents_by_number;
 DROP TABLE idempotency_keys_by_scope;
 DROP TABLE identities_by_blind;
 DROP TABLE lookups_by_person;

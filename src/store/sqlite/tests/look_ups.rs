@@ -19,8 +19,7 @@ pub(super) fn open(path: &Path, keys: &Keyring, make: &Maker, generation: usize)
 
 /// Asserts that each row is found by its value, as a reader finds it, and that the table has no faults.
 pub(super) async fn assert_whole(store: &SqliteStore) {
-    let entries = store.entries.clone();
-    let whole = store.read(move |connection| {
+    let whole = store.read(move |ReadContext { connection, entries, records: _ }| {
         assert!(check(connection)?.is_none(), "{}", check(connection)?);
         for (source, table, column) in [
             (Source::Key, "idempotency_keys", "scope"),
@@ -32,7 +31,7 @@ pub(super) async fn assert_whole(store: &SqliteStore) {
             for row in rows {
                 let (id, blind) = row?;
                 let sql = format!("SELECT id FROM {table} WHERE id = ?1 AND {column} = ?2");
-                let found = find(connection, &entries, source, &blind, &sql, |row| row.get::<_, i64>(0))?;
+                let found = find(connection, entries, source, &blind, &sql, |row| row.get::<_, i64>(0))?;
                 assert!(found.contains(&id), "{table} {id}");
                 assert!(source == Source::Lookup || found.len() == 1, "{table} {id} is there twice");
             }
@@ -104,8 +103,8 @@ async fn a_database_of_the_former_version_is_migrated_whole() {
 
         let store = open(&path, &keys, &make, generation);
         assert_whole(&store).await;
-        let merged = store.read(|connection| {
-            Ok(connection.query_row("SELECT count(*) FROM late_index", [], |row| row.get::<_, i64>(0))?)
+        let merged = store.read(|read| {
+            Ok(read.connection.query_row("SELECT count(*) FROM late_index", [], |row| row.get::<_, i64>(0))?)
         });
         assert_eq!(merged.await.unwrap(), if is_rebuilt { 900 } else { 0 });
         for (candidate, claim) in people.iter().zip(&claims) {
@@ -172,7 +171,7 @@ async fn a_backup_keeps_its_index_and_mends_a_faulty_one() {
     assert_eq!(connection.execute(removed, []).unwrap(), 1);
     connection.execute("INSERT INTO late_index (short, source, row_id) VALUES (x'00', 1, 1)", []).unwrap();
     drop(connection);
-    // Nobody finds this person any more.
+    // This person is not found any more.
     let store = open(&path, &keys, &make, 20);
     let lost = &people[0];
     let again = make.candidate(&lost.tenant, &lost.connection, lost.person.clone());
@@ -217,6 +216,28 @@ async fn an_own_person_in_a_former_spelling_is_held_though_another_tenant_has_th
     assert_eq!(claim("other", "emp-1 ").await, BeginResult::Exists(vec![other.clone()]));
     assert_eq!(claim("third", "emp-1 ").await, BeginResult::TakenByOtherTenant);
     assert!(!store.identities_of_other_tenants("own", "c", &[spelling]).await.unwrap());
+}
+
+/// A database in memory has one connection, so a read is a job among those that write and sees what they have done.
+#[tokio::test]
+async fn a_read_within_a_group_in_memory_finds_what_the_jobs_before_it_changed() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    let mail = Identity::Email(candidate.person.email.clone().unwrap());
+    let find = || store.candidates(&candidate.tenant, Some(&candidate.connection), &mail);
+    assert_eq!(find().await.unwrap(), std::slice::from_ref(&candidate), "by its look-up");
+    // The look-up becomes an identity, and an identity a look-up.
+    for held in [vec![mail.clone()], Vec::new()] {
+        let gate = hold_the_writer(&store);
+        let commit = store.commit(vec![Mutation::Identities(candidate.id.clone(), held.clone())]);
+        let tenant = (make.name("stranger"), [mail.clone()]);
+        let taken = store.identities_of_other_tenants(&tenant.0, &candidate.connection, &tenant.1);
+        let (commit, found, taken, ()) = tokio::join!(commit, find(), taken, async { drop(gate) });
+        commit.unwrap();
+        assert_eq!(found.unwrap(), std::slice::from_ref(&candidate), "{held:?}");
+        assert_eq!(taken.unwrap(), !held.is_empty());
+    }
 }
 
 #[tokio::test]

@@ -208,7 +208,7 @@ async fn an_erased_candidate_leaves_no_row() {
     let candidate = make.claimed(&store).await;
     let count = "SELECT (SELECT count(*) FROM candidates) + (SELECT count(*) FROM identities)
                       + (SELECT count(*) FROM lookups) + (SELECT count(*) FROM intents)";
-    let rows = || store.read(move |connection| Ok(connection.query_row(count, [], |row| row.get::<_, i64>(0))?));
+    let rows = || store.read(move |read| Ok(read.connection.query_row(count, [], |row| row.get::<_, i64>(0))?));
     assert_eq!(rows().await.unwrap(), 1 + 1 + 1 + 1);
     store.commit(vec![Mutation::EraseCandidate(candidate.id)]).await.unwrap();
     assert_eq!(rows().await.unwrap(), 0);
@@ -226,8 +226,8 @@ async fn a_claimed_identity_has_no_separate_look_up() {
     let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
     let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
     let kinds = || {
-        store.read(move |connection| {
-            let mut statement = connection.prepare("SELECT kind FROM lookups ORDER BY kind")?;
+        store.read(move |read| {
+            let mut statement = read.connection.prepare("SELECT kind FROM lookups ORDER BY kind")?;
             let kinds = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
             Ok(kinds)
         })

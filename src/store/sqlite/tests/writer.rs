@@ -115,7 +115,7 @@ async fn a_refused_job_leaves_its_neighbours_alone() {
     assert!(matches!(broken, Err(StoreError::Unavailable(_))));
     assert_eq!(claim, BeginResult::Begun);
     let keys: i64 = store
-        .read(|connection| Ok(connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?))
+        .read(|read| Ok(read.connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?))
         .await
         .unwrap();
     assert_eq!(keys, 1, "the changes of the refused job were rolled back");
