@@ -81,10 +81,7 @@ impl EncodedMutation {
                 // Each has entries of its own in two tables.
                 Self::Identities(_, identities) => 2 * ROW_BYTES * identities.len(),
                 Self::Audit(entry) => ROW_BYTES + entry.text_bytes(),
-                Self::EraseCandidate(_)
-                | Self::RemoveIntent(_)
-                | Self::RequireAttempt(..)
-                | Self::RequeueItem(_) => 0,
+                Self::EraseCandidate(_) | Self::RemoveIntent(_) | Self::RequireAttempt(..) | Self::RequeueItem(_) => 0,
             }
     }
 }

@@ -208,15 +208,16 @@ impl Committer {
         let task = self.alone.spawn(async move {
             let begun = Instant::now();
             let job: [Arc<Job>; 1] = [Arc::clone(&queued.job)];
-            let done = writer.run_to_commit(&|mut tx: WriteContext<'_>| {
-                let job = job.clone();
-                Box::pin(async move {
-                    let entered = Instant::now();
-                    keys::lock(&mut tx, &jobs::advisory_locks(&job)).await?;
-                    Ok((jobs::run(&mut tx, &job).await?, entered.elapsed()))
+            let done = writer
+                .run_to_commit(&|mut tx: WriteContext<'_>| {
+                    let job = job.clone();
+                    Box::pin(async move {
+                        let entered = Instant::now();
+                        keys::lock(&mut tx, &jobs::advisory_locks(&job)).await?;
+                        Ok((jobs::run(&mut tx, &job).await?, entered.elapsed()))
+                    })
                 })
-            })
-            .await;
+                .await;
             match done {
                 Ok((mut results, worked)) => {
                     queued.answer(Ok(results.pop().unwrap_or(JobResult::Done)));

@@ -229,3 +229,104 @@ impl JobQueue {
 pub(super) fn busy() -> StoreError {
     StoreError::Unavailable("too many concurrent transactions".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::audit::Entry;
+    use crate::domain::candidate::Identity;
+    use crate::domain::ids::CandidateId;
+    use crate::store::codec::EncodedMutation;
+    use crate::store::sql::{self, Statement, values};
+
+    fn lock(form: u8) -> Job {
+        Job::AcquireLocks(vec![[form; 32]], 0)
+    }
+
+    /// Returns a queue with these jobs in it, and its channel.
+    fn queue(jobs: impl IntoIterator<Item = Job>) -> (mpsc::Sender<QueuedJob>, JobQueue) {
+        let (channel, mut queue) = JobQueue::new();
+        jobs.into_iter().for_each(|job| channel.try_send(QueuedJob::new(job).0).unwrap());
+        queue.fill();
+        (channel, queue)
+    }
+
+    fn sizes(queue: &mut JobQueue) -> (usize, usize, usize) {
+        let chosen = queue.choose();
+        (chosen.group.len(), chosen.alone.len(), queue.waiting.len())
+    }
+
+    #[test]
+    fn the_users_of_one_object_keep_no_other_job_out_of_the_next_group() {
+        let (_channel, mut queue) = queue((0..300).map(|_| lock(1)).chain([lock(2)]));
+        assert_eq!(sizes(&mut queue), (1, 0, 255));
+        queue.fill();
+        assert_eq!(sizes(&mut queue), (2, 0, 299));
+    }
+
+    #[tokio::test]
+    async fn jobs_with_an_object_that_was_waited_for_go_alone_one_after_the_other() {
+        let (channel, mut queue) = queue([lock(1)]);
+        let first = queue.choose().group.pop().unwrap();
+        let task = tokio::spawn(async {}).id();
+        queue.record_start(task, first.running());
+        [lock(1), lock(1), lock(2)].map(|job| channel.try_send(QueuedJob::new(job).0).unwrap());
+        queue.fill();
+        assert_eq!(sizes(&mut queue), (1, 0, 2), "one runs");
+        queue.record_end(task, LOCK_WAIT);
+        assert_eq!(sizes(&mut queue), (0, 1, 1));
+        queue.contended.clear();
+        assert_eq!(sizes(&mut queue), (1, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_did_not_wait_leaves_its_objects_to_the_groups() {
+        let (_channel, mut queue) = queue([lock(1), lock(1)]);
+        let first = queue.choose().group.pop().unwrap();
+        let task = tokio::spawn(async {}).id();
+        queue.record_start(task, first.running());
+        assert_eq!(sizes(&mut queue), (0, 0, 1));
+        queue.record_end(task, Duration::ZERO);
+        assert_eq!(sizes(&mut queue), (1, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn groups_share_a_chain_of_audit_entries_unless_it_was_waited_for() {
+        let append = || Job::Commit(vec![EncodedMutation::Audit(Entry::example("t", "request"))]);
+        let (channel, mut queue) = queue([append(), append()]);
+        let mut chosen = queue.choose();
+        assert_eq!(chosen.group.len(), 2);
+        let task = tokio::spawn(async {}).id();
+        queue.record_start(task, chosen.group.pop().unwrap().running());
+        queue.record_end(task, LOCK_WAIT);
+        [append(), append(), lock(1)].map(|job| channel.try_send(QueuedJob::new(job).0).unwrap());
+        queue.fill();
+        assert_eq!(sizes(&mut queue), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_probe_shares_its_transaction_with_no_other_job() {
+        let (_channel, mut queue) = queue([Job::Probe, lock(1), Job::Probe, lock(2)]);
+        for expected in [(1, 0, 3), (2, 0, 1), (1, 0, 0)] {
+            assert_eq!(sizes(&mut queue), expected);
+        }
+    }
+
+    #[test]
+    fn a_group_is_limited_by_the_size_of_every_kind_of_job() {
+        let long = || "x".repeat(MAX_BYTES / 2);
+        let audit = || EncodedMutation::Audit(Entry { object: Some(long()), ..Entry::example("t", "request") });
+        let operation = || EncodedMutation::Operation(Statement::new(sql::TENANTS, values![long()]));
+        let identities = || {
+            let id = CandidateId::parse("cand_01890a5d-ac96-774b-bcce-b302099a8057").unwrap();
+            EncodedMutation::Identities(id, vec![Identity::ExternalId("x".into()); MAX_BYTES / 1024])
+        };
+        let kinds: [(&str, &dyn Fn() -> EncodedMutation); 3] =
+            [("audit", &audit), ("operation", &operation), ("identities", &identities)];
+        for (kind, make) in kinds {
+            let (_channel, mut queue) = queue((0..16).map(|_| Job::Commit(vec![make()])));
+            let chosen = queue.choose();
+            assert!(chosen.group.len() <= 8, "{kind}: {} jobs", chosen.group.len());
+        }
+    }
+}

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::begin::{self, BeginJob, BegunWrite};
 use super::error::TxError;
+use super::instances::{self, UncertainLocks};
 use super::mutations::{self, Target};
 use super::transaction::WriteContext;
-use super::instances::{self, UncertainLocks};
 use super::{keys, query};
 use crate::store::codec::{EncodedMutation, KeyRow, PreparedWriteRow};
 use crate::store::encryption::BlindIndex;
@@ -74,7 +74,9 @@ impl Job {
     /// Returns what the job acquires, to be released if its caller was not told of it.
     pub(super) fn uncertain_locks(&self) -> Option<UncertainLocks> {
         match self {
-            Self::BeginWrites(job) => job.key.as_ref().map(|(key, take)| UncertainLocks::Key(key.scopes.clone(), *take)),
+            Self::BeginWrites(job) => {
+                job.key.as_ref().map(|(key, take)| UncertainLocks::Key(key.scopes.clone(), *take))
+            }
             Self::AcquireKey(claim, take) => Some(UncertainLocks::Key(claim.scopes.clone(), *take)),
             Self::AcquireLocks(forms, take) => Some(UncertainLocks::Turn(forms.clone(), *take)),
             Self::Commit(_) | Self::ReleaseLocks(_) | Self::Probe => None,
