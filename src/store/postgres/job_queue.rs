@@ -243,10 +243,14 @@ mod tests {
         Job::AcquireLocks(vec![[form; 32]], 0)
     }
 
+    fn send(channel: &mpsc::Sender<QueuedJob>, jobs: impl IntoIterator<Item = Job>) {
+        jobs.into_iter().for_each(|job| channel.try_send(QueuedJob::new(job).0).unwrap());
+    }
+
     /// Returns a queue with these jobs in it, and its channel.
     fn queue(jobs: impl IntoIterator<Item = Job>) -> (mpsc::Sender<QueuedJob>, JobQueue) {
         let (channel, mut queue) = JobQueue::new();
-        jobs.into_iter().for_each(|job| channel.try_send(QueuedJob::new(job).0).unwrap());
+        send(&channel, jobs);
         queue.fill();
         (channel, queue)
     }
@@ -270,7 +274,7 @@ mod tests {
         let first = queue.choose().group.pop().unwrap();
         let task = tokio::spawn(async {}).id();
         queue.record_start(task, first.running());
-        [lock(1), lock(1), lock(2)].map(|job| channel.try_send(QueuedJob::new(job).0).unwrap());
+        send(&channel, [lock(1), lock(1), lock(2)]);
         queue.fill();
         assert_eq!(sizes(&mut queue), (1, 0, 2), "one runs");
         queue.record_end(task, LOCK_WAIT);
@@ -299,7 +303,7 @@ mod tests {
         let task = tokio::spawn(async {}).id();
         queue.record_start(task, chosen.group.pop().unwrap().running());
         queue.record_end(task, LOCK_WAIT);
-        [append(), append(), lock(1)].map(|job| channel.try_send(QueuedJob::new(job).0).unwrap());
+        send(&channel, [append(), append(), lock(1)]);
         queue.fill();
         assert_eq!(sizes(&mut queue), (1, 1, 1));
     }
