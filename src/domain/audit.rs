@@ -83,6 +83,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns the size of its texts that have no fixed length.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let optional = [&self.client, &self.object, &self.connection, &self.request_id, &self.exchange];
+        self.tenant.len() + optional.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+
     /// Creates the entry for a client's request, before its result is known.
     #[must_use]
     pub fn about(exchange: &Exchange, tenant: &str, client: &str, time: Timestamp) -> Self {

@@ -10,9 +10,12 @@ pub(super) mod pending_entry;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::domain::audit::{AuditEvent, ChainedEntry, Entry, RowCounts};
 use crate::domain::error::{Code, Error};
@@ -34,6 +37,10 @@ const MAX_BATCH: usize = 256;
 /// unbounded.
 const MAX_BACKLOG: usize = 10_000;
 
+/// Maximum wait for the store to tell whether entries were written, as long as a failure may
+/// take it.
+const MAX_APPEND_WAIT: Duration = Duration::from_secs(30);
+
 /// Writer of audit entries, with its queues.
 #[derive(Default)]
 pub(super) struct AuditWriter {
@@ -42,6 +49,8 @@ pub(super) struct AuditWriter {
     write_lock: tokio::sync::Mutex<()>,
     /// Backlog of entries that could not be written while the store was unavailable.
     late: Mutex<VecDeque<Entry>>,
+    /// Number of entries of which the store has not told yet whether they were written.
+    pub(super) undecided: AtomicUsize,
 }
 
 struct QueuedEntry {
@@ -77,7 +86,8 @@ impl Gateway {
     async fn written(&self, entry: Entry) {
         if !self.0.store.is_shared() {
             // The store's own writer batches commits.
-            return self.append(vec![entry]).await;
+            self.append(vec![entry]).await;
+            return;
         }
         let (written, mut done) = oneshot::channel();
         lock_unpoisoned(&self.0.audit_writer.waiting).push_back(QueuedEntry { entry, written });
@@ -95,16 +105,37 @@ impl Gateway {
         }
     }
 
-    async fn append(&self, entries: Vec<Entry>) {
-        let lines = entries.iter().cloned().map(Mutation::Audit).collect();
-        match self.0.store.commit(lines).await {
-            Ok(()) => {}
+    /// Appends entries. If the store needs long to tell whether they were written, a task of its own waits for that, and
+    /// other entries and their responses do not. Returns whether the store was available.
+    async fn append(&self, entries: Vec<Entry>) -> bool {
+        let (gateway, lines) = (self.clone(), entries.iter().cloned().map(Mutation::Audit).collect());
+        let mut committing = Box::pin(async move { gateway.0.store.commit(lines).await });
+        if let Ok(done) = timeout(MAX_APPEND_WAIT, &mut committing).await {
+            return self.conclude_append(entries, done);
+        }
+        let (gateway, count) = (self.clone(), entries.len());
+        tracing::warn!(lines = count, "waiting in the background until it is known whether audit entries were written");
+        self.0.audit_writer.undecided.fetch_add(count, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let done = committing.await;
+            gateway.conclude_append(entries, done);
+            gateway.0.audit_writer.undecided.fetch_sub(count, Ordering::Relaxed);
+        });
+        false
+    }
+
+    /// Queues entries that were not written, and counts those as lost of which that is unknown. Returns whether the store
+    /// was available.
+    fn conclude_append(&self, entries: Vec<Entry>, done: Result<(), StoreError>) -> bool {
+        match done {
+            Ok(()) => return true,
             Err(error @ StoreError::Unavailable(_)) => {
                 tracing::warn!(%error, lines = entries.len(), "audit entries queued until the store is available");
                 self.queue_entry(entries);
             }
             Err(error) => lost(entries.len(), &error.to_string()),
         }
+        false
     }
 
     fn queue_entry(&self, entries: Vec<Entry>) {
@@ -129,12 +160,7 @@ impl Gateway {
             if entries.is_empty() {
                 return;
             }
-            let lines = entries.iter().cloned().map(Mutation::Audit).collect();
-            if let Err(error) = self.0.store.commit(lines).await {
-                match error {
-                    StoreError::Unavailable(_) => self.queue_entry(entries),
-                    error => lost(entries.len(), &error.to_string()),
-                }
+            if !self.append(entries).await {
                 return;
             }
         }
@@ -145,6 +171,10 @@ impl Gateway {
         let late = std::mem::take(&mut *lock_unpoisoned(&self.0.audit_writer.late));
         if !late.is_empty() {
             lost(late.len(), "the process ends while the store is unavailable");
+        }
+        let undecided = self.0.audit_writer.undecided.swap(0, Ordering::Relaxed);
+        if undecided > 0 {
+            lost(undecided, "the process ends while it is unknown whether they were written");
         }
     }
 

@@ -147,7 +147,9 @@ pub trait Store: StoreReads {
         writes: Vec<PreparedWrite>,
     ) -> Result<Vec<BeginResult>, StoreError>;
 
-    /// Applies all mutations, or none.
+    /// Applies all mutations, or none. If all of them are audit entries, a shared store waits until it is known whether they
+    /// were committed, however long that takes: to repeat them would write them twice. [`StoreError::InDoubt`] then means
+    /// that this cannot be found out.
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError>;
 
     /// Returns the tenant's candidates with these ids, in any order and without their pictures. Omits those that are

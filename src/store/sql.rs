@@ -49,9 +49,16 @@ impl Statement {
         }
     }
 
-    /// Returns the size of its binary values.
+    /// Returns the size of its values, roughly.
     pub(super) fn bytes(&self) -> usize {
-        (0..self.values.len()).filter_map(|index| self.binary(index)).map(<[u8]>::len).sum()
+        let size = |value: &SqlValue<'_>| match value {
+            SqlValue::Text(text) => text.as_ref().map_or(0, |text| text.len()),
+            SqlValue::Bytes(bytes) => bytes.len(),
+            SqlValue::Number(_) | SqlValue::Flag(_) => size_of::<i64>(),
+            SqlValue::Texts(texts) => texts.iter().map(String::len).sum(),
+            SqlValue::Blinds(blinds) => size_of_val(&**blinds),
+        };
+        self.values.iter().map(size).sum()
     }
 }
 
@@ -347,10 +354,10 @@ statements! {
     );
     /// The numbers of rows of operations whose open write the gateway settles by itself: it waits for its next attempt,
     /// a later attempt is under way, or the instance that was sending it has ended. Excludes first attempts and writes
-    /// left to a person.
+    /// left to a person. `length` permits PostgreSQL the index of states (`postgres/migrations/0009_rows.sql`).
     SETTLING_ITEMS = sql!(
         "SELECT i.operation, CAST(count(*) AS bigint) FROM operation_items i JOIN intents w ON w.record = i.record
-         WHERE i.operation " [in "$1"] " AND i.state IN ('claimed', 'unknown')
+         WHERE i.operation " [in "$1"] " AND i.state IN ('claimed', 'unknown') AND length(i.state) > 0
            AND ((w.owner IS NULL AND w.due IS NOT NULL)
                 OR (w.owner IS NOT NULL AND w.attempts > 1)
                 OR w.owner IN (SELECT id FROM instances WHERE ended))

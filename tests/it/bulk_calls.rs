@@ -168,7 +168,7 @@ async fn one_bad_booking_never_fails_the_others() {
     expected[6] = row(422, "not_applied", "duplicate_item");
     assert_eq!(rows(&response), expected);
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 4);
-    // The rejected call booked nobody.
+    // The rejected call made no booking.
     assert_eq!(gateway.get("/assignments?state=assigned").await.body["items"].as_array().unwrap().len(), 4);
 }
 

@@ -12,6 +12,7 @@ mod names;
 mod quiesce;
 mod regressions;
 mod sim;
+mod slow_audit;
 mod steps;
 mod store;
 mod throughput;

@@ -81,16 +81,15 @@ impl EncodedMutation {
                 Self::Intent(row) => row.sealed.len(),
                 Self::EndItem(end) => end.end.len(),
                 Self::ClaimItem(_, _, subjects) | Self::SetItemSubjects(_, subjects) => subjects.len(),
-                Self::Key(statement) => statement.bytes(),
-                Self::IndexGroup(_)
-                | Self::Identities(..)
-                | Self::EraseCandidate(_)
+                Self::Key(statement) | Self::IndexGroup(statement) | Self::Operation(statement) => statement.bytes(),
+                // Each has entries of its own in two tables.
+                Self::Identities(_, identities) => 2 * ROW_BYTES * identities.len(),
+                Self::Audit(entry) => ROW_BYTES + entry.text_bytes(),
+                Self::EraseCandidate(_)
                 | Self::RemoveIntent(_)
                 | Self::RequireAttempt(..)
-                | Self::Operation(_)
                 | Self::RequeueItem(..)
-                | Self::FreeKey(_)
-                | Self::Audit(_) => 0,
+                | Self::FreeKey(_) => 0,
             }
     }
 }

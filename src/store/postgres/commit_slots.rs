@@ -1,6 +1,7 @@
 //! Commit slots of this instance, stored in the table `lanes`: each transaction has one to itself
 //! (`migrations/0001_start.sql` gives the reason).
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::{PgConnection, PgPool};
@@ -10,9 +11,10 @@ use crate::store::StoreError;
 use crate::store::postgres::connect::{LANES, WAIT};
 use crate::store::postgres::error::TxError;
 
-/// Pool of the free commit slots.
+/// Pool of the free commit slots. The one that has been free for longest is used next: the server may still be working on
+/// a lost transaction in one that has just become free.
 pub(super) struct CommitSlots {
-    free: Arc<Mutex<Vec<Slot>>>,
+    free: Arc<Mutex<VecDeque<Slot>>>,
     permits: Arc<Semaphore>,
 }
 
@@ -25,7 +27,7 @@ struct Slot {
 /// Guard of a commit slot; returns the slot when dropped.
 pub(super) struct SlotGuard {
     lane: Option<Slot>,
-    free: Arc<Mutex<Vec<Slot>>>,
+    free: Arc<Mutex<VecDeque<Slot>>>,
     // Last field, so dropped last: a waiter that gets the permit finds the slot returned.
     _permit: OwnedSemaphorePermit,
 }
@@ -39,12 +41,20 @@ impl CommitSlots {
     pub(super) async fn acquire(&self) -> Result<SlotGuard, StoreError> {
         let permit = tokio::time::timeout(WAIT, Arc::clone(&self.permits).acquire_owned()).await;
         let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
-        let lane = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let lane = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         Ok(SlotGuard { lane, free: Arc::clone(&self.free), _permit: permit })
     }
 }
 
 impl SlotGuard {
+    /// Exchanges the slot for the one that has been free for longest; keeps it if none is free. Call it after a transaction
+    /// was lost: the next one in its slot would wait until the server has ended it.
+    pub(super) fn exchange(&mut self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.extend(self.lane.take());
+        self.lane = free.pop_front();
+    }
+
     /// Returns the statements that begin a transaction, enter the slot and take the advisory locks, to be sent at once.
     /// They affect a row of the slot only if the instance has not ended; see [`SlotGuard::enter`].
     pub(super) fn begin(&mut self, instance: &str, locks: &[i64]) -> Result<String, TxError> {
@@ -120,4 +130,34 @@ pub(super) async fn make(connection: &mut PgConnection, instance: &str) -> Resul
     .execute(connection)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(guard: &SlotGuard) -> i32 {
+        guard.lane.as_ref().unwrap().number
+    }
+
+    #[tokio::test]
+    async fn the_slot_of_a_lost_transaction_is_used_last() {
+        let slots = CommitSlots::new();
+        let mut first = slots.acquire().await.unwrap();
+        assert_eq!(number(&first), 0);
+        first.exchange();
+        assert_eq!(number(&first), 1);
+        let mut others = Vec::new();
+        for expected in 2..i32::from(LANES) {
+            others.push(slots.acquire().await.unwrap());
+            assert_eq!(others.last().map(number), Some(expected));
+        }
+        let lost = slots.acquire().await.unwrap();
+        assert_eq!(number(&lost), 0);
+        first.exchange();
+        assert_eq!(number(&first), 1, "none is free");
+        drop(first);
+        drop(lost);
+        assert_eq!(number(&slots.acquire().await.unwrap()), 1);
+    }
 }

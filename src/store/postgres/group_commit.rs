@@ -5,84 +5,78 @@
 //! done one by one, each in its own transaction: no caller's failure becomes another's. A caller gets its result only after
 //! the commit, and gets it from the commit that took place.
 
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::commit_slots::SlotGuard;
 use super::connect::{FLUSH, GroupConnection, TIMEOUT, WAIT};
 use super::error::{RetryDecision, TxError, no_response, retry_decision};
-use super::jobs::{self, Job, JobResult, Targets};
+use super::instances::UncertainLocksGuard;
+use super::job_queue::{JobQueue, QueuedJob, busy};
+use super::jobs::{self, Job, JobResult};
 use super::keys;
-use super::transaction::{AttemptResult, WriteContext, Writer, is_connection_usable};
+use super::transaction::{
+    AttemptResult, TransactionFailure, UndecidedCommit, WriteContext, Writer, is_connection_usable,
+};
 use crate::store::StoreError;
-
-/// Maximum jobs in one transaction: enough to share the commit, few enough that the first does not wait for long.
-const MAX_JOBS: usize = 256;
 
 /// Maximum jobs that are done one by one beside the next group.
 const MAX_SINGLES: usize = 8;
 
-/// Size from which on a group takes no further job.
-const MAX_BYTES: usize = 4 << 20;
-
 /// Bytes written after which the tables are analysed for the first time; then after eight times as many each time.
 const FIRST_ANALYSIS: u64 = 1 << 20;
-
-/// Maximum queued jobs; further callers wait for space in the queue.
-const QUEUE_CAPACITY: usize = 1024;
 
 /// Skips tables that another process is analysing.
 const ANALYSIS: &str = "ANALYZE (SKIP_LOCKED) candidates, identities, lookups, assignments, intents, idempotency_keys,
     operations, operation_items, operation_counts, audit";
 
-/// A job with its caller, who may have stopped waiting.
-struct QueuedJob {
-    job: Arc<Job>,
-    caller: oneshot::Sender<Result<JobResult, StoreError>>,
-    since: Instant,
-}
-
-impl QueuedJob {
-    fn answer(self, result: Result<JobResult, StoreError>) {
-        drop(self.caller.send(result));
-    }
-}
-
 /// The queue of the group commit. Its task ends, after the jobs that are queued, when this is dropped.
 pub(super) struct GroupCommit(mpsc::Sender<QueuedJob>);
 
 impl GroupCommit {
-    pub(super) async fn start(writer: Arc<Writer>, options: PgConnectOptions) -> Result<Self, StoreError> {
-        let (jobs, queue) = mpsc::channel(QUEUE_CAPACITY);
-        let lane = writer.lanes.acquire().await?;
-        let connection = GroupConnection::new(options);
-        let committer = Committer { writer, lane, connection, written: 0, next_analysis: FIRST_ANALYSIS };
-        tokio::spawn(committer.serve(queue));
-        Ok(Self(jobs))
+    /// Starts the task that commits. `loose` gets the locks that were acquired without the knowledge of their callers.
+    pub(super) fn start(writer: Arc<Writer>, options: PgConnectOptions, loose: Arc<UncertainLocksGuard>) -> Self {
+        let (jobs, queue) = JobQueue::new();
+        let committer = Committer {
+            writer,
+            queue,
+            loose,
+            alone: JoinSet::new(),
+            lane: None,
+            connection: GroupConnection::new(options),
+            written: 0,
+            next_analysis: FIRST_ANALYSIS,
+        };
+        tokio::spawn(committer.serve());
+        Self(jobs)
     }
 
     /// Does the job; it is durable on `Ok`. A job that was handed over is done even if the caller stops waiting.
     pub(super) async fn run(&self, job: Job) -> Result<JobResult, StoreError> {
-        let (caller, answered) = oneshot::channel();
+        let (queued, answer) = QueuedJob::new(job);
         let ended = || StoreError::Unavailable("the store is closed".to_owned());
-        let queued = QueuedJob { job: Arc::new(job), caller, since: Instant::now() };
         timeout(TIMEOUT, self.0.send(queued)).await.map_err(|_| busy())?.map_err(|_| ended())?;
-        answered.await.map_err(|_| StoreError::InDoubt("a transaction was interrupted".to_owned()))?
+        answer.await.map_err(|_| StoreError::InDoubt("a transaction was interrupted".to_owned()))?
     }
 }
 
 /// The task that commits.
 struct Committer {
     writer: Arc<Writer>,
-    /// The commit slot of all groups.
-    lane: SlotGuard,
+    queue: JobQueue,
+    loose: Arc<UncertainLocksGuard>,
+    /// The jobs that run alone; each returns how long its work took.
+    alone: JoinSet<Duration>,
+    /// The commit slot of the groups; another one after a commit in doubt.
+    lane: Option<SlotGuard>,
     connection: GroupConnection,
     /// Bytes written, roughly, and how many of them cause the next analysis.
     written: u64,
@@ -93,6 +87,7 @@ struct Committer {
 enum GroupFailure {
     /// Every job failed with this error.
     Everyone(StoreError),
+    InDoubt(UndecidedCommit),
     /// Nothing was written, and half of the jobs may succeed.
     Halves,
     /// Nothing was written, and one by one the jobs may succeed.
@@ -102,25 +97,58 @@ enum GroupFailure {
 }
 
 impl Committer {
-    async fn serve(mut self, mut queue: mpsc::Receiver<QueuedJob>) {
-        let mut waiting = VecDeque::new();
+    async fn serve(mut self) {
         loop {
-            if waiting.is_empty() {
-                let Some(first) = queue.recv().await else { return };
-                waiting.push_back(first);
+            while let Some(ended) = self.alone.try_join_next_with_id() {
+                self.record_end(ended);
             }
-            gather(&mut queue, &mut waiting).await;
-            refuse_late(&mut waiting);
-            let group = take_group(&mut waiting);
-            // A panic costs its group, whose callers then learn that their outcome is in doubt, and no later one.
-            match AssertUnwindSafe(self.commit(group)).catch_unwind().await {
-                Ok(None) => {}
-                Ok(Some(error)) => {
-                    // What waits would only wait for the same time-out, one group after the other.
-                    waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()));
-                    waiting.drain(..).for_each(|job| job.answer(Err(error.clone())));
+            self.queue.gather().await;
+            self.queue.refuse_late();
+            let chosen = self.queue.choose();
+            chosen.alone.into_iter().for_each(|job| self.run_alone(job));
+            if chosen.group.is_empty() {
+                if !self.wait().await {
+                    return;
                 }
-                Err(_) => tracing::error!("a group of transactions was interrupted"),
+                continue;
+            }
+            let jobs: Vec<Arc<Job>> = chosen.group.iter().map(|queued| Arc::clone(&queued.job)).collect();
+            // A panic costs its group, whose callers then learn that their outcome is in doubt, and no later one.
+            match AssertUnwindSafe(self.commit(chosen.group)).catch_unwind().await {
+                Ok(None) => {}
+                // What waits would only wait for the same time-out, one group after the other.
+                Ok(Some(error)) => self.queue.refuse_all(&error),
+                Err(_) => {
+                    tracing::error!("a group of transactions was interrupted");
+                    self.loose.add(jobs.iter().filter_map(|job| job.uncertain_locks()));
+                }
+            }
+        }
+    }
+
+    /// Waits for a job to arrive, for one that runs alone to end, or for one that waits to be late. Returns `false` once the
+    /// queue is closed and all jobs are done.
+    async fn wait(&mut self) -> bool {
+        if self.queue.is_closed() && self.queue.is_empty() && self.alone.is_empty() {
+            return false;
+        }
+        let deadline = self.queue.deadline();
+        tokio::select! {
+            () = self.queue.arrival(), if !self.queue.is_closed() => {}
+            Some(ended) = self.alone.join_next_with_id() => self.record_end(ended),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+            else => {}
+        }
+        true
+    }
+
+    fn record_end(&mut self, ended: Result<(Id, Duration), JoinError>) {
+        match ended {
+            Ok((task, worked)) => drop(self.queue.record_end(task, worked)),
+            Err(error) => {
+                tracing::error!("a transaction was interrupted");
+                let job = self.queue.record_end(error.id(), Duration::ZERO);
+                self.loose.add(job.and_then(|job| job.uncertain_locks()));
             }
         }
     }
@@ -137,6 +165,9 @@ impl Committer {
                 self.analyse_after(jobs.iter().map(|job| job.bytes() as u64).sum());
             }
             Err(GroupFailure::Everyone(error)) => group.into_iter().for_each(|job| job.answer(Err(error.clone()))),
+            Err(GroupFailure::InDoubt(commit)) => {
+                drop(answer_undecided(&self.writer, &self.loose, commit, group));
+            }
             Err(GroupFailure::Halves) => {
                 let rest = group.split_off(group.len() / 2);
                 let first = Box::pin(self.commit(group)).await;
@@ -172,36 +203,56 @@ impl Committer {
     }
 
     /// Does a job in its own transaction, beside the groups that follow.
-    fn run_alone(&self, queued: QueuedJob) {
-        let writer = Arc::clone(&self.writer);
-        tokio::spawn(async move {
+    fn run_alone(&mut self, queued: QueuedJob) {
+        let (writer, loose, running) = (Arc::clone(&self.writer), Arc::clone(&self.loose), queued.running());
+        let task = self.alone.spawn(async move {
+            let begun = Instant::now();
             let job: [Arc<Job>; 1] = [Arc::clone(&queued.job)];
-            let done = writer.run(move |mut tx: WriteContext<'_>| {
-                let job = job.clone();
-                Box::pin(async move {
-                    keys::lock(&mut tx, &jobs::advisory_locks(&job)).await?;
-                    jobs::run(&mut tx, &job).await
+            let done = writer
+                .run_to_commit(&|mut tx: WriteContext<'_>| {
+                    let job = job.clone();
+                    Box::pin(async move {
+                        let entered = Instant::now();
+                        keys::lock(&mut tx, &jobs::advisory_locks(&job)).await?;
+                        Ok((jobs::run(&mut tx, &job).await?, entered.elapsed()))
+                    })
                 })
-            });
-            let only = |mut results: Vec<JobResult>| results.pop().unwrap_or(JobResult::Done);
-            queued.answer(done.await.map(only));
+                .await;
+            match done {
+                Ok((mut results, worked)) => {
+                    queued.answer(Ok(results.pop().unwrap_or(JobResult::Done)));
+                    return worked;
+                }
+                Err(TransactionFailure::Failed(error)) => queued.answer(Err(error)),
+                Err(TransactionFailure::InDoubt(commit)) => {
+                    drop(answer_undecided(&writer, &loose, commit, vec![queued]));
+                }
+            }
+            begun.elapsed()
         });
+        self.queue.record_start(task.id(), running);
     }
 
     async fn run_with_retries(&mut self, jobs: &[Arc<Job>]) -> Result<Vec<JobResult>, GroupFailure> {
         let (begun, mut tried) = (Instant::now(), 0);
         loop {
-            let connection = match self.connect().await {
-                Ok(connection) => connection,
-                Err(error) => return Err(GroupFailure::Unreachable(error)),
+            let connection = self.connect().await.map_err(GroupFailure::Unreachable)?;
+            let mut lane = match self.lane.take() {
+                Some(lane) => lane,
+                None => self.writer.lanes.acquire().await.map_err(GroupFailure::Unreachable)?,
             };
-            let failed = match self.attempt(connection, jobs).await {
-                Ok(results) => return Ok(results),
+            let attempted = self.attempt(connection, &mut lane, jobs).await;
+            let failed = match attempted {
                 Err(AttemptResult::InDoubt(detail)) => {
-                    return Err(GroupFailure::Everyone(StoreError::InDoubt(detail)));
+                    return Err(GroupFailure::InDoubt(UndecidedCommit { lane, detail }));
+                }
+                Ok(results) => {
+                    self.lane = Some(lane);
+                    return Ok(results);
                 }
                 Err(AttemptResult::Undone(failed)) => failed,
             };
+            self.lane = Some(lane);
             match failure(failed, jobs.len()) {
                 Some(failure) => return Err(failure),
                 None if begun.elapsed() >= TIMEOUT => return Err(GroupFailure::Unreachable(no_response())),
@@ -232,19 +283,23 @@ impl Committer {
     async fn attempt(
         &mut self,
         mut connection: PgConnection,
+        lane: &mut SlotGuard,
         jobs: &[Arc<Job>],
     ) -> Result<Vec<JobResult>, AttemptResult> {
-        let results = match timeout(TIMEOUT, self.run_until_commit(&mut connection, jobs)).await {
-            Ok(Ok(results)) => results,
-            Ok(Err(failed)) => {
+        let working = timeout(TIMEOUT, self.run_until_commit(&mut connection, lane, jobs)).await;
+        let results = match working.unwrap_or_else(|_| Err(no_response().into())) {
+            Ok(results) => results,
+            Err(failed) => {
                 if is_connection_usable(&failed)
                     && matches!(timeout(FLUSH, connection.execute("ROLLBACK")).await, Ok(Ok(_)))
                 {
                     self.connection.put_back(connection);
+                } else {
+                    // The server may still be working on the transaction.
+                    lane.exchange();
                 }
                 return Err(AttemptResult::Undone(failed));
             }
-            Err(_) => return Err(AttemptResult::Undone(no_response().into())),
         };
         let failed = match timeout(TIMEOUT, connection.execute("COMMIT")).await {
             Ok(Ok(_)) => {
@@ -255,23 +310,52 @@ impl Committer {
             Err(_) => no_response().into(),
         };
         drop(connection);
-        self.writer.look_up_commit(&self.lane, results, failed).await
+        self.writer.look_up_commit(lane, results, failed).await
     }
 
     /// Runs the transaction up to its commit. Sends its beginning at once, in one round trip.
     async fn run_until_commit(
-        &mut self,
+        &self,
         connection: &mut PgConnection,
+        lane: &mut SlotGuard,
         jobs: &[Arc<Job>],
     ) -> Result<Vec<JobResult>, TxError> {
         let (records, instance) = (&self.writer.records, self.writer.records.instance());
-        let statements = self.lane.begin(instance, &jobs::advisory_locks(jobs))?;
+        let statements = lane.begin(instance, &jobs::advisory_locks(jobs))?;
         let begun = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *connection).await?;
         if begun.rows_affected() == 0 {
             return Err(StoreError::Fenced.into());
         }
         jobs::run(&mut WriteContext { connection, records, instance }, jobs).await
     }
+}
+
+/// Answers the callers of jobs whose commit is in doubt: those that append audit entries once it is decided, the others with
+/// an error now. What these may have acquired is released if it was committed: not earlier, because a release that the
+/// commit overtakes finds nothing.
+pub(super) fn answer_undecided(
+    writer: &Arc<Writer>,
+    loose: &Arc<UncertainLocksGuard>,
+    commit: UndecidedCommit,
+    jobs: Vec<QueuedJob>,
+) -> JoinHandle<()> {
+    let (writer, loose, error) = (Arc::clone(writer), Arc::clone(loose), commit.error());
+    let (patient, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|queued| queued.job.is_patient());
+    let acquired: Vec<_> = others.iter().filter_map(|queued| queued.job.uncertain_locks()).collect();
+    others.into_iter().for_each(|job| job.answer(Err(error.clone())));
+    tokio::spawn(async move {
+        let decided = writer.decide(commit).await;
+        if matches!(decided, Ok(true)) {
+            loose.add(acquired);
+        }
+        for job in patient {
+            job.answer(match &decided {
+                Ok(true) => Ok(JobResult::Done),
+                Ok(false) => Err(StoreError::Unavailable("a transaction was not committed".to_owned())),
+                Err(_) => Err(error.clone()),
+            });
+        }
+    })
 }
 
 /// Decides what follows from an attempt that wrote nothing; `None` if the group is to be tried again.
@@ -310,60 +394,4 @@ const FULL: &[&str] = &["53100", "53200"];
 fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| codes.contains(&code.as_ref()))
-}
-
-fn busy() -> StoreError {
-    StoreError::Unavailable("too many concurrent transactions".to_owned())
-}
-
-/// Refuses the jobs that have waited for too long; nothing of them has begun.
-fn refuse_late(waiting: &mut VecDeque<QueuedJob>) {
-    while let Some(late) = waiting.pop_front_if(|first| first.since.elapsed() > TIMEOUT) {
-        late.answer(Err(busy()));
-    }
-}
-
-/// Lets other tasks run as long as that brings more jobs: woken by the first one, this task would otherwise commit each
-/// alone while others are about to arrive. On an idle machine this costs one check of the queue.
-async fn gather(queue: &mut mpsc::Receiver<QueuedJob>, waiting: &mut VecDeque<QueuedJob>) {
-    let mut before = 0;
-    while before < waiting.len() {
-        before = waiting.len();
-        tokio::task::yield_now().await;
-        fill(queue, waiting);
-    }
-}
-
-fn fill(queue: &mut mpsc::Receiver<QueuedJob>, waiting: &mut VecDeque<QueuedJob>) {
-    while waiting.len() < MAX_JOBS
-        && let Ok(job) = queue.try_recv()
-    {
-        waiting.push_back(job);
-    }
-}
-
-/// Takes the jobs that do not depend on an earlier one, which may go in any order; the others wait for the next group.
-fn take_group(waiting: &mut VecDeque<QueuedJob>) -> Vec<QueuedJob> {
-    let jobs: Vec<Arc<Job>> = waiting.iter().map(|queued| Arc::clone(&queued.job)).collect();
-    let (mut targets, mut bytes) = (Targets::default(), 0_usize);
-    let is_taken: Vec<bool> = jobs
-        .iter()
-        .map(|job| {
-            let is_taken = targets.add(job) && bytes < MAX_BYTES;
-            if is_taken {
-                bytes = bytes.saturating_add(job.bytes());
-            }
-            is_taken
-        })
-        .collect();
-    let (mut group, mut left) = (Vec::new(), VecDeque::new());
-    for (queued, is_taken) in waiting.drain(..).zip(is_taken) {
-        if is_taken {
-            group.push(queued);
-        } else {
-            left.push_back(queued);
-        }
-    }
-    *waiting = left;
-    group
 }

@@ -73,7 +73,8 @@ pub(super) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Er
     Ok(())
 }
 
-/// A lock or key that this instance may hold unknowingly: the response was lost, and the caller got an error.
+/// A lock or key that this instance holds without the knowledge of the caller, who got an error: it was not yet known
+/// whether the acquisition had been committed.
 #[derive(Debug, Clone)]
 pub(super) enum UncertainLocks {
     /// The index values of the subject and the number of the acquisition: a later one is not released.
@@ -83,7 +84,8 @@ pub(super) enum UncertainLocks {
     Key(Vec<BlindIndex>, i64),
 }
 
-/// The locks and keys that may be held unknowingly, until they are released.
+/// The locks and keys that are held unknowingly, until they are released. Their transactions have ended: a release would
+/// find nothing of one that is committed later, and what it acquired would be held for good.
 #[derive(Default)]
 pub(super) struct UncertainLocksGuard(Mutex<Vec<UncertainLocks>>);
 

@@ -54,7 +54,7 @@ pub(super) async fn claim(
              FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
                  AS claim (operation, position, record, subjects)
              JOIN operation_items item USING (operation, position)
-             WHERE item.state IS NOT DISTINCT FROM 'waiting' ORDER BY item.operation, item.position FOR UPDATE OF item
+             WHERE item.state = 'waiting' ORDER BY item.operation, item.position FOR UPDATE OF item
          )
          UPDATE operation_items AS item SET state = 'claimed', record = waiting.record, subjects = waiting.subjects,
              secret = NULL
@@ -137,9 +137,11 @@ pub(super) async fn requeue(connection: &mut PgConnection, rows: &[(&ItemId, &st
 /// Skips some of the waiting rows. Returns how many; 0 when none is left.
 pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str) -> Result<u64, TxError> {
     let skipped = sqlx::query(
-        "UPDATE operation_items SET state = 'skipped' WHERE operation = $1 AND position IN (
-             SELECT position FROM operation_items WHERE operation = $1 AND state = 'waiting'
-             ORDER BY position LIMIT $2 FOR UPDATE)",
+        "WITH part AS MATERIALIZED (
+             SELECT operation, position FROM operation_items
+             WHERE operation = $1 AND state = 'waiting' AND length(state) > 0 ORDER BY position LIMIT $2 FOR UPDATE)
+         UPDATE operation_items AS item SET state = 'skipped'
+         FROM part WHERE item.operation = part.operation AND item.position = part.position",
     );
     Ok(skipped.bind(operation).bind(MAX_ROWS).execute(connection).await?.rows_affected())
 }
@@ -175,13 +177,17 @@ pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str
 }
 
 /// Builds the statement that reads rows in order from a position on. There are two, because the plans for all states
-/// and for some states differ.
+/// and for some states differ: `length(state) > 0` permits the index of states (`migrations/0009_rows.sql`).
 macro_rules! of_items {
     ($before:literal, $after:literal, $states:expr) => {
         if $states.is_empty() {
             sqlx::query(concat!($before, "operation = $1 AND position >= $2", $after))
         } else {
-            sqlx::query(concat!($before, "operation = $1 AND position >= $2 AND state = ANY($5)", $after))
+            sqlx::query(concat!(
+                $before,
+                "operation = $1 AND position >= $2 AND state = ANY($5) AND length(state) > 0",
+                $after
+            ))
         }
     };
 }

@@ -4,14 +4,14 @@
 //! Callers that share a transaction must be independent ([`Job::targets`]): each then gets the result it would have got
 //! alone, whatever the order of the others.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::begin::{self, BeginJob, BegunWrite};
 use super::error::TxError;
+use super::instances::{self, UncertainLocks};
 use super::mutations::{self, Target};
 use super::transaction::WriteContext;
-use super::{instances, keys};
+use super::{keys, query};
 use crate::store::codec::{EncodedMutation, KeyRow, PreparedWriteRow};
 use crate::store::encryption::BlindIndex;
 use crate::store::{KeyState, StoreError};
@@ -25,6 +25,8 @@ pub(super) enum Job {
     /// Acquires the locks with these index values, with the number of the acquisition.
     AcquireLocks(Vec<BlindIndex>, i64),
     ReleaseLocks(Vec<BlindIndex>),
+    /// Checks that there is space for a write.
+    Probe,
 }
 
 /// Result of a [`Job`] whose transaction was committed.
@@ -45,6 +47,39 @@ impl Job {
             Self::Commit(mutations) => mutations.iter().map(Target::of).collect(),
             Self::AcquireKey(claim, _) => claim.scopes.iter().map(Target::Scope).collect(),
             Self::AcquireLocks(forms, _) | Self::ReleaseLocks(forms) => forms.iter().map(Target::Lock).collect(),
+            Self::Probe => Vec::new(),
+        }
+    }
+
+    /// Returns the chains of audit entries that the job appends to. Jobs that append to one chain may share a transaction.
+    pub(super) fn chains(&self) -> impl Iterator<Item = Target<'_>> {
+        let mutations = if let Self::Commit(mutations) = self { mutations.as_slice() } else { &[] };
+        mutations.iter().filter_map(|mutation| match mutation {
+            EncodedMutation::Audit(entry) => Some(Target::Chain(&entry.tenant)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Probe)
+    }
+
+    /// Returns whether the caller waits until it is known whether the job was committed, however long that takes: an audit
+    /// entry must be neither lost nor written twice.
+    pub(super) fn is_patient(&self) -> bool {
+        let is_audit = |mutation: &EncodedMutation| matches!(mutation, EncodedMutation::Audit(_));
+        matches!(self, Self::Commit(mutations) if !mutations.is_empty() && mutations.iter().all(is_audit))
+    }
+
+    /// Returns what the job acquires, to be released if its caller was not told of it.
+    pub(super) fn uncertain_locks(&self) -> Option<UncertainLocks> {
+        match self {
+            Self::BeginWrites(job) => {
+                job.key.as_ref().map(|(key, take)| UncertainLocks::Key(key.scopes.clone(), *take))
+            }
+            Self::AcquireKey(claim, take) => Some(UncertainLocks::Key(claim.scopes.clone(), *take)),
+            Self::AcquireLocks(forms, take) => Some(UncertainLocks::Turn(forms.clone(), *take)),
+            Self::Commit(_) | Self::ReleaseLocks(_) | Self::Probe => None,
         }
     }
 
@@ -55,6 +90,7 @@ impl Job {
             Self::Commit(mutations) => mutations.iter().map(EncodedMutation::bytes).sum(),
             Self::AcquireKey(..) => size_of::<KeyRow>(),
             Self::AcquireLocks(forms, _) | Self::ReleaseLocks(forms) => size_of_val(forms.as_slice()),
+            Self::Probe => query::PROBE_BYTES,
         }
     }
 }
@@ -64,7 +100,7 @@ pub(super) fn advisory_locks(jobs: &[Arc<Job>]) -> Vec<i64> {
     let keys = jobs.iter().filter_map(|job| match &**job {
         Job::BeginWrites(job) => job.key.as_ref().map(|(key, _)| &**key),
         Job::AcquireKey(claim, _) => Some(claim),
-        Job::Commit(_) | Job::AcquireLocks(..) | Job::ReleaseLocks(_) => None,
+        Job::Commit(_) | Job::AcquireLocks(..) | Job::ReleaseLocks(_) | Job::Probe => None,
     });
     keys::advisory_locks(keys)
 }
@@ -78,6 +114,9 @@ pub(super) async fn run(tx: &mut WriteContext<'_>, jobs: &[Arc<Job>]) -> Result<
     let commits =
         jobs.iter().filter_map(|job| if let Job::Commit(mutations) = &**job { Some(mutations) } else { None });
     mutations::apply(tx, begun.into_iter().chain(commits.flatten()).collect()).await?;
+    if jobs.iter().any(|job| job.is_probe()) {
+        query::write_probe(tx.connection).await?;
+    }
     Ok(results)
 }
 
@@ -90,7 +129,7 @@ async fn run_locks(tx: &mut WriteContext<'_>, jobs: &[Arc<Job>], results: &mut [
                 wanted.push((forms.as_slice(), *take));
             }
             Job::ReleaseLocks(forms) => released.extend_from_slice(forms),
-            Job::BeginWrites(_) | Job::Commit(_) | Job::AcquireKey(..) => {}
+            Job::BeginWrites(_) | Job::Commit(_) | Job::AcquireKey(..) | Job::Probe => {}
         }
     }
     for (place, granted) in places.into_iter().zip(instances::acquire_locks(tx, &wanted).await?) {
@@ -131,18 +170,4 @@ async fn run_begins<'a>(
         results[place] = JobResult::Begun(begun);
     }
     Ok(mutations)
-}
-
-/// The objects of the jobs of a group, for finding jobs that depend on one of them.
-#[derive(Default)]
-pub(super) struct Targets<'a>(HashSet<Target<'a>>);
-
-impl<'a> Targets<'a> {
-    /// Adds the objects of a job; returns whether no job before had any of them.
-    pub(super) fn add(&mut self, job: &'a Job) -> bool {
-        let targets = job.targets();
-        let is_independent = !targets.iter().any(|target| self.0.contains(target));
-        self.0.extend(targets);
-        is_independent
-    }
 }

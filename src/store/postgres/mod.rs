@@ -29,6 +29,7 @@ mod error;
 mod group_commit;
 mod instances;
 mod items;
+mod job_queue;
 mod jobs;
 mod keys;
 mod mutations;
@@ -99,8 +100,9 @@ impl PostgresStore {
         schema::register_instance(&mut connection, &records).await?;
         let pool = connect::pool(&options);
         let writer = Arc::new(Writer::new(pool.clone(), Arc::clone(&records)));
-        let group = GroupCommit::start(Arc::clone(&writer), options.clone()).await?;
-        let (pulse, loose) = (connect::heartbeat_pool(&options), Arc::default());
+        let loose = Arc::<UncertainLocksGuard>::default();
+        let group = GroupCommit::start(Arc::clone(&writer), options.clone(), Arc::clone(&loose));
+        let pulse = connect::heartbeat_pool(&options);
         let (away, write_failed) = (Unavailability::default(), WriteFailure::default());
         let lists = Semaphore::new(LISTS);
         Ok(Self { records, pool, pulse, writer, group, loose, takes: AtomicI64::new(0), lists, away, write_failed })

@@ -30,6 +30,8 @@ pub(super) enum Target<'a> {
     /// A form of the subject of a lock.
     Lock(&'a BlindIndex),
     Identity(&'a IndexForm),
+    /// A tenant's chain of audit entries.
+    Chain(&'a str),
     /// The address of a mutation that affects nothing another does: its rows are always new.
     Own(usize),
 }
@@ -65,7 +67,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Record(id) | Self::Token(id) | Self::Operation(id) => (id, 0),
             Self::Item(at) => (at.operation.as_str(), at.index),
-            Self::Scope(_) | Self::Lock(_) | Self::Identity(_) | Self::Own(_) => ("", 0),
+            Self::Scope(_) | Self::Lock(_) | Self::Identity(_) | Self::Chain(_) | Self::Own(_) => ("", 0),
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::store::{AssignmentFilter, Page};
 
 type Read<T> = Result<T, sqlx::Error>;
 
+/// Size of what [`write_probe`] writes.
+pub(super) const PROBE_BYTES: usize = 32_000;
+
 /// Checks that there is space for a write of ordinary size.
 pub(super) async fn write_probe(connection: &mut PgConnection) -> Result<(), TxError> {
     sqlx::query(

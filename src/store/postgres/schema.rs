@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_retry.sql"),
     include_str!("migrations/0007_identities.sql"),
     include_str!("migrations/0008_lists.sql"),
+    include_str!("migrations/0009_rows.sql"),
 ];
 
 /// The form of the index entries that this version writes: 2 is the identity's key, 1 the text as it stood.

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
-use super::instances::UncertainLocks;
 use super::{
     MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, statements,
 };
@@ -66,11 +65,10 @@ impl Store for PostgresStore {
         if self.is_unavailable() {
             return Err(no_response());
         }
-        if self.write_failed.is_set() {
-            return self.write(work!(|tx| query::write_probe(tx.connection))).await;
-        }
         let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, &[]).await?;
-        Ok(())
+        // Through the connection of the groups: without it nothing is committed, although the database responds.
+        let probe = if self.write_failed.is_set() { Job::Probe } else { Job::Commit(Vec::new()) };
+        self.run_job(probe).await.map(|_| ())
     }
 
     fn is_unavailable(&self) -> bool {
@@ -109,18 +107,12 @@ impl Store for PostgresStore {
 
     async fn acquire_locks(&self, subjects: &[&str]) -> Result<bool, StoreError> {
         let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.lock_forms(subject)).collect();
-        let take = self.next_take();
-        let loose = UncertainLocks::Turn(forms.clone(), take);
-        let taken = match self.run_job(Job::AcquireLocks(forms, take)).await {
+        match self.run_job(Job::AcquireLocks(forms, self.next_take())).await {
             Ok(JobResult::Locks(taken)) => Ok(taken),
             Ok(_) => Err(wrong_result()),
-            Err(error) => Err(error),
-        };
-        if taken.as_ref().is_err_and(may_have_taken_effect) {
-            self.loose.add([loose]);
+            // If the acquisition succeeds after all, a heartbeat releases it.
+            Err(error) => Err(error.into_definite_failure()),
         }
-        // If the acquisition succeeded after all, the next heartbeat releases it.
-        taken.map_err(StoreError::into_definite_failure)
     }
 
     async fn release_locks(&self, subjects: &[String]) -> Result<(), StoreError> {
@@ -207,18 +199,12 @@ impl Store for PostgresStore {
 
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
         let claim = self.records.key_row(claim);
-        let take = self.next_take();
-        let loose = UncertainLocks::Key(claim.scopes.clone(), take);
-        let taken = match self.run_job(Job::AcquireKey(claim, take)).await {
+        match self.run_job(Job::AcquireKey(claim, self.next_take())).await {
             Ok(JobResult::Key(state)) => state,
             Ok(_) => Err(wrong_result()),
-            Err(error) => Err(error),
-        };
-        if taken.as_ref().is_err_and(may_have_taken_effect) {
-            self.loose.add([loose]);
+            // If the acquisition succeeds after all, a heartbeat releases it.
+            Err(error) => Err(error.into_definite_failure()),
         }
-        // If the acquisition succeeded after all, the next heartbeat releases it.
-        taken.map_err(StoreError::into_definite_failure)
     }
 
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
@@ -344,18 +330,13 @@ impl PostgresStore {
         rows: Arc<Vec<PreparedWriteRow>>,
         open: &[usize],
     ) -> Result<Vec<BegunWrite>, StoreError> {
-        let take = self.next_take();
-        let loose = key.as_ref().map(|key| UncertainLocks::Key(key.scopes.clone(), take));
-        let job = BeginJob::new(&self.records, key.map(|key| (key, take)), rows, open);
-        let begun = match self.run_job(Job::BeginWrites(job)).await {
+        let key = key.map(|key| (key, self.next_take()));
+        let job = BeginJob::new(&self.records, key, rows, open);
+        match self.run_job(Job::BeginWrites(job)).await {
             Ok(JobResult::Begun(begun)) => Ok(begun),
             Ok(_) => Err(wrong_result()),
             Err(error) => Err(error),
-        };
-        if begun.as_ref().is_err_and(may_have_taken_effect) {
-            self.loose.add(loose);
         }
-        begun
     }
 
     /// Removes an operation with its rows, one portion per transaction.
@@ -372,9 +353,4 @@ impl PostgresStore {
 /// Returns the error of a job that ended with the result of another kind, which only a defect makes possible.
 fn wrong_result() -> StoreError {
     StoreError::InDoubt("a transaction ended with the result of another".to_owned())
-}
-
-/// Returns whether a call that failed with this error may still have taken effect, or may yet do so.
-fn may_have_taken_effect(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(_) | StoreError::InDoubt(_))
 }

@@ -5,7 +5,7 @@
 //! transaction wrote it, and while the server still works on that transaction, it holds the row lock. The result is
 //! therefore looked up over another connection; only a server that stays away longer leaves the caller with an error
 //! after which the write may have happened. Such a transaction holds all its row locks until it is decided, so no later
-//! write can overtake it.
+//! write can overtake it; its commit slot is not used until then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +62,31 @@ enum FailurePoint<T> {
     Commit(T, TxError),
 }
 
+/// A transaction of which it is not known whether it was committed, with its commit slot, whose receipt tells.
+pub(super) struct UndecidedCommit {
+    pub(super) lane: SlotGuard,
+    pub(super) detail: String,
+}
+
+impl UndecidedCommit {
+    pub(super) fn error(&self) -> StoreError {
+        StoreError::InDoubt(self.detail.clone())
+    }
+}
+
+/// Failure of a transaction after all its attempts.
+pub(super) enum TransactionFailure {
+    /// It was not committed.
+    Failed(StoreError),
+    InDoubt(UndecidedCommit),
+}
+
+impl From<StoreError> for TransactionFailure {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Failure of one attempt.
 pub(super) enum AttemptResult {
     /// It was not committed.
@@ -84,11 +109,23 @@ impl Writer {
         W: for<'a> Fn(WriteContext<'a>) -> Working<'a, T> + Send + Sync + 'static,
     {
         let writer = Arc::clone(self);
-        let running = tokio::spawn(async move { writer.run_with_retries(&work).await });
+        let running = tokio::spawn(async move {
+            match writer.run_to_commit(&work).await {
+                Ok(done) => Ok(done),
+                Err(TransactionFailure::Failed(error)) => Err(error),
+                Err(TransactionFailure::InDoubt(commit)) => {
+                    let error = commit.error();
+                    tokio::spawn(async move { writer.decide(commit).await });
+                    Err(error)
+                }
+            }
+        });
         running.await.map_err(|_| StoreError::InDoubt("a transaction was interrupted".to_owned()))?
     }
 
-    async fn run_with_retries<T, W>(&self, work: &W) -> Result<T, StoreError>
+    /// Like [`Self::run`] in the task of the caller, to whom it hands over a commit in doubt to be
+    /// [decided](Self::decide).
+    pub(super) async fn run_to_commit<T, W>(&self, work: &W) -> Result<T, TransactionFailure>
     where
         W: for<'a> Fn(WriteContext<'a>) -> Working<'a, T> + Sync,
     {
@@ -97,21 +134,26 @@ impl Writer {
         for attempt in 1.. {
             let failed = match self.attempt(&mut lane, work).await {
                 Ok(done) => return Ok(done),
-                Err(AttemptResult::InDoubt(detail)) => return Err(StoreError::InDoubt(detail)),
+                Err(AttemptResult::InDoubt(detail)) => {
+                    return Err(TransactionFailure::InDoubt(UndecidedCommit { lane, detail }));
+                }
                 Err(AttemptResult::Undone(failed)) => failed,
             };
-            let TxError::Sql(error) = &failed else { return Err(failed.into()) };
+            let TxError::Sql(error) = &failed else { return Err(StoreError::from(failed).into()) };
             let more = match retry_decision(error) {
                 RetryDecision::Again => attempt < MAX_ATTEMPTS,
                 RetryDecision::Elsewhere => true,
                 RetryDecision::GiveUp => false,
             };
             if !more || begun.elapsed() >= TIMEOUT {
-                return Err(failed.into());
+                return Err(StoreError::from(failed).into());
+            }
+            if !is_connection_usable(&failed) {
+                lane.exchange();
             }
             self.back_off(attempt).await;
         }
-        Err(no_response())
+        Err(no_response().into())
     }
 
     async fn attempt<T, W>(&self, lane: &mut SlotGuard, work: &W) -> Result<T, AttemptResult>
@@ -177,20 +219,40 @@ impl Writer {
         done: T,
         failed: TxError,
     ) -> Result<T, AttemptResult> {
-        let looking = async {
-            for attempt in 1.. {
-                match lane.committed(&self.pool, self.records.instance()).await {
-                    Err(TxError::Sql(_)) => self.back_off(attempt).await,
-                    looked => return looked,
-                }
-            }
-            Err(no_response().into())
-        };
-        match tokio::time::timeout(TIMEOUT, looking).await {
+        match tokio::time::timeout(TIMEOUT, self.ask_receipt(lane)).await {
             Ok(Ok(true)) => Ok(done),
             Ok(Ok(false)) => Err(AttemptResult::Undone(failed)),
-            Ok(Err(error)) => Err(AttemptResult::InDoubt(StoreError::from(error).to_string())),
+            Ok(Err(error)) => Err(AttemptResult::InDoubt(error.to_string())),
             Err(_) => Err(AttemptResult::InDoubt(StoreError::from(failed).to_string())),
+        }
+    }
+
+    /// Finds out whether a transaction in doubt was committed, however long that takes; it has ended then, and its commit
+    /// slot is free.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if that cannot be found out any more: the slots of an ended instance are deleted in the end.
+    pub(super) async fn decide(&self, commit: UndecidedCommit) -> Result<bool, StoreError> {
+        loop {
+            // A connection that is lost silently never responds.
+            if let Ok(asked) = tokio::time::timeout(TIMEOUT, self.ask_receipt(&commit.lane)).await {
+                return asked;
+            }
+        }
+    }
+
+    /// Asks whether the last transaction of the slot was committed until the server answers.
+    async fn ask_receipt(&self, lane: &SlotGuard) -> Result<bool, StoreError> {
+        let mut attempt = 0;
+        loop {
+            match lane.committed(&self.pool, self.records.instance()).await {
+                Ok(committed) => return Ok(committed),
+                Err(TxError::Store(error)) => return Err(error),
+                Err(TxError::Sql(_)) => {
+                    attempt += 1;
+                    self.back_off(attempt).await;
+                }
+            }
         }
     }
 

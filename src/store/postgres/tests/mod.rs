@@ -14,6 +14,7 @@ use crate::store::{
     AcquireKey, BeginResult, KeyState, Mutation, Peer, PreparedRecord, PreparedWrite, Store, StoreReads as _,
 };
 
+mod contention;
 mod cut;
 mod groups;
 mod opening;
@@ -24,6 +25,7 @@ mod renewal;
 #[path = "../../../../tests/it/support/postgres.rs"]
 mod server;
 mod several;
+mod undecided;
 
 use server::Server;
 

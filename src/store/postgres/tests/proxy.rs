@@ -1,12 +1,12 @@
 //! A proxy between the store and the server that can cut the connection at the worst moment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The fate of the next COMMIT.
+/// The fate of the next COMMIT, or of the next group.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Cut {
@@ -16,6 +16,9 @@ pub(super) enum Cut {
     AfterCommit,
     /// The connection is cut before it arrives.
     BeforeCommit,
+    /// The beginning of a group arrives; then the store's connection is cut, and the server's is not, whose transaction
+    /// stays open.
+    AfterBegin,
 }
 
 /// A proxy to a server; cuts a connection at most once per [`Proxy::arm`].
@@ -23,6 +26,7 @@ pub(super) struct Proxy {
     url: String,
     cut: Arc<AtomicU8>,
     sent: Arc<AtomicUsize>,
+    refuses: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -35,13 +39,18 @@ impl Proxy {
         let (server, cut) = (server.to_owned(), Arc::new(AtomicU8::new(Cut::Never as u8)));
         let (armed, sent) = (Arc::clone(&cut), Arc::<AtomicUsize>::default());
         let counted = Arc::clone(&sent);
+        let refuses = Arc::<AtomicBool>::default();
+        let refused = Arc::clone(&refuses);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if refused.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let server = TcpStream::connect(&server).await.unwrap();
                 tokio::spawn(carry(client, server, Arc::clone(&armed), Arc::clone(&counted)));
             }
         });
-        Self { url, cut, sent }
+        Self { url, cut, sent, refuses }
     }
 
     /// Returns the address of the proxy.
@@ -54,7 +63,12 @@ impl Proxy {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// Cuts the connection at the next COMMIT.
+    /// Refuses new connections from now on, or accepts them again.
+    pub(super) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Cuts the connection at the next COMMIT, or at the beginning of the next group.
     pub(super) fn arm(&self, cut: Cut) {
         self.cut.store(cut as u8, Ordering::SeqCst);
     }
@@ -73,7 +87,15 @@ async fn carry(client: TcpStream, server: TcpStream, armed: Arc<AtomicU8>, sent:
     while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
         let message = &bytes[..read];
         sent.fetch_add(1, Ordering::SeqCst);
-        if message.windows(6).any(|part| part == b"COMMIT") {
+        let is_begin = message.windows(6).any(|part| part == b"BEGIN;");
+        if is_begin && armed.load(Ordering::SeqCst) == Cut::AfterBegin as u8 {
+            armed.store(Cut::Never as u8, Ordering::SeqCst);
+            back.abort();
+            drop((back.await, from_client));
+            to_server.write_all(message).await.unwrap();
+            return std::future::pending().await;
+        }
+        if message.windows(6).any(|part| part == b"COMMIT") && armed.load(Ordering::SeqCst) != Cut::AfterBegin as u8 {
             let cut = armed.swap(Cut::Never as u8, Ordering::SeqCst);
             if cut == Cut::BeforeCommit as u8 {
                 break;
