@@ -342,7 +342,9 @@ pub(super) fn answer_undecided(
     let (writer, loose, error) = (Arc::clone(writer), Arc::clone(loose), commit.error());
     let (patient, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|queued| queued.job.is_patient());
     let acquired: Vec<_> = others.iter().filter_map(|queued| queued.job.uncertain_locks()).collect();
-    others.into_iter().for_each(|job| job.answer(Err(error.clone())));
+    for job in others {
+        job.answer(Err(error.clone()));
+    }
     tokio::spawn(async move {
         let decided = writer.decide(commit).await;
         if matches!(decided, Ok(true)) {

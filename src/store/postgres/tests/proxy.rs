@@ -40,10 +40,10 @@ impl Proxy {
         let (armed, sent) = (Arc::clone(&cut), Arc::<AtomicUsize>::default());
         let counted = Arc::clone(&sent);
         let refuses = Arc::<AtomicBool>::default();
-        let refused = Arc::clone(&refuses);
+        let shared = Arc::clone(&refuses);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if refused.load(Ordering::SeqCst) {
+                if shared.load(Ordering::SeqCst) {
                     continue;
                 }
                 let server = TcpStream::connect(&server).await.unwrap();
