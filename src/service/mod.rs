@@ -157,7 +157,7 @@ async fn until_available<T>(step: impl AsyncFn() -> Result<T, Error>) -> Result<
 impl Gateway {
     /// Starts a gateway over these connections. Writes that an earlier process left open become unknown, and background
     /// tasks reconcile them as long as the gateway lives. A store that does not respond is asked again for
-    /// [`STARTUP_TIMEOUT`].
+    /// half a minute.
     ///
     /// # Errors
     /// `store_unavailable`.

