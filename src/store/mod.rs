@@ -106,6 +106,10 @@ pub trait Store: StoreReads {
     /// can do without it need not wait for another timeout.
     fn is_unavailable(&self) -> bool;
 
+    /// Returns whether a commit of this process may take effect although its caller has got [`StoreError::InDoubt`]. Until it is
+    /// decided, the store does not show whether it was made.
+    fn has_undecided_commits(&self) -> bool;
+
     // Instances ------------------------------------------------------------------------------------------------------
 
     /// Returns whether other processes may use the store at the same time.

@@ -85,10 +85,11 @@ impl Conversion<'_> {
             Converted { has_changed: !self.plan.is_identity || !added.is_empty(), ..Converted::default() };
         let is_first = Cell::new(true);
         let must_refuse = |line, cells: &[String], column, odd| {
+            let plain = self.unguarded(cells);
             line > self.header_line
-                && self.refuses(cells, column, odd)
+                && self.refuses(&plain, column, odd)
                 && !(is_first.get() && self.is_second_header(cells))
-                && self.left_out(&self.unguarded(cells)).is_none()
+                && self.left_out(&plain).is_none()
         };
         self.source.read_checked_rows(&must_refuse, &mut |line, cells| {
             if line <= self.header_line {
@@ -173,7 +174,7 @@ impl Conversion<'_> {
     /// blank.
     ///
     /// A row of formulas without a result is not known to be blank, so they are refused there, too.
-    fn refuses(&self, cells: &[String], column: usize, odd: OddCell) -> bool {
+    fn refuses(&self, cells: &[Cow<'_, str>], column: usize, odd: OddCell) -> bool {
         let is_blank = |position: &usize| cells.get(*position).is_none_or(|cell| cell.trim().is_empty());
         self.plan.targets.iter().any(|target| {
             target.refuses(odd, self.allows_damaged_ids)

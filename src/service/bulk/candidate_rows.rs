@@ -39,6 +39,8 @@ impl OperationRun {
             let at = item.id.clone();
             match self.plan_candidate(connection, item, *new, seen).await {
                 Ok(person) => people.push(person),
+                // The rows wait for the store; none of these has been ended yet.
+                Err(error) if error.code == Code::StoreUnavailable => return Err(error),
                 Err(error) => ends.push(Mutation::EndWaitingItem(at, None, ItemOutcome::failed(error))),
             }
         }

@@ -88,7 +88,7 @@ impl Gateway {
         Ok(former)
     }
 
-    /// Lets these candidates hold their identities, as far as these are free: a registration would otherwise make one more
+    /// Lets each of these candidates hold its identities if they are free: a registration would otherwise make one more
     /// record of the person.
     async fn reclaim_identities(
         &self,

@@ -206,6 +206,10 @@ through! {
         fn is_unavailable(&self) -> bool {
             false
         }
+
+        fn has_undecided_commits(&self) -> bool {
+            self.inner.has_undecided_commits()
+        }
     }
     read ping() -> ();
     read renew_lease() -> Vec<Peer>;

@@ -106,7 +106,8 @@ impl Gateway {
     /// The store's.
     pub(in crate::service) async fn resolve_doubts(&self) -> Result<(), Error> {
         let attempts = self.0.executor.unsent_attempts.all();
-        if attempts.is_empty() {
+        // A record that is not there yet may appear.
+        if attempts.is_empty() || self.0.store.has_undecided_commits() {
             return Ok(());
         }
         // In SQLite a commit in doubt may take effect until another one has overwritten its pages in the log. That one must

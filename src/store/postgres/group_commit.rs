@@ -6,7 +6,7 @@
 //! the commit, and gets it from the commit that took place.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -134,7 +134,7 @@ impl Committer {
         }
         let deadline = self.queue.deadline();
         tokio::select! {
-            () = self.queue.arrival(), if !self.queue.is_closed() => {}
+            () = self.queue.arrival(), if !self.queue.is_closed() && !self.queue.is_full() => {}
             Some(ended) = self.alone.join_next_with_id() => self.record_end(ended),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
             else => {}
@@ -206,15 +206,17 @@ impl Committer {
     fn run_alone(&mut self, queued: QueuedJob) {
         let (writer, loose, running) = (Arc::clone(&self.writer), Arc::clone(&self.loose), queued.running());
         let task = self.alone.spawn(async move {
-            let begun = Instant::now();
+            // Since the first attempt began its work; until then it waited for a slot, not for a lock.
+            let entered = Arc::<OnceLock<Instant>>::default();
             let job: [Arc<Job>; 1] = [Arc::clone(&queued.job)];
             let done = writer
                 .run_to_commit(&|mut tx: WriteContext<'_>| {
-                    let job = job.clone();
+                    let (job, entered) = (job.clone(), Arc::clone(&entered));
                     Box::pin(async move {
-                        let entered = Instant::now();
+                        let now = Instant::now();
+                        entered.get_or_init(|| now);
                         keys::lock(&mut tx, &jobs::advisory_locks(&job)).await?;
-                        Ok((jobs::run(&mut tx, &job).await?, entered.elapsed()))
+                        Ok((jobs::run(&mut tx, &job).await?, now.elapsed()))
                     })
                 })
                 .await;
@@ -228,7 +230,7 @@ impl Committer {
                     drop(answer_undecided(&writer, &loose, commit, vec![queued]));
                 }
             }
-            begun.elapsed()
+            entered.get().map_or(Duration::ZERO, Instant::elapsed)
         });
         self.queue.record_start(task.id(), running);
     }
@@ -244,7 +246,7 @@ impl Committer {
             let attempted = self.attempt(connection, &mut lane, jobs).await;
             let failed = match attempted {
                 Err(AttemptResult::InDoubt(detail)) => {
-                    return Err(GroupFailure::InDoubt(UndecidedCommit { lane, detail }));
+                    return Err(GroupFailure::InDoubt(self.writer.undecided_commit(lane, detail)));
                 }
                 Ok(results) => {
                     self.lane = Some(lane);

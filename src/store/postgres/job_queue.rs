@@ -85,6 +85,12 @@ impl JobTargets {
     fn all(&self) -> impl Iterator<Item = &u64> {
         self.own.iter().chain(&self.chains)
     }
+
+    /// Returns the objects that others must wait for while the job runs alone: a chain only if it has nothing else to wait
+    /// for, because a chain is locked last.
+    fn awaited(&self) -> impl Iterator<Item = &u64> {
+        self.own.iter().chain(self.chains.iter().filter(|_| self.own.is_empty()))
+    }
 }
 
 /// A job that runs alone.
@@ -155,8 +161,13 @@ impl JobQueue {
         }
     }
 
+    /// Returns whether further jobs have to wait in the channel.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_JOBS + self.dependents.min(MAX_DEPENDENTS)
+    }
+
     fn fill(&mut self) {
-        while self.waiting.len() < MAX_JOBS + self.dependents.min(MAX_DEPENDENTS)
+        while !self.is_full()
             && let Ok(job) = self.channel.try_recv()
         {
             self.waiting.push_back(job);
@@ -179,7 +190,8 @@ impl JobQueue {
     /// Takes out the jobs that may run now: those that depend neither on an earlier one nor on one that runs alone.
     pub(super) fn choose(&mut self) -> ChosenJobs {
         let now = Instant::now();
-        let mut taken: HashSet<u64> = self.alone.values().flat_map(|running| running.targets.all()).copied().collect();
+        let mut taken: HashSet<u64> =
+            self.alone.values().flat_map(|running| running.targets.awaited()).copied().collect();
         let (mut chosen, mut left) = (ChosenJobs::default(), VecDeque::new());
         let (mut bytes, mut is_full) = (0_usize, false);
         self.dependents = 0;
@@ -188,7 +200,7 @@ impl JobQueue {
             let is_dependent = targets.all().any(|target| taken.contains(target));
             let is_contended = |target: &u64| self.contended.get(target).is_some_and(|until| now < *until);
             if !is_dependent && targets.all().any(is_contended) {
-                taken.extend(targets.all());
+                taken.extend(targets.awaited());
                 chosen.alone.push(queued);
                 continue;
             }
@@ -241,6 +253,13 @@ mod tests {
 
     fn lock(form: u8) -> Job {
         Job::AcquireLocks(vec![[form; 32]], 0)
+    }
+
+    /// Returns the acquisition of another lock for each number.
+    fn lock_of(number: u16) -> Job {
+        let mut form = [0; 32];
+        form[..2].copy_from_slice(&number.to_be_bytes());
+        Job::AcquireLocks(vec![form], 0)
     }
 
     fn send(channel: &mpsc::Sender<QueuedJob>, jobs: impl IntoIterator<Item = Job>) {
@@ -306,6 +325,21 @@ mod tests {
         send(&channel, [append(), append(), lock(1)]);
         queue.fill();
         assert_eq!(sizes(&mut queue), (1, 1, 1));
+    }
+
+    #[test]
+    fn others_wait_for_a_chain_only_if_the_job_has_nothing_else_to_wait_for() {
+        let awaited = |own, chains| JobTargets { own, chains }.awaited().copied().collect::<Vec<_>>();
+        assert_eq!(awaited(vec![1], vec![2]), [1]);
+        assert_eq!(awaited(Vec::new(), vec![2]), [2]);
+    }
+
+    #[test]
+    fn the_queue_is_full_when_the_next_group_is() {
+        let (_channel, mut queue) = queue((0..300).map(lock_of));
+        assert!(queue.is_full());
+        assert_eq!(sizes(&mut queue).0, MAX_JOBS);
+        assert!(!queue.is_full());
     }
 
     #[test]

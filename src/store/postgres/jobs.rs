@@ -65,10 +65,12 @@ impl Job {
     }
 
     /// Returns whether the caller waits until it is known whether the job was committed, however long that takes: an audit
-    /// entry must be neither lost nor written twice.
+    /// entry must be neither lost nor written twice. The end of an operation has one, too.
     pub(super) fn is_patient(&self) -> bool {
+        let Self::Commit(mutations) = self else { return false };
         let is_audit = |mutation: &EncodedMutation| matches!(mutation, EncodedMutation::Audit(_));
-        matches!(self, Self::Commit(mutations) if !mutations.is_empty() && mutations.iter().all(is_audit))
+        let is_operation = |mutation: &EncodedMutation| matches!(mutation, EncodedMutation::Operation(_));
+        mutations.iter().any(is_audit) && mutations.iter().all(|mutation| is_audit(mutation) || is_operation(mutation))
     }
 
     /// Returns what the job acquires, to be released if its caller was not told of it.

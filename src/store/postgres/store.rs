@@ -67,12 +67,23 @@ impl Store for PostgresStore {
         }
         let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, &[]).await?;
         // Through the connection of the groups: without it nothing is committed, although the database responds.
-        let probe = if self.write_failed.is_set() { Job::Probe } else { Job::Commit(Vec::new()) };
-        self.run_job(probe).await.map(|_| ())
+        if self.write_failed.is_set() {
+            return self.run_job(Job::Probe).await.map(|_| ());
+        }
+        // It writes nothing, so that it succeeded says nothing about a write that has failed meanwhile.
+        let committed = measure("write", self.group.run(Job::Commit(Vec::new()))).await;
+        if committed.is_err() {
+            self.write_failed.record(&committed);
+        }
+        committed.map(|_| ())
     }
 
     fn is_unavailable(&self) -> bool {
         self.away.is_set()
+    }
+
+    fn has_undecided_commits(&self) -> bool {
+        self.writer.has_undecided_commits()
     }
 
     fn is_shared(&self) -> bool {

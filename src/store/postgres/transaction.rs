@@ -52,6 +52,8 @@ pub(super) struct Writer {
     pub(super) pool: PgPool,
     pub(super) records: Arc<RecordCodec>,
     pub(super) lanes: CommitSlots,
+    /// Every undecided commit holds a clone.
+    undecided: Arc<()>,
 }
 
 /// The point at which an attempt failed.
@@ -65,7 +67,9 @@ enum FailurePoint<T> {
 /// A transaction of which it is not known whether it was committed, with its commit slot, whose receipt tells.
 pub(super) struct UndecidedCommit {
     pub(super) lane: SlotGuard,
-    pub(super) detail: String,
+    detail: String,
+    /// Counts it among those of its writer.
+    _counted: Arc<()>,
 }
 
 impl UndecidedCommit {
@@ -97,7 +101,17 @@ pub(super) enum AttemptResult {
 
 impl Writer {
     pub(super) fn new(pool: PgPool, records: Arc<RecordCodec>) -> Self {
-        Self { pool, records, lanes: CommitSlots::new() }
+        Self { pool, records, lanes: CommitSlots::new(), undecided: Arc::new(()) }
+    }
+
+    /// Returns the commit of this slot's last transaction as undecided.
+    pub(super) fn undecided_commit(&self, lane: SlotGuard, detail: String) -> UndecidedCommit {
+        UndecidedCommit { lane, detail, _counted: Arc::clone(&self.undecided) }
+    }
+
+    /// Returns whether a commit is undecided.
+    pub(super) fn has_undecided_commits(&self) -> bool {
+        Arc::strong_count(&self.undecided) > 1
     }
 
     /// Runs the work atomically; it is durable on `Ok`.
@@ -135,7 +149,7 @@ impl Writer {
             let failed = match self.attempt(&mut lane, work).await {
                 Ok(done) => return Ok(done),
                 Err(AttemptResult::InDoubt(detail)) => {
-                    return Err(TransactionFailure::InDoubt(UndecidedCommit { lane, detail }));
+                    return Err(TransactionFailure::InDoubt(self.undecided_commit(lane, detail)));
                 }
                 Err(AttemptResult::Undone(failed)) => failed,
             };

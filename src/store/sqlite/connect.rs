@@ -151,7 +151,8 @@ pub(super) fn version(connection: &Connection) -> Result<(i64, &'static [&'stati
     Ok((version, todo))
 }
 
-/// Applies the migrations that are missing. Foreign keys are off meanwhile: with them, `SQLite` empties a table row by row.
+/// Applies the migrations that are missing. Foreign keys are off meanwhile and checked at the end: with them, `SQLite`
+/// empties a table row by row.
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     connection.execute_batch("PRAGMA foreign_keys = OFF")?;
     apply_migrations(connection)?;
@@ -165,6 +166,10 @@ fn apply_migrations(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.execute_batch(migration)?;
     }
     if !todo.is_empty() {
+        if transaction.prepare("PRAGMA foreign_key_check")?.exists([])? {
+            let detail = "rows refer to records that do not exist; restore a backup".to_owned();
+            return Err(StoreError::Unavailable(detail));
+        }
         transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     }

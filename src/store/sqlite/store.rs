@@ -59,6 +59,11 @@ impl Store for SqliteStore {
         false
     }
 
+    fn has_undecided_commits(&self) -> bool {
+        // The next commit decides the one before.
+        false
+    }
+
     fn is_shared(&self) -> bool {
         false
     }

@@ -16,7 +16,7 @@ async fn lose(store: &PostgresStore, connection: &mut PgConnection, jobs: &[Queu
     let begin = lane.begin(instance, &jobs::advisory_locks(&jobs)).unwrap();
     connection.execute(sqlx::raw_sql(AssertSqlSafe(begin))).await.unwrap();
     jobs::run(&mut WriteContext { connection, records, instance }, &jobs).await.unwrap();
-    UndecidedCommit { lane, detail: "the response is lost".to_owned() }
+    store.writer.undecided_commit(lane, "the response is lost".to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,10 +40,12 @@ async fn what_a_late_commit_acquired_is_released_and_its_audit_entries_are_writt
             assert!(matches!(answer.await.unwrap(), Err(StoreError::InDoubt(_))), "{committed}");
         }
         assert!(audited.try_recv().is_err(), "an entry may be written yet");
+        assert!(one.has_undecided_commits());
         // The heartbeat finds nothing yet.
         one.renew_lease().await.unwrap();
         connection.execute(if committed { "COMMIT" } else { "ROLLBACK" }).await.unwrap();
         deciding.await.unwrap();
+        assert!(!one.has_undecided_commits());
         match audited.await.unwrap() {
             Ok(_) => assert!(committed),
             Err(error) => {

@@ -293,6 +293,24 @@ async fn only_the_owner_may_read_the_files() {
     }
 }
 
+#[tokio::test]
+async fn a_file_with_rows_of_missing_records_is_not_migrated() {
+    let (_directory, path) = place();
+    let connection = of_version(&path, 11);
+    connection
+        .execute_batch(
+            "PRAGMA foreign_keys = OFF;
+             INSERT INTO identities (connection, kind, blind, tenant, candidate_id)
+             VALUES ('c', 'email', zeroblob(32), 't', 'cand_missing')",
+        )
+        .unwrap();
+    drop(connection);
+    let error = refusal(&path).to_string();
+    assert!(error.contains("rows refer to records that do not exist"), "{error}");
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 11);
+}
+
 /// Creates a database as an earlier version left it.
 pub(super) fn of_version(path: &Path, version: usize) -> Connection {
     let connection = Connection::open(path).unwrap();
