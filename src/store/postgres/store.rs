@@ -22,7 +22,7 @@ use crate::store::postgres::jobs::{Job, JobResult};
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
-    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
+    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, measure,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
