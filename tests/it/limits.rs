@@ -39,7 +39,8 @@ async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
     println!("idle {idle} KiB, at most {peak} KiB, growth {growth} KiB");
     assert!(growth < GROWTH_KIB, "idle {idle} KiB, at most {peak} KiB");
     let operation = format!("/operations/{}", accepted.text("/id"));
-    assert_eq!(gateway.request(Method::POST, &format!("{operation}/cancel")).send().await.status, 202);
+    let cancel = gateway.request(Method::POST, &format!("{operation}/cancel")).timeout(Duration::from_mins(5));
+    assert_eq!(cancel.send().await.status, 202);
     let ended = wait_until(&gateway, &operation, |response| response.text("/state") == "cancelled").await;
     let count = |name: &str| ended.body["progress"][name].as_u64().unwrap();
     assert_eq!(count("applied") + count("skipped"), ROWS as u64, "{ended:?}");

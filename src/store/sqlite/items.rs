@@ -35,20 +35,21 @@ pub(super) fn add(connection: &Connection, items: &[ItemRow]) -> Result<(), Stor
     Ok(())
 }
 
-/// Returns the position of the last row that fits the rest of a portion, and what is then left of the portion; `None`
-/// if no row is left.
+/// Returns the position of the last row after this position that fits the rest of a portion, and what is then left of the
+/// portion; `None` if no row is left.
 pub(super) fn portion(
     connection: &Connection,
     id: &str,
+    after: i64,
     state: Option<ItemState>,
     left: Window,
 ) -> Result<Option<(i64, Window)>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT position, length(request) + coalesce(length(ended), 0) FROM operation_items
-         WHERE operation = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY position LIMIT ?3",
+         WHERE operation = ?1 AND position > ?4 AND (?2 IS NULL OR state = ?2) ORDER BY position LIMIT ?3",
     )?;
     let limit = i64::try_from(left.rows).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![id, state.map(ItemState::as_str), limit])?;
+    let mut rows = statement.query(params![id, state.map(ItemState::as_str), limit, after])?;
     let (mut last, mut left) = (None, left);
     while left.bytes > 0
         && let Some(row) = rows.next()?
@@ -170,14 +171,16 @@ pub(super) fn requeue(connection: &Connection, at: &ItemId, record: &str) -> Res
     Ok(())
 }
 
-/// Skips a portion of the waiting rows. Returns how many; 0 when none is left.
-pub(super) fn skip_waiting(connection: &Connection, id: &str) -> Result<u64, StoreError> {
-    let Some((last, _)) = portion(connection, id, Some(ItemState::Waiting), MAX_PORTION)? else { return Ok(0) };
+/// Skips a portion of the waiting rows after this position. Returns how many, and the position of the last one; `None` when
+/// none is left.
+pub(super) fn skip_waiting(connection: &Connection, id: &str, after: i64) -> Result<Option<(u64, i64)>, StoreError> {
+    let part = portion(connection, id, after, Some(ItemState::Waiting), MAX_PORTION)?;
+    let Some((last, _)) = part else { return Ok(None) };
     let skipped = connection
         .prepare_cached(
             "UPDATE operation_items SET state = 'skipped'
-             WHERE operation = ?1 AND state = 'waiting' AND position <= ?2",
+             WHERE operation = ?1 AND state = 'waiting' AND position > ?2 AND position <= ?3",
         )?
-        .execute(params![id, last])?;
-    Ok(skipped as u64)
+        .execute(params![id, after, last])?;
+    Ok(Some((skipped as u64, last)))
 }

@@ -32,7 +32,7 @@ const MAX_PURGED_OPERATIONS: usize = 64;
 /// Removes a portion of the rows, and the operation itself once its rows are gone. Returns what is then left of the
 /// portion, or `None` if it is used up.
 fn remove(connection: &Connection, id: &str, mut left: Window) -> Result<Option<Window>, StoreError> {
-    while let Some((last, after)) = portion(connection, id, None, left)? {
+    while let Some((last, after)) = portion(connection, id, -1, None, left)? {
         connection
             .prepare_cached("DELETE FROM operation_items WHERE operation = ?1 AND position <= ?2")?
             .execute(params![id, last])?;

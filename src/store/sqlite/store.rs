@@ -224,12 +224,15 @@ impl Store for SqliteStore {
     }
 
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
-        let mut skipped = 0;
+        // Each portion begins where the one before ended: the rows that are skipped already are not passed again.
+        let (mut skipped, mut after) = (0, -1);
         loop {
             let id = id.to_string();
-            match self.write(move |tx| items::skip_waiting(tx.connection, &id)).await? {
-                0 => return Ok(skipped),
-                more => skipped += more,
+            match self.write(move |tx| items::skip_waiting(tx.connection, &id, after)).await? {
+                Some((more, last)) => (skipped, after) = (skipped + more, last),
+                // A row may have been returned to waiting behind it.
+                None if after >= 0 => after = -1,
+                None => return Ok(skipped),
             }
         }
     }
