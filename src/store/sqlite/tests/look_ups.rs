@@ -17,6 +17,20 @@ pub(super) fn open(path: &Path, keys: &Keyring, make: &Maker, generation: usize)
     SqliteStore::assemble(records, session, Some(aside), None).unwrap()
 }
 
+#[test]
+fn the_bookings_of_a_subject_are_found_without_the_others_of_the_tenant() {
+    let connection = Connection::open_in_memory().unwrap();
+    for migration in connect::MIGRATIONS {
+        connection.execute_batch(migration).unwrap();
+    }
+    for forms in ["?2", "?2, ?4"] {
+        let sql = sql::BOOKINGS.sqlite.replace("{list}", forms);
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
+        assert!(steps.iter().any(|step| step.contains("assignments_of_subject")), "{forms}: {steps:?}");
+    }
+}
+
 /// Asserts that each row is found by its value, as a reader finds it, and that the table has no faults.
 pub(super) async fn assert_whole(store: &SqliteStore) {
     let whole = store.read(move |ReadContext { connection, entries, records: _ }| {
