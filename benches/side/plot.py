@@ -14,8 +14,9 @@ COLOURS = {"nothing": "#c9ced6", "outcomes": "#8a93a0", "promise": "#5b6675"}
 KEEPS = {"nothing": "keeps nothing", "outcomes": "keeps outcomes, resends after a crash", "promise": "keeps the promise"}
 
 result = json.load(open(sys.argv[1], encoding="utf-8"))
-# Neither does the job: beside them nothing else would be visible.
-names = [name for name in result["labels"] if name not in ("direct", "nginx")]
+measured = {name for one in result["single"] for name in one["results"]}
+# Neither of the two does the job: beside them nothing else would be visible.
+names = [name for name in result["labels"] if name in measured - {"direct", "nginx"}]
 labels = [result["labels"][name].strip("*") for name in names]
 colours = ["#c2571a" if name in ("sqlite", "postgres") else COLOURS[result["keeps"][name]] for name in names]
 figure, axes = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
