@@ -262,12 +262,14 @@ statements! {
     ASSIGNMENTS_BY_ID = sql!(
         "SELECT id, tenant, connection, sealed FROM assignments WHERE tenant = $1 AND id " [in "$2"]
     );
-    /// The tenant's assignments of a subject in any of its forms, newest first.
-    // An index of the tenant has the order that is asked for, and all of the tenant's bookings: `|| ''` keeps SQLite from it.
-    BOOKINGS = sql!(
-        "SELECT id, tenant, connection, sealed FROM assignments WHERE connection = $1 AND subject " [in "$2"]
-        " AND tenant || '' = $3 ORDER BY id DESC"
-    );
+    /// The tenant's assignments of a subject in any of its forms, newest first. `+` keeps `SQLite` from the index of the tenant,
+    /// which has the order that is asked for, and all of the tenant's bookings.
+    BOOKINGS = Sql {
+        sqlite: "SELECT id, tenant, connection, sealed FROM assignments
+                 WHERE connection = $1 AND subject IN ({list}) AND +tenant = $3 ORDER BY id DESC",
+        postgres: "SELECT id, tenant, connection, sealed FROM assignments
+                   WHERE connection = $1 AND subject = ANY($2) AND tenant = $3 ORDER BY id DESC",
+    };
     /// Whether any tenant has an assignment of a subject in any of its forms.
     IS_SUBJECT_KNOWN = sql!(
         "SELECT EXISTS (SELECT 1 FROM assignments WHERE connection = $1 AND subject " [in "$2"] ")"
