@@ -49,7 +49,7 @@ pub(super) struct AuditWriter {
     write_lock: tokio::sync::Mutex<()>,
     /// Backlog of entries that could not be written while the store was unavailable.
     late: Mutex<VecDeque<Entry>>,
-    /// Number of entries of which the store has not told yet whether they were written.
+    /// Number of entries of which the store has not yet confirmed whether they were written.
     pub(super) undecided: AtomicUsize,
 }
 

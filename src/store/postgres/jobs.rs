@@ -73,7 +73,7 @@ impl Job {
         mutations.iter().any(is_audit) && mutations.iter().all(|mutation| is_audit(mutation) || is_operation(mutation))
     }
 
-    /// Returns what the job acquires, to be released if its caller was not told of it.
+    /// Returns what the job acquires, to be released if its caller did not learn of it.
     pub(super) fn uncertain_locks(&self) -> Option<UncertainLocks> {
         match self {
             Self::BeginWrites(job) => {

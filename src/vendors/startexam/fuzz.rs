@@ -46,7 +46,7 @@ fn reader() -> ReaderSettings {
     ReaderSettings { list_member: String::new(), candidate_field, email_field }
 }
 
-/// Reads the bytes as a page of the feed: it ends or goes on, and each entry is read as it is by itself.
+/// Reads the bytes as a page of the feed: it ends or continues, and each entry is read as it is by itself.
 pub fn startexam_feed(body: &[u8]) {
     let Ok(FeedPage { items, next }) = FeedPage::read(body, None, &reader()) else { return };
     if let Continuation::Token(token) = next {

@@ -1,6 +1,6 @@
 //! A page of the vendor's feed `GET /v2/sessions` (vendor page `/Methods/GetSessions`).
 //!
-//! The page says where the feed goes on; a page that does not say it clearly is faulty as a whole, because a wrong watermark
+//! The page says where the feed continues; a page that does not say it clearly is faulty as a whole, because a wrong watermark
 //! loses sessions. What an entry looks like is not documented; it is read like a report, each by itself.
 
 use std::fmt;
@@ -19,7 +19,7 @@ const MAX_ITEMS: usize = 10_000;
 /// Maximum length of a token.
 const MAX_TOKEN: usize = 1_000;
 
-/// Where the feed goes on after a page.
+/// Where the feed continues after a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Continuation {
     /// There is another page, to be asked for with this token, once and at once.
@@ -33,7 +33,7 @@ pub enum Continuation {
 pub struct FeedPage {
     /// Its entries.
     pub items: Vec<ReadReport>,
-    /// Where the feed goes on.
+    /// Where the feed continues.
     pub next: Continuation,
 }
 
