@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::support::connections::{client, startexam};
 use crate::support::gateway::{ApiResponse, Gateway, http};
 use crate::support::vendor::{Stub, build_response, json_response};
-use crate::support::watch::{wait_for_state, wait_until_true};
+use crate::support::watch::{wait_for_state, wait_until, wait_until_true};
 
 /// Only a hang comes this far.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -206,6 +206,8 @@ async fn the_grace_period_of_a_row_starts_when_it_is_sent_not_when_it_is_stored(
     tokio::time::sleep(GRACE * 2 / 3).await;
     vendor.allow(1);
     vendor.wait_for_calls(2).await;
+    // The second is sent as soon as the first has its response; that response may be stored only later.
+    wait_until(&gateway, &operation, |response| response.body["progress"]["applied"] == 1).await;
     let folder = gateway.kill().await;
     vendor.allow(OPEN);
     let gateway = Gateway::start_in(folder).await;
