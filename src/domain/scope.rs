@@ -31,5 +31,8 @@ scopes! {
     CatalogueRead "catalogue:read" "Read assessments, programs, vendors and connections.";
     ConnectionsCheck "connections:check" "Check connections.";
     ExchangesRead "exchanges:read" "Read recent exchanges with vendors.";
+    ResultsRead "results:read" "Read results and their versions, and ask the vendor for an assignment's report.";
+    ReportsRead "reports:read" "Read the vendors' reports, including their raw bodies.";
+    ReportsWrite "reports:write" "Match and dismiss reports, and read them again.";
     AuditRead "audit:read" "Read the audit log.";
 }

@@ -20,6 +20,7 @@ use super::exchange::Exchange;
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::Warning;
 use super::program::{Enrolment, EnrolmentCounts, ProgramRef};
+use super::results::ReportSource;
 use super::system::System;
 use super::vendor_error::VendorError;
 use crate::secret::Secret;
@@ -333,6 +334,9 @@ pub trait Vendor: Send + Sync {
 
     /// Enrols and withdraws employees in one vendor call.
     async fn enrol(&self, enrolment: &EnrolmentBatch, call: &CallContext) -> RowResult<EnrolmentCounts>;
+
+    /// Returns what the vendor says of attempts; `None` if it documents no results, or the operator has not asked for them.
+    fn report_source(&self) -> Option<&dyn ReportSource>;
 
     /// Checks the connection as far as possible without side effects at the vendor.
     async fn check(&self, call: &CallContext) -> CredentialCheck;

@@ -36,6 +36,7 @@ mod programs;
 mod read_limit;
 mod references;
 mod request_context;
+mod results;
 mod seat_limit;
 #[cfg(test)]
 mod simulation;
@@ -89,6 +90,9 @@ pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connection_status::ConnectionStatus;
 pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
+pub use self::results::{
+    Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultView,
+};
 pub use crate::service::audit::pending_entry::PendingAuditEntry;
 pub use crate::service::diagnostics::{Check, CheckResult, CheckStatus, DiagnosticReport, diagnose};
 pub use crate::service::exchange_log::ExchangeFilter;

@@ -33,6 +33,8 @@ mod inspection;
 mod mutation;
 mod postgres;
 mod reads;
+mod result_reads;
+mod results;
 mod sql;
 mod sqlite;
 mod types;
@@ -43,6 +45,11 @@ pub use inspection::{Inspection, SchemaChange};
 pub use mutation::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 pub use postgres::PostgresStore;
 pub use reads::StoreReads;
+pub use result_reads::ResultReads;
+pub use results::{
+    FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportCount, ReportFilter, ReportHint,
+    ResultFilter, Series, StoredReport,
+};
 pub use sqlite::SqliteStore;
 pub use types::{
     AcceptResult, AcquireKey, AssignmentFilter, CandidateFilter, CandidateSelector, Collision, IdentityUpkeep,
@@ -98,7 +105,7 @@ impl StoreError {
 
 /// Persistent state of the gateway; [`StoreReads`] has the reads that are the same for every engine.
 #[async_trait]
-pub trait Store: StoreReads {
+pub trait Store: StoreReads + ResultReads {
     /// Checks that the store can be read, and, if the last write failed, that it can be written.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -255,6 +262,10 @@ pub trait Store: StoreReads {
     /// Brings the index entries of the next records, at most `limit`, into the form that this version looks for, in one
     /// transaction that also records the progress. Adds entries and removes none.
     async fn reindex_identities(&self, limit: usize) -> Result<IdentityUpkeep, StoreError>;
+
+    /// Removes what retention no longer keeps of reports: the bodies of applied ones received before `applied`, and parked,
+    /// rejected and dismissed ones received before `parked`. Returns the number of bodies and reports removed.
+    async fn purge_reports(&self, applied: Timestamp, parked: Timestamp) -> Result<u64, StoreError>;
 
     /// Removes operations that ended before `finished`, keys that have expired by `now`, and operations that an
     /// instance was still receiving when it ended.

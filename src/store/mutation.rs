@@ -8,7 +8,10 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{CandidateId, EnrolmentId, OperationId};
 use crate::domain::intent::{IdempotencyKeyUse, Intent, StoredReply};
 use crate::domain::operation::{ItemId, ItemOutcome, Operation};
-use crate::store::{StoreError, UnindexedCandidate};
+use crate::domain::results::{ExamResult, ResultVersion};
+use crate::store::{
+    FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportHint, StoreError, UnindexedCandidate,
+};
 
 /// Keyed hash of the subject of a row, made by [`Store::hash_subject`](crate::store::Store::hash_subject); a second row
 /// about the same subject has the same
@@ -111,6 +114,24 @@ pub enum Mutation {
     Operation(Operation),
     /// Requests cancellation of an operation that has not ended. Only [`Store::requeue`](crate::store::Store::requeue) withdraws the request.
     CancelOperation(OperationId),
+    /// Records a webhook that has arrived; its `id` is ignored and assigned.
+    ReceiveWebhook(ReceivedWebhook),
+    /// Removes a received webhook, which the same transaction records as a report. [`StoreError::Superseded`] if it is gone:
+    /// another instance has read it.
+    RemoveReceived(u64),
+    /// Records a report. [`StoreError::Superseded`] if the connection has one with this digest.
+    Report(Box<NewReport>),
+    /// Counts a repeat of a recorded report, and moves its time.
+    RepeatReport(RepeatedReport),
+    /// Updates a recorded report, which is then no longer due. Does nothing if the report is gone.
+    UpdateReport(Box<ReportChange>),
+    /// Inserts or replaces a result, with the version that it has got, if any. Does nothing if its candidate was erased.
+    Result(Box<ExamResult>, Option<Box<ResultVersion>>),
+    /// Moves a feed's watermark; never backwards.
+    Watermark(FeedPosition),
+    /// Makes the parked reports of the connection due that have one of these hints, because a candidate, an assignment or a
+    /// registration became known.
+    RecheckReports(String, Vec<ReportHint>),
     /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
     Audit(Entry),
 }

@@ -14,6 +14,7 @@ pub mod progress;
 pub mod reading;
 pub mod report;
 pub mod scoring;
+pub mod source;
 #[cfg(test)]
 mod tests;
 
@@ -32,3 +33,7 @@ pub use report::{
     ParkReason, ReadReport, Rejection, RejectionReason, Report, ReportDigest, ReportKind, ReportState, digest_input,
 };
 pub use scoring::{Counts, Figure, PartScore, PassRule, ReportedScore, Score, ScoreVerdict, ScoringRules};
+pub use source::{
+    ChangesPage, ChangesQuery, Continuation, FeedPlan, FetchRule, FetchedReport, ReceiverPlan, ReportChannel,
+    ReportContext, ReportSource,
+};

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::reading::Reading;
-use crate::domain::ids::{AssignmentId, ReportId, ResultId};
+use super::source::ReportContext;
+use crate::domain::ids::{AssignmentId, CandidateId, ReportId, ResultId};
 use crate::domain::words::words;
 
 words! {
@@ -159,6 +160,12 @@ pub struct Report {
     pub digest: ReportDigest,
     /// How often the same report came again.
     pub repeats: u64,
+    /// What its reader needs besides its body.
+    #[serde(default)]
+    pub context: ReportContext,
+    /// The candidate it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateId>,
     /// The assignment it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignment: Option<AssignmentId>,

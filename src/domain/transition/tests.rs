@@ -136,6 +136,10 @@ impl Vendor for Planner {
         unreachable!("{NOT_ASKED}")
     }
 
+    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
+        None
+    }
+
     async fn check(&self, _call: &CallContext) -> CredentialCheck {
         unreachable!("{NOT_ASKED}")
     }

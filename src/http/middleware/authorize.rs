@@ -251,6 +251,9 @@ const fn needs_store(scope: Scope) -> bool {
         | Scope::ProgramsWrite
         | Scope::OperationsRead
         | Scope::OperationsWrite
+        | Scope::ResultsRead
+        | Scope::ReportsRead
+        | Scope::ReportsWrite
         | Scope::AuditRead => true,
         Scope::CatalogueRead | Scope::ConnectionsCheck | Scope::ExchangesRead => false,
     }

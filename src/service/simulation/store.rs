@@ -14,14 +14,16 @@ use jiff::Timestamp;
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId, ReportId, ResultId};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
+use crate::domain::results::{ExamResult, Report, ReportDigest, ResultVersion, SeriesKey};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, IdentityUpkeep, ItemCounts, KeyState,
-    ListPart, Mutation, OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError,
-    StoreReads, SubjectHash, UnindexedCandidate, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, FeedPosition, IdentityUpkeep, ItemCounts,
+    KeyState, ListPart, Mutation, OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, ReceivedWebhook,
+    ReportCount, ReportFilter, ResultFilter, ResultReads, RunningOperation, Series, Store, StoreError, StoreReads,
+    StoredReport, SubjectHash, UnindexedCandidate, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -235,6 +237,7 @@ through! {
     write requeue(id: &OperationId, accepted: Timestamp) -> ();
     read remember_time(now: Timestamp) -> ();
     read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
+    read purge_reports(applied: Timestamp, parked: Timestamp) -> u64;
     read reindex_identities(limit: usize) -> IdentityUpkeep;
 }
 
@@ -289,4 +292,32 @@ through! {
     read item_subjects(id: &OperationId) -> Vec<(SubjectHash, u64)>;
     read audit(tenant: &str, after: u64, limit: usize) -> Vec<ChainedEntry>;
     read remembered_time() -> Option<Timestamp>;
+}
+
+through! {
+    ResultReads {
+        fn report_digest(&self, input: &[u8]) -> ReportDigest {
+            self.inner.report_digest(input)
+        }
+    }
+    read received_webhooks(connection: &str, limit: usize) -> Vec<ReceivedWebhook>;
+    read reports_by_digest(connection: &str, digests: &[ReportDigest]) -> Vec<Report>;
+    read series(connection: &str, keys: &[SeriesKey]) -> Vec<Series>;
+    read report(id: &ReportId) -> Option<StoredReport>;
+    read report_body(id: &ReportId) -> Option<Vec<u8>>;
+    read reports(tenant: Option<&str>, filter: &ReportFilter, page: &Page) -> Vec<Report>;
+    read due_reports(connection: &str, limit: usize) -> Vec<StoredReport>;
+    read parked_reports(connection: &str, after: u64, limit: usize) -> Vec<StoredReport>;
+    read reports_since(connection: &str, since: Timestamp, after: u64, limit: usize) -> Vec<StoredReport>;
+    read count_reports() -> Vec<ReportCount>;
+    read result(tenant: &str, id: &ResultId) -> Option<ExamResult>;
+    read results(tenant: &str, filter: &ResultFilter, page: &Page) -> Vec<ExamResult>;
+    read result_versions(tenant: &str, id: &ResultId) -> Vec<ResultVersion>;
+    read results_of_assignments(ids: &[AssignmentId]) -> Vec<ExamResult>;
+    read results_of_candidate(candidate: &CandidateId, assessment_ref: &str) -> Vec<ExamResult>;
+    read feed_positions(connection: &str) -> Vec<FeedPosition>;
+    read assignments_of_participants(connection: &str, participants: &[String]) -> Vec<Assignment>;
+    read assignments_of_people(connection: &str, ids: &[CandidateId], known_as: &[Identity]) -> Vec<Assignment>;
+    read candidates_at(connection: &str, identities: &[Identity]) -> Vec<Candidate>;
+    read booked_assignments(connection: &str, after: Option<&AssignmentId>, limit: usize) -> Vec<Assignment>;
 }

@@ -343,6 +343,10 @@ impl Vendor for Fake {
         self.one(Write::Enrol(write), call).await.map(|_| WriteSuccess::new(counts))
     }
 
+    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
+        None
+    }
+
     async fn check(&self, _call: &CallContext) -> CredentialCheck {
         CredentialCheck::Unchecked { detail: String::new() }
     }

@@ -155,6 +155,14 @@ impl RecordCodec {
                 EncodedMutation::Operation(Statement::new(sql::CANCEL_OPERATION, values![id.to_string()]))
             }
             Mutation::Audit(entry) => EncodedMutation::Audit(entry),
+            Mutation::ReceiveWebhook(_)
+            | Mutation::RemoveReceived(_)
+            | Mutation::Report(_)
+            | Mutation::RepeatReport(_)
+            | Mutation::UpdateReport(_)
+            | Mutation::Result(..)
+            | Mutation::Watermark(_)
+            | Mutation::RecheckReports(..) => todo!(),
         })
     }
 

@@ -300,6 +300,10 @@ impl Store for PostgresStore {
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
+    async fn purge_reports(&self, _applied: Timestamp, _parked: Timestamp) -> Result<u64, StoreError> {
+        todo!()
+    }
+
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();

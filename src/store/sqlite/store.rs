@@ -256,6 +256,10 @@ impl Store for SqliteStore {
     }
 
     /// Purges in portions, so that other writes can run in between.
+    async fn purge_reports(&self, _applied: Timestamp, _parked: Timestamp) -> Result<u64, StoreError> {
+        todo!()
+    }
+
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();

@@ -230,6 +230,10 @@ impl Vendor for ExamTesting {
         Err(self.unsupported(WriteKind::ProgramsEmployees, NO_PROGRAMS))
     }
 
+    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
+        None
+    }
+
     async fn check(&self, _call: &CallContext) -> CredentialCheck {
         let detail = "The only documented call adds students, so nothing was checked.";
         CredentialCheck::Unchecked { detail: detail.to_owned() }

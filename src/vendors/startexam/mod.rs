@@ -322,6 +322,10 @@ impl Vendor for StartExam {
         Ok(WriteSuccess { value: counts, warnings: lower_bound.into_iter().collect() })
     }
 
+    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
+        None
+    }
+
     async fn check(&self, call: &CallContext) -> CredentialCheck {
         const OPERATION: &str = "connections.check";
         let path = "/v1/tests?type=test&status=active";

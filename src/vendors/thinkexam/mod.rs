@@ -283,6 +283,10 @@ impl Vendor for ThinkExam {
         Err(VendorError::new(Code::CapabilityUnsupported, "ThinkExam has no programs."))
     }
 
+    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
+        None
+    }
+
     async fn check(&self, call: &CallContext) -> CredentialCheck {
         match &self.source {
             SignatureProvider::Remote(remote) => match remote.renew(call).await {

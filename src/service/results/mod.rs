@@ -1,0 +1,10 @@
+//! Results: reads reports from the vendors' feeds and receivers, matches them with candidates and assignments, folds them
+//! into results, and answers requests about results and reports.
+
+mod queries;
+mod receiver;
+mod requests;
+
+pub use self::queries::{ReportQuery, ReportView, ResultQuery, ResultView};
+pub use self::receiver::{Receiver, ReceiverAddress, Refusal};
+pub use self::requests::ReportTarget;
