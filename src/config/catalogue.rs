@@ -9,6 +9,7 @@ use crate::config::error::ConfigErrors;
 use crate::config::{identifier, schema, section};
 use crate::domain::capability::WriteKind;
 use crate::domain::program::ProgramRef;
+use crate::domain::results::ScoringRules;
 use crate::domain::suggest;
 use crate::domain::vendor::Vendor;
 use crate::service::{Catalogue, CatalogueEntry, ConnectionSetup};
@@ -81,6 +82,7 @@ fn entry(
         id,
         connection: connection?,
         reference: reference?,
+        scoring: ScoringRules::default(),
     })
 }
 

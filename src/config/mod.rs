@@ -247,13 +247,22 @@ pub struct StoreSettings {
     pub retention: ConfigDuration,
     /// How long an idempotency key is kept.
     pub idempotency_retention: ConfigDuration,
+    /// How long the bodies of applied reports are kept.
+    pub report_retention: ConfigDuration,
+    /// How long reports are kept that were not applied.
+    pub parked_retention: ConfigDuration,
 }
 
 impl StoreSettings {
     /// Returns how long the store keeps finished operations and idempotency keys.
     #[must_use]
     pub const fn kept(&self) -> Retention {
-        Retention { operations: self.retention.0, keys: self.idempotency_retention.0 }
+        Retention {
+            operations: self.retention.0,
+            keys: self.idempotency_retention.0,
+            reports: self.report_retention.0,
+            parked_reports: self.parked_retention.0,
+        }
     }
 }
 

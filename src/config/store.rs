@@ -117,8 +117,21 @@ pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretRe
 
 /// Checks the settings against each other.
 pub(super) fn check(settings: &StoreSettings, errors: &mut ConfigErrors<'_>) {
-    let StoreSettings { url, encryption_key: _, decryption_keys: _, retention, idempotency_retention } = settings;
-    for (key, span) in [("retention", retention), ("idempotency_retention", idempotency_retention)] {
+    let StoreSettings {
+        url,
+        encryption_key: _,
+        decryption_keys: _,
+        retention,
+        idempotency_retention,
+        report_retention,
+        parked_retention,
+    } = settings;
+    for (key, span) in [
+        ("retention", retention),
+        ("idempotency_retention", idempotency_retention),
+        ("report_retention", report_retention),
+        ("parked_retention", parked_retention),
+    ] {
         errors.check(&["store", key], bounds::more_than_zero(*span, ConfigDuration::MAX.0));
     }
     if retention < idempotency_retention {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::results::ScoringRules;
 use crate::service::{Gateway, RequestContext};
 
 /// Entry of the operator's catalogue.
@@ -15,6 +16,8 @@ pub struct CatalogueEntry {
     pub connection: String,
     /// Vendor's own id; for a program `ext:<id>` if the operator configured an external id.
     pub reference: String,
+    /// How attempts at an assessment are judged.
+    pub scoring: ScoringRules,
 }
 
 /// Catalogue, keyed by vendor-neutral id.

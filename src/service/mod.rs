@@ -107,6 +107,10 @@ pub struct Retention {
     pub operations: Duration,
     /// Responses stored under an `Idempotency-Key` and generated passwords, counted from the request.
     pub keys: Duration,
+    /// Bodies of reports that were applied, counted from their arrival.
+    pub reports: Duration,
+    /// Reports that were not applied, counted from their arrival.
+    pub parked_reports: Duration,
 }
 
 /// How long a start retries while the store does not respond.

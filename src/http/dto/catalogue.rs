@@ -42,14 +42,14 @@ page_document!(VendorList, Vendor, vendor_list_example, "The supported kinds of 
 
 impl From<CatalogueEntry> for Assessment {
     fn from(entry: CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry;
+        let CatalogueEntry { id, name, connection, reference, scoring: _ } = entry;
         Self { id, name, connection, reference }
     }
 }
 
 impl From<CatalogueEntry> for Program {
     fn from(entry: CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry;
+        let CatalogueEntry { id, name, connection, reference, scoring: _ } = entry;
         Self { id, name, connection, reference }
     }
 }

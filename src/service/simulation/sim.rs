@@ -364,7 +364,10 @@ impl Sim {
         let setup = ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default() };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
         let day = Duration::from_hours(24);
-        let (kept, environment) = (Retention { operations: 30 * day, keys: day }, self.environment.clone());
+        let (kept, environment) = (
+            Retention { operations: 30 * day, keys: day, reports: 90 * day, parked_reports: 90 * day },
+            self.environment.clone(),
+        );
         let (doomed, serves) = (Arc::clone(&fate), proxy);
         let gateway = runtime.block_on(async move {
             tokio::select! {

@@ -45,7 +45,12 @@ const ALL: &str = "key-of-all";
 const FEW: &str = "key-of-few";
 
 /// Longer than any test.
-const RETENTION: Retention = Retention { operations: Duration::from_hours(1), keys: Duration::from_hours(1) };
+const RETENTION: Retention = Retention {
+    operations: Duration::from_hours(1),
+    keys: Duration::from_hours(1),
+    reports: Duration::from_hours(1),
+    parked_reports: Duration::from_hours(1),
+};
 
 /// Returns an API with small limits.
 pub async fn api_parts() -> ApiParts {
