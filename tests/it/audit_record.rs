@@ -1,7 +1,6 @@
 //! The record of `/audit`: who may read it, how it is exported, and how its chain reveals missing and altered entries.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{NDJSON, export, parse_lines, person, read_record, start, verify_chain};
 use crate::support::connections::{client, client_with, sandbox_connections};
-use crate::support::gateway::{ApiResponse, Gateway, key, sandbox};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, key, sandbox};
 use crate::support::postgres::Server;
 
 #[tokio::test]
@@ -155,7 +154,7 @@ async fn replicas_write_one_shared_chain() {
         let body = if number % 3 == 0 { json!({}) } else { person(&format!("e{number}")) };
         async move { gateway.post("/candidates", &body).await.status }
     });
-    let statuses = tokio::time::timeout(Duration::from_mins(1), join_all(writes)).await.expect("all requests end");
+    let statuses = tokio::time::timeout(TIMEOUT, join_all(writes)).await.expect("all requests end");
     let entries = read_record(&one).await;
     assert_eq!(entries, read_record(&other).await);
     assert_eq!(entries.len(), 60);

@@ -60,7 +60,9 @@ async fn a_call_that_failed_for_another_reason_is_not_split() {
         (500, "vendor_internal_error", "unknown", 502),
     ] {
         let stub = Stub::start(move |_| json_response(status, &json!({ "message": "no" }))).await;
-        let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+        // Nothing is reconciled meanwhile.
+        let connection = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+        let gateway = Gateway::start(&connection).await;
         let response = register_bulk(&gateway, &people(8)).await;
         assert_eq!(rows(&response), vec![row(http, outcome, code); 8], "{status}");
         // A temporary failure is retried as a whole, as often as the operator allows.

@@ -36,10 +36,10 @@ async fn the_program_reads_the_clock_of_its_machine() {
 #[tokio::test]
 async fn a_forward_clock_step_does_not_shorten_the_grace_period() {
     let machine = Machine::new();
-    let (sandbox, gateway) = start(&machine, "timeout = \"1s\"\nsettle_grace = \"40s\"\n").await;
+    let (sandbox, gateway) = start(&machine, "timeout = \"3s\"\nsettle_grace = \"40s\"\n").await;
     let port = sandbox.startexam();
     let late =
-        json!({ "name": "delay_before_effect", "operation": "employees_participants", "delayMs": 5000, "times": 1 });
+        json!({ "name": "delay_before_effect", "operation": "employees_participants", "delayMs": 8_000, "times": 1 });
     set_faults(port, json!({ "faults": [late] })).await;
     let lost = gateway.post("/assignments", &order_if_exists("emp-a", TEST, "reuse")).await;
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));

@@ -106,7 +106,7 @@ async fn headers_that_trickle_in_close_the_connection() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_its_timeout_and_not_before() {
-    let keep_alive = Duration::from_millis(300);
+    let keep_alive = Duration::from_secs(2);
     let server = serve_with(
         examgate::http::router(&api_parts().await),
         ListenerOptions { connections: 10, keep_alive, busy: None, tls: None },

@@ -43,7 +43,9 @@ async fn a_healthy_vendor_is_reported_as_healthy_without_side_effects() {
         assert_eq!(read_effects(port).await["effects"], json!([]), "{connection}");
     }
     let seen = gateway.get("/connections/startexam-main").await;
-    assert_eq!(seen.body["clockAheadSeconds"], 0, "learned from the responses' Date: {}", seen.body);
+    // A slow response arrives some seconds after its time.
+    let ahead = seen.body["clockAheadSeconds"].as_i64().expect("learned from the responses' Date");
+    assert!(ahead.abs() < 60, "{}", seen.body);
 }
 
 #[tokio::test]
@@ -52,7 +54,7 @@ async fn an_unreachable_vendor_is_distinguished_from_an_unresponsive_one() {
     let silent = format!("http://{}", silent.local_addr().expect("an address"));
     let nobody = startexam("http://127.0.0.1:1", "");
     let unknown = examtesting("http://nowhere.invalid", "allow_http = true");
-    let mute = startexam(&silent, "timeout = \"300ms\"").replace("startexam-main", "mute");
+    let mute = startexam(&silent, "timeout = \"2s\"").replace("startexam-main", "mute");
     let gateway = Gateway::start(&(nobody + &unknown + &mute)).await;
 
     let found = check_connection(&gateway, "startexam-main").await;
@@ -90,7 +92,8 @@ async fn excessive_clock_skew_is_measured_and_reported() {
     let found = check_connection(&gateway, "startexam-main").await;
     assert_eq!(results(&found)[3], "fault", "{found}");
     let detail = check_fields(&found, "detail")[3].to_owned();
-    assert!(detail.contains("behind") && (detail.contains("1000 s") || detail.contains("999 s")), "{detail}");
+    let seconds = (900..=1000).any(|seconds| detail.contains(&format!("{seconds} s")));
+    assert!(detail.contains("behind") && seconds, "{detail}");
     assert!(check_fields(&found, "advice")[3].contains("NTP"));
     // Its calls carry no time, so the skew is no error there.
     assert_eq!(results(&check_connection(&gateway, "examtesting-main").await)[3], "ok");

@@ -11,13 +11,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::connections::{client, startexam};
-use crate::support::gateway::{Gateway, TIMEOUT, key, sandbox, set_faults};
+use crate::support::gateway::{Gateway, TIMEOUT, http, key, sandbox, set_faults};
 use crate::support::people::person;
 use crate::support::postgres::Server;
 use crate::support::watch::{changes, wait_until};
 
 /// Long enough to observe the draining gateway.
-const DELAY: (&str, &str) = ("EXAMGATE__SERVER__SHUTDOWN_DELAY", "5s");
+const DELAY: (&str, &str) = ("EXAMGATE__SERVER__SHUTDOWN_DELAY", "12s");
 
 async fn start(port: std::net::SocketAddr, environment: &[(&str, &str)]) -> Gateway {
     let connections = startexam(&format!("http://{port}"), "batch_size = 10\nmax_in_flight = 4");
@@ -106,7 +106,7 @@ async fn requests_in_flight_complete_and_later_ones_are_rejected() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let mut gateway = start(port, &[]).await;
-    let delay = json!({ "name": "delay_before_effect", "times": 1, "delayMs": 3_000 });
+    let delay = json!({ "name": "delay_before_effect", "times": 1, "delayMs": 8_000 });
     set_faults(port, json!({ "faults": [delay] })).await;
     // The beginning of a request whose rest arrives after the listener was closed.
     let mut late = TcpStream::connect(gateway.address).await.unwrap();
@@ -169,15 +169,17 @@ async fn waiting_callers_are_released_and_the_operation_pauses() {
     let bulk = tokio::spawn(bulk.send());
     let listed = wait_until(&gateway, "/operations", |response| response.body["items"][0]["state"] == "running").await;
     let operation = format!("/operations/{}", listed.text("/items/0/id"));
-    let events = gateway.request(Method::GET, &format!("{operation}/events")).header("Accept", "text/event-stream");
-    let events = tokio::spawn(events.send());
+    let events = http().get(format!("http://{}{operation}/events", gateway.address)).bearer_auth(key("lms"));
+    // It follows the operation from here on.
+    let events = events.header("Accept", "text/event-stream").send().await.expect("a response");
     wait_until(&gateway, &operation, |response| response.body["progress"]["applied"].as_u64() > Some(0)).await;
     gateway.terminate().await;
     let bulk = bulk.await.unwrap();
     assert_eq!(bulk.status, 202, "{bulk:?}");
     assert_eq!(bulk.header("location"), Some(operation.as_str()));
-    let events = events.await.unwrap();
-    assert!(events.status == 200 && events.body.as_str().unwrap().ends_with("\n\n"), "a whole last event: {events:?}");
+    assert_eq!(events.status(), 200);
+    let events = events.text().await.expect("a complete response");
+    assert!(events.ends_with("\n\n"), "a whole last event: {events}");
     assert_eq!(gateway.wait_for_exit().await, Some(0), "{}", gateway.take_log());
     set_faults(port, json!({ "faults": [] })).await;
     let gateway = Gateway::start_in(gateway.folder_after_exit().await).await;
@@ -191,7 +193,7 @@ async fn a_write_that_outlasts_the_shutdown_grace_returns_202() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let mut gateway = start(port, &[("EXAMGATE__SERVER__SHUTDOWN_GRACE", "2s")]).await;
-    let delay = json!({ "name": "delay_before_effect", "times": 1, "delayMs": 4_000 });
+    let delay = json!({ "name": "delay_before_effect", "times": 1, "delayMs": 15_000 });
     set_faults(port, json!({ "faults": [delay] })).await;
     let slow = gateway.request(Method::POST, "/candidates").json(&person("e1"));
     let slow = tokio::spawn(slow.send());
@@ -228,7 +230,7 @@ async fn a_stopping_replica_hands_over_its_operation_without_a_takeover_delay() 
     let url = Server::shared().schema().await;
     let connections = startexam(&format!("http://{port}"), "batch_size = 10\nmax_in_flight = 2");
     let mut one = Gateway::replica(&url, &connections).await;
-    set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 50 }] })).await;
+    set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 500 }] })).await;
     let people: Vec<Value> = (0..1_000).map(|number| person(&format!("e{number}"))).collect();
     let bulk = one.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
     let accepted = bulk.json(&json!({ "items": people })).send().await;
@@ -244,6 +246,7 @@ async fn a_stopping_replica_hands_over_its_operation_without_a_takeover_delay() 
     let left = applied(&other.get(&operation).await);
     assert!(left < 1_000, "it was not over yet");
     wait_until(&other, &operation, |response| applied(response) > left).await;
+    set_faults(port, json!({ "faults": [] })).await;
     println!("the replica ended after {ended:?}, the other went on {:?} after the signal", began.elapsed());
     wait_until(&other, &operation, |response| response.text("/state") == "completed").await;
     assert!(!other.take_log().contains("an instance is dead"), "it was not waited for");

@@ -170,7 +170,11 @@ async fn an_expired_booking_is_marked_or_made_again() {
             }
             order
         };
-        let first = gateway.post("/assignments", &order(Some(in_seconds(2)))).await;
+        let mut first = gateway.post("/assignments", &order(Some(in_seconds(2)))).await;
+        // On a slow machine the window may be over before the gateway has read it.
+        while first.status == 422 && first.text("/errors/0/pointer") == "/validUntil" {
+            first = gateway.post("/assignments", &order(Some(in_seconds(2)))).await;
+        }
         assert_eq!(first.status, 201, "{first:?}");
         // The gateway's own clock decides when the window is over; repeat until then.
         let started = tokio::time::Instant::now();

@@ -158,7 +158,7 @@ async fn an_unknown_write_is_reconciled_by_its_retry() {
 #[tokio::test]
 async fn a_retry_that_comes_too_early_gets_a_conflict_with_retry_after() {
     let (sandbox, gateway) = start_startexam("").await;
-    let slow = json!({ "name": "delay_before_effect", "delayMs": 1500 });
+    let slow = json!({ "name": "delay_before_effect", "delayMs": 5_000 });
     set_faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
     let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", "k");
     let first = request.header("prefer", "respond-async").json(&person("e1")).send().await;

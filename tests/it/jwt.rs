@@ -280,13 +280,16 @@ async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(response.status, 200, "{response:?}");
-    let fetches = provider.seen().len();
+    let (fetches, began) = (provider.seen().len(), std::time::Instant::now());
     for _ in 0..20 {
         assert_eq!(get_with_token(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
         // Unknown key ids do not make the gateway fetch the keys more often.
         rejection_detail(&gateway, &second.token("two", &good)).await;
     }
-    assert_eq!(provider.seen().len(), fetches);
+    // One fetch in five seconds is allowed; a slow machine may take longer for the above.
+    let allowed = began.elapsed().as_secs() / 5 + 1;
+    let more = provider.seen().len() - fetches;
+    assert!(more as u64 <= allowed, "{more} fetches, {allowed} allowed");
 
     // The old key is withdrawn: its tokens are rejected as soon as the new keys are known.
     let published = jwk_set(&[second.jwk("two")]);

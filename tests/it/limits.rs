@@ -31,7 +31,7 @@ async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
     }
     let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
     // A busy machine takes its time over the table.
-    let accepted = request.body("text/csv", csv).timeout(Duration::from_mins(5)).send().await;
+    let accepted = request.body("text/csv", csv).timeout(Duration::from_mins(20)).send().await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     assert_eq!(accepted.body["progress"]["total"], ROWS);
     let peak = gateway.memory_kib("VmHWM");
@@ -39,7 +39,7 @@ async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
     println!("idle {idle} KiB, at most {peak} KiB, growth {growth} KiB");
     assert!(growth < GROWTH_KIB, "idle {idle} KiB, at most {peak} KiB");
     let operation = format!("/operations/{}", accepted.text("/id"));
-    let cancel = gateway.request(Method::POST, &format!("{operation}/cancel")).timeout(Duration::from_mins(5));
+    let cancel = gateway.request(Method::POST, &format!("{operation}/cancel")).timeout(Duration::from_mins(20));
     assert_eq!(cancel.send().await.status, 202);
     let ended = wait_until(&gateway, &operation, |response| response.text("/state") == "cancelled").await;
     let count = |name: &str| ended.body["progress"][name].as_u64().unwrap();
@@ -69,11 +69,11 @@ async fn large_rows_are_sent_and_read_back_in_bounded_memory() {
         );
     }
     let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
-    let accepted = request.body("application/x-ndjson", lines).timeout(Duration::from_mins(5)).send().await;
+    let accepted = request.body("application/x-ndjson", lines).timeout(Duration::from_mins(20)).send().await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let received = gateway.memory_kib("VmHWM");
     let operation = format!("/operations/{}", accepted.text("/id"));
-    let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(20);
     let ended = loop {
         let response = gateway.get(&operation).await;
         if response.text("/state") == "completed" {
@@ -85,7 +85,7 @@ async fn large_rows_are_sent_and_read_back_in_bounded_memory() {
     assert_eq!(ended.body["progress"]["applied"], PHOTOS, "{ended:?}");
     let sent = gateway.memory_kib("VmHWM");
     let path = format!("{operation}/items?limit=200");
-    let read = || gateway.request(Method::GET, &path).timeout(Duration::from_mins(5)).send();
+    let read = || gateway.request(Method::GET, &path).timeout(Duration::from_mins(20)).send();
     for page in futures_util::future::join_all((0..8).map(|_| read())).await {
         let items = page.body["items"].as_array().expect("items");
         assert_eq!((items.len(), &page.body["nextCursor"]), (PHOTOS, &Value::Null));
@@ -152,7 +152,7 @@ async fn every_reported_outcome_stays_true_with_a_full_disk() {
     let late = gateway.post("/candidates", &person(9_999)).await;
     assert!([200, 201].contains(&late.status), "{late:?}");
     for number in 0..applied.len() + 25 {
-        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(20);
         loop {
             let response = gateway.post("/candidates", &person(number)).await;
             if [200, 201].contains(&response.status) {

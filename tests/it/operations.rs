@@ -1,6 +1,6 @@
 //! Operations: a bulk continues without its caller, reports its progress, and can be cancelled and retried.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use examgate::sandbox::Sandbox;
 use reqwest::Method;
@@ -87,10 +87,9 @@ async fn a_caller_waits_as_long_as_its_preference_says() {
         let request = gateway.request(Method::POST, "/candidates/bulk").header("prefer", preference);
         request.json(&json!({ "items": items })).send()
     };
-    let started = Instant::now();
-    let short_wait = post("wait=1", 60).await;
+    let short_wait = post("wait=1", 600).await;
     assert_eq!((short_wait.status, short_wait.header("preference-applied")), (202, Some("wait=1")), "{short_wait:?}");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(progress(&short_wait, "applied") < 600, "it did not wait for the end: {short_wait:?}");
     gateway.post(&format!("/operations/{}/cancel", short_wait.text("/id")), &json!({})).await;
     let patient = post("wait=50", 3).await;
     assert_eq!((patient.status, patient.header("preference-applied")), (207, Some("wait=50")), "{patient:?}");
@@ -144,7 +143,7 @@ fn events(text: &str) -> (Vec<Value>, Option<&str>) {
 #[tokio::test]
 async fn an_event_stream_reports_progress_until_the_operation_ends() {
     let (_sandbox, gateway) = start_slow(150, &client("lms", "", "[\"*\"]")).await;
-    let accepted = start_bulk(&gateway, &people(8)).await;
+    let accepted = start_bulk(&gateway, &people(30)).await;
     let path = format!("/operations/{}/events", accepted.text("/id"));
     let follow = || gateway.request(Method::GET, &path).header("accept", "text/event-stream");
     let stream = follow().send().await;
@@ -153,7 +152,7 @@ async fn an_event_stream_reports_progress_until_the_operation_ends() {
     assert!(states.len() >= 3, "{states:?}");
     assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "no state is reported twice: {states:?}");
     let applied: Vec<u64> = states.iter().map(|event| event["progress"]["applied"].as_u64().unwrap()).collect();
-    assert!(applied.is_sorted() && applied.last() == Some(&8), "{applied:?}");
+    assert!(applied.is_sorted() && applied.last() == Some(&30), "{applied:?}");
     assert!(states[..states.len() - 1].iter().all(|event| event["state"] != "completed"));
     assert_eq!((&states[states.len() - 1]["state"], last), (&json!("completed"), Some("end")));
     let document = gateway.get(&format!("/operations/{}", accepted.text("/id"))).await;
@@ -175,14 +174,14 @@ async fn an_event_stream_reports_progress_until_the_operation_ends() {
 #[tokio::test]
 async fn a_cancelled_operation_skips_its_remaining_rows_and_a_retry_sends_only_those() {
     let (sandbox, gateway) = start_slow(100, &client("lms", "", "[\"*\"]")).await;
-    let accepted = start_bulk(&gateway, &people(12)).await;
+    let accepted = start_bulk(&gateway, &people(100)).await;
     let path = format!("/operations/{}", accepted.text("/id"));
     wait_until(&gateway, &path, |response| progress(response, "applied") >= 2).await;
     let cancelled = gateway.post(&format!("{path}/cancel"), &json!({})).await;
     assert_eq!((cancelled.status, cancelled.header("location")), (202, Some(path.as_str())), "{cancelled:?}");
     let ended = wait_for_state(&gateway, &path, "cancelled").await;
     let (applied, skipped) = (progress(&ended, "applied"), progress(&ended, "skipped"));
-    assert!(applied >= 2 && skipped >= 1 && applied + skipped == 12, "{ended:?}");
+    assert!(applied >= 2 && skipped >= 1 && applied + skipped == 100, "{ended:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len() as u64, applied);
     let again = gateway.post(&format!("{path}/cancel"), &json!({})).await;
     assert_eq!((again.status, again.text("/state")), (202, "cancelled"));
@@ -191,12 +190,12 @@ async fn a_cancelled_operation_skips_its_remaining_rows_and_a_retry_sends_only_t
     let retried = gateway.post(&format!("{path}/retry"), &json!({})).await;
     assert_eq!((retried.status, retried.text("/id")), (202, accepted.text("/id")), "{retried:?}");
     let completed = wait_for_state(&gateway, &path, "completed").await;
-    assert_eq!((progress(&completed, "applied"), progress(&completed, "skipped")), (12, 0));
-    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 12);
-    assert_eq!(call_count(sandbox.startexam()).await, 12, "no one was sent twice");
+    assert_eq!((progress(&completed, "applied"), progress(&completed, "skipped")), (100, 0));
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 100);
+    assert_eq!(call_count(sandbox.startexam()).await, 100, "no one was sent twice");
     let nothing = gateway.post(&format!("{path}/retry"), &json!({})).await;
     assert_eq!((nothing.status, nothing.text("/state")), (202, "completed"));
-    assert_eq!(call_count(sandbox.startexam()).await, 12);
+    assert_eq!(call_count(sandbox.startexam()).await, 100);
 }
 
 #[tokio::test]
@@ -231,7 +230,8 @@ async fn operations_are_visible_only_to_their_tenant_and_with_the_scope() {
 
 #[tokio::test]
 async fn a_stopping_gateway_releases_waiting_callers_and_the_next_one_continues() {
-    let (sandbox, gateway) = start_slow(200, &client("lms", "", "[\"*\"]")).await;
+    // So slow that neither operation ends before the gateway stops.
+    let (sandbox, gateway) = start_slow(3_000, &client("lms", "", "[\"*\"]")).await;
     let accepted = start_bulk(&gateway, &people(30)).await;
     let path = format!("/operations/{}", accepted.text("/id"));
     let events = format!("{path}/events");

@@ -13,12 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::connections::{client, startexam};
-use crate::support::gateway::{ApiResponse, Gateway, http};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, http};
 use crate::support::vendor::{Stub, build_response, json_response};
 use crate::support::watch::{wait_for_state, wait_until, wait_until_true};
-
-/// Only a hang comes this far.
-const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A StartExam that accepts everybody, responds when its gate is open, and logs the calls.
 #[derive(Clone)]
@@ -301,11 +298,8 @@ async fn a_vendors_retry_after_is_honoured_by_every_call_of_the_connection() {
 #[tokio::test]
 async fn retries_of_unsent_calls_are_limited_to_a_fifth_of_all_calls() {
     const CALLS: u32 = 150;
-    let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    let address = gone.local_addr().expect("an address");
-    drop(gone);
     let more = "breaker = { failures = 0 }\nmax_in_flight = 8";
-    let (gateway, admin) = start_with_metrics(&startexam(&format!("http://{address}"), more)).await;
+    let (gateway, admin) = start_with_metrics(&startexam("http://127.0.0.1:1", more)).await;
     let gateway = Arc::new(gateway);
     let began = Instant::now();
     for response in send_posts(&gateway, (0..CALLS).map(|number| format!("e{number}"))).join_all().await {

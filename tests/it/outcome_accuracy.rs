@@ -163,7 +163,7 @@ async fn no_fault_makes_the_reported_outcome_of_a_booking_untrue() {
 
 /// Repeats the request until no earlier write blocks it.
 async fn post_until_accepted(gateway: &Gateway, path: &str, body: &Value) -> ApiResponse {
-    for _ in 0..50 {
+    for _ in 0..600 {
         let response = gateway.post(path, body).await;
         if response.status != 409 && response.status != 503 {
             return response;

@@ -61,7 +61,9 @@ async fn problems_of_requests_that_reach_no_vendor() {
 #[tokio::test]
 async fn problems_of_writes_that_a_vendor_does_not_confirm() {
     let stub = Stub::start(|_| json_response(400, &json!({ "message": "employee e1 is no good" }))).await;
-    let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+    // Nothing is reconciled between the requests.
+    let connection = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+    let gateway = Gateway::start(&connection).await;
     assert_response("problem-vendor-rejected-request", &gateway.post("/candidates", &startexam_person("e1")).await);
     stub.respond_with(|_| json_response(401, &json!({ "message": "Authorization is incorrect" })));
     let response = gateway.post("/candidates", &startexam_person("e2")).await;
@@ -73,8 +75,9 @@ async fn problems_of_writes_that_a_vendor_does_not_confirm() {
     let response = gateway.post("/candidates", &startexam_person("e4")).await;
     assert_response("outcome-unknown", &response);
     assert_response("outcome-unknown-record", &gateway.get(response.text("/resource")).await);
-    // It pauses the connection, so it is last.
-    stub.respond_with(|_| json_response(429, &json!({ "message": "Too many requests" })));
+    // Apart from the others: their reconciliation could be what pauses the connection.
+    let busy = Stub::start(|_| json_response(429, &json!({ "message": "Too many requests" }))).await;
+    let gateway = Gateway::start(&startexam(&busy.url(), "")).await;
     let response = gateway.post("/candidates", &startexam_person("e5")).await;
     assert_response("problem-vendor-rate-limited", &response);
 }

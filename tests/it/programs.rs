@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::connections::{startexam, thinkexam};
 use crate::support::gateway::{Gateway, sandbox, set_faults};
-use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
 use crate::support::watch::{bodies, call_count, wait_for_state, warnings};
 
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
@@ -260,7 +260,9 @@ async fn a_failure_in_the_middle_reports_which_part_was_applied() {
             ])
         );
         assert_ne!(response.text("/outcome"), "not_applied", "a part was applied");
-        assert_eq!(stub.seen().len(), 2, "nothing is sent after the failure");
+        // The reconciliation may have sent the second part again.
+        let last_part = |seen: &SeenRequest| String::from_utf8_lossy(&seen.body).contains("\"r1200\"");
+        assert!(!stub.seen().iter().any(last_part), "nothing is sent after the failure");
         // The same request again is harmless and completes it.
         let again = gateway.post(&employees_path(PROGRAM), &many_employees()).await;
         assert_eq!(again.status, 200, "{again:?}");

@@ -296,7 +296,7 @@ const FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_nam
 async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     let sandbox = sandbox().await;
     let connections =
-        sandbox_connections(&sandbox, "timeout = \"1s\"\nbreaker = { failures = 1000, cooldown = \"1s\" }");
+        sandbox_connections(&sandbox, "timeout = \"3s\"\nbreaker = { failures = 1000, cooldown = \"1s\" }");
     let connections = connections.replacen("timeout", &format!("{FIELDS}\ntimeout"), 1);
     let (mut gateway, collector) = start_verbose(&connections).await;
     let mut responses = send_everything(&gateway, 0).await;
@@ -319,7 +319,7 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
         responses.extend(send_everything(&gateway, 10 * (number + 1)).await);
     }
     for port in ports {
-        set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 3000, "times": 2 }] })).await;
+        set_faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 8_000, "times": 2 }] })).await;
     }
     for connection in CONNECTIONS {
         responses.push(gateway.post("/candidates", &person_for_vendor(connection, 90)).await);

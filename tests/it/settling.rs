@@ -412,14 +412,14 @@ async fn a_manual_settlement_concludes_only_unknown_writes() {
 async fn a_timed_out_write_is_not_resent_before_its_grace_period_ends() {
     let (sandbox, connections) = {
         let sandbox = sandbox().await;
-        let connections = startexam(&format!("http://{}", sandbox.startexam()), "timeout = \"300ms\"")
+        let connections = startexam(&format!("http://{}", sandbox.startexam()), "timeout = \"2s\"")
             .replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
         (sandbox, connections)
     };
     let gateway = Gateway::start(&connections).await;
     let port = sandbox.startexam();
     assert_eq!(gateway.post("/candidates", &person("e2")).await.status, 201);
-    set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 3000 }] })).await;
+    set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 10_000 }] })).await;
     let unknown = gateway.post("/candidates", &person("e1")).await;
     assert_eq!(unknown.problem(), (504, "vendor_timeout", "unknown"));
     let resource = unknown.text("/resource");

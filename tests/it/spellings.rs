@@ -22,7 +22,7 @@ const PORT: u16 = 9761;
 /// Starts the vendors where the store's open writes lead. Another run of this test on the same machine may have the address
 /// for some seconds.
 async fn start_at_the_recorded_address(settings: Settings) -> Sandbox {
-    for _ in 0..600 {
+    for _ in 0..3_000 {
         match Sandbox::start(settings).await {
             Ok(sandbox) => return sandbox,
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {

@@ -163,7 +163,7 @@ async fn a_full_disk_rejects_writes_before_anything_is_sent() {
     let over = |record: &ApiResponse| record.status == 404 || record.text("/state") == "failed";
     wait_until(&gateway, &resource, over).await;
     assert_eq!(changes(port, "employees", "created").await, ["emp-a"], "what was refused was not sent");
-    assert_eq!(gateway.get("/readyz").await.status, 200);
+    wait_until(&gateway, "/readyz", |ready| ready.status == 200).await;
     let done = gateway.post("/candidates", &person("emp-b")).await;
     assert_eq!((done.status, done.text("/outcome")), (201, "applied"), "{done:?}");
     assert_eq!(changes(port, "employees", "created").await, ["emp-a", "emp-b"]);
@@ -176,7 +176,7 @@ async fn a_disk_that_fills_during_the_vendor_call_leaves_an_unknown_write_that_r
     let machine = Machine::new();
     let connection = startexam(&format!("http://{port}"), "");
     let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
-    set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 1500, "times": 1 }] })).await;
+    set_faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 5_000, "times": 1 }] })).await;
     let registering = {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
         tokio::spawn(async move { request.json(&person("emp-a")).send().await })

@@ -34,12 +34,6 @@ async fn post_person(gateway: &Gateway, flags: &str) -> u16 {
     request.header("tracestate", "rojo=00f067aa0ba902b7").json(&person("emp-1")).send().await.status
 }
 
-/// Returns an address without a listener.
-async fn closed_address() -> String {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    listener.local_addr().expect("an address").to_string()
-}
-
 fn header<'a>(seen: &'a SeenRequest, name: &str) -> &'a str {
     seen.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
@@ -64,6 +58,7 @@ async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
     let (vendor, collector) = (Stub::accepting().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     assert_eq!(post_person(&gateway, "01").await, 201);
+    collector.wait_for("POST /candidates").await;
     let (_, log) = gateway.finish().await;
 
     let spans = collector.spans();
@@ -126,10 +121,12 @@ async fn the_standard_otel_variables_for_resource_headers_and_sampling_apply() {
         ("OTEL_SERVICE_NAME", "exams".to_owned()),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.version=7".to_owned()),
         ("OTEL_TRACES_SAMPLER", "parentbased_always_off".to_owned()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
     ];
     let gateway = start(&startexam(&vendor.url(), ""), &environment).await;
     assert_eq!(post_person(&gateway, "01").await, 201);
     assert_eq!(gateway.get("/vendors").await.status, 200);
+    collector.wait_for("POST /candidates").await;
     gateway.finish().await;
     assert_eq!(collector.0.seen()[0].uri.path(), "/here");
     assert_eq!(header(&collector.0.seen()[0], "x-of"), "all");
@@ -163,6 +160,7 @@ async fn work_that_outlives_its_request_stays_in_its_trace() {
     let bulk = bulk.json(&json!({ "connection": "startexam-main", "items": [person("a"), person("b")] })).send().await;
     assert_eq!(bulk.status, 202, "{bulk:?}");
     wait_for_state(&gateway, &format!("/operations/{}", bulk.text("/id")), "completed").await;
+    collector.wait_for("operation candidates").await;
     gateway.finish().await;
     let operation = collector.span("operation candidates");
     assert_eq!(operation.attribute("examgate.operation.id"), bulk.text("/id"));
@@ -189,6 +187,7 @@ async fn the_reconciliation_of_a_write_is_a_trace_of_its_own() {
     assert_eq!(unknown.problem(), (502, "vendor_internal_error", "unknown"));
     let resource = unknown.text("/resource").to_owned();
     wait_for_state(&gateway, &resource, "registered").await;
+    collector.wait_for("settle").await;
     gateway.finish().await;
     let spans = collector.spans();
     let server = collector.span("POST /candidates");
@@ -206,8 +205,9 @@ async fn the_reconciliation_of_a_write_is_a_trace_of_its_own() {
 #[tokio::test]
 async fn each_attempt_is_a_span() {
     let collector = Collector::start().await;
-    let gateway = start(&startexam(&format!("http://{}", closed_address().await), ""), &collector.variables()).await;
+    let gateway = start(&startexam("http://127.0.0.1:1", ""), &collector.variables()).await;
     assert_eq!(post_person(&gateway, "01").await, 503);
+    collector.wait_for("POST /candidates").await;
     gateway.finish().await;
     let mut attempts: Vec<Span> =
         collector.spans().into_iter().filter(|span| span.name == "POST candidates.create").collect();
@@ -226,7 +226,7 @@ async fn an_unreachable_collector_changes_nothing_and_is_logged_once() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let silent = listener.local_addr().expect("an address").to_string();
     for (address, message) in
-        [(closed_address().await, "the collector rejects traces"), (silent, "trace exporter flush timed out")]
+        [("127.0.0.1:1".to_owned(), "the collector rejects traces"), (silent, "trace exporter flush timed out")]
     {
         let environment = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://user:SeMark@{address}")),

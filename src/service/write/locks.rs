@@ -47,7 +47,19 @@ pub(in crate::service) fn employee_subjects(connection: &str, call: &EnrolmentBa
 /// Guard of a subject's lock; released on drop.
 pub(in crate::service) struct SubjectLock {
     held: Option<HeldLock>,
+    /// The channel of the locks to release in the store; `None` while this one is held in the process only.
     returned: Option<mpsc::UnboundedSender<HeldLock>>,
+}
+
+impl SubjectLock {
+    /// Creates the guard of a lock that is held in the process only.
+    fn new(subject: &SubjectKey, lock: OwnedMutexGuard<()>) -> Self {
+        Self { held: Some(HeldLock { subject: subject.clone(), _lock: lock }), returned: None }
+    }
+
+    fn subject(&self) -> Option<&SubjectKey> {
+        self.held.as_ref().map(|held| &held.subject)
+    }
 }
 
 struct HeldLock {
@@ -71,9 +83,9 @@ impl SubjectLocks {
     /// # Errors
     /// The store's, where it is shared.
     pub(in crate::service) async fn lock(&self, subject: &SubjectKey) -> Result<SubjectLock, StoreError> {
-        let lock = self.lock_of(subject).lock_owned().await;
-        self.wait_in_store(&[subject.as_str()]).await?;
-        Ok(self.guard_lock(subject, lock))
+        let mut lock = SubjectLock::new(subject, self.lock_of(subject).lock_owned().await);
+        self.wait_in_store(std::slice::from_mut(&mut lock)).await?;
+        Ok(lock)
     }
 
     /// Acquires the locks of several subjects, waiting as long as it takes. Deadlock-free: the store grants all of them
@@ -87,10 +99,10 @@ impl SubjectLocks {
     ) -> Result<Vec<SubjectLock>, StoreError> {
         let mut locks = Vec::with_capacity(subjects.len());
         for subject in subjects {
-            locks.push(self.lock_of(subject).lock_owned().await);
+            locks.push(SubjectLock::new(subject, self.lock_of(subject).lock_owned().await));
         }
-        self.wait_in_store(&names(subjects)).await?;
-        Ok(subjects.iter().zip(locks).map(|(subject, lock)| self.guard_lock(subject, lock)).collect())
+        self.wait_in_store(&mut locks).await?;
+        Ok(locks)
     }
 
     /// Acquires the locks of several subjects; `None` if any of them is held.
@@ -104,23 +116,9 @@ impl SubjectLocks {
         let mut locks = Vec::with_capacity(subjects.len());
         for subject in subjects {
             let Ok(lock) = self.lock_of(subject).try_lock_owned() else { return Ok(None) };
-            locks.push(lock);
+            locks.push(SubjectLock::new(subject, lock));
         }
-        if self.returned.is_some() && !self.store.acquire_locks(&names(subjects)).await? {
-            return Ok(None);
-        }
-        Ok(Some(subjects.iter().zip(locks).map(|(subject, lock)| self.guard_lock(subject, lock)).collect()))
-    }
-
-    async fn wait_in_store(&self, subjects: &[&str]) -> Result<(), StoreError> {
-        if self.returned.is_some() {
-            let mut pause = POLL_INTERVALS.0;
-            while !self.store.acquire_locks(subjects).await? {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(POLL_INTERVALS.1);
-            }
-        }
-        Ok(())
+        Ok(self.acquire_in_store(&mut locks).await?.then_some(locks))
     }
 
     /// Acquires a subject's lock; `None` if it is held.
@@ -129,21 +127,41 @@ impl SubjectLocks {
     /// The store's, where it is shared.
     pub(in crate::service) async fn try_lock(&self, subject: &SubjectKey) -> Result<Option<SubjectLock>, StoreError> {
         let Ok(lock) = self.lock_of(subject).try_lock_owned() else { return Ok(None) };
-        if self.returned.is_some() && !self.store.acquire_locks(&[subject.as_str()]).await? {
-            return Ok(None);
+        let mut lock = SubjectLock::new(subject, lock);
+        Ok(self.acquire_in_store(std::slice::from_mut(&mut lock)).await?.then_some(lock))
+    }
+
+    async fn wait_in_store(&self, locks: &mut [SubjectLock]) -> Result<(), StoreError> {
+        let mut pause = POLL_INTERVALS.0;
+        while !self.acquire_in_store(locks).await? {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLL_INTERVALS.1);
         }
-        Ok(Some(self.guard_lock(subject, lock)))
+        Ok(())
+    }
+
+    /// Acquires locks in the store that are held in this process, all or none. While the store is asked, they already have it
+    /// release what it grants: the caller may be dropped before the response arrives.
+    async fn acquire_in_store(&self, locks: &mut [SubjectLock]) -> Result<bool, StoreError> {
+        let Some(returned) = &self.returned else { return Ok(true) };
+        for lock in &mut *locks {
+            lock.returned = Some(returned.clone());
+        }
+        let subjects: Vec<SubjectKey> = locks.iter().filter_map(SubjectLock::subject).cloned().collect();
+        let subjects: Vec<&str> = subjects.iter().map(SubjectKey::as_str).collect();
+        let granted = self.store.acquire_locks(&subjects).await;
+        if !matches!(granted, Ok(true)) {
+            for lock in locks {
+                lock.returned = None;
+            }
+        }
+        granted
     }
 
     /// Acquires the lock of a newly created subject in this process only: other instances cannot know the subject
     /// before its first intent is in the store, and that intent makes them wait.
     pub(in crate::service) async fn lock_new(&self, subject: &SubjectKey) -> SubjectLock {
-        let lock = self.lock_of(subject).lock_owned().await;
-        SubjectLock { held: Some(HeldLock { subject: subject.clone(), _lock: lock }), returned: None }
-    }
-
-    fn guard_lock(&self, subject: &SubjectKey, lock: OwnedMutexGuard<()>) -> SubjectLock {
-        SubjectLock { held: Some(HeldLock { subject: subject.clone(), _lock: lock }), returned: self.returned.clone() }
+        SubjectLock::new(subject, self.lock_of(subject).lock_owned().await)
     }
 
     fn lock_of(&self, subject: &SubjectKey) -> Arc<AsyncMutex<()>> {
@@ -171,10 +189,6 @@ impl Drop for SubjectLock {
     }
 }
 
-fn names(subjects: &BTreeSet<SubjectKey>) -> Vec<&str> {
-    subjects.iter().map(SubjectKey::as_str).collect()
-}
-
 /// Releases locks in the store, in batches, and only then the in-process mutexes. Ends with the gateway.
 async fn release_locks(store: Arc<dyn Store>, mut locks: mpsc::UnboundedReceiver<HeldLock>) {
     let mut held = Vec::with_capacity(MAX_RELEASE_BATCH);
@@ -194,47 +208,4 @@ async fn release_locks(store: Arc<dyn Store>, mut locks: mpsc::UnboundedReceiver
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{Keyring, SqliteStore};
-
-    fn key(name: &str) -> SubjectKey {
-        name.to_owned().into()
-    }
-
-    fn locks() -> SubjectLocks {
-        let environment = crate::store::conformance::environment();
-        let ring = Keyring::new(&Keyring::generate(&environment), &[]).unwrap();
-        SubjectLocks::new(Arc::new(SqliteStore::in_memory(ring, environment).unwrap()))
-    }
-
-    #[tokio::test]
-    async fn a_subject_has_one_lock_holder_at_a_time() {
-        let locks = locks();
-        let lock = locks.lock(&key("a")).await.unwrap();
-        assert!(locks.try_lock(&key("a")).await.unwrap().is_none());
-        assert!(locks.try_lock(&key("b")).await.unwrap().is_some());
-        drop(lock);
-        assert!(locks.try_lock(&key("a")).await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn several_locks_are_acquired_all_or_none() {
-        let locks = locks();
-        let set = |names: &[&str]| names.iter().map(|name| key(name)).collect::<BTreeSet<_>>();
-        let both = locks.lock_all(&set(&["a", "b"])).await.unwrap();
-        assert!(locks.try_lock_all(&set(&["b", "c"])).await.unwrap().is_none());
-        assert!(locks.try_lock(&key("c")).await.unwrap().is_some(), "none was kept");
-        drop(both);
-        assert_eq!(locks.try_lock_all(&set(&["b", "c"])).await.unwrap().map(|taken| taken.len()), Some(2));
-    }
-
-    #[tokio::test]
-    async fn unused_locks_are_swept() {
-        let locks = locks();
-        for number in 0..10_000 {
-            drop(locks.lock(&key(&number.to_string())).await);
-        }
-        assert!(locks.locks.lock().unwrap().capacity() < 100);
-    }
-}
+mod tests;

@@ -155,7 +155,7 @@ fn settings() -> ConnectionSettings {
 
 /// Settings for a vendor that never answers.
 fn hasty() -> ConnectionSettings {
-    ConnectionSettings { timeout: ConfigDuration(Duration::from_millis(500)), ..settings() }
+    ConnectionSettings { timeout: ConfigDuration(Duration::from_secs(2)), ..settings() }
 }
 
 const SECRET: &str = "s3cret-of-the-account";

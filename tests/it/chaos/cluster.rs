@@ -16,7 +16,7 @@ use crate::support::gateway::{ApiResponse, Gateway};
 
 /// The settings of every connection in a storm: many calls in flight, and a grace period, since a call interrupted by a
 /// kill may take effect a moment later.
-const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"500ms\"\ntimeout = \"10s\"\n";
+const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"3s\"\ntimeout = \"10s\"\n";
 
 /// A pseudo-random number generator (xorshift64*).
 pub struct Random(pub u64);

@@ -21,8 +21,8 @@ use crate::support::relay::Relay;
 
 pub const TENANTS: [&str; 2] = ["east", "west"];
 
-/// Calls time out soon, and the grace period is longer than the sandbox may still take over a call.
-const SETTINGS: &str = "max_in_flight = 8\nsettle_grace = \"3s\"\ntimeout = \"2s\"\n\
+/// The timeout and the grace period are longer than the sandbox may take over a call, on a slow machine, too.
+const SETTINGS: &str = "max_in_flight = 8\nsettle_grace = \"5s\"\ntimeout = \"5s\"\n\
                         breaker = { failures = 5, cooldown = \"1s\" }\n";
 
 pub struct FailingCluster {
@@ -91,12 +91,11 @@ impl FailingCluster {
     pub async fn restart_ended(&self) {
         for node in &self.nodes {
             let mut slot = node.gateway.write().await;
-            if let Some(mut gateway) = slot.take_if(Gateway::has_ended) {
-                let log = gateway.take_log();
+            if let Some(gateway) = slot.take_if(Gateway::has_ended) {
+                let (folder, log) = gateway.ended_with(1).await;
                 assert!(!log.contains("panicked"), "{log}");
                 assert!(log.contains("taken its work over"), "it ended for another reason:\n{log}");
                 self.restarts.fetch_add(1, Ordering::Relaxed);
-                let folder = gateway.folder_after_exit_with(1).await;
                 *slot = Some(Gateway::start_in_with_env(folder, &environment(&node.machine)).await);
             }
         }
@@ -177,8 +176,9 @@ impl FailingCluster {
             }
             // No response has named the resource yet.
             write.requests += 1;
-            if let Some(response) = self.post(write).await {
-                write.record_response(&response);
+            match self.post(write).await {
+                Some(response) => _ = write.record_response(&response),
+                None => self.restart_ended().await,
             }
             pause(began, &write.path).await;
         }
@@ -194,6 +194,9 @@ impl FailingCluster {
                 }
                 assert!([200, 503].contains(&response.status), "{path}: {response:?}");
                 assert!(began.elapsed() < TIMEOUT, "{path} never ends: {response:?}");
+            } else {
+                // A gateway may notice only after the last outage that it lost its work.
+                self.restart_ended().await;
             }
             pause(began, path).await;
         }

@@ -27,7 +27,7 @@ const RESPONSES_PER_CHANGE: usize = 25;
 /// Faults active at one vendor at the same time.
 const SIMULTANEOUS: usize = 4;
 /// How late an effect may be: later than the connections' timeout, well before the end of the grace period.
-const LATE_MILLIS: u64 = 2_000;
+const LATE_MILLIS: u64 = 3_500;
 
 /// The faults of all three vendors.
 pub struct FaultSchedule {

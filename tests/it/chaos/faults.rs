@@ -21,7 +21,7 @@ const STEPS: usize = 14;
 /// How much the process may grow.
 const GROWTH_KIB: u64 = 128 * 1024;
 /// The timeout is shorter than the sandbox's longest delay, and the grace period longer than both together.
-const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"5s\"\ntimeout = \"1500ms\"\n\
+const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"7s\"\ntimeout = \"2500ms\"\n\
                         breaker = { failures = 5, cooldown = \"1s\" }\n";
 
 /// How long the callers run.
@@ -81,6 +81,8 @@ async fn run_storm(length: impl FnOnce() -> StormLength, seed: u64) {
     let recoveries = recover(&shared, &schedule).await;
     let peak = shared.memory_kib("VmHWM");
     let _ = writeln!(report, "{}", response_report(&callers, duration));
+    // What is settled by hand is read from the effects, so none may come later.
+    wait_for_open_calls(ports).await;
     let (callers, by_hand) = resolve_everything(callers, ports).await;
     wait_for_open_calls(ports).await;
     let wrong = violations(callers, ports).await;

@@ -67,10 +67,12 @@ pub fn compare(bulk: &Bulk, results: &[Value], effects: &Effects) -> Counts {
             "not_applied" => counts.not_applied += 1,
             _ => {}
         }
-        // A row that met the vendor's limit at each of its attempts ends unsent; that is rare, and true.
-        let is_limited = result["problem"]["code"] == "vendor_rate_limited";
+        // A row that met the vendor's limit, or a circuit the faults had opened, at each of its attempts ends unsent;
+        // that is rare, and true.
+        let code = result["problem"]["code"].as_str().unwrap_or_default();
+        let is_unsent = ["vendor_rate_limited", "vendor_circuit_open", "connection_saturated"].contains(&code);
         let is_refused = is_refused(bulk.kind, index, bulk.rows.len());
-        let expected = if is_refused || is_limited { "not_applied" } else { "applied" };
+        let expected = if is_refused || is_unsent { "not_applied" } else { "applied" };
         if outcome != expected || made != usize::from(outcome == "applied") || mails > 1 {
             wrong.push(format!("{subject}: {outcome}, made {made} times, {mails} mails: {result}"));
         }

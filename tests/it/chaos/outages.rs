@@ -215,6 +215,11 @@ async fn cause_outages(cluster: Arc<FailingCluster>, size: StormSize, stop: Arc<
     if let Some(relay) = &cluster.relay {
         relay.restore();
     }
+    // A gateway may notice only now that it lost its work, and the callers still need it.
+    while !stop.load(Ordering::Relaxed) {
+        cluster.restart_ended().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     cluster.restart_ended().await;
 }
 

@@ -2,7 +2,6 @@
 //! anything was sent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use tokio::process::Command;
 use super::{
     CommandOutput, ImportFolder, PEOPLE, applied_items, completed_gateway, key, operation_body, posts, problem_body,
 };
+use crate::support::gateway::TIMEOUT;
 use crate::support::vendor::{SeenRequest, Stub, json_response, json_response_with_headers};
 
 #[tokio::test]
@@ -63,11 +63,11 @@ async fn an_unavailable_gateway_is_retried_with_the_same_key() {
 #[tokio::test]
 async fn an_unreachable_gateway_is_given_up_when_patience_runs_out() {
     let folder = ImportFolder::with(PEOPLE);
-    let output = folder.import("http://127.0.0.1:9", &["--patience", "1s"]).await;
+    let output = folder.import("http://127.0.0.1:9", &["--patience", "3s"]).await;
     assert_eq!(output.code, Some(2), "{output:?}");
     assert!(output.err.contains("http://127.0.0.1:9/: no response: ") && output.err.contains("\nretrying in 0.5 s"));
     assert!(
-        output.err.contains("gave up after 1s (--patience); running the same command again is safe\nnothing was sent;")
+        output.err.contains("gave up after 3s (--patience); running the same command again is safe\nnothing was sent;")
     );
 
     // Once the file may have arrived, the exit code no longer says that nothing was sent.
@@ -264,7 +264,7 @@ async fn a_signal_stops_the_command_but_not_the_import() {
     }
     let id = running.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().await.expect("kill runs").success());
-    let ended = tokio::time::timeout(Duration::from_mins(1), running.wait()).await.expect("it ends");
+    let ended = tokio::time::timeout(TIMEOUT, running.wait()).await.expect("it ends");
     assert_eq!(ended.expect("it ends").code(), Some(1));
     lines.read_to_string(&mut output).await.expect("text");
     assert!(

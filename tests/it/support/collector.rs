@@ -39,7 +39,16 @@ impl Collector {
 
     /// Returns the environment of a gateway that sends its traces here.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
-        vec![("OTEL_EXPORTER_OTLP_ENDPOINT", self.0.url())]
+        vec![("OTEL_EXPORTER_OTLP_ENDPOINT", self.0.url()), ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned())]
+    }
+
+    /// Waits until this span has arrived. At its end the gateway waits only two seconds for the collector.
+    pub async fn wait_for(&self, name: &str) {
+        let began = std::time::Instant::now();
+        while !self.spans().iter().any(|span| span.name == name) {
+            assert!(began.elapsed() < super::gateway::TIMEOUT, "no span {name}: {:?}", self.spans());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// Returns the attributes of the sender.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::connections::client;
 
 /// Long enough for the slowest machine; only a hang takes longer.
-pub const TIMEOUT: Duration = Duration::from_mins(1);
+pub const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Returns the API key of a test client.
 pub fn key(client: &str) -> String {
@@ -237,10 +237,15 @@ impl Gateway {
         self.process.try_wait().expect("it can be waited for").is_some()
     }
 
-    /// Returns the folder of a process that exits by itself with this code.
-    pub async fn folder_after_exit_with(mut self, code: i32) -> TempDir {
-        assert_eq!(self.wait_for_exit().await, Some(code));
-        self.folder
+    /// Waits until the process exits by itself with this code; returns its folder and the rest of its log.
+    pub async fn ended_with(mut self, code: i32) -> (TempDir, String) {
+        assert_eq!(self.wait_for_exit().await, Some(code), "{}", self.take_log());
+        let mut log = String::new();
+        // Its last lines may still be on their way after it has exited.
+        while let Some(line) = self.lines.recv().await {
+            let _ = writeln!(log, "{line}");
+        }
+        (self.folder, log)
     }
 
     /// Waits until the process has exited successfully; returns its folder.
@@ -311,8 +316,11 @@ impl Gateway {
         Request(http().request(method, format!("http://{}{path}", self.address)))
     }
 
+    /// Posts. A bulk is waited for as long as possible: a slow machine may take longer than the default.
     pub async fn post(&self, path: &str, body: &Value) -> ApiResponse {
-        self.request(Method::POST, path).json(body).send().await
+        let request = self.request(Method::POST, path).json(body);
+        let request = if path.contains("/bulk") { request.header("Prefer", "wait=60") } else { request };
+        request.send().await
     }
 
     /// Posts under this idempotency key.
