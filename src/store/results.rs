@@ -64,8 +64,11 @@ pub struct Series {
     pub key: SeriesKey,
     /// Its applied reports in the order of arrival; none about an erased person.
     pub sightings: Vec<Sighting>,
-    /// Its results, the oldest first.
+    /// Its results, the oldest first; superseded ones too.
     pub results: Vec<ExamResult>,
+    /// Whether it was a person's who was erased: the series of their applied reports, and as what those reports themselves
+    /// named it ([`Reading::series`]).
+    pub erased: bool,
 }
 
 /// How far a feed was read.
@@ -139,6 +142,8 @@ pub struct RepeatedReport {
     /// Until when the vendor's state is known by the repeat; moves the report's own time forward, never back. `None` for a
     /// webhook, whose repeat may be an old request.
     pub as_of: Option<Timestamp>,
+    /// How many times it came again; 0 only moves its time.
+    pub count: u64,
     /// The report's id.
     pub id: ReportId,
 }
