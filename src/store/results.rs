@@ -69,9 +69,6 @@ pub struct Series {
     pub sightings: Vec<Sighting>,
     /// Its results, the oldest first; superseded ones too.
     pub results: Vec<ExamResult>,
-    /// Whether it was a person's who was erased: the series of their applied reports, and as what those reports themselves
-    /// named it ([`Reading::series`]).
-    pub erased: bool,
 }
 
 /// How far a feed was read.
