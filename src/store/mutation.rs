@@ -133,8 +133,8 @@ pub enum Mutation {
     Result(Box<ExamResult>, Option<Box<ResultVersion>>),
     /// Moves a feed's watermark; never backwards.
     Watermark(FeedPosition),
-    /// Makes the parked reports of the connection due that have one of these hints, because a candidate, an assignment or a
-    /// registration became known.
+    /// Makes the parked reports of the connection, and the applied ones without an assignment, due that have one of these
+    /// hints, because a candidate, an assignment or a registration became known. Also reports of the same transaction.
     RecheckReports(String, Vec<ReportHint>),
     /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
     Audit(Entry),

@@ -67,7 +67,7 @@ pub struct Series {
     pub key: SeriesKey,
     /// Its applied reports in the order of arrival; none about an erased person.
     pub sightings: Vec<Sighting>,
-    /// Its results, the oldest first.
+    /// Its results, the oldest first; superseded ones too.
     pub results: Vec<ExamResult>,
 }
 
@@ -144,6 +144,8 @@ pub struct RepeatedReport {
     /// Until when the vendor's state is known by the repeat; moves the report's own time forward, never back. `None` for a
     /// webhook, whose repeat may be an old request.
     pub as_of: Option<Timestamp>,
+    /// How many times it came again; 0 only moves its time.
+    pub count: u64,
     /// The report's id.
     pub id: ReportId,
 }
