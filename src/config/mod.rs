@@ -137,6 +137,9 @@ pub struct TlsSettings {
     pub key: SecretRef,
 }
 
+/// The tenant of callers who are not authenticated.
+pub const DEFAULT_TENANT: &str = "default";
+
 /// `[auth]`: how callers are authenticated.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "one per configuration")]
@@ -157,6 +160,15 @@ impl Auth {
             Self::Keys(clients) | Self::Jwt(clients, _) => Some(clients),
             Self::None => None,
         }
+    }
+
+    /// Returns the only tenant there is; `None` if there are several.
+    #[must_use]
+    pub fn only_tenant(&self) -> Option<&str> {
+        let Some(clients) = self.clients() else { return Some(DEFAULT_TENANT) };
+        let mut tenants = clients.values().map(|client| client.tenant.as_str());
+        let first = tenants.next()?;
+        tenants.all(|tenant| tenant == first).then_some(first)
     }
 
     /// Returns the value of `auth.mode`.
@@ -307,7 +319,9 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
     if let Some(Auth::Jwt(_, token)) = &mut raw.auth {
         self::auth::read_keys(token, machine.secrets, &mut errors);
     }
-    let connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
+    let mut connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
+    let only_tenant = raw.auth.as_ref().and_then(Auth::only_tenant);
+    connections.values_mut().for_each(|setup| setup.only_tenant = only_tenant.map(str::to_owned));
     let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);
     let store =
         raw.store.as_ref().and_then(|settings| store::view(settings, machine.secrets, machine.files, &mut errors));

@@ -34,6 +34,7 @@ mod mutation;
 mod postgres;
 mod reads;
 mod result_reads;
+mod result_sql;
 mod results;
 mod sql;
 mod sqlite;
@@ -262,6 +263,10 @@ pub trait Store: StoreReads + ResultReads {
     /// Brings the index entries of the next records, at most `limit`, into the form that this version looks for, in one
     /// transaction that also records the progress. Adds entries and removes none.
     async fn reindex_identities(&self, limit: usize) -> Result<IdentityUpkeep, StoreError>;
+
+    /// Indexes the registrations (`vendorRef.id`) of the next assignments that an earlier version wrote, at most `limit`;
+    /// returns whether all are indexed. Until then, look-ups read those that are not. For the background, after the start.
+    async fn index_participants(&self, limit: usize) -> Result<bool, StoreError>;
 
     /// Removes what retention no longer keeps of reports: the bodies of applied ones received before `applied`, and parked,
     /// rejected and dismissed ones received before `parked`. Returns the number of bodies and reports removed.

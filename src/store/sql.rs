@@ -123,7 +123,9 @@ macro_rules! values {
 }
 pub(super) use values;
 
-/// Builds a statement from its parts: text, or the comparison of a column with the list of a parameter.
+/// Builds a statement from its parts: text, or the comparison of a column with the list of a parameter, which is bound as
+/// such (`in`) or as one text of lines (`among`, of which a statement may have several, but which no index supports); or of the
+/// tenant with a parameter, without its index (`tenant`).
 macro_rules! sql {
     ($($part:tt)*) => {
         Sql { sqlite: concat!($(part!(sqlite $part)),*), postgres: concat!($(part!(postgres $part)),*) }
@@ -145,6 +147,18 @@ macro_rules! part {
     };
     (postgres [not in $list:literal]) => {
         concat!("<> ALL(", $list, ")")
+    };
+    (sqlite [$column:literal among $list:literal]) => {
+        concat!("instr(", $list, ", char(10) || ", $column, " || char(10)) > 0")
+    };
+    (postgres [$column:literal among $list:literal]) => {
+        concat!("strpos(", $list, ", chr(10) || ", $column, " || chr(10)) > 0")
+    };
+    (sqlite [tenant $name:literal]) => {
+        concat!("+tenant = ", $name)
+    };
+    (postgres [tenant $name:literal]) => {
+        concat!("tenant IS NOT DISTINCT FROM ", $name)
     };
 }
 
@@ -196,6 +210,8 @@ macro_rules! statements {
         pub(super) const ALL: &[(&str, &Sql)] = &[$((stringify!($name), $name)),*];
     };
 }
+
+pub(super) use {part, sql, statements};
 
 statements! {
     PING = sql!("SELECT count(*) FROM keys");

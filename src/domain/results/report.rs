@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::reading::Reading;
-use super::source::ReportContext;
 use crate::domain::ids::{AssignmentId, CandidateId, ReportId, ResultId};
 use crate::domain::words::words;
 
@@ -119,6 +118,21 @@ pub fn digest_input(connection: &str, kind: ReportKind, canonical: &[u8]) -> Vec
     input
 }
 
+/// What a report's reader needs besides its bytes; kept with the report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportContext {
+    /// The centre whose feed it stood in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub center: Option<String>,
+    /// The vendor's id of the registration that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participant: Option<String>,
+    /// The vendor's id of the assessment that the receiver's address names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assessment: Option<String>,
+}
+
 /// A report as an adapter has read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadReport {
@@ -163,6 +177,9 @@ pub struct Report {
     /// What its reader needs besides its body.
     #[serde(default)]
     pub context: ReportContext,
+    /// Whether a person has said whose it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// The candidate it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateId>,
