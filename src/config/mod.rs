@@ -103,6 +103,9 @@ pub struct ServerSettings {
     /// Address of the operators' endpoints; `None` disables them.
     #[serde(deserialize_with = "server::optional_address")]
     pub admin_listen: Option<SocketAddr>,
+    /// Address of the receivers of vendors' webhooks alone; `None`: they are at `listen`.
+    #[serde(deserialize_with = "server::optional_address")]
+    pub receiver_listen: Option<SocketAddr>,
     /// Path prefix of the public API, `""` or `/…` without a trailing slash.
     #[serde(deserialize_with = "server::base_path")]
     pub base_path: String,
@@ -150,6 +153,15 @@ pub enum Auth {
 }
 
 impl Auth {
+    /// Returns the names of all tenants.
+    #[must_use]
+    pub fn tenants(&self) -> BTreeSet<&str> {
+        match self.clients() {
+            Some(clients) => clients.values().map(|client| client.tenant.as_str()).collect(),
+            None => BTreeSet::from([DEFAULT_TENANT]),
+        }
+    }
+
     /// Returns the clients by name; `None` without authentication.
     #[must_use]
     pub fn clients(&self) -> Option<&BTreeMap<String, ClientSettings>> {
@@ -308,6 +320,7 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
         self::auth::read_keys(token, machine.secrets, &mut errors);
     }
     let connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
+    connections::check_owners(&connections, raw.auth.as_ref(), &mut errors);
     let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);
     let store =
         raw.store.as_ref().and_then(|settings| store::view(settings, machine.secrets, machine.files, &mut errors));
