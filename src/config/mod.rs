@@ -140,6 +140,9 @@ pub struct TlsSettings {
     pub key: SecretRef,
 }
 
+/// The tenant of callers who are not authenticated.
+pub const DEFAULT_TENANT: &str = "default";
+
 /// `[auth]`: how callers are authenticated.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "one per configuration")]
@@ -169,6 +172,13 @@ impl Auth {
             Self::Keys(clients) | Self::Jwt(clients, _) => Some(clients),
             Self::None => None,
         }
+    }
+
+    /// Returns the only tenant there is; `None` if there are several.
+    #[must_use]
+    pub fn only_tenant(&self) -> Option<&str> {
+        let tenants = self.tenants();
+        tenants.first().copied().filter(|_| tenants.len() == 1)
     }
 
     /// Returns the value of `auth.mode`.
@@ -319,7 +329,9 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
     if let Some(Auth::Jwt(_, token)) = &mut raw.auth {
         self::auth::read_keys(token, machine.secrets, &mut errors);
     }
-    let connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
+    let mut connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
+    let only_tenant = raw.auth.as_ref().and_then(Auth::only_tenant);
+    connections.values_mut().for_each(|setup| setup.only_tenant = only_tenant.map(str::to_owned));
     connections::check_owners(&connections, raw.auth.as_ref(), &mut errors);
     let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);
     let store =
