@@ -65,6 +65,20 @@ fn the_owner_of_reports_must_be_a_tenant() {
 }
 
 #[test]
+fn changed_settings_or_secrets_of_results_make_another_connection() {
+    let fingerprint = |results: &str, token: &str| {
+        let text = client("") + &thinkexam("") + "[connections.thinkexam-main.results]\nmode = \"webhook\"\n" + results;
+        let prepared = prepared(&text, &bench(&[("TOKEN", token)])).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        prepared.parts.connections["thinkexam-main"].fingerprint.clone()
+    };
+    let settings = "path_token = \"env:TOKEN\"\n";
+    let before = fingerprint(settings, "0123456789abcdef");
+    assert!(before.same(&fingerprint(settings, "0123456789abcdef")));
+    assert!(!before.same(&fingerprint(settings, "fedcba9876543210")), "another secret");
+    assert!(!before.same(&fingerprint(&format!("{settings}form = \"older\"\n"), "0123456789abcdef")), "another setting");
+}
+
+#[test]
 fn the_key_is_created_only_with_a_new_database() {
     let bench = bench(&[]);
     assert!(prepared(&fine(""), &bench).is_ok());
