@@ -163,6 +163,12 @@ impl SettingErrors {
         result.map_err(|detail| self.push(key, detail)).ok()
     }
 
+    /// Adds the errors of a section, which name its own keys; returns what is valid.
+    fn check_section<T>(&mut self, section: &str, result: Result<T, Vec<SettingError>>) -> Option<T> {
+        let add = |SettingError { key, detail }: SettingError| self.push(&format!("{section}.{key}"), detail);
+        result.map_err(|errors| errors.into_iter().for_each(add)).ok()
+    }
+
     /// Returns the value if there is no error.
     fn finish<T>(self, checked: Option<T>) -> Result<T, Vec<SettingError>> {
         checked.filter(|_| self.0.is_empty()).ok_or(self.0)
