@@ -1,6 +1,7 @@
 //! Exam vendors, one folder each: `mod` (trait implementation and capabilities), `settings` (the operator's settings),
 //! `sign` (a pure function of request, body and time), `wire` (the vendor's own field names, private), `error` (one
-//! table from the vendor's codes to ours, quoting its source), `results` (a pure reader of its reports of attempts).
+//! table from the vendor's codes to ours, quoting its source), `results` (a pure reader of its reports of attempts),
+//! `report_source` (how those reach the gateway).
 //!
 //! Only this file lists them. An adapter must never name another adapter, the store or the HTTP API.
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::error::Code;
 use crate::domain::exchange::Exchange;
 use crate::domain::results::{
-    FetchRule, FetchedReport, FoldSettings, MatchHints, ReadReport, Reading, Rejection, RejectionReason, ReportContext,
+    AttemptTimes, FetchRule, FetchedReport, FoldSettings, MatchHints, ReadReport, Reading, Rejection, RejectionReason, ReportContext,
     ReportKind, ReportedScore, ScoringRules, SeriesKey,
 };
 use crate::domain::vendor::{CallPurpose, Priority};
@@ -82,7 +82,7 @@ fn readable() -> ReadReport {
     report(Ok(Reading {
         series: SeriesKey::Participant("Planted".to_owned()),
         hints: MatchHints::default(),
-        times: crate::domain::results::AttemptTimes::default(),
+        times: AttemptTimes::default(),
         finished: true,
         closed_by: None,
         score: ReportedScore::default(),
@@ -170,8 +170,8 @@ async fn a_receiver_is_described_without_its_secrets(#[case] keys: &[&str], #[ca
         on_refusal: 401,
         only_open: true,
     };
-    let page = |_: Option<&str>| panic!("a receiver has no feed");
-    let source = Fixed { channel: ReportChannel::Receiver(plan), time: Ok(time(TIME)), page };
+    let channel = ReportChannel::Receiver(plan);
+    let source = Fixed { channel, time: Ok(time(TIME)), page: |_| panic!("a receiver has no feed") };
     for usable in [true, false] {
         let found = checked(&source, usable).await;
         assert_eq!(found.verdict, CheckStatus::Ok);
