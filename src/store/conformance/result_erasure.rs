@@ -37,6 +37,7 @@ async fn assert_dismissed(store: &dyn Store, report: &Report) {
         as_of,
         digest,
         repeats: left.report.repeats,
+        by_hand: false,
         context: crate::domain::results::ReportContext { participant: None, ..report.context.clone() },
         candidate: None,
         assignment: None,

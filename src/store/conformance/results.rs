@@ -45,6 +45,7 @@ impl Maker {
             as_of: now,
             digest: store.report_digest(&digest_input(connection, ReportKind::FeedItem, canonical.as_bytes())),
             repeats: 0,
+            by_hand: false,
             context: ReportContext { center: Some("center".to_owned()), ..ReportContext::default() },
             candidate: None,
             assignment: None,

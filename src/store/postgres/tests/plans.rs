@@ -154,6 +154,7 @@ async fn results(make: &Maker, store: &PostgresStore, candidate: &Candidate, boo
         connection: "c".to_owned(),
         digest: report.report.digest,
         as_of: Some(make.0.now()),
+        count: 1,
         id: report.report.id.clone(),
     };
     let repeated = vec![record(&other), Mutation::RepeatReport(again), put(&result, None)];

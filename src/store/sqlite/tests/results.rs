@@ -322,7 +322,7 @@ async fn sessions_per_second() {
             changes.extend([record(&report), put(&result, Some(&first))]);
             let crate::domain::results::Report { connection, digest, id, .. } = report.report;
             let as_of = Some(make.0.now());
-            later.push(Mutation::RepeatReport(crate::store::RepeatedReport { connection, digest, as_of, id }));
+            later.push(Mutation::RepeatReport(crate::store::RepeatedReport { connection, digest, as_of, count: 1, id }));
         }
         encoded.push(changes);
         repeats.push(later);
