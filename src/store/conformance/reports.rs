@@ -5,9 +5,7 @@ use super::*;
 use crate::domain::results::{
     MatchHints, ParkReason, Reading, Report, ReportContext, ReportState, SeriesKey, digest_input,
 };
-use crate::store::{
-    NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportFilter, ReportHint, ResultReads as _, StoredReport,
-};
+use crate::store::{NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportFilter, ReportHint, StoredReport};
 
 fn webhook(make: &Maker, connection: &str, body: &[u8]) -> ReceivedWebhook {
     let context = ReportContext { assessment: Some("1401".to_owned()), ..ReportContext::default() };
@@ -15,7 +13,7 @@ fn webhook(make: &Maker, connection: &str, body: &[u8]) -> ReceivedWebhook {
 }
 
 /// Returns a parked report with these hints, of a tenant.
-pub(super) fn parked(make: &Maker, store: &dyn Store, tenant: &str, connection: &str, hints: MatchHints) -> NewReport {
+pub(crate) fn parked(make: &Maker, store: &dyn Store, tenant: &str, connection: &str, hints: MatchHints) -> NewReport {
     let report = Report {
         tenant: Some(tenant.to_owned()),
         parked_for: Some(ParkReason::UnknownCandidate),
@@ -26,12 +24,12 @@ pub(super) fn parked(make: &Maker, store: &dyn Store, tenant: &str, connection: 
 }
 
 /// Returns the change of a report that leaves it as it is.
-pub(super) fn change(stored: StoredReport) -> ReportChange {
+pub(crate) fn change(stored: StoredReport) -> ReportChange {
     let StoredReport { report, reading, arrival: _, rechecks } = stored;
     ReportChange { report, reading, series: None, rechecks }
 }
 
-pub(super) fn update(change: ReportChange) -> Mutation {
+pub(crate) fn update(change: ReportChange) -> Mutation {
     Mutation::UpdateReport(Box::new(change))
 }
 

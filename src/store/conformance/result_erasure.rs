@@ -4,12 +4,12 @@ use super::reports::{change, due, parked, update};
 use super::results::{participant, put, record};
 use super::*;
 use crate::domain::results::{MatchHints, Report, ReportState, SeriesKey};
-use crate::store::{ReportChange, ReportFilter, ReportHint, ResultFilter, ResultReads as _};
+use crate::store::{ReportChange, ReportFilter, ReportHint, ResultFilter};
 
 const PAGE: Page = Page { limit: 99, after: None };
 
 /// Returns a booking of the candidate with this registration.
-fn registered(make: &Maker, candidate: &Candidate, participant: &str) -> Assignment {
+pub(crate) fn registered(make: &Maker, candidate: &Candidate, participant: &str) -> Assignment {
     Assignment {
         candidate_id: Some(candidate.id.clone()),
         vendor_ref: Map::from_iter([("id".to_owned(), json!(participant))]),
@@ -37,6 +37,7 @@ async fn assert_dismissed(store: &dyn Store, report: &Report) {
         as_of,
         digest,
         repeats: left.report.repeats,
+        by_hand: false,
         context: crate::domain::results::ReportContext { participant: None, ..report.context.clone() },
         candidate: None,
         assignment: None,
@@ -101,7 +102,7 @@ pub(crate) async fn bookings_are_found_by_registration_and_person(store: Arc<dyn
 
 pub(crate) async fn candidates_of_all_tenants_are_found_at_a_connection(store: Arc<dyn Store>, make: Maker) {
     let one = make.claimed(&*store).await;
-    let Candidate { connection, .. } = &one;
+    let connection = &one.connection.clone();
     let photo = Some("QUJD".to_owned().into());
     let person = Person { email: one.person.email.clone(), photo, ..make.person() };
     let mut two = make.candidate(&make.name("tenant"), connection, person);
