@@ -61,6 +61,7 @@ mod reload;
 mod reload_connections;
 mod replicas;
 mod requests;
+mod results;
 mod retention;
 mod rolling_restart;
 mod routing;
