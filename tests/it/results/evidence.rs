@@ -38,7 +38,7 @@ async fn a_report_settles_an_unknown_booking_and_supplies_the_participant() {
     // The vendor has both bookings; only the gateway does not know.
     sit(&sandbox, &with(with(finished("", 5.0), "employee", json!("e1")), "testId", json!(TEST))).await;
     read_feed(&gateway).await;
-    deliver_to(&sandbox, &receiver(&gateway, &format!("/{APTITUDE}")), &[marks("t1", 31.0)]).await;
+    deliver(&sandbox, &gateway, &[marks("t1", 31.0)]).await;
     for path in [&start, &think] {
         let settled = wait_until(&gateway, path, |shown| shown.text("/outcome") == "applied").await;
         assert_eq!(settled.text("/state"), "assigned", "{settled:?}");
@@ -66,8 +66,7 @@ async fn a_booking_that_was_withdrawn_stays_withdrawn() {
     let assignment = book(&gateway, THINK, "t1").await;
     assert_eq!(gateway.delete(&path_of(&assignment)).await.status, 204);
     let late = with(marks("t1", 31.0), "unassigned", json!(true));
-    let statuses = deliver_to(&sandbox, &receiver(&gateway, &format!("/{APTITUDE}")), &[late]).await;
-    assert_eq!(statuses, [200]);
+    deliver(&sandbox, &gateway, &[late]).await;
     let result = wait_for_version(&gateway, &assignment, 1).await;
     assert!(warning_codes(&result).contains(&"after_cancellation"), "{result}");
     let shown = gateway.get(&path_of(&assignment)).await;
@@ -82,7 +81,7 @@ async fn a_booking_that_a_person_settled_as_not_applied_stays_so() {
     assert_eq!(settled.status, 200, "{settled:?}");
     let stated = gateway.get(&path).await;
     let late = with(marks("t1", 31.0), "unassigned", json!(true));
-    deliver_to(&sandbox, &receiver(&gateway, &format!("/{APTITUDE}")), &[late]).await;
+    deliver(&sandbox, &gateway, &[late]).await;
     wait_for_count(&gateway, "/reports?limit=10", 1).await;
     wait_for_count(&gateway, "/results?limit=10", 1).await;
     let shown = gateway.get(&path).await;

@@ -128,9 +128,18 @@ async fn deliver_to(sandbox: &Sandbox, url: &str, results: &[Value]) -> Vec<u64>
     deliveries.map(|delivery| delivery["status"].as_u64().unwrap_or_default()).collect()
 }
 
-/// Delivers results to the gateway's receiver; it takes every one.
+/// Delivers results to the receiver that names their test; it takes every one.
 async fn deliver(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
-    let statuses = deliver_to(sandbox, &receiver(gateway, ""), results).await;
+    deliver_by(sandbox, &receiver(gateway, &format!("/{APTITUDE}")), results).await;
+}
+
+/// Delivers results to the receiver that names no test; it takes every one.
+async fn deliver_unnamed(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
+    deliver_by(sandbox, &receiver(gateway, ""), results).await;
+}
+
+async fn deliver_by(sandbox: &Sandbox, url: &str, results: &[Value]) {
+    let statuses = deliver_to(sandbox, url, results).await;
     assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 200), "{statuses:?}");
 }
 

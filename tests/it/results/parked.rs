@@ -11,8 +11,7 @@ fn unassigned(id: &str, given: f64) -> Value {
 #[tokio::test]
 async fn a_parked_report_is_applied_as_soon_as_its_person_is_registered() {
     let (sandbox, gateway) = start().await;
-    let url = receiver(&gateway, &format!("/{APTITUDE}"));
-    assert_eq!(deliver_to(&sandbox, &url, &[unassigned("t1", 31.0), unassigned("t2", 32.0)]).await, [200, 200]);
+    deliver(&sandbox, &gateway, &[unassigned("t1", 31.0), unassigned("t2", 32.0)]).await;
     let parked = wait_for_count(&gateway, "/reports?limit=10&state=parked", 2).await;
     assert!(parked.iter().all(|report| report.get("candidate").is_none()), "{parked:?}");
     let assignment = book(&gateway, THINK, "t1").await;
@@ -54,7 +53,7 @@ async fn a_report_that_names_no_test_is_not_guessed_among_several_bookings() {
     let other = with(order("t1", accounts::thinkexam::TESTS[1].0), "connection", json!(THINK));
     let other = gateway.post("/assignments", &other).await;
     assert_eq!(other.status, 201, "{other:?}");
-    deliver(&sandbox, &gateway, &[marks("t1", 31.0)]).await;
+    deliver_unnamed(&sandbox, &gateway, &[marks("t1", 31.0)]).await;
     let parked = wait_for_count(&gateway, "/reports?limit=10&state=parked", 1).await.remove(0);
     assert_eq!(text(&parked, "/parkedFor"), "several_open_bookings", "{parked}");
 
@@ -74,9 +73,8 @@ async fn a_report_that_names_no_test_is_not_guessed_among_several_bookings() {
 #[tokio::test]
 async fn a_person_can_name_the_candidate_or_dismiss_the_report() {
     let (sandbox, gateway) = start().await;
-    let url = receiver(&gateway, &format!("/{APTITUDE}"));
     let assignment = book(&gateway, THINK, "t1").await;
-    deliver_to(&sandbox, &url, &[unassigned("typo-of-t1", 31.0), unassigned("stranger", 32.0)]).await;
+    deliver(&sandbox, &gateway, &[unassigned("typo-of-t1", 31.0), unassigned("stranger", 32.0)]).await;
     wait_for_count(&gateway, "/reports?limit=10&state=parked", 2).await;
     let mut of = Vec::new();
     for report in all(&gateway, "/reports?limit=10&state=parked").await {

@@ -84,11 +84,10 @@ async fn what_is_nobodys_belongs_to_the_tenant_the_operator_names_else_to_none()
     for owner in ["a", ""] {
         let (sandbox, gateway) = start_for_two(owner).await;
         let stranger = with(marks("stranger", 31.0), "unassigned", json!(true));
-        let url = receiver(&gateway, &format!("/{APTITUDE}"));
-        assert_eq!(deliver_to(&sandbox, &url, &[stranger]).await, [200]);
+        deliver(&sandbox, &gateway, &[stranger]).await;
         // This one is read after it.
         let own = book_for(&gateway, "a", THINK, "t1").await;
-        assert_eq!(deliver_to(&sandbox, &url, &[marks("t1", 32.0)]).await, [200]);
+        deliver(&sandbox, &gateway, &[marks("t1", 32.0)]).await;
         wait_for_one(&gateway, "a", &format!("/results?assignment={}", text(&own, "/id"))).await;
         let seen = async |who: &str| get(&gateway, who, "/reports?state=parked").await.body["items"].as_array().map(Vec::len);
         assert_eq!((seen("a").await, seen("b").await), (Some(usize::from(owner == "a")), Some(0)), "{owner}");
