@@ -18,14 +18,13 @@ async fn start_patient() -> (Sandbox, Gateway) {
 async fn book_unknown(sandbox: &Sandbox, gateway: &Gateway, connection: &str, id: &str, fault: &str) -> String {
     let registered = gateway.post("/candidates", &person_at(connection, id)).await;
     assert_eq!(registered.status, 201, "{registered:?}");
-    let (port, operation, assessment) = match connection {
-        START => (sandbox.startexam(), "employees_participants", RUST),
-        _ => (sandbox.thinkexam(), "assignTest", APTITUDE),
+    let (port, operation) = match connection {
+        START => (sandbox.startexam(), "employees_participants"),
+        _ => (sandbox.thinkexam(), "assignTest"),
     };
     let lost = json!({ "name": fault, "operation": operation, "times": 1 });
     set_faults(port, json!({ "faults": [lost] })).await;
-    let booking = with(order(id, assessment), "connection", json!(connection));
-    let unknown = gateway.post_with_key("/assignments", &format!("book-{id}"), &booking).await;
+    let unknown = gateway.post_with_key("/assignments", &format!("book-{id}"), &booking(connection, id)).await;
     assert_eq!(unknown.text("/outcome"), "unknown", "{unknown:?}");
     unknown.text("/resource").to_owned()
 }
@@ -48,8 +47,7 @@ async fn a_report_settles_an_unknown_booking_and_supplies_the_participant() {
     let id = shown.text("/vendorRef/id");
     assert!(!id.is_empty() && shown.text("/launch/url").ends_with(id), "the participant is known now: {shown:?}");
     // The key's reply is final, and nothing was booked twice.
-    let booking = with(order("e1", RUST), "connection", json!(START));
-    let again = gateway.post_with_key("/assignments", "book-e1", &booking).await;
+    let again = gateway.post_with_key("/assignments", "book-e1", &booking(START, "e1")).await;
     assert_eq!((again.text("/outcome"), again.text("/id")), ("applied", shown.text("/id")), "{again:?}");
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 1);
     assert_eq!(changes(sandbox.thinkexam(), "assignTest", "created").await.len(), 1);
@@ -146,7 +144,7 @@ async fn a_booking_without_a_launch_link_gets_it_from_the_feed() {
     let elsewhere = Gateway::start(&connections).await;
     assert_eq!(elsewhere.post("/candidates", &person_at(START, "e1")).await.status, 201);
     let first = book_registered(&elsewhere, START, "e1").await;
-    let booked = gateway.post("/assignments", &order("e1", RUST)).await;
+    let booked = gateway.post("/assignments", &booking(START, "e1")).await;
     assert!(crate::support::watch::warnings(&booked).iter().any(|(code, _)| code == "launch_unknown"), "{booked:?}");
     let participant = text(&first, "/vendorRef/id");
     sit(&sandbox, &with(finished(participant, 5.0), "data", json!([{ "name": "Email", "value": "e1@example.com" }]))).await;

@@ -14,7 +14,7 @@ async fn book_briefly(gateway: &Gateway, id: &str) -> Value {
     let registered = gateway.post("/candidates", &person_at(START, id)).await;
     assert_eq!(registered.status, 201, "{registered:?}");
     let until = (Timestamp::now() + SignedDuration::from_mins(5)).to_string();
-    let booked = gateway.post("/assignments", &with(order(id, RUST), "validUntil", json!(until))).await;
+    let booked = gateway.post("/assignments", &with(booking(START, id), "validUntil", json!(until))).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     booked.body
 }

@@ -79,10 +79,19 @@ async fn book(gateway: &Gateway, connection: &str, id: &str) -> Value {
 
 /// Books an assessment for a registered person.
 async fn book_registered(gateway: &Gateway, connection: &str, id: &str) -> Value {
-    let assessment = if connection == START { RUST } else { APTITUDE };
-    let booked = gateway.post("/assignments", &with(order(id, assessment), "connection", json!(connection))).await;
+    let booked = gateway.post("/assignments", &booking(connection, id)).await;
     assert_eq!((booked.status, booked.text("/state")), (201, "assigned"), "{booked:?}");
     booked.body
+}
+
+/// Returns the booking of the assessment at this connection. At StartExam it has a long window: sessions of the sandbox last
+/// some minutes, so that they begin before they are posted.
+fn booking(connection: &str, id: &str) -> Value {
+    if connection != START {
+        return with(order(id, APTITUDE), "connection", json!(connection));
+    }
+    let booking = with(order(id, RUST), "connection", json!(connection));
+    with(with(booking, "validFrom", json!("2020-01-01T00:00:00Z")), "validUntil", json!("2099-01-01T00:00:00Z"))
 }
 
 /// Registers and books `e0`, `e1` and so on at StartExam; returns the participants' ids.
@@ -91,11 +100,18 @@ async fn book_many(gateway: &Gateway, count: usize) -> Vec<String> {
     let people: Vec<Value> = ids.clone().map(|id| person_at(START, &id)).collect();
     let people = gateway.post("/candidates/bulk", &json!({ "connection": START, "items": people })).await;
     assert_eq!(people.body["summary"]["applied"], count, "{people:?}");
-    let orders: Vec<Value> = ids.map(|id| order(&id, RUST)).collect();
+    let orders: Vec<Value> = ids.map(|id| bulk_row(&booking(START, &id))).collect();
     let orders = gateway.post("/assignments/bulk", &json!({ "connection": START, "items": orders })).await;
     assert_eq!(orders.body["summary"]["applied"], count, "{orders:?}");
     let booked = all(gateway, "/assignments?limit=200").await;
     booked.iter().map(|assignment| text(assignment, "/vendorRef/id").to_owned()).collect()
+}
+
+/// Returns the booking as a row of a bulk, which names the connection once for all.
+fn bulk_row(booking: &Value) -> Value {
+    let mut row = booking.clone();
+    row.as_object_mut().expect("an object").remove("connection");
+    row
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {

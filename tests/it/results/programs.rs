@@ -63,8 +63,7 @@ async fn an_attempt_before_its_booking_is_claimed_by_it() {
     deliver(&sandbox, &gateway, &[early]).await;
     let unclaimed = wait_for_count(&gateway, "/results?limit=10", 1).await.remove(0);
     assert_eq!(unclaimed.get("assignment"), None, "{unclaimed}");
-    let order = with(order("t1", APTITUDE), "validFrom", json!("2020-01-01T00:00:00Z"));
-    let booked = gateway.post("/assignments", &with(order, "connection", json!(THINK))).await;
+    let booked = gateway.post("/assignments", &booking(THINK, "t1")).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     let claimed = wait_for_version(&gateway, &booked.body, 2).await;
     assert_eq!((&claimed["id"], warning_codes(&claimed).contains(&"claimed_later")), (&unclaimed["id"], true), "{claimed}");

@@ -26,8 +26,7 @@ async fn get(gateway: &Gateway, who: &str, path: &str) -> ApiResponse {
 async fn book_for(gateway: &Gateway, who: &str, connection: &str, id: &str) -> Value {
     let registered = post(gateway, who, "/candidates", &person_at(connection, id)).await;
     assert_eq!(registered.status, 201, "{registered:?}");
-    let assessment = if connection == START { RUST } else { APTITUDE };
-    let booked = post(gateway, who, "/assignments", &with(order(id, assessment), "connection", json!(connection))).await;
+    let booked = post(gateway, who, "/assignments", &booking(connection, id)).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     booked.body
 }

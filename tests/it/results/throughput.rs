@@ -19,7 +19,7 @@ async fn sessions_per_second() {
     while booked < sessions {
         let ids = (booked..sessions.min(booked + 1_000)).map(|number| format!("e{number}"));
         let people: Vec<Value> = ids.clone().map(|id| person_at(START, &id)).collect();
-        let orders: Vec<Value> = ids.map(|id| order(&id, RUST)).collect();
+        let orders: Vec<Value> = ids.map(|id| bulk_row(&booking(START, &id))).collect();
         for (path, items) in [("/candidates/bulk", people), ("/assignments/bulk", orders)] {
             let count = items.len();
             let done = gateway.post(path, &json!({ "connection": START, "items": items })).await;

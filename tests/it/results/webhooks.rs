@@ -159,7 +159,7 @@ async fn receivers_can_have_a_listener_of_their_own() {
     let url = format!("http://{address}/receivers/{THINK}/{TOKEN}");
     assert_eq!(deliver_to(&sandbox, &url, &[marks("t1", 31.0)]).await, [200]);
     wait_for_version(&gateway, &assignment, 1).await;
-    // Nothing else need face the Internet: the API is not there, nor are receivers on the API's listener.
+    // Nothing else need face the Internet.
     for path in ["/results", "/livez", "/openapi.json", "/docs"] {
         let there = http().get(format!("http://{address}{path}")).send().await.expect("a response");
         assert_eq!(there.status().as_u16(), 404, "{path}");
