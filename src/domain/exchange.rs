@@ -65,6 +65,8 @@ pub enum Cause {
     },
     /// An operation that continued on another instance than the one that received it, or after a restart.
     Operation,
+    /// Reading a vendor's reports in the background.
+    Reports,
     /// The reconciliation of an unknown write.
     Settling {
         /// Path of the record's resource.

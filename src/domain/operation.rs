@@ -22,6 +22,8 @@ words! {
         Assignments "assignments",
         /// Vendor calls that change a program's employees.
         ProgramEmployees "program_employees",
+        /// None: the connection's kept reports are read again.
+        Reread "reread",
     }
 }
 
@@ -75,7 +77,7 @@ pub struct Operation {
     /// The creation time.
     pub created: Timestamp,
     /// The time at which the rows were accepted: at creation or at the last retry. The validity of rows without a start
-    /// of their own begins at this time.
+    /// of their own begins at this time. Of an operation that reads reports again: the earliest arrival of those reports.
     pub accepted: Timestamp,
     /// The time just before the first row was sent.
     pub started: Option<Timestamp>,

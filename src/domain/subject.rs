@@ -40,6 +40,18 @@ impl SubjectKey {
         Self(format!("{connection}\nemployee\n{id}"))
     }
 
+    /// Returns the subject of everything that is made of a connection's reports: they are read by one task at a time.
+    #[must_use]
+    pub fn reports(connection: &str) -> Self {
+        Self(format!("{connection}\nreports"))
+    }
+
+    /// Returns the subject of a feed, whose lock its reader holds.
+    #[must_use]
+    pub fn feed(connection: &str, center: &str) -> Self {
+        Self(format!("{connection}\nfeed\n{center}\n"))
+    }
+
     /// Returns the subject of an operation, whose lock the instance that runs it holds.
     #[must_use]
     pub fn operation(id: &OperationId) -> Self {

@@ -228,6 +228,7 @@ impl Gateway {
                 OperationKind::Candidates => "candidates.bulk",
                 OperationKind::Assignments => "assignments.bulk",
                 OperationKind::ProgramEmployees => "programs.employees",
+                OperationKind::Reread => "reports.reread",
             },
             object: Some(format!("/operations/{}", operation.id)),
             connection: Some(operation.connection.clone()),

@@ -1,5 +1,6 @@
 //! Configured connections at run time: their vendor adapter, limits and observed status.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::domain::candidate::Identity;
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, ConnectionRef, Error, VendorResponse};
 use crate::domain::intent::{Intent, Write};
+use crate::domain::results::ReportSource;
 use crate::domain::vendor::{CallPurpose, CredentialCheck, Vendor};
 use crate::secret::ConfigFingerprint;
 use crate::service::bulk_limits::{BulkLimits, ClaimPermit};
@@ -16,6 +18,7 @@ use crate::service::cluster::lease::Lease;
 use crate::service::connection_status::{ConnectionStatus, LastCheck};
 use crate::service::diagnostics::{DiagnosticReport, diagnose};
 use crate::service::fair_semaphore::{FairPermit, FairSemaphore, QueueKey};
+use crate::service::mutex::lock_unpoisoned;
 use crate::service::seat_limit::SeatLimit;
 use crate::service::{Gateway, RequestContext};
 use crate::transport::{self, ConnectionSettings, ConnectionStats};
@@ -29,6 +32,8 @@ pub struct ConnectionSetup {
     pub settings: ConnectionSettings,
     /// Fingerprint of its configuration.
     pub fingerprint: ConfigFingerprint,
+    /// The only tenant there is; `None` if there are several, or if that is not known.
+    pub only_tenant: Option<String>,
 }
 
 /// State of a connection's circuit breaker.
@@ -72,9 +77,12 @@ pub(super) struct Connection {
     connected: VendorConnection,
     settings: ConnectionSettings,
     fingerprint: ConfigFingerprint,
+    only_tenant: Option<String>,
     seen: Mutex<LastCheck>,
     bulk_limits: BulkLimits,
     seats: SeatLimit,
+    /// Why feeds could not be read at the last attempt, by centre.
+    feed_faults: Mutex<BTreeMap<String, String>>,
 }
 
 impl Connection {
@@ -96,15 +104,15 @@ impl Connection {
     }
 
     fn with_limits(name: String, setup: ConnectionSetup, bulk_limits: BulkLimits) -> Self {
-        let ConnectionSetup { connected, settings, fingerprint } = setup;
+        let ConnectionSetup { connected, settings, fingerprint, only_tenant } = setup;
         let destination = connected.destination().into();
-        let seats = SeatLimit::default();
-        Self { name, destination, connected, settings, fingerprint, seen: Mutex::default(), bulk_limits, seats }
+        let (seen, seats, feed_faults) = (Mutex::default(), SeatLimit::default(), Mutex::default());
+        Self { name, destination, connected, settings, fingerprint, only_tenant, seen, bulk_limits, seats, feed_faults }
     }
 
     /// Returns whether this setup has the same configuration.
     pub(super) fn is_same_config(&self, setup: &ConnectionSetup) -> bool {
-        self.fingerprint.same(&setup.fingerprint)
+        self.fingerprint.same(&setup.fingerprint) && self.only_tenant == setup.only_tenant
     }
 
     /// Makes the client send requests only while this lease is held.
@@ -236,6 +244,26 @@ impl Connection {
         }
     }
 
+    /// Returns what the vendor says of attempts, if it documents that and the operator has asked for it.
+    pub(super) fn report_source(&self) -> Option<&dyn ReportSource> {
+        self.vendor().report_source()
+    }
+
+    /// Returns the tenant that owns what is matched with no tenant's candidate: the one that the operator names, else the
+    /// only one there is.
+    pub(super) fn reports_owner(&self) -> Option<&str> {
+        self.report_source().and_then(|source| source.owner()).or(self.only_tenant.as_deref())
+    }
+
+    /// Records whether the feed of this centre could be read, and why not.
+    pub(super) fn set_feed_fault(&self, center: &str, fault: Option<String>) {
+        let mut faults = lock_unpoisoned(&self.feed_faults);
+        match fault {
+            Some(fault) => drop(faults.insert(center.to_owned(), fault)),
+            None => drop(faults.remove(center)),
+        }
+    }
+
     /// Adds the connection to the error.
     pub(super) fn tag_connection(&self, error: Error) -> Error {
         let name = ConnectionRef { connection: self.name.clone(), vendor: self.descriptor().kind.to_owned() };
@@ -278,6 +306,11 @@ impl Connection {
         };
         let (status, detail) = match self.seats.refusal() {
             Some(error) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, error.detail),
+            _ => (status, detail),
+        };
+        let feed_fault = lock_unpoisoned(&self.feed_faults).values().next().cloned();
+        let (status, detail) = match feed_fault {
+            Some(fault) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, fault),
             _ => (status, detail),
         };
         ConnectionInfo {

@@ -92,6 +92,7 @@ pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{
     Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultView,
+    receiver_addresses,
 };
 pub use crate::service::audit::pending_entry::PendingAuditEntry;
 pub use crate::service::diagnostics::{Check, CheckResult, CheckStatus, DiagnosticReport, diagnose};
@@ -99,6 +100,7 @@ pub use crate::service::exchange_log::ExchangeFilter;
 pub use crate::service::request_context::{ConnectionAccess, IdempotencyRequest, RequestContext};
 pub use crate::service::snapshot::ConfigDiff;
 pub use crate::service::write::handle::{Removal, WriteHandle, WriteReply, WriteResult};
+pub use crate::store::{ListPart, Page};
 
 /// Retention periods of data the gateway no longer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -263,6 +263,10 @@ pub trait Store: StoreReads + ResultReads {
     /// transaction that also records the progress. Adds entries and removes none.
     async fn reindex_identities(&self, limit: usize) -> Result<IdentityUpkeep, StoreError>;
 
+    /// Indexes the registrations (`vendorRef.id`) of the next assignments that an earlier version wrote, at most `limit`;
+    /// returns whether all are indexed. Until then, look-ups read those that are not. For the background, after the start.
+    async fn index_participants(&self, limit: usize) -> Result<bool, StoreError>;
+
     /// Removes what retention no longer keeps of reports: the bodies of applied ones received before `applied`, and parked,
     /// rejected and dismissed ones received before `parked`. Returns the number of bodies and reports removed.
     async fn purge_reports(&self, applied: Timestamp, parked: Timestamp) -> Result<u64, StoreError>;

@@ -119,18 +119,22 @@ pub enum Mutation {
     /// Removes a received webhook, which the same transaction records as a report. [`StoreError::Superseded`] if it is gone:
     /// another instance has read it.
     RemoveReceived(u64),
-    /// Records a report. [`StoreError::Superseded`] if the connection has one with this digest.
+    /// Records a report. A parked one is due at once: what it waits for may have become known meanwhile. If its candidate was
+    /// erased, it is recorded as dismissed, without anything of the person. [`StoreError::Superseded`] if the connection has
+    /// one with this digest.
     Report(Box<NewReport>),
     /// Counts a repeat of a recorded report, and moves its time.
     RepeatReport(RepeatedReport),
-    /// Updates a recorded report, which is then no longer due. Does nothing if the report is gone.
+    /// Updates a recorded report, which is then no longer due, unless it has become due since it was read. If its candidate
+    /// was erased, it is dismissed, without anything of the person. Does nothing if the report is gone.
     UpdateReport(Box<ReportChange>),
     /// Inserts or replaces a result, with the version that it has got, if any. Does nothing if its candidate was erased.
+    /// [`StoreError::Superseded`] unless the recorded result has the version before, or the same if it has got none.
     Result(Box<ExamResult>, Option<Box<ResultVersion>>),
     /// Moves a feed's watermark; never backwards.
     Watermark(FeedPosition),
-    /// Makes the parked reports of the connection due that have one of these hints, because a candidate, an assignment or a
-    /// registration became known.
+    /// Makes the parked reports of the connection, and the applied ones without an assignment, due that have one of these
+    /// hints, because a candidate, an assignment or a registration became known. Also reports of the same transaction.
     RecheckReports(String, Vec<ReportHint>),
     /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
     Audit(Entry),

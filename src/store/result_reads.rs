@@ -9,7 +9,8 @@ use crate::domain::ids::{AssignmentId, CandidateId, ReportId, ResultId};
 use crate::domain::results::{ExamResult, Report, ReportDigest, ResultVersion, SeriesKey};
 use crate::store::engine::Engine;
 use crate::store::{
-    FeedPosition, Page, ReceivedWebhook, ReportCount, ReportFilter, ResultFilter, Series, StoreError, StoredReport,
+    FeedPosition, Page, ReceivedWebhook, ReportCount, ReportFilter, ReportHint, ResultFilter, Series, StoreError,
+    StoredReport,
 };
 
 /// The reads of a [`Store`](crate::store::Store) that concern reports and results.
@@ -58,7 +59,11 @@ pub trait ResultReads: Send + Sync {
         limit: usize,
     ) -> Result<Vec<StoredReport>, StoreError>;
 
-    /// Counts the reports by connection and state.
+    /// Returns of each hint, in order, whether it was one of a person who was erased at the connection. A report with an
+    /// erased registration is dismissed; so is one with another erased hint if it fits no candidate.
+    async fn erased_hints(&self, connection: &str, hints: &[ReportHint]) -> Result<Vec<bool>, StoreError>;
+
+    /// Counts the reports by connection and state; as repeated count the repeats of those that are kept.
     async fn count_reports(&self) -> Result<Vec<ReportCount>, StoreError>;
 
     /// Returns the tenant's result with this id.
@@ -102,8 +107,8 @@ pub trait ResultReads: Send + Sync {
     /// Returns the candidates at the connection, of all tenants, with one of these identities, without their pictures.
     async fn candidates_at(&self, connection: &str, identities: &[Identity]) -> Result<Vec<Candidate>, StoreError>;
 
-    /// Returns booked assignments of the connection, of all tenants, after this id and ordered by it: for the sweep of
-    /// bookings past their window and for the centres whose feeds are to be read.
+    /// Returns assignments of the connection that are booked or perhaps booked (`assigned`, `unknown`), of all tenants, after
+    /// this id and ordered by it: for the sweep of bookings past their window and for the centres whose feeds are to be read.
     async fn booked_assignments(
         &self,
         connection: &str,
@@ -167,6 +172,10 @@ impl<E: Engine> ResultReads for E {
         _after: u64,
         _limit: usize,
     ) -> Result<Vec<StoredReport>, StoreError> {
+        todo!()
+    }
+
+    async fn erased_hints(&self, _connection: &str, _hints: &[ReportHint]) -> Result<Vec<bool>, StoreError> {
         todo!()
     }
 

@@ -25,10 +25,13 @@ pub struct NewReport {
 pub struct ReportChange {
     /// The report with its new state, tenant, candidate, assignment and result.
     pub report: Report,
-    /// What it says now.
+    /// What it says now; `None` if it cannot be read or the person was erased. A dismissed report without a reading loses
+    /// its body.
     pub reading: Option<Reading>,
     /// The series it belongs to, once it is known whose it is.
     pub series: Option<SeriesKey>,
+    /// [`StoredReport::rechecks`] as it was read: a report that has become due since stays due.
+    pub rechecks: u64,
 }
 
 /// A webhook that has arrived and is not yet read. Its place in the order of arrival is `id`.
@@ -64,7 +67,7 @@ pub struct Series {
     pub key: SeriesKey,
     /// Its applied reports in the order of arrival; none about an erased person.
     pub sightings: Vec<Sighting>,
-    /// Its results, the oldest first.
+    /// Its results, the oldest first; superseded ones too.
     pub results: Vec<ExamResult>,
 }
 
@@ -127,6 +130,8 @@ pub struct StoredReport {
     pub reading: Option<Reading>,
     /// Its place in the order of arrival.
     pub arrival: u64,
+    /// How often it has become due to be looked at again.
+    pub rechecks: u64,
 }
 
 /// The digest of a report at a connection, with what identifies a repeat.
@@ -139,6 +144,8 @@ pub struct RepeatedReport {
     /// Until when the vendor's state is known by the repeat; moves the report's own time forward, never back. `None` for a
     /// webhook, whose repeat may be an old request.
     pub as_of: Option<Timestamp>,
+    /// How many times it came again; 0 only moves its time.
+    pub count: u64,
     /// The report's id.
     pub id: ReportId,
 }

@@ -181,6 +181,10 @@ codes! {
         "Too many requests"
         "The client has exceeded its rate limit."
         "Retry after the time in `Retry-After`.";
+    ReportMatched "report_matched" Request false
+        "The report belongs to a result already"
+        "A result is made from the report, so the report can be neither matched nor dismissed."
+        "Read the report: `result` names the result that is made from it.";
     Skipped "skipped" Request false
         "The row was not sent"
         "The operation stopped before this row: it was cancelled, or `failOnErrors` was reached. Nothing was sent."

@@ -163,6 +163,9 @@ pub struct Report {
     /// What its reader needs besides its body.
     #[serde(default)]
     pub context: ReportContext,
+    /// Whether a person has said whose it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// The candidate it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateId>,

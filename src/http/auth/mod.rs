@@ -9,7 +9,7 @@ use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::config::{Auth, ClientSettings};
+use crate::config::{Auth, ClientSettings, DEFAULT_TENANT};
 use crate::domain::error::{Code, Error};
 use crate::domain::exchange::Exchange;
 use crate::domain::intent::WriteOrigin;
@@ -200,7 +200,7 @@ impl Client {
     fn everybody() -> Self {
         Self {
             name: "default".to_owned(),
-            tenant: "default".to_owned(),
+            tenant: DEFAULT_TENANT.to_owned(),
             scopes: Scope::ALL.iter().copied().collect(),
             connections: ConnectionAccess::All,
             default_connection: None,

@@ -71,6 +71,8 @@ word_document! {
         Request,
         /// An operation continued whose request was received by another instance or before a restart.
         Operation,
+        /// The gateway read a vendor's reports of attempts in the background.
+        Reports,
         /// The gateway settled an unknown write in the background.
         Settling,
     }
@@ -140,6 +142,7 @@ impl From<ExchangeView> for Exchange {
             Some(Cause::Request { client, key, method, route }) => {
                 (ExchangeCause::Request, Some(client), key, Some(method), Some(route), None)
             }
+            Some(Cause::Reports) => (ExchangeCause::Reports, None, None, None, None, None),
             Some(Cause::Operation) | None => (ExchangeCause::Operation, None, None, None, None, None),
         };
         let (status, code, took) = match answer {

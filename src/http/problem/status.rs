@@ -20,6 +20,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::CandidateAlreadyExists
         | Code::CandidateConflict
         | Code::IdempotencyInProgress
+        | Code::ReportMatched
         | Code::SubjectUnsettled
         | Code::VendorSeatLimitReached => StatusCode::CONFLICT,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -165,7 +165,7 @@ impl Gateway {
         connection.require_capability(match kind {
             OperationKind::Candidates => WriteKind::CandidatesCreate,
             OperationKind::Assignments => WriteKind::AssignmentsCreate,
-            OperationKind::ProgramEmployees => WriteKind::ProgramsEmployees,
+            OperationKind::ProgramEmployees | OperationKind::Reread => WriteKind::ProgramsEmployees,
         })?;
         Ok(connection.name.clone())
     }

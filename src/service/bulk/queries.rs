@@ -220,7 +220,7 @@ impl Gateway {
                 let found = self.0.store.assignments_by_id(&caller.tenant, &records).await.or_not_applied()?;
                 resources.extend(found.into_iter().map(|found| (found.id.to_string(), RowResource::Assignment(found))));
             }
-            OperationKind::ProgramEmployees => {}
+            OperationKind::ProgramEmployees | OperationKind::Reread => {}
         }
         let visible = self.are_passwords_visible(&operation);
         Ok((items.into_iter().map(|item| result(item, &resources, visible)).collect(), more))

@@ -3,8 +3,10 @@
 
 mod queries;
 mod receiver;
+mod receiver_addresses;
 mod requests;
 
 pub use self::queries::{ReportQuery, ReportView, ResultQuery, ResultView};
-pub use self::receiver::{Receiver, ReceiverAddress, Refusal};
+pub use self::receiver::{Receiver, Refusal};
+pub use self::receiver_addresses::{ReceiverAddress, receiver_addresses};
 pub use self::requests::ReportTarget;

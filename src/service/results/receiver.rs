@@ -21,17 +21,6 @@ pub enum Refusal {
     Failed(Error),
 }
 
-/// The address of a receiver, for the vendor's panel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReceiverAddress {
-    /// The connection.
-    pub connection: String,
-    /// The path with the secret token.
-    pub path: String,
-    /// The catalogue's id of the assessment that the path names, if any.
-    pub assessment: Option<String>,
-}
-
 impl Gateway {
     /// Returns the receiver of this connection if the token is right. Compares digests in constant time, and does the same
     /// work for a connection that is unknown or has no receiver.
@@ -54,12 +43,6 @@ impl Gateway {
         _key_of: impl Fn(&str) -> Option<String> + Send,
         _body: Vec<u8>,
     ) -> Result<(), Refusal> {
-        todo!()
-    }
-
-    /// Returns the addresses of all receivers.
-    #[must_use]
-    pub fn receiver_addresses(&self) -> Vec<ReceiverAddress> {
         todo!()
     }
 }

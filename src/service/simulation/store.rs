@@ -22,8 +22,8 @@ use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRa
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, FeedPosition, IdentityUpkeep, ItemCounts,
     KeyState, ListPart, Mutation, OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, ReceivedWebhook,
-    ReportCount, ReportFilter, ResultFilter, ResultReads, RunningOperation, Series, Store, StoreError, StoreReads,
-    StoredReport, SubjectHash, UnindexedCandidate, UnsettledCount, Window, WindowedRows,
+    ReportCount, ReportFilter, ReportHint, ResultFilter, ResultReads, RunningOperation, Series, Store, StoreError,
+    StoreReads, StoredReport, SubjectHash, UnindexedCandidate, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -239,6 +239,7 @@ through! {
     read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
     read purge_reports(applied: Timestamp, parked: Timestamp) -> u64;
     read reindex_identities(limit: usize) -> IdentityUpkeep;
+    read index_participants(limit: usize) -> bool;
 }
 
 through! {
@@ -309,6 +310,7 @@ through! {
     read due_reports(connection: &str, limit: usize) -> Vec<StoredReport>;
     read parked_reports(connection: &str, after: u64, limit: usize) -> Vec<StoredReport>;
     read reports_since(connection: &str, since: Timestamp, after: u64, limit: usize) -> Vec<StoredReport>;
+    read erased_hints(connection: &str, hints: &[ReportHint]) -> Vec<bool>;
     read count_reports() -> Vec<ReportCount>;
     read result(tenant: &str, id: &ResultId) -> Option<ExamResult>;
     read results(tenant: &str, filter: &ResultFilter, page: &Page) -> Vec<ExamResult>;

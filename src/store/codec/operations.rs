@@ -136,16 +136,14 @@ impl OperationRow {
     }
 
     pub(in crate::store) fn operation(self) -> Result<Operation, StoreError> {
-        use OperationKind::{Assignments, Candidates, ProgramEmployees};
         use OperationState::{Cancelled, Completed, Queued, Receiving, Running};
         let odd = || unknown_format(OPERATIONS, &self.id);
         let moment = |micros: i64| Timestamp::from_microsecond(micros).map_err(|_| odd());
         let number = |number: i64| u64::try_from(number).map_err(|_| odd());
-        let kinds = [Candidates, Assignments, ProgramEmployees];
         let states = [Receiving, Queued, Running, Completed, Cancelled];
         Ok(Operation {
             id: OperationId::parse(&self.id).map_err(|_| odd())?,
-            kind: kinds.into_iter().find(|kind| kind.as_str() == self.kind).ok_or_else(odd)?,
+            kind: OperationKind::parse(&self.kind).ok_or_else(odd)?,
             state: states.into_iter().find(|state| state.as_str() == self.state).ok_or_else(odd)?,
             fail_on_errors: self.fail_on_errors.map(number).transpose()?,
             total: number(self.total)?,

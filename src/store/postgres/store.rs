@@ -300,6 +300,10 @@ impl Store for PostgresStore {
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
+    async fn index_participants(&self, _limit: usize) -> Result<bool, StoreError> {
+        todo!()
+    }
+
     async fn purge_reports(&self, _applied: Timestamp, _parked: Timestamp) -> Result<u64, StoreError> {
         todo!()
     }

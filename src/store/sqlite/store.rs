@@ -256,6 +256,10 @@ impl Store for SqliteStore {
     }
 
     /// Purges in portions, so that other writes can run in between.
+    async fn index_participants(&self, _limit: usize) -> Result<bool, StoreError> {
+        todo!()
+    }
+
     async fn purge_reports(&self, _applied: Timestamp, _parked: Timestamp) -> Result<u64, StoreError> {
         todo!()
     }

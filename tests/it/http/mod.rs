@@ -75,6 +75,7 @@ pub async fn api_parts() -> ApiParts {
         server: ServerSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             admin_listen: None,
+            receiver_listen: None,
             base_path: String::new(),
             public_url: None,
             cors_origins: Vec::new(),
