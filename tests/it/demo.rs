@@ -72,7 +72,10 @@ fn the_demo_completes_with_every_outcome_as_expected() {
     // Eight people at each of two vendors sat their tests, and the scores are there, each vendor's in its own way.
     let scores = |vendor: &str| rows.iter().filter(|row| row.contains(vendor) && row.contains("/100 ")).count();
     assert_eq!(["StartExam", "ThinkExam", "ExamTesting"].map(scores), [8, 8, 0], "{stdout}");
-    assert!(["88/100", "45/100"].iter().all(|score| rows.iter().filter(|row| row.contains(score)).count() == 2), "{stdout}");
+    assert!(
+        ["88/100", "45/100"].iter().all(|score| rows.iter().filter(|row| row.contains(score)).count() == 2),
+        "{stdout}"
+    );
     let links = |host: &str| rows.iter().filter(|row| row.contains(host)).count();
     assert_eq!(links("https://go.startexam.com/mycenter#participant/"), 8, "{stdout}");
     assert_eq!(links("https://exams.example.com/start?token="), 8, "{stdout}");

@@ -266,7 +266,8 @@ fn nginx_matches_the_path_limits_and_timeouts_of_the_gateway() {
     let path = &compose_variables("EXAMGATE__[A-Z_]+")["EXAMGATE__SERVER__BASE_PATH"];
     assert!(nginx.contains(&format!("location {path}/ {{")), "{path}");
     let sizes = all("client_max_body_size ([0-9]+)m;", &nginx);
-    let [body, bulk] = ["body_limit", "bulk_body_limit"].map(|key| one(&format!("(?m)^{key} = \"([0-9]+)MiB\""), &default));
+    let [body, bulk] =
+        ["body_limit", "bulk_body_limit"].map(|key| one(&format!("(?m)^{key} = \"([0-9]+)MiB\""), &default));
     // A webhook has 1 MiB, whatever the settings.
     assert_eq!(sizes, [body, "1".to_owned(), bulk]);
     assert!(nginx.contains("underscores_in_headers on;"), "or the keys of webhooks never arrive");

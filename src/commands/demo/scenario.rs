@@ -350,8 +350,10 @@ impl<'a> Scenario<'a> {
         let mut counts = Vec::new();
         for vendor in Vendor::ALL {
             let log = self.client.calls(simulator(self.sandbox, vendor)).await?;
-            let calls = log["calls"].as_array().ok_or_else(|| Failure::Other("a simulator lists no calls".to_owned()))?;
-            let is_read = |call: &&Value| ["sessions", "session", "tests"].iter().any(|name| call["operation"] == *name);
+            let calls =
+                log["calls"].as_array().ok_or_else(|| Failure::Other("a simulator lists no calls".to_owned()))?;
+            let is_read =
+                |call: &&Value| ["sessions", "session", "tests"].iter().any(|name| call["operation"] == *name);
             counts.push(calls.iter().filter(|call| !is_read(call)).count());
         }
         Ok(counts)

@@ -83,7 +83,11 @@ async fn a_booking_that_a_person_settled_as_not_applied_stays_so() {
     wait_for_count(&gateway, "/reports?limit=10", 1).await;
     wait_for_count(&gateway, "/results?limit=10", 1).await;
     let shown = gateway.get(&path).await;
-    assert_eq!((shown.text("/state"), shown.text("/outcome")), (stated.text("/state"), stated.text("/outcome")), "{shown:?}");
+    assert_eq!(
+        (shown.text("/state"), shown.text("/outcome")),
+        (stated.text("/state"), stated.text("/outcome")),
+        "{shown:?}"
+    );
 }
 
 #[tokio::test]
@@ -110,7 +114,12 @@ async fn no_report_brings_an_erased_person_back() {
     // Later reports: a correction, a repetition, another webhook, in either form.
     sit(&sandbox, &finished(participant, 6.0)).await;
     read_feed(&gateway).await;
-    deliver(&sandbox, &gateway, &[marks("t1", 31.0), marks("t1", 32.0), with(marks("t1", 33.0), "form", json!("older"))]).await;
+    deliver(
+        &sandbox,
+        &gateway,
+        &[marks("t1", 31.0), marks("t1", 32.0), with(marks("t1", 33.0), "form", json!("older"))],
+    )
+    .await;
     // This one is read after those.
     let other = book(&gateway, THINK, "t2").await;
     deliver(&sandbox, &gateway, &[marks("t2", 40.0)]).await;
@@ -125,7 +134,8 @@ async fn no_report_brings_an_erased_person_back() {
     assert_eq!(all(&gateway, "/results?limit=10").await.len(), 1, "only the other one's");
     let reread = gateway.post(&format!("/connections/{THINK}/reread"), &json!({})).await;
     assert_eq!(reread.status, 202, "{reread:?}");
-    wait_until(&gateway, &format!("/operations/{}", reread.text("/id")), |shown| shown.text("/state") == "completed").await;
+    wait_until(&gateway, &format!("/operations/{}", reread.text("/id")), |shown| shown.text("/state") == "completed")
+        .await;
     assert_eq!(all(&gateway, "/results?limit=10").await.len(), 1);
 }
 
@@ -147,7 +157,8 @@ async fn a_booking_without_a_launch_link_gets_it_from_the_feed() {
     let booked = gateway.post("/assignments", &booking(START, "e1")).await;
     assert!(crate::support::watch::warnings(&booked).iter().any(|(code, _)| code == "launch_unknown"), "{booked:?}");
     let participant = text(&first, "/vendorRef/id");
-    sit(&sandbox, &with(finished(participant, 5.0), "data", json!([{ "name": "Email", "value": "e1@example.com" }]))).await;
+    sit(&sandbox, &with(finished(participant, 5.0), "data", json!([{ "name": "Email", "value": "e1@example.com" }])))
+        .await;
     let path = path_of(&booked.body);
     let known = read_until(&gateway, &path, |shown| shown.text("/vendorRef/id") == participant).await;
     assert!(known.text("/launch/url").ends_with(participant), "{known:?}");

@@ -29,7 +29,11 @@ async fn a_booking_expires_by_the_vendors_clock_and_a_late_attempt_is_taken() {
     for assignment in [&missed, &late] {
         let path = path_of(assignment);
         let expired = read_until(&gateway, &path, |shown| shown.text("/progress/activity") == "expired").await;
-        assert_eq!((expired.text("/state"), &expired.body["progress"]["attempts"]), ("assigned", &json!(0)), "{expired:?}");
+        assert_eq!(
+            (expired.text("/state"), &expired.body["progress"]["attempts"]),
+            ("assigned", &json!(0)),
+            "{expired:?}"
+        );
     }
     sit(&sandbox, &with(finished(text(&late, "/vendorRef/id"), 5.0), "elapsedSeconds", json!(10))).await;
     read_feed(&gateway).await;

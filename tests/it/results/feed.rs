@@ -36,9 +36,17 @@ async fn an_attempt_is_followed_from_its_start_to_a_correction() {
     assert_eq!((&graded["assignment"]["id"], text(&graded, "/assessment")), (&assignment["id"], RUST), "{graded}");
     assert_eq!(graded["vendorRef"], json!({ "participantId": participant }));
     let attempt = &graded["attempt"];
-    assert_eq!((&attempt["elapsedSeconds"], &attempt["approximate"]), (&json!(754), &json!(["completedAt"])), "{graded}");
+    assert_eq!(
+        (&attempt["elapsedSeconds"], &attempt["approximate"]),
+        (&json!(754), &json!(["completedAt"])),
+        "{graded}"
+    );
     assert_eq!((text(attempt, "/closedBy"), &graded["counts"]), ("candidate", &json!(true)), "{graded}");
-    assert_eq!((graded.get("passed"), graded["warnings"].clone()), (None, json!([])), "no rule says what passes: {graded}");
+    assert_eq!(
+        (graded.get("passed"), graded["warnings"].clone()),
+        (None, json!([])),
+        "no rule says what passes: {graded}"
+    );
     let shown = wait_for_activity(&gateway, &assignment, "completed").await;
     assert_eq!((&shown["progress"]["result"], text(&shown, "/progress/grading")), (&graded["id"], "fully_graded"));
 
@@ -50,7 +58,10 @@ async fn an_attempt_is_followed_from_its_start_to_a_correction() {
     let numbers: Vec<_> = versions.iter().map(|version| version["version"].as_u64()).collect();
     assert_eq!(numbers, [Some(1), Some(2), Some(3)], "{versions:?}");
     let second = changed(&versions[1]);
-    assert!(["activity", "grading", "score", "parts", "attempt"].iter().all(|member| second.contains(member)), "{second:?}");
+    assert!(
+        ["activity", "grading", "score", "parts", "attempt"].iter().all(|member| second.contains(member)),
+        "{second:?}"
+    );
     assert_eq!(changed(&versions[2]), ["score", "parts"], "{versions:?}");
 }
 
@@ -150,7 +161,11 @@ async fn a_vendor_that_cannot_be_asked_says_so_before_it_is_called() {
     assert_eq!(call_count(sandbox.thinkexam()).await, before);
     // ThinkExam never says that nothing happened, so there is no time until which this is known.
     let shown = gateway.get(&path_of(&assignment)).await;
-    assert_eq!((shown.text("/progress/activity"), shown.body["progress"].get("asOf")), ("not_started", None), "{shown:?}");
+    assert_eq!(
+        (shown.text("/progress/activity"), shown.body["progress"].get("asOf")),
+        ("not_started", None),
+        "{shown:?}"
+    );
 }
 
 #[tokio::test]

@@ -10,8 +10,15 @@ fn as_of(assignment: &Value) -> String {
 }
 
 /// Every fault that ends a run, with what it strikes.
-const FAULTS: [&str; 7] =
-    ["rate_limited", "html_page", "truncated_body", "truncated_json", "server_error", "reset_after_effect", "empty_body"];
+const FAULTS: [&str; 7] = [
+    "rate_limited",
+    "html_page",
+    "truncated_body",
+    "truncated_json",
+    "server_error",
+    "reset_after_effect",
+    "empty_body",
+];
 
 #[tokio::test]
 async fn a_run_that_fails_leaves_the_watermark_and_the_next_one_finds_everything() {

@@ -85,14 +85,17 @@ async fn a_person_can_name_the_candidate_or_dismiss_the_report() {
     }
     of.sort();
     let [(false, stranger), (true, typo)] = &of[..] else { panic!("{of:?}") };
-    for wrong in [json!({}), json!({ "assignment": text(&assignment, "/id"), "candidate": text(&assignment, "/candidate/id") })] {
+    for wrong in
+        [json!({}), json!({ "assignment": text(&assignment, "/id"), "candidate": text(&assignment, "/candidate/id") })]
+    {
         let refused = gateway.post(&format!("{typo}/match"), &wrong).await;
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{refused:?}");
     }
     let nowhere = json!({ "assignment": "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f" });
     let refused = gateway.post(&format!("{typo}/match"), &nowhere).await;
     assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"), "{refused:?}");
-    let matched = gateway.post(&format!("{typo}/match"), &json!({ "candidate": text(&assignment, "/candidate/id") })).await;
+    let matched =
+        gateway.post(&format!("{typo}/match"), &json!({ "candidate": text(&assignment, "/candidate/id") })).await;
     assert_eq!((matched.status, matched.text("/state")), (200, "applied"), "{matched:?}");
     let result = wait_for_count(&gateway, "/results?externalId=t1", 1).await.remove(0);
     assert_eq!(result["score"]["given"], 31.0, "{result}");
@@ -106,6 +109,9 @@ async fn a_person_can_name_the_candidate_or_dismiss_the_report() {
     let audit = gateway.request(Method::GET, "/audit").header("accept", "application/x-ndjson").send().await;
     let lines = audit.body.as_str().expect("lines");
     for path in [stranger, typo] {
-        assert!(lines.lines().filter(|line| line.contains(path.trim_start_matches("/reports/"))).count() >= 2, "reading the body and deciding: {lines}");
+        assert!(
+            lines.lines().filter(|line| line.contains(path.trim_start_matches("/reports/"))).count() >= 2,
+            "reading the body and deciding: {lines}"
+        );
     }
 }

@@ -49,16 +49,21 @@ fn planted_webhook(id: &str, more: &Value) -> Value {
 #[tokio::test]
 async fn nothing_an_exam_told_of_a_person_is_logged_measured_traced_or_stored_in_clear() {
     let sandbox = sandbox().await;
-    let (mut gateway, collector) = start_verbose(&connections(&sandbox, "", "older_score_member = \"CORRECT_MARKS\"")).await;
+    let (mut gateway, collector) =
+        start_verbose(&connections(&sandbox, "", "older_score_member = \"CORRECT_MARKS\"")).await;
     let start = book_planted(&gateway, START, "e1").await;
     let think = book_planted(&gateway, THINK, "t1").await;
     let participant = text(&start, "/vendorRef/id").to_owned();
     sit(&sandbox, &planted_session(&participant, 73117.0)).await;
     let unknown = with(planted_session("", 73117.0), "unregistered", json!(true));
-    sit(&sandbox, &with(unknown, "data", json!([{ "name": "Email", "value": format!("{PLANTED}.x@example.com") }]))).await;
+    sit(&sandbox, &with(unknown, "data", json!([{ "name": "Email", "value": format!("{PLANTED}.x@example.com") }])))
+        .await;
     read_feed(&gateway).await;
     let result = wait_for_version(&gateway, &start, 1).await;
-    assert!(result.to_string().contains(PLANTED) && result.to_string().contains(FIGURES), "the answer has it: {result}");
+    assert!(
+        result.to_string().contains(PLANTED) && result.to_string().contains(FIGURES),
+        "the answer has it: {result}"
+    );
 
     let url = receiver(&gateway, &format!("/{APTITUDE}"));
     for more in [json!({}), json!({ "form": "older" }), json!({ "key": "wrong-key-plmark", "attempts": 1 })] {
@@ -74,7 +79,11 @@ async fn nothing_an_exam_told_of_a_person_is_logged_measured_traced_or_stored_in
 
     // A feed and a report that fail in ways that quote what they hold.
     for name in ["truncated_body", "truncated_json", "text_before", "json_in_string", "other_status", "latin1"] {
-        set_faults(sandbox.startexam(), json!({ "faults": [{ "name": name, "operation": "sessions" }, { "name": name, "operation": "session" }] })).await;
+        set_faults(
+            sandbox.startexam(),
+            json!({ "faults": [{ "name": name, "operation": "sessions" }, { "name": name, "operation": "session" }] }),
+        )
+        .await;
         sit(&sandbox, &planted_session(&participant, 73117.5)).await;
         let calls = calls_of(sandbox.startexam(), "sessions").await;
         read_feed(&gateway).await;
@@ -91,7 +100,11 @@ async fn nothing_an_exam_told_of_a_person_is_logged_measured_traced_or_stored_in
     gateway.request(Method::GET, "/results").header("accept", "text/csv").send().await;
     gateway.get(&format!("/results?externalId={PLANTED}-e1")).await;
 
-    let private = [&[PLANTED, FIGURES, TOKEN, "wrong-token", "wrong-key", accounts::thinkexam::WEBHOOK_KEY, &participant], &ANSWERS[..]].concat();
+    let private = [
+        &[PLANTED, FIGURES, TOKEN, "wrong-token", "wrong-key", accounts::thinkexam::WEBHOOK_KEY, &participant],
+        &ANSWERS[..],
+    ]
+    .concat();
     for (what, shown) in operator_views(&mut gateway).await {
         assert_absent(what, &decode_all(&shown), &private);
     }

@@ -66,7 +66,11 @@ async fn an_attempt_before_its_booking_is_claimed_by_it() {
     let booked = gateway.post("/assignments", &booking(THINK, "t1")).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     let claimed = wait_for_version(&gateway, &booked.body, 2).await;
-    assert_eq!((&claimed["id"], warning_codes(&claimed).contains(&"claimed_later")), (&unclaimed["id"], true), "{claimed}");
+    assert_eq!(
+        (&claimed["id"], warning_codes(&claimed).contains(&"claimed_later")),
+        (&unclaimed["id"], true),
+        "{claimed}"
+    );
     wait_for_activity(&gateway, &booked.body, "completed").await;
 }
 
@@ -115,7 +119,11 @@ async fn an_assessment_without_scores_has_none_and_passes_nothing() {
     sit(&sandbox, &finished(text(&assignment, "/vendorRef/id"), 6.0)).await;
     read_feed(&gateway).await;
     let result = wait_for_version(&gateway, &assignment, 1).await;
-    assert_eq!((text(&result, "/grading"), result.get("score"), result.get("passed")), ("not_graded", None, None), "{result}");
+    assert_eq!(
+        (text(&result, "/grading"), result.get("score"), result.get("passed")),
+        ("not_graded", None, None),
+        "{result}"
+    );
 }
 
 #[tokio::test]
@@ -128,10 +136,22 @@ async fn figures_that_cannot_be_are_no_score() {
     sit(&sandbox, &with(finished(text(&open, "/vendorRef/id"), 5.0), "score", Value::Null)).await;
     read_feed(&gateway).await;
     let result = wait_for_version(&gateway, &negative, 1).await;
-    assert_eq!((text(&result, "/grading"), &result["score"]["given"], &result["passed"]), ("fully_graded", &json!(-2.0), &json!(false)), "{result}");
+    assert_eq!(
+        (text(&result, "/grading"), &result["score"]["given"], &result["passed"]),
+        ("fully_graded", &json!(-2.0), &json!(false)),
+        "{result}"
+    );
     let result = wait_for_version(&gateway, &impossible, 1).await;
-    assert_eq!((text(&result, "/grading"), result.get("score"), result.get("passed")), ("failed", None, None), "{result}");
+    assert_eq!(
+        (text(&result, "/grading"), result.get("score"), result.get("passed")),
+        ("failed", None, None),
+        "{result}"
+    );
     assert!(warning_codes(&result).contains(&"score_implausible"), "{result}");
     let result = wait_for_version(&gateway, &open, 1).await;
-    assert_eq!((text(&result, "/grading"), result.get("score"), result.get("passed")), ("pending", None, None), "{result}");
+    assert_eq!(
+        (text(&result, "/grading"), result.get("score"), result.get("passed")),
+        ("pending", None, None),
+        "{result}"
+    );
 }

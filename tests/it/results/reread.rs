@@ -141,7 +141,8 @@ async fn sessions_read_again_under_other_settings_are_as_if_read_so_from_the_sta
 
 #[tokio::test]
 async fn a_reading_that_a_kill_interrupts_is_finished_by_the_next_process() {
-    let (sandbox, gateway) = start_with("session_report = \"never\"\nregression = \"ignore\"\nunscored = \"pending\"", "").await;
+    let (sandbox, gateway) =
+        start_with("session_report = \"never\"\nregression = \"ignore\"\nunscored = \"pending\"", "").await;
     let participants = book_many(&gateway, 60).await;
     let sessions: Vec<Value> =
         participants.iter().map(|participant| with(finished(participant, 5.0), "score", Value::Null)).collect();
@@ -155,7 +156,8 @@ async fn a_reading_that_a_kill_interrupts_is_finished_by_the_next_process() {
     let accepted = gateway.post(&format!("/connections/{START}/reread"), &json!({})).await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let gateway = Gateway::start_in(gateway.kill().await).await;
-    wait_until(&gateway, &format!("/operations/{}", accepted.text("/id")), |shown| shown.text("/state") == "completed").await;
+    wait_until(&gateway, &format!("/operations/{}", accepted.text("/id")), |shown| shown.text("/state") == "completed")
+        .await;
     let results = wait_for_count(&gateway, "/results?limit=100&grading=not_graded", 60).await;
     assert!(results.iter().all(|result| result["version"] == 2), "{results:?}");
 }

@@ -49,23 +49,31 @@ async fn each_tenant_sees_its_own_results_and_reports_only() {
     let of_a = book_for(&gateway, "a", START, "e1").await;
     let of_b = book_for(&gateway, "b", START, "e2").await;
     let webhook_of_a = book_for(&gateway, "a", THINK, "t1").await;
-    sit(&sandbox, &json!([finished(text(&of_a, "/vendorRef/id"), 5.0), finished(text(&of_b, "/vendorRef/id"), 6.0)])).await;
+    sit(&sandbox, &json!([finished(text(&of_a, "/vendorRef/id"), 5.0), finished(text(&of_b, "/vendorRef/id"), 6.0)]))
+        .await;
     let asked = gateway.request_as(&key("a"), Method::POST, &format!("/connections/{START}/read")).send().await;
     assert_eq!(asked.status, 202, "{asked:?}");
     let at_start = format!("/results?connection={START}");
-    let [result_a, result_b] = [wait_for_one(&gateway, "a", &at_start).await, wait_for_one(&gateway, "b", &at_start).await];
+    let [result_a, result_b] =
+        [wait_for_one(&gateway, "a", &at_start).await, wait_for_one(&gateway, "b", &at_start).await];
     assert_eq!((&result_a["score"]["given"], &result_b["score"]["given"]), (&json!(5.0), &json!(6.0)));
     deliver(&sandbox, &gateway, &[marks("t1", 31.0)]).await;
     let webhook = wait_for_one(&gateway, "a", &format!("/results?connection={THINK}")).await;
     assert_eq!(webhook["assignment"]["id"], webhook_of_a["id"]);
 
-    for path in [format!("/results/{}", text(&result_a, "/id")), format!("/results/{}/versions", text(&webhook, "/id"))] {
+    for path in [format!("/results/{}", text(&result_a, "/id")), format!("/results/{}/versions", text(&webhook, "/id"))]
+    {
         assert_eq!(get(&gateway, "a", &path).await.status, 200);
         assert_eq!(get(&gateway, "b", &path).await.problem(), (404, "not_found", "not_applied"), "{path}");
     }
     let refused = post(&gateway, "b", &format!("{}/refresh", path_of(&of_a)), &json!({})).await;
     assert_eq!(refused.problem(), (404, "not_found", "not_applied"), "{refused:?}");
-    for filter in [format!("assignment={}", text(&of_a, "/id")), format!("candidate={}", text(&of_a, "/candidate/id")), "externalId=e1".to_owned(), format!("connection={THINK}")] {
+    for filter in [
+        format!("assignment={}", text(&of_a, "/id")),
+        format!("candidate={}", text(&of_a, "/candidate/id")),
+        "externalId=e1".to_owned(),
+        format!("connection={THINK}"),
+    ] {
         let shown = get(&gateway, "b", &format!("/results?{filter}")).await;
         assert_eq!(shown.body["items"].as_array().map(Vec::len).unwrap_or_default(), 0, "{filter}: {shown:?}");
     }
@@ -88,7 +96,8 @@ async fn what_is_nobodys_belongs_to_the_tenant_the_operator_names_else_to_none()
         let own = book_for(&gateway, "a", THINK, "t1").await;
         deliver(&sandbox, &gateway, &[marks("t1", 32.0)]).await;
         wait_for_one(&gateway, "a", &format!("/results?assignment={}", text(&own, "/id"))).await;
-        let seen = async |who: &str| get(&gateway, who, "/reports?state=parked").await.body["items"].as_array().map(Vec::len);
+        let seen =
+            async |who: &str| get(&gateway, who, "/reports?state=parked").await.body["items"].as_array().map(Vec::len);
         assert_eq!((seen("a").await, seen("b").await), (Some(usize::from(owner == "a")), Some(0)), "{owner}");
         // Whoever registers the person has the result: a report is matched, not owned.
         let booked = book_for(&gateway, "b", THINK, "stranger").await;

@@ -9,7 +9,8 @@ use crate::support::gateway::key;
 /// Starts a gateway with a result in each stage: `e1` finished, `e2` in progress, `t1` finished.
 async fn start_with_results() -> (Sandbox, Gateway, [Value; 3]) {
     let (sandbox, gateway) = start().await;
-    let booked = [book(&gateway, START, "e1").await, book(&gateway, START, "e2").await, book(&gateway, THINK, "t1").await];
+    let booked =
+        [book(&gateway, START, "e1").await, book(&gateway, START, "e2").await, book(&gateway, THINK, "t1").await];
     sit(&sandbox, &finished(text(&booked[0], "/vendorRef/id"), 5.0)).await;
     sit(&sandbox, &json!({ "participantId": text(&booked[1], "/vendorRef/id") })).await;
     read_feed(&gateway).await;
@@ -42,7 +43,14 @@ async fn every_filter_of_the_list_does_what_it_says() {
         found.sort_unstable();
         assert_eq!(found, people, "{filter}");
     }
-    for wrong in ["activity=done", "grading=good", "counts=perhaps", "modifiedSince=yesterday", "assignment=cand_1", "colour=red"] {
+    for wrong in [
+        "activity=done",
+        "grading=good",
+        "counts=perhaps",
+        "modifiedSince=yesterday",
+        "assignment=cand_1",
+        "colour=red",
+    ] {
         let refused = gateway.get(&format!("/results?{wrong}")).await;
         assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{wrong}: {refused:?}");
     }
@@ -66,7 +74,9 @@ async fn results_are_a_table_that_no_spreadsheet_program_calculates_with() {
     let rows: Vec<Vec<String>> =
         reader.records().map(|row| row.expect("a row").iter().map(str::to_owned).collect()).collect();
     assert_eq!(rows.len(), 3, "{content}");
-    let column = |name: &str| names.iter().position(|other| other.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("{name}: {names:?}"));
+    let column = |name: &str| {
+        names.iter().position(|other| other.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("{name}: {names:?}"))
+    };
     let mut people: Vec<&str> = rows.iter().map(|row| row[column("candidate.externalId")].as_str()).collect();
     people.sort_unstable();
     assert_eq!(people, ["e1", "e2", "t1"], "{content}");
@@ -136,7 +146,9 @@ async fn a_reports_body_is_shown_on_request_only_and_reading_it_is_on_record() {
 #[tokio::test]
 async fn vendors_say_what_they_tell() {
     let (_sandbox, gateway) = start().await;
-    for (vendor, source, refresh) in [("startexam", "feed", true), ("thinkexam", "webhook", false), ("examtesting", "none", false)] {
+    for (vendor, source, refresh) in
+        [("startexam", "feed", true), ("thinkexam", "webhook", false), ("examtesting", "none", false)]
+    {
         let shown = gateway.get(&format!("/vendors/{vendor}")).await;
         let results = &shown.body["results"];
         assert_eq!((text(results, "/source"), results["refresh"].as_bool()), (source, Some(refresh)), "{shown:?}");

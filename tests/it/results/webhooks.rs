@@ -23,12 +23,24 @@ async fn either_form_of_the_body_becomes_a_result() {
     let labels: Vec<_> = result["parts"].as_array().expect("parts").iter().map(|part| text(part, "/label")).collect();
     assert_eq!((labels, text(&result, "/parts/0/kind")), (vec!["Logic", "Words"], "subject"), "{result}");
     assert!(warning_codes(&result).contains(&"matched_by_only_open"), "the body names no test: {result}");
-    assert_eq!((text(&result, "/source"), &result["attempt"]["approximate"]), ("webhook", &json!(["completedAt"])), "{result}");
+    assert_eq!(
+        (text(&result, "/source"), &result["attempt"]["approximate"]),
+        ("webhook", &json!(["completedAt"])),
+        "{result}"
+    );
     let result = wait_for_version(&gateway, &older, 1).await;
-    assert_eq!(result["score"], json!({ "given": 32.0, "maximum": 50.0 }), "the older form has no percentage: {result}");
+    assert_eq!(
+        result["score"],
+        json!({ "given": 32.0, "maximum": 50.0 }),
+        "the older form has no percentage: {result}"
+    );
     assert!(!warning_codes(&result).contains(&"matched_by_only_open"), "the body names the test: {result}");
     let result = wait_for_version(&gateway, &named, 1).await;
-    assert_eq!((&result["score"]["given"], warning_codes(&result).len()), (&json!(33.0), 0), "the path names it: {result}");
+    assert_eq!(
+        (&result["score"]["given"], warning_codes(&result).len()),
+        (&json!(33.0), 0),
+        "the path names it: {result}"
+    );
     let shown = wait_for_activity(&gateway, &named, "completed").await;
     assert_eq!((text(&shown, "/progress/grading"), shown["progress"].get("asOf")), ("fully_graded", None), "{shown}");
 }
@@ -74,7 +86,11 @@ async fn an_unfinished_status_that_arrives_late_undoes_nothing() {
         wait_for_activity(&gateway, &assignment, "completed").await;
         let path = format!("/results?assignment={}", text(&assignment, "/id"));
         let results = wait_for_count(&gateway, &path, 1).await;
-        assert_eq!((&results[0]["score"]["given"], text(&results[0], "/activity")), (&json!(31.0), "completed"), "{results:?}");
+        assert_eq!(
+            (&results[0]["score"]["given"], text(&results[0], "/activity")),
+            (&json!(31.0), "completed"),
+            "{results:?}"
+        );
     }
 }
 
@@ -94,7 +110,8 @@ async fn only_the_right_address_with_the_right_key_is_taken() {
         format!("/receivers/{START}/{TOKEN}"),
         format!("/receivers/nowhere/{TOKEN}"),
     ] {
-        let request = gateway.anonymous(Method::POST, &address).header("x-webhook_key", accounts::thinkexam::WEBHOOK_KEY);
+        let request =
+            gateway.anonymous(Method::POST, &address).header("x-webhook_key", accounts::thinkexam::WEBHOOK_KEY);
         let answer = request.json(&json!({ "result": {} })).send().await;
         assert_eq!(answer.status, 404, "{address}: {answer:?}");
         assert!(!answer.body.to_string().contains("token") && !answer.body.to_string().contains(THINK), "{answer:?}");

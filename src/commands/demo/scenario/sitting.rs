@@ -38,7 +38,8 @@ impl Scenario<'_> {
             let attempt = result.map(Attempt::of);
             let word = if points >= PASS_PERCENT { "passed" } else { "failed" };
             let expected = format!("completed fully_graded {points}/{MAXIMUM} {word}");
-            let found = result.zip(attempt.as_ref()).map_or_else(|| "–".to_owned(), |(result, attempt)| found(result, attempt));
+            let found =
+                result.zip(attempt.as_ref()).map_or_else(|| "–".to_owned(), |(result, attempt)| found(result, attempt));
             arrived += usize::from(found == expected);
             self.ledger.expect(format!("the result of {}", self.class[index].person.given_name), expected, found);
             self.class[index].attempt = attempt;
@@ -63,9 +64,7 @@ impl Scenario<'_> {
 
     /// Has the simulator send webhooks to the gateway.
     async fn deliver_webhooks(&mut self, members: &[usize], assessment: &str, test: &str) -> Result<(), Failure> {
-        let result = |(index, points): (&usize, u32)| {
-            json!({ "email": self.class[*index].person.email, "testId": test, "marks": points, "totalMarks": MAXIMUM })
-        };
+        let result = |(index, points): (&usize, u32)| json!({ "email": self.class[*index].person.email, "testId": test, "marks": points, "totalMarks": MAXIMUM });
         let results: Vec<Value> = members.iter().zip(POINTS).map(result).collect();
         let path = sandbox_config::receiver_path(assessment);
         let order = json!({ "url": self.client.url(&path), "results": results });
