@@ -118,8 +118,8 @@ async fn serve(
     tracing::info!(files, connections = keeping.connections, "connection limit set");
     let callers = ShutdownHandle::new(face.server.shutdown_grace.0);
     let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
-    let receiving = serve_receivers(vendors, (&face, &terms), &keeping, callers.clone());
-    let serving = http::serve(public, http::router_with_settings(&face, &terms), keeping.clone(), callers.clone());
+    let receiving = serve_receivers(vendors, (&face, &terms), callers.clone());
+    let serving = http::serve(public, http::router_with_settings(&face, &terms), keeping, callers.clone());
     let ((), (), closed) = tokio::join!(serving, receiving, wait_and_drain(stop, &gateway, &callers, &face.server));
     // All accepted requests have begun. Work that continues without its caller gets the rest of the grace period.
     gateway.drain(face.server.shutdown_grace.0.saturating_sub(closed.elapsed())).await;
@@ -213,7 +213,6 @@ fn announce(listener: &TcpListener, scheme: &str) -> Result<(), Failure> {
 async fn serve_receivers(
     listener: Option<TcpListener>,
     (face, terms): (&ApiParts, &LiveSettings),
-    keeping: &ListenerOptions,
     ending: ShutdownHandle,
 ) {
     let Some(listener) = listener else { return };
@@ -221,7 +220,8 @@ async fn serve_receivers(
         Ok(address) => tracing::info!(%address, "receiver listener ready"),
         Err(error) => tracing::warn!(%error, "receiver listener ready; its address cannot be read"),
     }
-    let options = ListenerOptions { connections: MAX_RECEIVER_CONNECTIONS, busy: None, ..keeping.clone() };
+    let options =
+        ListenerOptions { connections: MAX_RECEIVER_CONNECTIONS, keep_alive: face.server.keep_alive.0, busy: None, tls: None };
     http::serve(listener, http::receiver_router(face, terms), options, ending).await;
 }
 

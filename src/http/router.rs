@@ -25,7 +25,7 @@ use crate::http::middleware::exchange::exchange;
 use crate::http::openapi;
 use crate::http::openapi::v3_0;
 use crate::http::problem::ApiError;
-use crate::http::routes::{receiver_entries, route_entries};
+use crate::http::routes::{caller_entries, receiver_entries};
 
 /// Smallest response that is compressed, in bytes: roughly what fits into one packet anyway.
 const MIN_COMPRESSED: u16 = 1024;
@@ -40,7 +40,10 @@ pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
     let base = parts.server.base_path.trim_end_matches('/');
     let app = AppState::new(parts, terms, base);
     let public_url = parts.server.public_url.as_ref().map(url::Url::as_str);
-    let inner = routed(route_entries()).merge(swagger_ui::routes()).merge(descriptions(public_url));
+    // Receivers with a listener of their own are there only.
+    let receivers = parts.server.receiver_listen.is_none().then(receiver_entries);
+    let routes = routed(caller_entries().chain(receivers.into_iter().flatten()));
+    let inner = routes.merge(swagger_ui::routes()).merge(descriptions(public_url));
     let outer = below(base, inner).method_not_allowed_fallback(wrong_method);
     let within = from_fn_with_state((app.clone(), Cors::new(terms)), exchange_with_cors);
     // As one layer: axum boxes what is between two.

@@ -39,6 +39,11 @@ type Entry = fn() -> UtoipaMethodRouter<AppState>;
 
 /// Builds every route, one at a time.
 pub(super) fn route_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
+    caller_entries().chain(receiver_entries())
+}
+
+/// Builds the routes that callers need.
+pub(super) fn caller_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
     let groups = [
         candidate_routes(),
         assignment_routes(),
@@ -46,7 +51,6 @@ pub(super) fn route_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppStat
         report_routes(),
         operation_routes(),
         catalogue_routes(),
-        receiver_routes(),
         service_routes(),
     ];
     groups.into_iter().flatten().map(|entry| entry())

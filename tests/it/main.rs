@@ -62,6 +62,7 @@ mod reload_connections;
 mod replicas;
 mod requests;
 mod results;
+mod results_commands;
 mod retention;
 mod rolling_restart;
 mod routing;

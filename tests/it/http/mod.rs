@@ -6,6 +6,7 @@ mod cors;
 mod openapi_served;
 mod protecting;
 mod reading;
+mod receiving;
 mod serving;
 
 use std::collections::{BTreeMap, BTreeSet};
