@@ -114,6 +114,12 @@ impl Keyring {
         mac(&self.0.current.fingerprint, &[bytes])
     }
 
+    /// Returns the HMAC-SHA-256 of a report's content under the key with this id; under the current key if the ring lacks it.
+    pub(super) fn report_digest(&self, key: Option<&KeyId>, bytes: &[u8]) -> [u8; 32] {
+        let key = self.keys().find(|known| Some(&known.id) == key).unwrap_or(&self.0.current);
+        mac(&key.fingerprint, &[b"report", bytes])
+    }
+
     /// Returns whether the fingerprint was made of these bytes under any key of the ring; constant time per key.
     #[must_use]
     pub fn is_fingerprint_of(&self, fingerprint: &[u8], bytes: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! What both engines do in the same way: run the shared statements, and open the rows they return.
 
+use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::operation::{Operation, Progress};
 use crate::store::StoreError;
 use crate::store::codec::{OperationRow, RecordCodec, SealedRow};
@@ -30,6 +31,13 @@ pub(super) trait Engine: Send + Sync {
         sql: &'static Sql,
         values: &[SqlValue<'_>],
     ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
+
+    /// Returns the candidates at the connection, of all tenants, with one of these identities, without their pictures.
+    fn candidates_with(
+        &self,
+        connection: &str,
+        identities: &[Identity],
+    ) -> impl Future<Output = Result<Vec<Candidate>, StoreError>> + Send;
 
     /// Runs a statement that reads one row at most.
     fn select_one<T: FromColumns>(

@@ -34,6 +34,7 @@ mod mutation;
 mod postgres;
 mod reads;
 mod result_reads;
+mod result_sql;
 mod results;
 mod sql;
 mod sqlite;

@@ -1,17 +1,30 @@
 //! The reads of reports and results that are the same for every engine.
 
+use std::collections::{HashMap, HashSet};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, ReportId, ResultId};
-use crate::domain::results::{ExamResult, Report, ReportDigest, ResultVersion, SeriesKey};
-use crate::store::engine::Engine;
+use crate::domain::results::{
+    Activity, ExamResult, Grading, Report, ReportDigest, ReportState, ResultVersion, SeriesKey,
+};
+use crate::store::codec::{
+    ReceivedRow, RecordCodec, ReportRecordRow, SealedRow, SeriesReportRow, SeriesResultRow, micros, participant_of,
+};
+use crate::store::encryption::BlindIndex;
+use crate::store::engine::{Access, Engine};
+use crate::store::result_sql as sql;
+use crate::store::sql::{AFTER_ALL, Sql, SqlValue, values};
 use crate::store::{
     FeedPosition, Page, ReceivedWebhook, ReportCount, ReportFilter, ReportHint, ResultFilter, Series, StoreError,
     StoredReport,
 };
+
+/// Number of assignments that are not indexed yet read at once.
+const UNINDEXED_PAGE: usize = 500;
 
 /// The reads of a [`Store`](crate::store::Store) that concern reports and results.
 #[async_trait]
@@ -119,130 +132,284 @@ pub trait ResultReads: Send + Sync {
 
 #[async_trait]
 impl<E: Engine> ResultReads for E {
-    async fn received_webhooks(&self, _connection: &str, _limit: usize) -> Result<Vec<ReceivedWebhook>, StoreError> {
-        todo!()
+    async fn received_webhooks(&self, connection: &str, limit: usize) -> Result<Vec<ReceivedWebhook>, StoreError> {
+        let rows: Vec<ReceivedRow> = self.select(Access::Scan, sql::RECEIVED, &values![connection, limit]).await?;
+        rows.into_iter().map(|row| self.codec().received(row)).collect()
     }
 
-    fn report_digest(&self, _input: &[u8]) -> ReportDigest {
-        todo!()
+    fn report_digest(&self, input: &[u8]) -> ReportDigest {
+        self.codec().report_digest(input)
     }
 
-    async fn reports_by_digest(&self, _connection: &str, _digests: &[ReportDigest]) -> Result<Vec<Report>, StoreError> {
-        todo!()
+    async fn reports_by_digest(&self, connection: &str, digests: &[ReportDigest]) -> Result<Vec<Report>, StoreError> {
+        let digests: Vec<BlindIndex> = digests.iter().map(|digest| digest.0).collect();
+        reports(self, Access::Scan, sql::REPORTS_BY_DIGEST, &values![&*digests, connection]).await.map(without_readings)
     }
 
-    async fn series(&self, _connection: &str, _keys: &[SeriesKey]) -> Result<Vec<Series>, StoreError> {
-        todo!()
+    async fn series(&self, connection: &str, keys: &[SeriesKey]) -> Result<Vec<Series>, StoreError> {
+        let mut series: Vec<Series> =
+            keys.iter().map(|key| Series { key: key.clone(), sightings: Vec::new(), results: Vec::new() }).collect();
+        let mut places: HashMap<BlindIndex, Vec<usize>> = HashMap::new();
+        for (place, key) in keys.iter().enumerate() {
+            for form in self.codec().series_forms(connection, key) {
+                places.entry(form).or_default().push(place);
+            }
+        }
+        let forms: Vec<BlindIndex> = places.keys().copied().collect();
+        let reports: Vec<SeriesReportRow> = self.select(Access::Scan, sql::SERIES_REPORTS, &values![&*forms]).await?;
+        for SeriesReportRow(row, form) in &reports {
+            let Some(sighting) = self.codec().sighting(row)? else { continue };
+            for place in places.get(form).into_iter().flatten() {
+                series[*place].sightings.push(sighting.clone());
+            }
+        }
+        let results: Vec<SeriesResultRow> = self.select(Access::Scan, sql::SERIES_RESULTS, &values![&*forms]).await?;
+        for SeriesResultRow(row, form) in &results {
+            let result = self.codec().exam_result(row)?;
+            for place in places.get(form).into_iter().flatten() {
+                series[*place].results.push(result.clone());
+            }
+        }
+        Ok(series)
     }
 
-    async fn report(&self, _id: &ReportId) -> Result<Option<StoredReport>, StoreError> {
-        todo!()
+    async fn report(&self, id: &ReportId) -> Result<Option<StoredReport>, StoreError> {
+        Ok(reports(self, Access::Key, sql::REPORT, &values![id.as_str()]).await?.pop())
     }
 
-    async fn report_body(&self, _id: &ReportId) -> Result<Option<Vec<u8>>, StoreError> {
-        todo!()
+    async fn report_body(&self, id: &ReportId) -> Result<Option<Vec<u8>>, StoreError> {
+        let row: Option<(String, Vec<u8>)> =
+            self.select_one(Access::Key, sql::REPORT_BODY, &values![id.as_str()]).await?;
+        row.map(|(id, sealed)| self.codec().report_body(&id, &sealed)).transpose()
     }
 
     async fn reports(
         &self,
-        _tenant: Option<&str>,
-        _filter: &ReportFilter,
-        _page: &Page,
+        tenant: Option<&str>,
+        filter: &ReportFilter,
+        page: &Page,
     ) -> Result<Vec<Report>, StoreError> {
-        todo!()
+        let ReportFilter { state, connections } = filter;
+        let after = page.after.as_deref().unwrap_or(AFTER_ALL);
+        let (Some(connections), false) = (text_list(connections.as_deref()), after.contains('\0')) else {
+            return Ok(Vec::new());
+        };
+        let of_state = state.is_some_and(|state| state != ReportState::Applied);
+        let sql = if of_state { sql::LISTED_REPORTS_OF_STATE } else { sql::LISTED_REPORTS };
+        let values =
+            values![tenant.unwrap_or_default(), after, connections, state.map(ReportState::as_str), page.limit];
+        reports(self, Access::List, sql, &values).await.map(without_readings)
     }
 
-    async fn due_reports(&self, _connection: &str, _limit: usize) -> Result<Vec<StoredReport>, StoreError> {
-        todo!()
+    async fn due_reports(&self, connection: &str, limit: usize) -> Result<Vec<StoredReport>, StoreError> {
+        reports(self, Access::Scan, sql::DUE_REPORTS, &values![connection, limit]).await
     }
 
     async fn parked_reports(
         &self,
-        _connection: &str,
-        _after: u64,
-        _limit: usize,
+        connection: &str,
+        after: u64,
+        limit: usize,
     ) -> Result<Vec<StoredReport>, StoreError> {
-        todo!()
+        reports(self, Access::Scan, sql::PARKED_REPORTS, &values![connection, column(after), limit]).await
     }
 
     async fn reports_since(
         &self,
-        _connection: &str,
-        _since: Timestamp,
-        _after: u64,
-        _limit: usize,
+        connection: &str,
+        since: Timestamp,
+        after: u64,
+        limit: usize,
     ) -> Result<Vec<StoredReport>, StoreError> {
-        todo!()
+        let values = values![connection, column(after), micros(since), limit];
+        reports(self, Access::Scan, sql::REPORTS_SINCE, &values).await
     }
 
-    async fn erased_hints(&self, _connection: &str, _hints: &[ReportHint]) -> Result<Vec<bool>, StoreError> {
-        todo!()
+    async fn erased_hints(&self, connection: &str, hints: &[ReportHint]) -> Result<Vec<bool>, StoreError> {
+        let forms: Vec<Vec<BlindIndex>> = hints.iter().map(|hint| self.codec().hint_forms(connection, hint)).collect();
+        let all: Vec<BlindIndex> = forms.iter().flatten().copied().collect();
+        let erased: Vec<(BlindIndex,)> = self.select(Access::Scan, sql::ERASED_HINTS, &values![&*all]).await?;
+        let erased: HashSet<BlindIndex> = erased.into_iter().map(|(form,)| form).collect();
+        Ok(forms.iter().map(|forms| forms.iter().any(|form| erased.contains(form))).collect())
     }
 
     async fn count_reports(&self) -> Result<Vec<ReportCount>, StoreError> {
-        todo!()
+        let counts: Vec<(String, String, i64)> = self.select(Access::List, sql::REPORT_COUNTS, &values![]).await?;
+        let count = |(connection, state, count): (String, String, i64)| {
+            let state = ReportState::parse(&state)?;
+            Some(ReportCount { connection, state, count: u64::try_from(count).unwrap_or(0) })
+        };
+        Ok(counts.into_iter().filter_map(count).collect())
     }
 
-    async fn result(&self, _tenant: &str, _id: &ResultId) -> Result<Option<ExamResult>, StoreError> {
-        todo!()
+    async fn result(&self, tenant: &str, id: &ResultId) -> Result<Option<ExamResult>, StoreError> {
+        self.record(sql::RESULT, &values![tenant, id.as_str()], RecordCodec::exam_result).await
     }
 
-    async fn results(
-        &self,
-        _tenant: &str,
-        _filter: &ResultFilter,
-        _page: &Page,
-    ) -> Result<Vec<ExamResult>, StoreError> {
-        todo!()
+    async fn results(&self, tenant: &str, filter: &ResultFilter, page: &Page) -> Result<Vec<ExamResult>, StoreError> {
+        let ResultFilter { assignment, candidates, assessment_refs, connections, activity, grading, modified_since } =
+            filter;
+        let candidates: Option<Vec<String>> =
+            candidates.as_ref().map(|ids| ids.iter().map(ToString::to_string).collect());
+        let lists = [connections.as_deref(), assessment_refs.as_deref(), candidates.as_deref()].map(text_list);
+        let after = page.after.as_deref().unwrap_or(AFTER_ALL);
+        let ([Some(at), Some(refs), Some(ids)], false) = (lists, after.contains('\0')) else { return Ok(Vec::new()) };
+        let (activity, grading) = (activity.map(Activity::as_str), grading.map(Grading::as_str));
+        let since = modified_since.map_or(i64::MIN, micros);
+        let mut values: Vec<SqlValue<'_>> = values![tenant, after, at, refs, activity, grading, since].into();
+        let sql = match (assignment, ids.is_some()) {
+            (Some(assignment), _) => {
+                values.extend(values![assignment.as_str(), ids]);
+                sql::LISTED_RESULTS_OF_ASSIGNMENT
+            }
+            (None, true) => {
+                values.extend(values![ids]);
+                sql::LISTED_RESULTS_OF_CANDIDATES
+            }
+            (None, false) => sql::LISTED_RESULTS,
+        };
+        values.extend(values![page.limit]);
+        self.records(Access::List, sql, &values, RecordCodec::exam_result).await
     }
 
-    async fn result_versions(&self, _tenant: &str, _id: &ResultId) -> Result<Vec<ResultVersion>, StoreError> {
-        todo!()
+    async fn result_versions(&self, tenant: &str, id: &ResultId) -> Result<Vec<ResultVersion>, StoreError> {
+        let rows: Vec<(i64, Vec<u8>)> =
+            self.select(Access::List, sql::RESULT_VERSIONS, &values![tenant, id.as_str()]).await?;
+        rows.iter().map(|row| self.codec().result_version(id, row)).collect()
     }
 
-    async fn results_of_assignments(&self, _ids: &[AssignmentId]) -> Result<Vec<ExamResult>, StoreError> {
-        todo!()
+    async fn results_of_assignments(&self, ids: &[AssignmentId]) -> Result<Vec<ExamResult>, StoreError> {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        self.records(Access::List, sql::RESULTS_OF_ASSIGNMENTS, &values![ids], RecordCodec::exam_result).await
     }
 
     async fn results_of_candidate(
         &self,
-        _candidate: &CandidateId,
-        _assessment_ref: &str,
+        candidate: &CandidateId,
+        assessment_ref: &str,
     ) -> Result<Vec<ExamResult>, StoreError> {
-        todo!()
+        let values = values![candidate.as_str(), assessment_ref];
+        self.records(Access::Key, sql::RESULTS_OF_CANDIDATE, &values, RecordCodec::exam_result).await
     }
 
-    async fn feed_positions(&self, _connection: &str) -> Result<Vec<FeedPosition>, StoreError> {
-        todo!()
+    async fn feed_positions(&self, connection: &str) -> Result<Vec<FeedPosition>, StoreError> {
+        let rows: Vec<(String, String, i64)> = self.select(Access::Key, sql::WATERMARKS, &values![connection]).await?;
+        let position = |(connection, center, watermark): (String, String, i64)| {
+            let odd = || StoreError::Unreadable(format!("feeds {connection}: its watermark is no time"));
+            let watermark = Timestamp::from_microsecond(watermark).map_err(|_| odd())?;
+            Ok(FeedPosition { connection, center, watermark })
+        };
+        rows.into_iter().map(position).collect()
     }
 
     async fn assignments_of_participants(
         &self,
-        _connection: &str,
-        _participants: &[String],
+        connection: &str,
+        participants: &[String],
     ) -> Result<Vec<Assignment>, StoreError> {
-        todo!()
+        let codec = self.codec();
+        let hints = participants.iter().cloned().map(ReportHint::Participant);
+        let forms: Vec<BlindIndex> = hints.flat_map(|hint| codec.hint_forms(connection, &hint)).collect();
+        let sql = sql::ASSIGNMENTS_OF_PARTICIPANTS;
+        let mut found = self.records(Access::Scan, sql, &values![&*forms], RecordCodec::assignment).await?;
+        found.extend(unindexed_assignments(self, connection, participants).await?);
+        Ok(distinct(found))
     }
 
     async fn assignments_of_people(
         &self,
-        _connection: &str,
-        _ids: &[CandidateId],
-        _known_as: &[Identity],
+        connection: &str,
+        ids: &[CandidateId],
+        known_as: &[Identity],
     ) -> Result<Vec<Assignment>, StoreError> {
-        todo!()
+        let codec = self.codec();
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let by_id = values![ids, connection];
+        let mut found =
+            self.records(Access::Scan, sql::ASSIGNMENTS_OF_CANDIDATES, &by_id, RecordCodec::assignment).await?;
+        let forms: Vec<BlindIndex> =
+            known_as.iter().flat_map(|identity| codec.identity_forms(connection, identity)).collect();
+        let by_form = values![connection, &*forms];
+        found.extend(self.records(Access::Scan, sql::ASSIGNMENTS_OF_PERSONS, &by_form, RecordCodec::assignment).await?);
+        Ok(distinct(found))
     }
 
-    async fn candidates_at(&self, _connection: &str, _identities: &[Identity]) -> Result<Vec<Candidate>, StoreError> {
-        todo!()
+    async fn candidates_at(&self, connection: &str, identities: &[Identity]) -> Result<Vec<Candidate>, StoreError> {
+        self.candidates_with(connection, identities).await
     }
 
     async fn booked_assignments(
         &self,
-        _connection: &str,
-        _after: Option<&AssignmentId>,
-        _limit: usize,
+        connection: &str,
+        after: Option<&AssignmentId>,
+        limit: usize,
     ) -> Result<Vec<Assignment>, StoreError> {
-        todo!()
+        let values = values![connection, after.map_or("", AssignmentId::as_str), limit];
+        self.records(Access::Scan, sql::BOOKED_ASSIGNMENTS, &values, RecordCodec::assignment).await
     }
+}
+
+/// Reads reports and opens them.
+async fn reports<E: Engine>(
+    engine: &E,
+    access: Access,
+    sql: &'static Sql,
+    values: &[SqlValue<'_>],
+) -> Result<Vec<StoredReport>, StoreError> {
+    let rows: Vec<ReportRecordRow> = engine.select(access, sql, values).await?;
+    rows.iter().map(|row| engine.codec().stored_report(row)).collect()
+}
+
+fn without_readings(reports: Vec<StoredReport>) -> Vec<Report> {
+    reports.into_iter().map(|stored| stored.report).collect()
+}
+
+/// Reads the assignments of these registrations among those of an earlier version that are not indexed yet: all of them, until
+/// the background has indexed them.
+async fn unindexed_assignments<E: Engine>(
+    engine: &E,
+    connection: &str,
+    participants: &[String],
+) -> Result<Vec<Assignment>, StoreError> {
+    let missing = engine.select_one(Access::Key, sql::IS_A_PARTICIPANT_MISSING, &values![]).await?;
+    if !missing.is_some_and(|(missing,)| missing) {
+        return Ok(Vec::new());
+    }
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let values = values![&after, UNINDEXED_PAGE];
+        let rows: Vec<SealedRow> = engine.select(Access::Scan, sql::ASSIGNMENTS_WITHOUT_PARTICIPANT, &values).await?;
+        let is_wanted = |booked: &Assignment| participant_of(booked).is_some_and(|id| participants.contains(&id));
+        for row in rows.iter().filter(|row| row.connection == connection) {
+            match engine.codec().assignment(row) {
+                Ok(assignment) => found.extend(Some(assignment).filter(is_wanted)),
+                // Logged when it is indexed.
+                Err(StoreError::Unreadable(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == UNINDEXED_PAGE => last.id.clone_into(&mut after),
+            _ => return Ok(found),
+        }
+    }
+}
+
+fn distinct(mut assignments: Vec<Assignment>) -> Vec<Assignment> {
+    assignments.sort_by(|one, other| one.id.cmp(&other.id));
+    assignments.dedup_by(|one, other| one.id == other.id);
+    assignments
+}
+
+/// Returns the text of the JSON array of these texts, or of none. Returns `None` if one has a NUL, which a server would reject
+/// as an error, and no stored text has.
+fn text_list(texts: Option<&[String]>) -> Option<Option<String>> {
+    let Some(texts) = texts else { return Some(None) };
+    let valid = texts.iter().all(|text| !text.contains('\0'));
+    valid.then(|| Some(serde_json::Value::from(texts).to_string()))
+}
+
+/// Converts a place in the order of arrival to its column.
+fn column(arrival: u64) -> i64 {
+    i64::try_from(arrival).unwrap_or(i64::MAX)
 }

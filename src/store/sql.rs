@@ -123,7 +123,9 @@ macro_rules! values {
 }
 pub(super) use values;
 
-/// Builds a statement from its parts: text, or the comparison of a column with the list of a parameter.
+/// Builds a statement from its parts: text, or the comparison of a column with the list of a parameter, which is bound as
+/// such (`in`) or as the text of a JSON array (`any`, of which a statement may have several); or of the tenant with one, by no
+/// index (`tenant`).
 macro_rules! sql {
     ($($part:tt)*) => {
         Sql { sqlite: concat!($(part!(sqlite $part)),*), postgres: concat!($(part!(postgres $part)),*) }
@@ -145,6 +147,18 @@ macro_rules! part {
     };
     (postgres [not in $list:literal]) => {
         concat!("<> ALL(", $list, ")")
+    };
+    (sqlite [any $list:literal]) => {
+        concat!("IN (SELECT value FROM json_each(", $list, "))")
+    };
+    (postgres [any $list:literal]) => {
+        concat!("= ANY(ARRAY(SELECT jsonb_array_elements_text(CAST(CAST(", $list, " AS text) AS jsonb))))")
+    };
+    (sqlite [tenant $name:literal]) => {
+        concat!("+tenant = ", $name)
+    };
+    (postgres [tenant $name:literal]) => {
+        concat!("tenant IS NOT DISTINCT FROM ", $name)
     };
 }
 
@@ -196,6 +210,8 @@ macro_rules! statements {
         pub(super) const ALL: &[(&str, &Sql)] = &[$((stringify!($name), $name)),*];
     };
 }
+
+pub(super) use {part, sql, statements};
 
 statements! {
     PING = sql!("SELECT count(*) FROM keys");

@@ -8,6 +8,7 @@
 //! A sealed record is JSON. A field added to a stored type later needs `#[serde(default)]`, or older records can no
 //! longer be read; the tests hold the first form of each type.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
@@ -16,7 +17,6 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use self::intents::{OpenedIntent, SealedIntent};
-use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Person};
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::intent::Intent;
@@ -24,6 +24,7 @@ use crate::domain::system::System;
 use crate::store::encryption::{AadContext, BlindIndex, KeyId, Keyring, SealError};
 use crate::store::{CandidateSelector, StoreError, SubjectHash};
 
+mod assignments;
 mod audit;
 mod intents;
 mod items;
@@ -31,19 +32,26 @@ mod keys;
 mod mutations;
 pub(super) mod operations;
 mod reindex;
+mod reports;
+mod results;
 mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub(super) use assignments::{AssignmentRow, assignment_state};
 pub(super) use audit::{AuditHead, AuditRow};
 pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use mutations::{EncodedMutation, ItemOutcomeRow, PreparedWriteRow};
 pub(super) use operations::OperationRow;
 pub(super) use reindex::{OtherHolder, RenewedIdentity, is_of_another};
+pub(super) use reports::{
+    NewReceivedRow, NewReportRow, ReceivedRow, ReportRecordRow, SeriesReportRow, SeriesResultRow, candidate_hints,
+    hints_of, participant_of,
+};
+pub(super) use results::{FeedRow, RepeatRow, ResultMutation, ResultRow};
 
 const CANDIDATES: &str = "candidates";
-const ASSIGNMENTS: &str = "assignments";
 const INTENTS_TABLE: &str = "intents";
 
 /// Encoder and decoder of records: seals, opens and indexes them.
@@ -53,6 +61,8 @@ pub(super) struct RecordCodec {
     instance: String,
     /// Whether entries made of earlier versions' texts may exist that have no entry of the present form beside them.
     asks_former_texts: AtomicBool,
+    /// The key that the store was first written with, once it is open.
+    first_key: OnceLock<KeyId>,
 }
 
 /// A row of `candidates` with its look-up entries.
@@ -86,24 +96,6 @@ pub(super) struct IndexValue {
     pub blind: BlindIndex,
 }
 
-/// A row of `assignments`.
-pub(super) struct AssignmentRow {
-    /// The record, needed if its person turns out to be erased.
-    pub record: Assignment,
-    pub id: String,
-    pub tenant: String,
-    pub connection: String,
-    pub candidate_id: Option<String>,
-    pub subject: BlindIndex,
-    /// The person it is for, if no candidate is known.
-    pub person: Option<BlindIndex>,
-    pub assessment_ref: String,
-    pub assessment: String,
-    pub state: &'static str,
-    pub created: i64,
-    pub sealed: Vec<u8>,
-}
-
 /// A row of `intents`.
 pub(super) struct IntentRow {
     pub record: String,
@@ -133,7 +125,14 @@ pub(super) struct SealedRow {
 impl RecordCodec {
     pub(super) fn new(keyring: Keyring, environment: System) -> Self {
         let instance = data_encoding::HEXLOWER.encode(&environment.random::<12>());
-        Self { keyring, environment, instance, asks_former_texts: AtomicBool::new(false) }
+        Self { keyring, environment, instance, asks_former_texts: AtomicBool::new(false), first_key: OnceLock::new() }
+    }
+
+    /// Records which key the store was first written with; the first word counts.
+    pub(super) fn set_first_key(&self, id: &[u8]) {
+        if let Ok(id) = KeyId::try_from(id) {
+            self.first_key.get_or_init(|| id);
+        }
     }
 
     /// Returns the id of the current key and the present time, for the engine's list of keys in use.
@@ -206,30 +205,6 @@ impl RecordCodec {
         self.keyring.blind_indices(&tenant_scope(tenant), GROUP, group)
     }
 
-    pub(super) fn assignment_row(&self, assignment: Assignment) -> Result<AssignmentRow, StoreError> {
-        let unlinked = assignment.identity.as_ref().filter(|_| assignment.candidate_id.is_none());
-        Ok(AssignmentRow {
-            person: unlinked.map(|identity| self.identity(&assignment.connection, identity).blind),
-            id: assignment.id.to_string(),
-            tenant: assignment.tenant.clone(),
-            connection: assignment.connection.clone(),
-            candidate_id: assignment.candidate_id.as_ref().map(ToString::to_string),
-            subject: self.keyring.blind_index(&connection_scope(&assignment.connection), SUBJECT, &assignment.subject),
-            assessment_ref: assignment.assessment_ref.clone(),
-            assessment: assignment.order.assessment.clone(),
-            state: assignment_state(assignment.state),
-            created: micros(assignment.created),
-            sealed: self.seal(ASSIGNMENTS, assignment.id.as_str(), &assignment)?,
-            record: assignment,
-        })
-    }
-
-    /// Returns the row without its person, who was erased as this candidate. Keeps the index value of its subject.
-    pub(super) fn erased_row(&self, row: &AssignmentRow, id: &CandidateId) -> Result<AssignmentRow, StoreError> {
-        let erased = self.assignment_row(row.record.clone().without_person(id))?;
-        Ok(AssignmentRow { subject: row.subject, ..erased })
-    }
-
     /// Returns every form in which assignments without a candidate name this person at their connection.
     pub(super) fn person_forms(&self, candidate: &Candidate) -> Vec<BlindIndex> {
         let identities = Identity::of(&candidate.person, IdentityKind::ALL);
@@ -278,12 +253,6 @@ impl RecordCodec {
         let mut candidate = self.candidate(row)?;
         candidate.person.photo = None;
         Ok(candidate)
-    }
-
-    pub(super) fn assignment(&self, row: &SealedRow) -> Result<Assignment, StoreError> {
-        let assignment: Assignment = self.open(ASSIGNMENTS, row)?;
-        check_columns(row, assignment.id.as_str(), &assignment.tenant, &assignment.connection)?;
-        Ok(assignment)
     }
 
     pub(super) fn intent(&self, row: &SealedRow) -> Result<Intent, StoreError> {
@@ -380,17 +349,6 @@ impl From<SealError> for StoreError {
 
 fn photo_place(id: &CandidateId) -> String {
     format!("{id}/photo")
-}
-
-/// Returns the value of a state in the `state` columns.
-pub(super) const fn assignment_state(state: AssignmentState) -> &'static str {
-    match state {
-        AssignmentState::Assigned => "assigned",
-        AssignmentState::Pending => "pending",
-        AssignmentState::Cancelled => "cancelled",
-        AssignmentState::Failed => "failed",
-        AssignmentState::Unknown => "unknown",
-    }
 }
 
 /// Returns the value of a state in the `state` column.

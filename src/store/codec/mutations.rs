@@ -5,7 +5,7 @@ use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemState};
-use crate::store::codec::{AssignmentRow, CandidateRow, IntentRow, OperationRow, RecordCodec, micros};
+use crate::store::codec::{AssignmentRow, CandidateRow, IntentRow, OperationRow, RecordCodec, ResultMutation, micros};
 use crate::store::sql::{self, Statement, values};
 use crate::store::{AcquireKey, Mutation, PreparedRecord, PreparedWrite, StoreError, UnindexedCandidate};
 
@@ -44,6 +44,8 @@ pub(in crate::store) enum EncodedMutation {
     SetItemSubjects(ItemId, Vec<u8>),
     /// The row and the record it has led to.
     RequeueItem(ItemId, String),
+    /// A change of reports and results.
+    Result(ResultMutation),
     /// The engine seals the entry, because it knows the entry's place in the chain.
     Audit(Entry),
 }
@@ -85,6 +87,7 @@ impl EncodedMutation {
                 // Each has entries of its own in two tables.
                 Self::Identities(_, identities) => 2 * ROW_BYTES * identities.len(),
                 Self::Audit(entry) => ROW_BYTES + entry.text_bytes(),
+                Self::Result(mutation) => mutation.bytes(),
                 Self::EraseCandidate(_)
                 | Self::RemoveIntent(_)
                 | Self::RequireAttempt(..)
@@ -155,14 +158,29 @@ impl RecordCodec {
                 EncodedMutation::Operation(Statement::new(sql::CANCEL_OPERATION, values![id.to_string()]))
             }
             Mutation::Audit(entry) => EncodedMutation::Audit(entry),
-            Mutation::ReceiveWebhook(_)
-            | Mutation::RemoveReceived(_)
-            | Mutation::Report(_)
-            | Mutation::RepeatReport(_)
-            | Mutation::UpdateReport(_)
-            | Mutation::Result(..)
-            | Mutation::Watermark(_)
-            | Mutation::RecheckReports(..) => todo!(),
+            Mutation::ReceiveWebhook(webhook) => {
+                EncodedMutation::Result(ResultMutation::Receive(self.received_row(webhook)?))
+            }
+            Mutation::RemoveReceived(id) => {
+                EncodedMutation::Result(ResultMutation::RemoveReceived(i64::try_from(id).unwrap_or(i64::MAX)))
+            }
+            Mutation::Report(new) => {
+                EncodedMutation::Result(ResultMutation::Report(Box::new(self.new_report_row(*new)?)))
+            }
+            Mutation::RepeatReport(repeated) => EncodedMutation::Result(ResultMutation::Repeat(repeated.into())),
+            Mutation::UpdateReport(change) => {
+                let (row, rechecks) = self.changed_report_row(*change)?;
+                EncodedMutation::Result(ResultMutation::Update(Box::new(row), rechecks))
+            }
+            Mutation::Result(result, version) => {
+                let row = self.result_row(&result, version.as_deref())?;
+                EncodedMutation::Result(ResultMutation::Result(Box::new(row)))
+            }
+            Mutation::Watermark(position) => EncodedMutation::Result(ResultMutation::Watermark(position.into())),
+            Mutation::RecheckReports(connection, hints) => {
+                let forms = hints.iter().flat_map(|hint| self.hint_forms(&connection, hint)).collect();
+                EncodedMutation::Result(ResultMutation::Recheck(forms))
+            }
         })
     }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use crate::domain::candidate::Person;
+use crate::store::codec::assignments::ASSIGNMENTS;
 use crate::store::codec::*;
 use crate::store::conformance::{Maker, environment};
 

@@ -36,7 +36,8 @@ const FIRST_ANALYSIS: u64 = 1 << 20;
 
 /// Skips tables that another process is analysing.
 const ANALYSIS: &str = "ANALYZE (SKIP_LOCKED) candidates, identities, lookups, assignments, intents, idempotency_keys,
-    operations, operation_items, operation_counts, audit";
+    operations, operation_items, operation_counts, audit, series, reports, report_hints, report_counts, results,
+    result_versions";
 
 /// The queue of the group commit. Its task ends, after the jobs that are queued, when this is dropped.
 pub(super) struct GroupCommit(mpsc::Sender<QueuedJob>);

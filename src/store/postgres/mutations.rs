@@ -15,7 +15,7 @@ use crate::store::encryption::BlindIndex;
 use crate::store::postgres::candidates::IndexForm;
 use crate::store::postgres::error::TxError;
 use crate::store::postgres::transaction::WriteContext;
-use crate::store::postgres::{audit, candidates, items, keys, records};
+use crate::store::postgres::{audit, candidates, items, keys, records, results};
 
 /// An object that a mutation affects, or that another job depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,7 +58,7 @@ impl<'a> Target<'a> {
             EncodedMutation::Operation(statement) => {
                 statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Operation)
             }
-            EncodedMutation::Audit(_) => own(),
+            EncodedMutation::Result(_) | EncodedMutation::Audit(_) => own(),
         }
     }
 
@@ -93,8 +93,9 @@ fn table(mutation: &EncodedMutation) -> Table {
         EncodedMutation::Assignment(_) => 4,
         EncodedMutation::RequireAttempt(..) => ATTEMPTS,
         EncodedMutation::Intent(_) | EncodedMutation::RemoveIntent(_) => 6,
+        EncodedMutation::Result(_) => 7,
         // Last, because all writers of a tenant contend for the end of its chain.
-        EncodedMutation::Audit(_) => 7,
+        EncodedMutation::Audit(_) => 8,
     }
 }
 
@@ -188,6 +189,7 @@ const fn is_applied_in_order(mutation: &EncodedMutation) -> bool {
             | EncodedMutation::EraseCandidate(_)
             | EncodedMutation::IndexGroup(_)
             | EncodedMutation::Operation(_)
+            | EncodedMutation::Result(_)
             | EncodedMutation::Audit(_)
     )
 }
@@ -209,7 +211,7 @@ macro_rules! rows {
 async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> Result<(), TxError> {
     use EncodedMutation::{
         Assignment, Audit, Candidate, ClaimItem, EndItem, EraseCandidate, FreeKey, Identities, IndexGroup, Intent, Key,
-        Operation, RemoveIntent, RequeueItem, RequireAttempt, SetItemSubjects,
+        Operation, RemoveIntent, RequeueItem, RequireAttempt, Result as ResultChange, SetItemSubjects,
     };
     let Some(first) = group.first() else { return Ok(()) };
     match first {
@@ -237,6 +239,7 @@ async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> R
         }
         FreeKey(_) => keys::free(tx, rows!(group, FreeKey(token) => token.as_str())).await,
         Key(_) => keys::change(tx, &rows!(group, Key(statement) => statement)).await,
+        ResultChange(_) => results::apply(tx, &rows!(group, ResultChange(change) => change)).await,
         Audit(_) => audit::append(tx, &rows!(group, Audit(entry) => entry)).await,
         IndexGroup(_) | Identities(..) | EraseCandidate(_) | Operation(_) => {
             for mutation in group {

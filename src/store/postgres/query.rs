@@ -98,6 +98,56 @@ pub(super) async fn candidates_with_identity(
     Ok(found)
 }
 
+/// Returns the ids of the candidates at the connection, of all tenants, with one of these identities.
+pub(super) async fn people_with(
+    connection: &mut PgConnection,
+    records: &RecordCodec,
+    at: &str,
+    identities: &[Identity],
+) -> Read<Vec<String>> {
+    let tenants: Vec<(String,)> = statements::select(&mut *connection, sql::TENANTS, &[]).await?;
+    let mut claimed: Vec<(&str, BlindIndex)> = Vec::new();
+    let mut found: Vec<(&str, &str, BlindIndex)> = Vec::new();
+    for identity in identities {
+        let (kind, _) = identity.parts();
+        claimed.extend(records.identity_forms(at, identity).into_iter().map(|form| (kind, form)));
+        for (tenant,) in &tenants {
+            let forms = records.lookup_forms(tenant, identity).into_iter();
+            found.extend(forms.map(|form| (tenant.as_str(), kind, form)));
+        }
+    }
+    sqlx::query_scalar(
+        "SELECT candidate_id FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (tenant, kind, blind)
+             JOIN lookups USING (tenant, kind, blind) JOIN candidates c ON c.id = candidate_id WHERE c.connection = $4
+         UNION
+         SELECT candidate_id FROM unnest($5::text[], $6::text[], $7::bytea[]) AS wanted (connection, kind, blind)
+             JOIN identities USING (connection, kind, blind)",
+    )
+    .bind(found.iter().map(|(tenant, ..)| *tenant).collect::<Vec<_>>())
+    .bind(found.iter().map(|(_, kind, _)| *kind).collect::<Vec<_>>())
+    .bind(found.iter().map(|(.., form)| *form).collect::<Vec<_>>())
+    .bind(at)
+    .bind(vec![at; claimed.len()])
+    .bind(claimed.iter().map(|(kind, _)| *kind).collect::<Vec<_>>())
+    .bind(claimed.iter().map(|(_, form)| *form).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await
+}
+
+/// Returns the candidates at the connection, of all tenants, with one of these identities, without their pictures.
+pub(super) async fn candidates_at(
+    pool: &PgPool,
+    records: &RecordCodec,
+    at: &str,
+    identities: &[Identity],
+) -> Result<Vec<Candidate>, TxError> {
+    let ids = people_with(&mut *pool.acquire().await?, records, at, identities).await?;
+    let rows = sqlx::query("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ANY($1) ORDER BY id");
+    let rows = rows.bind(ids).fetch_all(pool).await?;
+    let open = |row| Ok(records.candidate_without_photo(&SealedRow::from_columns(row)?)?);
+    rows.iter().map(open).collect()
+}
+
 /// Returns whether a candidate of another tenant holds one of these identities.
 pub(super) async fn identities_of_other_tenants(
     pool: &PgPool,

@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 
 use super::erasure;
 use super::error::TxError;
+use super::result_erasure;
 use super::transaction::WriteContext;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
@@ -70,11 +71,13 @@ pub(super) async fn erase_person(tx: &mut WriteContext<'_>, id: &CandidateId) ->
     .bind(candidate.as_ref().map(|candidate| candidate.tenant.as_str()))
     .fetch_all(&mut *tx.connection)
     .await?;
+    let mut booked = Vec::with_capacity(rows.len());
     for row in rows {
-        let assignment = tx.records.assignment(&SealedRow::from_columns(&row)?)?;
-        if is_of_another(&assignment, &others) {
-            continue;
-        }
+        booked.push(tx.records.assignment(&SealedRow::from_columns(&row)?)?);
+    }
+    booked.retain(|assignment| !is_of_another(assignment, &others));
+    result_erasure::erase_results(tx, id, candidate.as_ref(), &booked).await?;
+    for assignment in booked {
         let erased = tx.records.assignment_row(assignment.without_person(id))?;
         sqlx::query("UPDATE assignments SET candidate_id = $2, person = $3, sealed = $4 WHERE id = $1")
             .bind(&erased.id)
@@ -92,11 +95,13 @@ pub(super) async fn erase_person(tx: &mut WriteContext<'_>, id: &CandidateId) ->
 async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO assignments
-             (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person)
+             (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person,
+              participant)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[],
-             $8::text[], $9::bigint[], $10::bytea[], $11::bytea[])
+             $8::text[], $9::bigint[], $10::bytea[], $11::bytea[], $12::bytea[])
          ON CONFLICT (id) DO UPDATE SET
              connection = excluded.connection, candidate_id = excluded.candidate_id, person = excluded.person,
+             participant = excluded.participant,
              assessment_ref = excluded.assessment_ref, assessment = excluded.assessment,
              state = excluded.state, created = excluded.created, sealed = excluded.sealed
          WHERE assignments.tenant = excluded.tenant",
@@ -112,6 +117,7 @@ async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow
     .bind(rows.iter().map(|row| row.created).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.person).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.participant.as_slice()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

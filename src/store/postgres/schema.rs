@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_identities.sql"),
     include_str!("migrations/0008_lists.sql"),
     include_str!("migrations/0009_rows.sql"),
+    include_str!("migrations/0010_results.sql"),
 ];
 
 /// The form of the index entries that this version writes: 2 is the identity's key, 1 the text as it stood.
@@ -140,11 +141,17 @@ pub(super) async fn try_register_instance(
         }
     }
     if living.is_empty() {
-        sqlx::query("INSERT INTO keys (id, first_used) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(key)
-            .bind(now)
-            .execute(&mut *transaction)
-            .await?;
+        // Later than every other one, whatever the clock says: the first one makes the digests of reports.
+        sqlx::query(
+            "INSERT INTO keys (id, first_used)
+             SELECT $1, greatest($2, (SELECT max(first_used) + 1 FROM keys)) ON CONFLICT DO NOTHING",
+        )
+        .bind(key)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        let first = sqlx::query_scalar::<_, Vec<u8>>("SELECT id FROM keys ORDER BY first_used, id LIMIT 1");
+        records.set_first_key(&first.fetch_one(&mut *transaction).await?);
         instances::forget(&mut transaction).await?;
         sqlx::query("INSERT INTO instances (id, beats, ended, keys, identity_form) VALUES ($1, 0, false, $2, $3)")
             .bind(records.instance())

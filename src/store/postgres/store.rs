@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::{
-    MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, statements,
+    MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, reports,
+    results, statements,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
@@ -56,6 +57,10 @@ impl Engine for PostgresStore {
             Access::Key | Access::Scan => self.read(select).await,
             Access::PolledKey | Access::List => self.list(select).await,
         }
+    }
+
+    async fn candidates_with(&self, connection: &str, identities: &[Identity]) -> Result<Vec<Candidate>, StoreError> {
+        self.list(|pool| query::candidates_at(pool, &self.records, connection, identities)).await
     }
 }
 
@@ -299,15 +304,25 @@ impl Store for PostgresStore {
         self.write(work!(|tx, statement| tx.run(&statement))).await
     }
 
+    async fn index_participants(&self, limit: usize) -> Result<bool, StoreError> {
+        self.write(work!(|tx| results::index_participants(tx, limit))).await
+    }
+
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
-    async fn index_participants(&self, _limit: usize) -> Result<bool, StoreError> {
-        todo!()
+    async fn purge_reports(&self, applied: Timestamp, parked: Timestamp) -> Result<u64, StoreError> {
+        let (applied, parked) = (micros(applied), micros(parked));
+        let mut purged = 0;
+        loop {
+            let (bodies, more_bodies) = self.write(work!(|tx| reports::purge_bodies(tx.connection, applied))).await?;
+            let (gone, more) = self.write(work!(|tx| reports::purge_reports(tx.connection, parked))).await?;
+            purged += bodies + gone;
+            if !more_bodies && !more {
+                return Ok(purged);
+            }
+        }
     }
 
-    async fn purge_reports(&self, _applied: Timestamp, _parked: Timestamp) -> Result<u64, StoreError> {
-        todo!()
-    }
-
+    /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();

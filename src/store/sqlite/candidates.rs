@@ -12,6 +12,7 @@ use crate::store::sqlite::identities::{
 };
 use crate::store::sqlite::late_index::Source;
 use crate::store::sqlite::lookups::{index, insert_lookup, lookups_of};
+use crate::store::sqlite::result_erasure::erase_results;
 use crate::store::sqlite::write_context::WriteContext;
 use crate::store::sqlite::{erasure, query, statements};
 
@@ -125,11 +126,11 @@ pub(super) fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result
         .map(|(candidate, forms)| (candidate.connection.as_str(), candidate.tenant.as_str(), forms.as_slice()));
     let others =
         candidate.as_ref().map(|candidate| erasure::other_holders(tx, candidate)).transpose()?.unwrap_or_default();
-    for stored in query::assignments_of(connection, id.as_str(), unlinked)? {
-        let assignment = records.assignment(&stored)?;
-        if is_of_another(&assignment, &others) {
-            continue;
-        }
+    let stored = query::assignments_of(connection, id.as_str(), unlinked)?;
+    let mut booked = stored.iter().map(|stored| records.assignment(stored)).collect::<Result<Vec<_>, _>>()?;
+    booked.retain(|assignment| !is_of_another(assignment, &others));
+    erase_results(tx, id, candidate.as_ref(), &booked)?;
+    for assignment in booked {
         let erased = records.assignment_row(assignment.without_person(id))?;
         connection
             .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?

@@ -29,13 +29,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_identities.sql"),
     include_str!("migrations/0011_lists.sql"),
     include_str!("migrations/0012_late_index.sql"),
+    include_str!("migrations/0013_results.sql"),
 ];
 
 /// Time a statement waits for another connection that locks the file (a backup).
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Prepared statements cached per connection: more than this engine has, because the default of 16 is fewer.
-const STATEMENTS: usize = 96;
+const STATEMENTS: usize = 144;
 
 /// Creates the file if it is missing and returns its canonical name, free of symbolic links, so that the files beside
 /// it (its lock, its log) are the same for every process that opens it.
@@ -185,7 +186,14 @@ fn check_keys(connection: &mut Connection, records: &RecordCodec) -> Result<(), 
             records.require_key(&row.get::<_, Vec<u8>>(0)?)?;
         }
     }
-    transaction.execute("INSERT OR IGNORE INTO keys (id, first_used) VALUES (?1, ?2)", records.key_in_use())?;
+    // Later than every other one, whatever the clock says: the first one makes the digests of reports.
+    transaction.execute(
+        "INSERT OR IGNORE INTO keys (id, first_used)
+         VALUES (?1, max(?2, coalesce((SELECT max(first_used) + 1 FROM keys), 0)))",
+        records.key_in_use(),
+    )?;
+    let first = "SELECT id FROM keys ORDER BY first_used, id LIMIT 1";
+    records.set_first_key(&transaction.query_row(first, [], |row| row.get::<_, Vec<u8>>(0))?);
     Ok(transaction.commit()?)
 }
 

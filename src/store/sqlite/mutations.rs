@@ -7,7 +7,7 @@ use crate::store::codec::{AssignmentRow, EncodedMutation, IntentRow, KeyRow, Pre
 use crate::store::sqlite::candidates::{erase_candidate, insert_candidate, set_identities, update_candidate};
 use crate::store::sqlite::identities::own_holders;
 use crate::store::sqlite::write_context::WriteContext;
-use crate::store::sqlite::{audit, items, keys, query};
+use crate::store::sqlite::{audit, items, keys, query, results};
 
 /// [`crate::store::BeginResult`] before the holders are opened.
 pub(super) enum BegunWrite {
@@ -86,6 +86,7 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(
         EncodedMutation::EndItem(end) => items::end(connection, end),
         EncodedMutation::SetItemSubjects(at, subjects) => items::set_subjects(connection, at, subjects),
         EncodedMutation::RequeueItem(at, record) => items::requeue(connection, at, record),
+        EncodedMutation::Result(change) => results::apply(tx, change),
         EncodedMutation::Audit(entry) => audit::append(tx, entry),
     }
 }
@@ -112,6 +113,7 @@ fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Resu
         candidate_id,
         subject,
         person,
+        participant,
         assessment_ref,
         assessment,
         state,
@@ -121,10 +123,12 @@ fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Resu
     connection
         .prepare_cached(
             "INSERT INTO assignments
-                 (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person,
+                  participant)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
              ON CONFLICT (id) DO UPDATE SET
                  connection = excluded.connection, candidate_id = excluded.candidate_id, person = excluded.person,
+                 participant = excluded.participant,
                  assessment_ref = excluded.assessment_ref, assessment = excluded.assessment,
                  state = excluded.state, created = excluded.created, sealed = excluded.sealed
              WHERE tenant = excluded.tenant",
@@ -140,7 +144,8 @@ fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Resu
             state,
             created,
             sealed,
-            person
+            person,
+            participant
         ])?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Statements that read. They return sealed rows and open none, unless documented.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use crate::domain::candidate::{Candidate, Identity};
 use crate::store::codec::{SealedRow, assignment_state};
@@ -56,17 +56,8 @@ pub(super) fn candidates(
     at: Option<&str>,
     identity: &Identity,
 ) -> Result<Vec<SealedRow>, StoreError> {
-    let ReadContext { connection, entries, records } = read;
-    let (kind, _) = identity.parts();
-    let mut ids: Vec<String> = Vec::new();
-    for form in records.lookup_forms(tenant, identity) {
-        let sql = "SELECT candidate_id, tenant, kind FROM lookups WHERE id = ?1 AND blind = ?2";
-        let found = find(connection, entries, Source::Lookup, &form, sql, |row| {
-            let is_same = row.get_ref(1)?.as_str()? == tenant && row.get_ref(2)?.as_str()? == kind;
-            Ok((is_same, row.get(0)?))
-        })?;
-        ids.extend(found.into_iter().filter(|(is_same, _)| *is_same).map(|(_, id)| id));
-    }
+    let connection = read.connection;
+    let mut ids = looked_up(read, tenant, identity)?;
     let connections = match at {
         Some(at) => vec![at.to_owned()],
         None => statements::select(connection, sql::CONNECTIONS, &[])?.into_iter().map(|(name,)| name).collect(),
@@ -78,6 +69,74 @@ pub(super) fn candidates(
     ids.sort_unstable();
     ids.dedup();
     candidates_by_id(connection, tenant, at, &ids)
+}
+
+/// Returns the tenant's candidates with a look-up of this identity.
+fn looked_up(read: ReadContext<'_>, tenant: &str, identity: &Identity) -> Result<Vec<String>, StoreError> {
+    let ReadContext { connection, entries, records } = read;
+    let (kind, _) = identity.parts();
+    let mut ids: Vec<String> = Vec::new();
+    for form in records.lookup_forms(tenant, identity) {
+        let sql = "SELECT candidate_id, tenant, kind FROM lookups WHERE id = ?1 AND blind = ?2";
+        let found = find(connection, entries, Source::Lookup, &form, sql, |row| {
+            let is_same = row.get_ref(1)?.as_str()? == tenant && row.get_ref(2)?.as_str()? == kind;
+            Ok((is_same, row.get(0)?))
+        })?;
+        ids.extend(found.into_iter().filter(|(is_same, _)| *is_same).map(|(_, id)| id));
+    }
+    Ok(ids)
+}
+
+/// Returns the ids of the candidates at the connection, of all tenants, with this identity.
+pub(super) fn people_with(read: ReadContext<'_>, at: &str, identity: &Identity) -> Result<Vec<String>, StoreError> {
+    let tenants: Vec<(String,)> = statements::select(read.connection, sql::TENANTS, &[])?;
+    people_of(read, &tenants, at, identity)
+}
+
+fn people_of(
+    read: ReadContext<'_>,
+    tenants: &[(String,)],
+    at: &str,
+    identity: &Identity,
+) -> Result<Vec<String>, StoreError> {
+    let mut ids: Vec<String> = holders(read, at, identity)?.into_iter().map(|holder| holder.candidate).collect();
+    for (tenant,) in tenants {
+        ids.extend(looked_up(read, tenant, identity)?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let mut is_here = read.connection.prepare_cached("SELECT 1 FROM candidates WHERE id = ?1 AND connection = ?2")?;
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        if is_here.exists(params![id, at])? {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the candidates at the connection, of all tenants, with one of these identities, without their pictures.
+pub(super) fn candidates_at(
+    read: ReadContext<'_>,
+    at: &str,
+    identities: &[Identity],
+) -> Result<Vec<Candidate>, StoreError> {
+    let tenants: Vec<(String,)> = statements::select(read.connection, sql::TENANTS, &[])?;
+    let mut ids: Vec<String> = Vec::new();
+    for identity in identities {
+        ids.extend(people_of(read, &tenants, at, identity)?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let mut one =
+        read.connection.prepare_cached("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1")?;
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        // It may be gone since.
+        let row: Option<SealedRow> = one.query_row([id], statements::row).optional()?;
+        found.extend(row.map(|row| read.records.candidate_without_photo(&row)).transpose()?);
+    }
+    Ok(found)
 }
 
 /// Returns whether a candidate of another tenant holds one of these identities at the connection, under any key.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{SqliteStore, items, keys, mutations, operations, query, reindex, statements};
+use super::{SqliteStore, items, keys, mutations, operations, query, reindex, reports, results, statements};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::OperationId;
@@ -39,6 +39,11 @@ impl Engine for SqliteStore {
             Access::Key | Access::PolledKey => self.read_one(select).await,
             Access::Scan | Access::List => self.read(select).await,
         }
+    }
+
+    async fn candidates_with(&self, connection: &str, identities: &[Identity]) -> Result<Vec<Candidate>, StoreError> {
+        let (connection, identities) = (connection.to_owned(), identities.to_vec());
+        self.read(move |read| query::candidates_at(read, &connection, &identities)).await
     }
 }
 
@@ -255,15 +260,25 @@ impl Store for SqliteStore {
         self.write(move |tx| reindex::reindex(tx, limit)).await
     }
 
+    async fn index_participants(&self, limit: usize) -> Result<bool, StoreError> {
+        self.write(move |tx| results::index_participants(tx, limit)).await
+    }
+
     /// Purges in portions, so that other writes can run in between.
-    async fn index_participants(&self, _limit: usize) -> Result<bool, StoreError> {
-        todo!()
+    async fn purge_reports(&self, applied: Timestamp, parked: Timestamp) -> Result<u64, StoreError> {
+        let (applied, parked) = (micros(applied), micros(parked));
+        let mut purged = 0;
+        loop {
+            let (bodies, more_bodies) = self.write(move |tx| reports::purge_bodies(tx.connection, applied)).await?;
+            let (gone, more) = self.write(move |tx| reports::purge_reports(tx.connection, parked)).await?;
+            purged += bodies + gone;
+            if !more_bodies && !more {
+                return Ok(purged);
+            }
+        }
     }
 
-    async fn purge_reports(&self, _applied: Timestamp, _parked: Timestamp) -> Result<u64, StoreError> {
-        todo!()
-    }
-
+    /// Purges in portions, so that other writes can run in between.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();

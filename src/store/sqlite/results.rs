@@ -1,0 +1,129 @@
+//! Results, watermarks, and the mutations that concern them. Everything here runs inside a transaction of the writer thread.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::store::StoreError;
+use crate::store::codec::{FeedRow, ResultMutation, ResultRow, SealedRow};
+use crate::store::columns::FromColumns as _;
+use crate::store::sqlite::reports;
+use crate::store::sqlite::write_context::WriteContext;
+
+/// Applies one mutation.
+pub(super) fn apply(tx: &WriteContext<'_>, change: &ResultMutation) -> Result<(), StoreError> {
+    match change {
+        ResultMutation::Receive(row) => reports::receive(tx.connection, row),
+        ResultMutation::RemoveReceived(number) => reports::remove_received(tx.connection, *number),
+        ResultMutation::Report(row) => reports::insert_report(tx, row),
+        ResultMutation::Repeat(row) => reports::repeat(tx.connection, row),
+        ResultMutation::Update(row, rechecks) => reports::update_report(tx, row, *rechecks),
+        ResultMutation::Result(row) => put_result(tx.connection, row),
+        ResultMutation::Watermark(row) => move_watermark(tx.connection, row),
+        ResultMutation::Recheck(hints) => reports::recheck(tx.connection, hints),
+    }
+}
+
+/// Inserts or replaces a result, unless its candidate is gone. Fails if another writer has made a version meanwhile.
+fn put_result(connection: &Connection, row: &ResultRow) -> Result<(), StoreError> {
+    let ResultRow {
+        id,
+        tenant,
+        connection: name,
+        series,
+        candidate,
+        assignment,
+        assessment_ref,
+        activity,
+        grading,
+        modified,
+        version,
+        sealed,
+        new_version,
+    } = row;
+    if !reports::is_candidate_present(connection, candidate)? {
+        return Ok(());
+    }
+    let recorded: Option<(i64, i64)> = connection
+        .prepare_cached("SELECT number, version FROM results WHERE tenant = ?1 AND id = ?2")?
+        .query_row(params![tenant, id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if !row.follows(recorded.map(|(_, version)| version)) {
+        return Err(StoreError::Superseded);
+    }
+    let series = reports::series_number(connection, series, Some(candidate))?;
+    let number = if let Some((number, _)) = recorded {
+        connection
+            .prepare_cached(
+                "UPDATE results SET connection = ?2, series = ?3, candidate = ?4, assignment = ?5, assessment_ref = ?6,
+                     activity = ?7, grading = ?8, modified = ?9, version = ?10, sealed = ?11
+                 WHERE number = ?1",
+            )?
+            .execute(params![
+                number,
+                name,
+                series,
+                candidate,
+                assignment,
+                assessment_ref,
+                activity,
+                grading,
+                modified,
+                version,
+                sealed
+            ])?;
+        number
+    } else {
+        connection
+            .prepare_cached(
+                "INSERT INTO results (id, tenant, connection, series, candidate, assignment, assessment_ref, activity,
+                     grading, modified, version, sealed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute(params![
+                id,
+                tenant,
+                name,
+                series,
+                candidate,
+                assignment,
+                assessment_ref,
+                activity,
+                grading,
+                modified,
+                version,
+                sealed
+            ])?;
+        connection.last_insert_rowid()
+    };
+    if let Some(sealed) = new_version {
+        connection
+            .prepare_cached("INSERT INTO result_versions (result, version, sealed) VALUES (?1, ?2, ?3)")?
+            .execute(params![number, version, sealed])?;
+    }
+    Ok(())
+}
+
+fn move_watermark(connection: &Connection, row: &FeedRow) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO feeds (connection, center, watermark) VALUES (?1, ?2, ?3)
+             ON CONFLICT (connection, center) DO UPDATE SET watermark = max(watermark, excluded.watermark)",
+        )?
+        .execute(params![row.connection, row.center, row.watermark])?;
+    Ok(())
+}
+
+/// Indexes the registrations of the next assignments of an earlier version. Returns whether all are indexed.
+pub(super) fn index_participants(tx: &WriteContext<'_>, limit: usize) -> Result<bool, StoreError> {
+    let rows: Vec<SealedRow> = tx
+        .connection
+        .prepare_cached(
+            "SELECT id, tenant, connection, sealed FROM assignments WHERE participant IS NULL AND id > '' ORDER BY id LIMIT ?1",
+        )?
+        .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| SealedRow::from_columns(row))?
+        .collect::<Result<_, _>>()?;
+    let mut write = tx.connection.prepare_cached("UPDATE assignments SET participant = ?2 WHERE id = ?1")?;
+    for row in &rows {
+        write.execute(params![row.id, tx.records.indexed_participant(row)?])?;
+    }
+    Ok(rows.len() < limit)
+}
