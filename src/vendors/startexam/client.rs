@@ -152,7 +152,7 @@ impl StartExam {
 
     /// Returns the maximum rows in one booking call. See `wire::by_row` for why the flag matters; reconciliation sends
     /// rows one by one.
-    pub(super) const fn at_most(&self, flagged: bool, attempt: CallPurpose) -> usize {
+    pub(super) fn at_most(&self, flagged: bool, attempt: CallPurpose) -> usize {
         match (flagged, attempt, self.account.existing) {
             (_, CallPurpose::Reconcile, _)
             | (true, CallPurpose::Initial, ExistingRegistration::Unknown | ExistingRegistration::LeftOut) => 1,

@@ -127,6 +127,7 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
 /// Every invalid setting.
 pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let account = settings.checked(setup)?;
+    let client = setup.client(DESCRIPTOR.kind, &account.base_url, account.redactor.clone())?;
     let account = Arc::new(account);
     let results =
         account.results.clone().map(|results| SessionSource::new(client.clone(), Arc::clone(&account), results));
