@@ -46,6 +46,10 @@ pub struct Report {
     /// What is known of it besides its body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<ReportContext>,
+    /// Present and true if a person has said whose it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub by_hand: bool,
     /// The id of the candidate it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<String>,
@@ -121,6 +125,7 @@ impl From<domain::Report> for Report {
             digest: _,
             repeats,
             context,
+            by_hand,
             candidate,
             assignment,
             result,
@@ -139,6 +144,7 @@ impl From<domain::Report> for Report {
             as_of: as_of.into(),
             repeats,
             context: ReportContext::of(context),
+            by_hand,
             candidate: candidate.map(Into::into),
             assignment: assignment.map(Into::into),
             result: result.map(Into::into),
@@ -266,6 +272,7 @@ mod tests {
             digest: ReportDigest([7; 32]),
             repeats: 0,
             context: domain::ReportContext::default(),
+            by_hand: false,
             candidate: None,
             assignment: None,
             result: None,
@@ -293,7 +300,7 @@ mod tests {
         assert_eq!(shown["context"], json!({ "center": "mycenter" }));
         assert_eq!(shown["candidate"], "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f");
         assert_eq!(shown["result"], "res_0192f0c1a3b47c8d9e0f1a2b3c4d5e73");
-        for absent in ["parkedFor", "assignment", "body", "tenant", "digest"] {
+        for absent in ["parkedFor", "assignment", "body", "byHand", "tenant", "digest"] {
             assert!(shown.get(absent).is_none(), "{absent}");
         }
     }

@@ -1,7 +1,5 @@
 //! Results and their versions in responses.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -77,7 +75,7 @@ pub struct ResultContent {
     pub superseded: bool,
     /// The vendor's identifiers of the attempt.
     #[serde(skip_serializing_if = "Map::is_empty")]
-    #[schema(value_type = BTreeMap<String, Value>)]
+    #[schema(value_type = std::collections::BTreeMap<String, Value>)]
     pub vendor_ref: Map<String, Value>,
     /// What is odd about it.
     pub warnings: Vec<Warning>,
