@@ -36,6 +36,9 @@ mod intents;
 mod keys;
 mod lists;
 mod operations;
+mod reports;
+mod result_erasure;
+mod results;
 
 /// The identity kinds of a vendor that does not identify people by e-mail address.
 pub(crate) const BY_NAME: &[IdentityKind] = &[IdentityKind::ExternalId, IdentityKind::UserName];
@@ -49,6 +52,9 @@ pub(crate) use intents::*;
 pub(crate) use keys::*;
 pub(crate) use lists::*;
 pub(crate) use operations::*;
+pub(crate) use reports::*;
+pub(crate) use result_erasure::*;
+pub(crate) use results::*;
 
 /// Generates one test per behaviour. `$open` takes a [`System`] and returns an owner of the storage location and an
 /// `Arc<dyn Store>`.
@@ -138,6 +144,25 @@ macro_rules! conformance {
             refused_commits_among_many_fail_alone,
             a_cancelled_row_among_many_callers_stops_only_its_own,
             callers_at_the_same_time_see_some_order,
+            webhooks_are_kept_in_order_until_they_are_read,
+            a_report_is_recorded_once,
+            a_repeat_is_counted_and_moves_the_time_forward_only,
+            a_series_has_its_applied_reports_and_results,
+            parked_reports_are_looked_at_again_by_each_hint,
+            reports_are_read_in_order_of_arrival,
+            reports_are_listed_newest_first_and_filtered,
+            bodies_and_reports_are_purged,
+            a_result_has_its_versions,
+            a_version_is_made_of_the_one_before_only,
+            results_are_filtered,
+            results_of_bookings_and_candidates_are_found,
+            a_watermark_never_moves_backwards,
+            bookings_are_found_by_registration_and_person,
+            candidates_of_all_tenants_are_found_at_a_connection,
+            an_erasure_leaves_no_result_and_dismisses_the_reports,
+            late_reports_and_results_of_an_erased_candidate_leave_nothing,
+            a_report_that_may_be_about_another_person_outlives_an_erasure,
+            a_dismissed_report_without_a_reading_loses_its_body,
         ]);
     };
 }
