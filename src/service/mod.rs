@@ -10,6 +10,7 @@
 //! * `candidates`, `assignments`, `programs`, `catalogue`: the requests about each resource; they plan writes and run
 //!   them through `write`.
 //! * `bulk`: operations of many rows, sent through the same path in batches.
+//! * `results`: reports of attempts, and the results that are made from them.
 //! * `background`: the tasks that reconcile due writes, retry queued commits, start operations and purge expired data.
 //! * `cluster`: this instance's lease and its steady clock.
 //! * `snapshot`, `connections`: the current configuration, and the runtime state of each connection.
@@ -69,6 +70,7 @@ use crate::service::cluster::steady_clock::SteadyClock;
 use crate::service::errors::{StoreResultExt as _, draining_error, store_unreachable};
 use crate::service::exchange_log::Exchanges;
 use crate::service::read_limit::ReadLimits;
+use crate::service::results::ResultsState;
 use crate::service::snapshot::Snapshot;
 use crate::service::write::executor::Executor;
 use crate::service::write::handle::AcceptedSender;
@@ -139,6 +141,7 @@ struct Inner {
     exchanges: Exchanges,
     audit_writer: AuditWriter,
     reads: ReadLimits,
+    results: ResultsState,
     steady_clock: Arc<SteadyClock>,
     tasks: TaskTracker,
     not_ready: AtomicBool,
@@ -210,6 +213,7 @@ impl Gateway {
             exchanges: Exchanges::default(),
             audit_writer: AuditWriter::default(),
             reads: ReadLimits::default(),
+            results: ResultsState::default(),
             steady_clock,
             tasks,
             not_ready: AtomicBool::new(false),

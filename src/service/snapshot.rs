@@ -144,6 +144,7 @@ impl Gateway {
         let (next, diff) = self.configured().with_changes(connections, catalogue, retention, &self.0.lease);
         self.0.snapshot.store(Arc::new(next));
         self.spawn_reconcilers();
+        self.spawn_report_readers();
         // Plan rows again that were planned for a changed connection.
         self.0.active_operations.notify();
         for name in &diff.removed {

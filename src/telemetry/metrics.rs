@@ -32,6 +32,10 @@ const STALLED: &str = "examgate_operations_stalled";
 const STORE_SECONDS: &str = "examgate_store_seconds";
 const AUDIT_LOST: &str = "examgate_audit_lost_total";
 const RELOADS: &str = "examgate_config_reloads_total";
+const RESULTS_AS_OF: &str = "examgate_results_as_of_seconds";
+const REPORTS: &str = "examgate_reports";
+const FEED_FAULTS: &str = "examgate_feed_faults_total";
+const FEED_HOLES: &str = "examgate_feed_holes_total";
 
 /// Upper bounds of the histogram buckets, in seconds: from the gateway's own overhead to the duration of slow vendor
 /// calls.
@@ -66,6 +70,10 @@ pub fn describe() {
     describe_histogram!(STORE_SECONDS, Unit::Seconds, "Duration of a store action");
     describe_counter!(AUDIT_LOST, "Audit entries that could not be written");
     describe_counter!(RELOADS, "Configuration reloads, by result: applied or refused");
+    describe_gauge!(RESULTS_AS_OF, Unit::Seconds, "Unix time until which all feeds of results are known");
+    describe_gauge!(REPORTS, "Vendors' reports of attempts, by state");
+    describe_counter!(FEED_FAULTS, "Runs over feeds of results that failed");
+    describe_counter!(FEED_HOLES, "Attempts that feeds of results left out and the sweep found");
     // Create the counter at start: a counter that first appears with a value shows no increase.
     counter!(AUDIT_LOST).absolute(0);
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -239,6 +247,26 @@ pub fn audit_lost(count: usize) {
 /// Counts a configuration reload, and whether it was applied.
 pub fn reload(applied: bool) {
     counter!(RELOADS, "result" => if applied { "applied" } else { "refused" }).increment(1);
+}
+
+/// Sets the Unix time until which all feeds of a connection are known, by the vendor's clock.
+pub fn results_as_of(connection: &str, second: i64) {
+    gauge!(RESULTS_AS_OF, "connection" => connection.to_owned()).set(float_of(u64::try_from(second).unwrap_or(0)));
+}
+
+/// Sets the number of a connection's reports in this state.
+pub fn reports(connection: &str, state: &'static str, count: u64) {
+    gauge!(REPORTS, "connection" => connection.to_owned(), "state" => state).set(float_of(count));
+}
+
+/// Counts runs over a connection's feeds that failed; 0 creates the counter.
+pub fn feed_faults(connection: &str, count: u64) {
+    counter!(FEED_FAULTS, "connection" => connection.to_owned()).increment(count);
+}
+
+/// Counts attempts that a connection's feed left out; 0 creates the counter.
+pub fn feed_holes(connection: &str, count: usize) {
+    counter!(FEED_HOLES, "connection" => connection.to_owned()).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
 /// Returns the method as a label: only methods that the API knows, because a caller may send any word.

@@ -94,6 +94,11 @@ pub fn settling(record: &str, connection: &str) -> Span {
     )
 }
 
+/// Creates the span of a run over a connection's feeds: a root span, because no request caused it.
+pub fn reports(connection: &str) -> Span {
+    debug_span!(parent: None, "reports", otel.name = "read reports", examgate.connection = connection)
+}
+
 /// Creates the span of a vendor call, including its waits and attempts.
 pub fn call(connection: &str, operation: &'static str, request_id: &str) -> Span {
     debug_span!(

@@ -44,9 +44,11 @@ impl Gateway {
     /// reconciler, so a slow vendor delays no other connection.
     pub(in crate::service) fn run_in_background(&self) {
         self.spawn_reconcilers();
+        self.spawn_report_readers();
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let (mut tidied, mut counted, mut erased, mut indexed) = (None, None, false, false);
+            let mut registrations_indexed = false;
             let (mut reported, mut searched) = (BTreeSet::new(), String::new());
             let mut seen = ProgressMark::default();
             loop {
@@ -57,14 +59,16 @@ impl Gateway {
                     gateway.purge_expired().await;
                     erased = erased || gateway.finish_erasures().await;
                     // A replica of an earlier version may have written more candidates.
-                    indexed = false;
+                    (indexed, registrations_indexed) = (false, false);
                     gateway.count_stalled(&mut seen).await;
                 }
                 if is_due(&mut counted, GAUGE_INTERVAL) {
                     gateway.count_unsettled(&mut reported).await;
+                    gateway.count_reports().await;
                     gateway.search_orphans(&mut searched).await;
                 }
                 indexed = indexed || gateway.index_groups().await;
+                registrations_indexed = registrations_indexed || gateway.index_registrations().await;
                 let soon = gateway.0.active_operations.changed();
                 drop(gateway);
                 tokio::select! {
@@ -143,6 +147,7 @@ impl Gateway {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "purging expired data failed; will retry"),
         }
+        self.purge_reports().await;
     }
 
     /// Counts open writes by connection, including removed ones. Keeps reporting connections that were reported before;

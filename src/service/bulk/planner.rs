@@ -115,7 +115,7 @@ impl RowPager {
         work.commit_unsent_outcomes(ends).await?;
         let calls = match work.operation.kind {
             OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await,
-            OperationKind::Candidates | OperationKind::ProgramEmployees => {
+            OperationKind::Candidates | OperationKind::ProgramEmployees | OperationKind::Reread => {
                 work.plan_candidates(connection, items, &mut self.seen).await
             }
         };

@@ -42,6 +42,9 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation, lock:
         operation.started = operation.started.or(Some(gateway.now()));
         gateway.0.store.commit(vec![Mutation::Operation(operation.clone())]).await.or_not_applied()?;
     }
+    if operation.kind == OperationKind::Reread {
+        return reread(gateway, operation).await;
+    }
     let failed = count_failed(gateway, &operation, &progress).await?;
     let failures = ErrorBudget::new(operation.fail_on_errors, failed);
     let caller = RequestContext::of_operation(&operation, gateway.exchange_of_operation(&operation));
@@ -59,6 +62,23 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation, lock:
     }
     work.await_claimed().await?;
     work.end().await
+}
+
+/// Runs an operation without rows, which reads reports again. One that breaks off is run again.
+async fn reread(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
+    if !gateway.run_reread(&operation).await? {
+        return Ok(());
+    }
+    let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.or_not_applied()?;
+    let Some((mut operation, progress)) = found else { return Ok(()) };
+    operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
+    operation.finished = Some(gateway.now());
+    let caller = RequestContext::of_operation(&operation, gateway.exchange_of_operation(&operation));
+    let entry = gateway.operation_entry(&caller, &operation, &progress);
+    gateway.0.store.commit(vec![Mutation::Operation(operation.clone()), entry]).await.or_not_applied()?;
+    gateway.0.active_operations.forget(&operation.id);
+    gateway.0.active_operations.notify();
+    Ok(())
 }
 
 /// Counts the rows that failed in this run. Unreadable rows count in the first run only: later runs do not try them.

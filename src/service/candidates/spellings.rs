@@ -10,6 +10,7 @@ use crate::domain::ids::CandidateId;
 use crate::domain::subject::SubjectKey;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::results::hints::recheck;
 use crate::service::{Gateway, RequestContext};
 use crate::store::{AssignmentFilter, CandidateSelector, Mutation, Page, StoreError};
 
@@ -102,7 +103,9 @@ impl Gateway {
             let candidate = self.0.store.candidate(&caller.tenant, &id).await.or_not_applied()?;
             let Some(candidate) = candidate.filter(|it| it.state == CandidateState::Registered) else { continue };
             let identities = Identity::of(&candidate.person, connection.descriptor().identities);
-            match self.0.store.commit(vec![Mutation::Identities(id, identities)]).await {
+            let explained = recheck(connection, &candidate.into());
+            let changes = [Mutation::Identities(id, identities)].into_iter().chain(explained).collect();
+            match self.0.store.commit(changes).await {
                 // Another tenant's candidate holds one of them.
                 Ok(()) | Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error).or_not_applied(),

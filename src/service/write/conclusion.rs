@@ -13,6 +13,7 @@ use crate::service::RequestContext;
 use crate::service::audit::entry::{AuditFacts, reconciled_entry};
 use crate::service::connections::Connection;
 use crate::service::errors::outcome_not_stored_error;
+use crate::service::results::hints::recheck;
 use crate::service::write::executor::{Executor, InFlightWrite};
 use crate::store::Mutation;
 
@@ -73,7 +74,7 @@ impl Executor {
 
     /// Builds the mutations that record the outcome of a write, and says what became of it. An unknown write is
     /// scheduled for reconciliation.
-    pub(super) fn conclusion(
+    pub(in crate::service) fn conclusion(
         &self,
         connection: &Connection,
         record: Record,
@@ -89,6 +90,7 @@ impl Executor {
         let may_still_complete = result.as_ref().is_err_and(|error| error.may_still_complete);
         let mut transition = record.conclude(&intent, result, connection.vendor(), self.system.now());
         changes.extend(transition_mutations(&transition));
+        changes.extend(Some(&transition).filter(|it| !it.erased).and_then(|it| recheck(connection, &it.record)));
         let origin = std::mem::take(&mut intent.origin);
         let record_id = intent.write.record_id();
         match &mut transition.result {

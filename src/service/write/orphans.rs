@@ -19,6 +19,7 @@ use crate::domain::intent::Intent;
 use crate::domain::record::Record;
 use crate::service::Gateway;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::results::hints::recheck;
 use crate::service::streams::complete_all;
 use crate::service::write::conclusion::{fail_origin, record_mutation, requeue_origin};
 use crate::service::write::locks::SubjectLock;
@@ -78,7 +79,8 @@ impl Gateway {
         };
         let record = self.0.reconciler.read(&intent.tenant, &id).await?;
         let record = record.and_then(|record| record.into_unknown(unknown(REASON)));
-        let mut changes: Vec<Mutation> = record.and_then(record_mutation).into_iter().collect();
+        let explained = record.as_ref().zip(connection.as_ref()).and_then(|(record, at)| recheck(at, record));
+        let mut changes: Vec<Mutation> = record.and_then(record_mutation).into_iter().chain(explained).collect();
         intent.reason = Some(REASON.to_owned());
         // If the connection is no longer configured, only a person can find out the outcome.
         let safety = connection.as_ref().map_or(RetrySafety::Unsafe, |connection| connection.retry_safety(&intent));

@@ -1,0 +1,282 @@
+//! Reads a feed: all pages from the watermark on, each durable before the next is asked for, and the watermark with the last.
+//!
+//! The as-of of an entry is the end of the feed, which only the last page tells. To hold all pages in memory until then would
+//! take memory without bound. So the entries of earlier pages are recorded as of the former watermark, which is true, and are
+//! moved to the end of the feed once it is known. A run that breaks off starts again at the watermark, without a token.
+
+use std::collections::{BTreeSet, HashSet};
+
+use futures_util::stream::{self, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::error::{Code, Error};
+use crate::domain::exchange::{Cause, ExchangeOwner};
+use crate::domain::results::{
+    ChangesPage, ChangesQuery, Continuation, FeedPlan, ReadReport, ReportContext, ReportKind, ReportSource,
+};
+use crate::domain::subject::SubjectKey;
+use crate::domain::vendor::{CallContext, CallPurpose, Priority};
+use crate::domain::vendor_error::VendorError;
+use crate::service::Gateway;
+use crate::service::connections::Connection;
+use crate::service::errors::{StoreResultExt as _, draining_error};
+use crate::service::results::chunk::{Arrival, CHUNK, Chunk, FetchRequest, IngestPlan, Ingested, TouchedReport};
+use crate::service::results::ingest::require_source;
+use crate::store::{FeedPosition, Mutation};
+
+/// How far back the first question goes where the operator does not say.
+const FIRST_SPAN: SignedDuration = SignedDuration::from_hours(24);
+/// Maximum number of reports that are fetched at once.
+const MAX_CONCURRENT_FETCHES: usize = 4;
+
+/// A run over one feed.
+struct FeedRun<'a> {
+    gateway: &'a Gateway,
+    connection: &'a Connection,
+    source: &'a dyn ReportSource,
+    plan: &'a FeedPlan,
+    center: Option<&'a str>,
+    call: CallContext,
+    /// Reports of earlier pages.
+    touched: Vec<TouchedReport>,
+    fetches: BTreeSet<FetchRequest>,
+}
+
+/// The pages that a run has seen.
+#[derive(Default)]
+struct SeenPages {
+    tokens: HashSet<String>,
+    contents: HashSet<[u8; 32]>,
+}
+
+impl SeenPages {
+    /// Returns whether the page or its token was seen before.
+    fn is_repeated(&mut self, gateway: &Gateway, page: &ChangesPage) -> bool {
+        let mut content = Vec::new();
+        for item in &page.items {
+            content.extend_from_slice(&u64::try_from(item.canonical.len()).unwrap_or(u64::MAX).to_be_bytes());
+            content.extend_from_slice(&item.canonical);
+        }
+        let same_token = matches!(&page.next, Continuation::Token(token) if !self.tokens.insert(token.clone()));
+        let same_content = !content.is_empty() && !self.contents.insert(gateway.0.store.report_digest(&content).0);
+        same_token || same_content
+    }
+}
+
+impl Gateway {
+    /// Reads the feed of a centre to its end, unless another task reads it. Returns whether it was read.
+    ///
+    /// # Errors
+    /// The vendor's; `vendor_bad_response` for a feed that does not end; `store_unavailable`.
+    pub(super) async fn read_feed(
+        &self,
+        connection: &Connection,
+        plan: &FeedPlan,
+        center: Option<&str>,
+    ) -> Result<bool, Error> {
+        let source = require_source(connection)?;
+        let feed = SubjectKey::feed(&connection.name, center.unwrap_or_default());
+        let Some(_lock) = self.0.subject_locks.try_lock(&feed).await.or_not_applied()? else { return Ok(false) };
+        // Count as work in progress, so that the process does not exit in the middle of a commit.
+        let _token = self.0.tasks.token();
+        let call = self.feed_context(connection);
+        let (touched, fetches) = (Vec::new(), BTreeSet::new());
+        let run = FeedRun { gateway: self, connection, source, plan, center, call, touched, fetches };
+        run.read().await.map(|()| true)
+    }
+
+    /// Builds the context of background calls that read reports: of lower priority than any write.
+    pub(super) fn feed_context(&self, connection: &Connection) -> CallContext {
+        let exchange = self.background_exchange(format!("reports-{}", connection.name), None);
+        if let Some(owner) = connection.reports_owner() {
+            self.keep_exchange(&exchange, ExchangeOwner { tenant: owner.to_owned(), cause: Cause::Reports });
+        }
+        CallContext { purpose: CallPurpose::Initial, priority: Priority::Bulk, exchange }
+    }
+
+    /// Fetches the reports of registrations and ingests them; the last commit has these mutations, too. Skips those that
+    /// the vendor does not know. Returns how many were found.
+    ///
+    /// # Errors
+    /// The vendor's, if a later attempt may succeed; `store_unavailable`.
+    pub(super) async fn fetch_reports(
+        &self,
+        connection: &Connection,
+        fetches: BTreeSet<FetchRequest>,
+        call: &CallContext,
+        more: Vec<Mutation>,
+    ) -> Result<usize, Error> {
+        let source = require_source(connection)?;
+        let fetches: Vec<FetchRequest> = fetches.into_iter().collect();
+        let mut parts = fetches.chunks(CHUNK).peekable();
+        let (mut more, mut found) = (more, 0);
+        while let Some(part) = parts.next() {
+            let mut fetched = stream::iter(part.to_vec())
+                .map(|request| async move { self.fetch_report(connection, source, &request, call).await })
+                .buffered(MAX_CONCURRENT_FETCHES);
+            let mut arrivals = Vec::with_capacity(part.len());
+            while let Some(arrival) = fetched.next().await {
+                arrivals.extend(arrival?);
+            }
+            drop(fetched);
+            found += arrivals.len();
+            let lock = self.lock_reports(&connection.name).await?;
+            let plan = self.plan_chunk(connection, Chunk::of_arrivals(arrivals), lock).await?;
+            let last = if parts.peek().is_none() { std::mem::take(&mut more) } else { Vec::new() };
+            self.commit_plan(plan, last).await?;
+        }
+        if !more.is_empty() {
+            self.0.store.commit(more).await.or_not_applied()?;
+        }
+        Ok(found)
+    }
+
+    /// Fetches the report of a registration; `None` if the vendor knows of none.
+    ///
+    /// # Errors
+    /// The vendor's, if a later attempt may succeed.
+    pub(super) async fn fetch_report(
+        &self,
+        connection: &Connection,
+        source: &dyn ReportSource,
+        request: &FetchRequest,
+        call: &CallContext,
+    ) -> Result<Option<Arrival>, Error> {
+        let FetchRequest { participant, center } = request;
+        match source.fetch_report(participant, center.as_deref(), call).await {
+            Ok(fetched) => {
+                connection.note(Ok(()), self.0.system.now());
+                let participant = Some(participant.clone());
+                Ok(Some(Arrival {
+                    read: fetched.report,
+                    kind: ReportKind::FetchedReport,
+                    context: ReportContext { center: center.clone(), participant, assessment: None },
+                    as_of: fetched.as_of,
+                    received: self.now(),
+                    inbox: None,
+                }))
+            }
+            Err(error) => {
+                let error = connection.tag_connection(*error.error);
+                connection.note(Err(&error), self.0.system.now());
+                if is_unknown_registration(error.code) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+}
+
+/// Returns whether the vendor says that it knows nothing of a registration.
+fn is_unknown_registration(code: Code) -> bool {
+    use Code::{CandidateNotFound, InvalidField, InvalidReference, NotFound, VendorRejectedRequest};
+    matches!(code, CandidateNotFound | InvalidField | InvalidReference | NotFound | VendorRejectedRequest)
+}
+
+impl FeedRun<'_> {
+    async fn read(mut self) -> Result<(), Error> {
+        let name = &self.connection.name;
+        let positions = self.gateway.0.store.feed_positions(name).await.or_not_applied()?;
+        let center = self.center.unwrap_or_default();
+        let watermark = positions.into_iter().find(|position| position.center == center).map(|it| it.watermark);
+        let since = match (watermark, self.plan.since) {
+            (Some(watermark), _) => watermark.saturating_sub(self.plan.overlap).unwrap_or(Timestamp::MIN),
+            (None, Some(since)) => since,
+            (None, None) => {
+                let now = self.noted(self.source.vendor_time(&self.call).await)?;
+                now.saturating_sub(FIRST_SPAN).unwrap_or(Timestamp::MIN)
+            }
+        };
+        let provisional = watermark.unwrap_or(since);
+        let (mut token, mut seen) = (None, SeenPages::default());
+        for _ in 0..self.plan.max_pages {
+            if self.gateway.is_stopping() || !self.gateway.0.lease.holds() {
+                return Err(draining_error());
+            }
+            let query = ChangesQuery { since, center: self.center.map(str::to_owned), token: token.take() };
+            let page = self.noted(self.source.read_changes(&query, &self.call).await)?;
+            if seen.is_repeated(self.gateway, &page) {
+                return Err(self.fault("The vendor's feed repeats a page, so that it would not end."));
+            }
+            let ChangesPage { items, next } = page;
+            match next {
+                Continuation::Token(next) => {
+                    if let Some(plan) = self.ingest_page(items, provisional).await? {
+                        let done = self.gateway.commit_plan(plan, Vec::new()).await?;
+                        self.take(done);
+                    }
+                    token = Some(next);
+                }
+                Continuation::Until(until) => return self.finish(items, until.max(provisional), until).await,
+            }
+        }
+        Err(self.fault("The vendor's feed has more pages than `max_pages` allows."))
+    }
+
+    /// Ingests a page; returns the plan of its last chunk, which is not committed.
+    async fn ingest_page(&mut self, items: Vec<ReadReport>, as_of: Timestamp) -> Result<Option<IngestPlan>, Error> {
+        let (mut items, mut pending) = (items.into_iter().peekable(), None);
+        while items.peek().is_some() {
+            if let Some(plan) = pending.take() {
+                let done = self.gateway.commit_plan(plan, Vec::new()).await?;
+                self.take(done);
+            }
+            let received = self.gateway.now();
+            let context = ReportContext { center: self.center.map(str::to_owned), ..ReportContext::default() };
+            let arrival = |read| Arrival {
+                read,
+                kind: ReportKind::FeedItem,
+                context: context.clone(),
+                as_of,
+                received,
+                inbox: None,
+            };
+            let chunk = Chunk::of_arrivals(items.by_ref().take(CHUNK).map(arrival).collect());
+            let lock = self.gateway.lock_reports(&self.connection.name).await?;
+            pending = Some(self.gateway.plan_chunk(self.connection, chunk, lock).await?);
+        }
+        Ok(pending)
+    }
+
+    fn take(&mut self, done: Ingested) {
+        self.touched.extend(done.touched);
+        self.fetches.extend(done.fetches);
+    }
+
+    /// Moves the entries of earlier pages to the end of the feed, ingests the last page, fetches reports, and stores the
+    /// watermark with the last of it.
+    async fn finish(mut self, items: Vec<ReadReport>, as_of: Timestamp, watermark: Timestamp) -> Result<(), Error> {
+        let touched = std::mem::take(&mut self.touched);
+        for part in touched.chunks(CHUNK) {
+            let chunk = Chunk { touched: Some((as_of, part.to_vec())), ..Chunk::default() };
+            let done = self.gateway.ingest(self.connection, chunk).await?;
+            self.fetches.extend(done.fetches);
+        }
+        let (connection, center) = (self.connection.name.clone(), self.center.unwrap_or_default().to_owned());
+        let watermark = vec![Mutation::Watermark(FeedPosition { connection, center, watermark })];
+        let mut last = self.ingest_page(items, as_of).await?;
+        if let Some(plan) = &mut last {
+            self.fetches.append(&mut plan.fetches);
+        }
+        let fetches = std::mem::take(&mut self.fetches);
+        match last {
+            Some(plan) if fetches.is_empty() => self.gateway.commit_plan(plan, watermark).await.map(drop),
+            last => {
+                if let Some(plan) = last {
+                    self.gateway.commit_plan(plan, Vec::new()).await?;
+                }
+                self.gateway.fetch_reports(self.connection, fetches, &self.call, watermark).await.map(drop)
+            }
+        }
+    }
+
+    /// Records what a call shows about the connection.
+    fn noted<T>(&self, result: Result<T, VendorError>) -> Result<T, Error> {
+        let result = result.map_err(|error| self.connection.tag_connection(*error.error));
+        self.connection.note(result.as_ref().map(|_| ()), self.gateway.0.system.now());
+        result
+    }
+
+    fn fault(&self, detail: &str) -> Error {
+        let error = Error::new(Code::VendorBadResponse, format!("{detail} It is read again from the same watermark."));
+        self.connection.tag_connection(error)
+    }
+}

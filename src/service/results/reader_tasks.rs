@@ -1,0 +1,205 @@
+//! The tasks that read a connection's reports: one looks at what has come or become due, one reads the feeds and sweeps. They
+//! hold the gateway weakly, and end with it or with the connection's source.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::domain::error::{Code, Error};
+use crate::domain::results::{FeedPlan, ReportChannel};
+use crate::service::Gateway;
+use crate::service::connections::Connection;
+use crate::service::errors::StoreResultExt as _;
+use crate::service::results::state::ReaderSignals;
+use crate::telemetry::{metrics, spans};
+
+/// Interval between looks at what has come or become due, and at what the schedule of the feeds says.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between sweeps, and after one that failed.
+const SWEEP_INTERVALS: (Duration, Duration) = (Duration::from_hours(24), Duration::from_mins(10));
+/// First pause after a failed run over the feeds; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// Number of bookings that are read at once for their centres.
+const PAGE: usize = 500;
+
+/// When the feeds of a connection are read.
+#[derive(Default)]
+struct FeedSchedule {
+    /// The connection as it was configured at the last run.
+    connection: Option<std::sync::Weak<Connection>>,
+    due: Option<Instant>,
+    failures: u32,
+    sweep_due: Option<Instant>,
+}
+
+impl FeedSchedule {
+    fn is_due(&self, connection: &Arc<Connection>) -> bool {
+        let same = self.connection.as_ref().is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(connection)));
+        !same || self.due.is_none_or(|due| due <= Instant::now())
+    }
+
+    fn plan_next(&mut self, connection: &Arc<Connection>, plan: &FeedPlan, end: &Result<(), Error>) {
+        self.connection = Some(Arc::downgrade(connection));
+        let every = Duration::try_from(plan.every).unwrap_or(FIRST_PAUSE);
+        let pause = match end {
+            Ok(()) => {
+                self.failures = 0;
+                every
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                let doublings = 1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX);
+                let pause = FIRST_PAUSE.saturating_mul(doublings).min(every);
+                error.retry_after.map_or(pause, |wait| wait.max(pause))
+            }
+        };
+        self.due = Some(Instant::now() + pause);
+    }
+}
+
+impl Gateway {
+    /// Spawns the tasks of each connection with reports that has none.
+    pub(in crate::service) fn spawn_report_readers(&self) {
+        let configured = self.configured();
+        let with_source = configured.connections.values().filter(|connection| connection.report_source().is_some());
+        for name in with_source.map(|connection| connection.name.clone()) {
+            let Some(signals) = self.0.results.begin_reading(&name) else { continue };
+            // Counters that first appear with a value show no increase.
+            metrics::feed_faults(&name, 0);
+            metrics::feed_holes(&name, 0);
+            self.spawn_report_looks(name.clone(), Arc::clone(&signals));
+            self.spawn_feed_reader(name, signals);
+        }
+    }
+
+    /// Returns the connection if these are still its readers, and no others are needed.
+    fn connection_to_read(&self, name: &str, signals: &Arc<ReaderSignals>) -> Option<Arc<Connection>> {
+        let connection = self.connection_of(name).ok().filter(|connection| connection.report_source().is_some());
+        if self.0.results.is_reading(name, signals, connection.is_some()) { connection } else { None }
+    }
+
+    fn spawn_report_looks(&self, name: String, signals: Arc<ReaderSignals>) {
+        let gateway = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
+                let Some(inner) = gateway.upgrade() else { return };
+                let gateway = Self(inner);
+                let Some(connection) = gateway.connection_to_read(&name, &signals) else { return };
+                if !gateway.is_stopping() && gateway.0.lease.holds() {
+                    let read = gateway.read_inbox(&connection).await;
+                    let looked = gateway.look_at_due_reports(&connection).await;
+                    for error in [read, looked].into_iter().filter_map(Result::err) {
+                        let (code, detail) = (error.code.as_str(), error.detail);
+                        tracing::warn!(connection = name, code, detail, "reading reports failed; will retry");
+                    }
+                }
+                drop((connection, gateway));
+                tokio::select! {
+                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = signals.reports.notified() => {}
+                }
+            }
+        });
+    }
+
+    fn spawn_feed_reader(&self, name: String, signals: Arc<ReaderSignals>) {
+        let gateway = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let mut schedule = FeedSchedule::default();
+            loop {
+                let Some(inner) = gateway.upgrade() else { return };
+                let gateway = Self(inner);
+                let Some(connection) = gateway.connection_to_read(&name, &signals) else { return };
+                if !gateway.is_stopping() && gateway.0.lease.holds() {
+                    gateway.keep_schedule(&connection, &signals, &mut schedule).await;
+                }
+                drop((connection, gateway));
+                tokio::select! {
+                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = signals.feed.notified() => {}
+                }
+            }
+        });
+    }
+
+    async fn keep_schedule(
+        &self,
+        connection: &Arc<Connection>,
+        signals: &ReaderSignals,
+        schedule: &mut FeedSchedule,
+    ) {
+        let Some(source) = connection.report_source() else { return };
+        if let ReportChannel::Feed(plan) = source.channel() {
+            let asked = signals.take_feed_request();
+            if !asked && !schedule.is_due(connection) {
+                return;
+            }
+            let end = self.read_feeds(connection, plan).instrument(spans::reports(&connection.name)).await;
+            schedule.plan_next(connection, plan, &end);
+            if end.is_err() {
+                return;
+            }
+        }
+        if schedule.sweep_due.is_none_or(|due| due <= Instant::now()) {
+            self.0.results.forget_centers(&connection.name);
+            let swept = self.sweep_reports(connection).await;
+            let pause = if swept.is_ok() { SWEEP_INTERVALS.0 } else { SWEEP_INTERVALS.1 };
+            schedule.sweep_due = Some(Instant::now() + pause);
+            if let Err(error) = swept {
+                let (code, detail) = (error.code.as_str(), error.detail);
+                tracing::warn!(connection = connection.name, code, detail, "sweeping reports failed; will retry");
+            }
+        }
+    }
+
+    /// Reads the feeds of all centres, one after the other.
+    ///
+    /// # Errors
+    /// The first error; the feeds of the other centres are read nevertheless.
+    pub(super) async fn read_feeds(&self, connection: &Connection, plan: &FeedPlan) -> Result<(), Error> {
+        let mut all = Ok(());
+        for center in self.centers(connection, plan).await? {
+            let name = center.as_deref().unwrap_or_default();
+            match self.read_feed(connection, plan, center.as_deref()).await {
+                Ok(_) => connection.set_feed_fault(name, None),
+                Err(error) if error.code == Code::Draining => return Err(error),
+                Err(error) => {
+                    let (code, detail) = (error.code.as_str(), error.detail.as_str());
+                    tracing::warn!(connection = connection.name, code, detail, "reading a feed failed; will retry");
+                    metrics::feed_faults(&connection.name, 1);
+                    connection.set_feed_fault(name, Some(format!("The feed of results was not read: {detail}")));
+                    all = all.and(Err(error));
+                }
+            }
+        }
+        self.show_feed_time(&connection.name).await;
+        all
+    }
+
+    /// Returns the centres whose feeds are read: the configured ones and those of bookings.
+    async fn centers(&self, connection: &Connection, plan: &FeedPlan) -> Result<BTreeSet<Option<String>>, Error> {
+        let mut known = self.0.results.known_centers(&connection.name);
+        loop {
+            let page = self.0.store.booked_assignments(&connection.name, known.after.as_ref(), PAGE).await;
+            let page = page.or_not_applied()?;
+            let Some(last) = page.last() else { break };
+            known.after = Some(last.id.clone());
+            known.centers.extend(page.into_iter().filter_map(|booking| booking.order.center));
+        }
+        let centers = plan.centers.iter().cloned().chain(known.centers.iter().cloned().map(Some)).collect();
+        self.0.results.keep_centers(&connection.name, known);
+        Ok(centers)
+    }
+
+    /// Sets the gauge of the time until which all feeds of the connection are known.
+    pub(super) async fn show_feed_time(&self, connection: &str) {
+        if let Ok(positions) = self.feed_positions(connection).await
+            && let Some(as_of) = positions.earliest()
+        {
+            metrics::results_as_of(connection, as_of.as_second());
+        }
+    }
+}

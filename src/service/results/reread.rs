@@ -1,0 +1,134 @@
+//! Reads a connection's kept reports again under today's settings. The result is the same as if they had been read so from
+//! the start.
+//!
+//! First all reports are read and matched again, then the series that they belonged or belong to are folded. The lock of the
+//! connection's reports is held throughout, so that nothing is folded from readings of both kinds. A run that breaks off
+//! begins again; what was done before then changes nothing.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::domain::error::Error;
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{Operation, OperationKind, OperationState};
+use crate::domain::results::{ReportSource, ReportState, SeriesKey};
+use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
+use crate::service::exchange_log::traceparent;
+use crate::service::results::chunk::{CHUNK, IngestPlan};
+use crate::service::results::ingest::require_source;
+use crate::service::results::rereading::{RereadReport, Rereading};
+use crate::service::{Gateway, OperationStatus, RequestContext};
+use crate::store::{Mutation, StoredReport};
+
+impl Gateway {
+    /// Starts an operation of kind `reread`: reads the connection's kept reports again under today's settings.
+    ///
+    /// # Errors
+    /// `connection_not_found`, `connection_forbidden`, `capability_unsupported`, `draining`, `store_unavailable`.
+    pub async fn reread_reports(
+        &self,
+        caller: &RequestContext,
+        connection: &str,
+        since: Option<Timestamp>,
+    ) -> Result<OperationStatus, Error> {
+        self.refuse_when_draining()?;
+        let connection = self.configured().named(caller, connection)?;
+        require_source(&connection)?;
+        let mut operation = Operation {
+            id: OperationId::generate(&self.0.system),
+            tenant: caller.tenant.clone(),
+            client: caller.client.clone(),
+            kind: OperationKind::Reread,
+            connection: connection.name.clone(),
+            strict: false,
+            fail_on_errors: None,
+            state: OperationState::Receiving,
+            cancelling: false,
+            total: 0,
+            created: self.0.system.now(),
+            accepted: since.unwrap_or(Timestamp::UNIX_EPOCH),
+            started: None,
+            finished: None,
+            request_id: caller.exchange.request_id().to_owned(),
+            traceparent: traceparent(&caller.exchange),
+        };
+        self.0.store.open_operation(&operation).await.or_not_applied()?;
+        caller.exchange.set_operation(operation.id.clone());
+        operation.state = OperationState::Queued;
+        let queued = self.0.store.commit(vec![Mutation::Operation(operation.clone())]).await.or_not_applied();
+        queued.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))?;
+        self.0.active_operations.notify();
+        Ok(OperationStatus::queued(operation))
+    }
+
+    /// Reads the reports of an operation again. Returns whether it is done; if not, it is to be run again from the start.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub(in crate::service) async fn run_reread(&self, operation: &Operation) -> Result<bool, Error> {
+        let Ok(connection) = self.connection_of(&operation.connection) else { return Ok(true) };
+        let Ok(source) = require_source(&connection) else { return Ok(true) };
+        let lock = self.lock_reports(&connection.name).await?;
+        let mut plan = IngestPlan::new(lock);
+        let mut rereading = Rereading::default();
+        let mut after = 0;
+        loop {
+            if self.is_stopping() || !self.0.lease.holds() {
+                return Ok(false);
+            }
+            if self.is_cancelled(operation).await? {
+                return Ok(true);
+            }
+            let since = operation.accepted;
+            let reports = self.0.store.reports_since(&connection.name, since, after, CHUNK).await.or_not_applied()?;
+            let Some(last) = reports.last() else { break };
+            after = last.arrival;
+            let reports = self.read_again(source, reports).await?;
+            self.match_again(&connection, source, reports, &mut rereading, &mut plan).await?;
+            self.commit_part(&mut plan).await?;
+        }
+        let series: Vec<SeriesKey> = std::mem::take(&mut rereading.series).into_iter().collect();
+        for keys in series.chunks(CHUNK) {
+            if self.is_stopping() || !self.0.lease.holds() {
+                return Ok(false);
+            }
+            let keys: BTreeSet<SeriesKey> = keys.iter().cloned().collect();
+            self.fold_again(&connection, source, keys, &rereading, &mut plan).await?;
+            self.commit_part(&mut plan).await?;
+        }
+        Ok(true)
+    }
+
+    async fn is_cancelled(&self, operation: &Operation) -> Result<bool, Error> {
+        let found = self.0.store.operation(&operation.tenant, &operation.id).await.or_not_applied()?;
+        Ok(found.is_none_or(|(operation, _)| operation.cancelling))
+    }
+
+    /// Reads the bodies that are still kept; the others keep their readings. Leaves out what was dismissed.
+    async fn read_again(
+        &self,
+        source: &dyn ReportSource,
+        reports: Vec<StoredReport>,
+    ) -> Result<Vec<RereadReport>, Error> {
+        let mut read = Vec::with_capacity(reports.len());
+        for mut stored in reports.into_iter().filter(|stored| stored.report.state != ReportState::Dismissed) {
+            let series = self.series_of_report(&stored).await?;
+            let body = self.0.store.report_body(&stored.report.id).await.or_not_applied()?;
+            if let Some(body) = body {
+                let reading = source.read_report(stored.report.kind, &body, &stored.report.context).reading;
+                stored.report.rejection = reading.as_ref().err().cloned();
+                stored.reading = reading.ok();
+            }
+            read.push(RereadReport { stored, series });
+        }
+        Ok(read)
+    }
+
+    async fn commit_part(&self, plan: &mut IngestPlan) -> Result<(), Error> {
+        let changes = std::mem::take(&mut plan.changes);
+        let committed = if changes.is_empty() { Ok(()) } else { self.0.store.commit(changes).await };
+        plan.booking_locks.clear();
+        committed.or_not_applied()
+    }
+}

@@ -1,0 +1,112 @@
+//! What this process keeps in memory about the reading of reports. All of it can be lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use crate::domain::ids::AssignmentId;
+use crate::service::mutex::lock_unpoisoned;
+use crate::service::results::receiver_limit::ReceiverLimit;
+
+/// The readers of reports of this process.
+#[derive(Default)]
+pub(in crate::service) struct ResultsState {
+    readers: Mutex<BTreeMap<String, Arc<ReaderSignals>>>,
+    limits: Mutex<BTreeMap<String, Arc<ReceiverLimit>>>,
+    centers: Mutex<BTreeMap<String, KnownCenters>>,
+    /// Whether a commit of reports is in doubt.
+    pub(super) in_doubt: AtomicBool,
+}
+
+/// Signals to the tasks that read a connection's reports.
+#[derive(Default)]
+pub(super) struct ReaderSignals {
+    /// Something has come or become due.
+    pub(super) reports: Notify,
+    /// The feeds are to be read now.
+    pub(super) feed: Notify,
+    feed_now: AtomicBool,
+}
+
+/// The centres of a connection's bookings that are known so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnownCenters {
+    pub(super) centers: BTreeSet<String>,
+    /// The last booking that was looked at.
+    pub(super) after: Option<AssignmentId>,
+}
+
+impl ReaderSignals {
+    /// Has the feeds read at once.
+    pub(super) fn read_feed(&self) {
+        self.feed_now.store(true, Ordering::SeqCst);
+        self.feed.notify_one();
+    }
+
+    /// Returns whether the feeds were to be read at once, and takes note of it.
+    pub(super) fn take_feed_request(&self) -> bool {
+        self.feed_now.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl ResultsState {
+    /// Registers the readers of a connection; `None` if it has some.
+    pub(super) fn begin_reading(&self, connection: &str) -> Option<Arc<ReaderSignals>> {
+        let mut readers = lock_unpoisoned(&self.readers);
+        if readers.contains_key(connection) {
+            return None;
+        }
+        let signals = Arc::new(ReaderSignals::default());
+        readers.insert(connection.to_owned(), Arc::clone(&signals));
+        Some(signals)
+    }
+
+    /// Returns whether these are the connection's readers. Unless `needed`, they are not from now on.
+    pub(super) fn is_reading(&self, connection: &str, signals: &Arc<ReaderSignals>, needed: bool) -> bool {
+        let mut readers = lock_unpoisoned(&self.readers);
+        let own = readers.get(connection).is_some_and(|known| Arc::ptr_eq(known, signals));
+        if own && !needed {
+            readers.remove(connection);
+        }
+        own && needed
+    }
+
+    /// Returns the signals to a connection's readers.
+    pub(super) fn signals(&self, connection: &str) -> Option<Arc<ReaderSignals>> {
+        lock_unpoisoned(&self.readers).get(connection).cloned()
+    }
+
+    /// Returns the limit of a configured connection's receiver.
+    pub(super) fn limit(&self, connection: &str) -> Arc<ReceiverLimit> {
+        Arc::clone(lock_unpoisoned(&self.limits).entry(connection.to_owned()).or_default())
+    }
+
+    /// Returns the known centres of a connection's bookings.
+    pub(super) fn known_centers(&self, connection: &str) -> KnownCenters {
+        lock_unpoisoned(&self.centers).get(connection).cloned().unwrap_or_default()
+    }
+
+    /// Keeps the known centres of a connection's bookings.
+    pub(super) fn keep_centers(&self, connection: &str, known: KnownCenters) {
+        lock_unpoisoned(&self.centers).insert(connection.to_owned(), known);
+    }
+
+    /// Has all bookings of a connection looked at again for their centres: one may have been made known late.
+    pub(super) fn forget_centers(&self, connection: &str) {
+        if let Some(known) = lock_unpoisoned(&self.centers).get_mut(connection) {
+            known.after = None;
+        }
+    }
+
+    /// Adds the centre of a booking.
+    pub(in crate::service) fn add_center(&self, connection: &str, center: &str) {
+        let mut centers = lock_unpoisoned(&self.centers);
+        if let Some(known) = centers.get_mut(connection)
+            && !known.centers.contains(center)
+        {
+            known.centers.insert(center.to_owned());
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The daily sweep: fetches the reports of bookings whose window is over and of which the feed has told no attempt. What it
+//! finds are holes in the feed.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::assignment::Assignment;
+use crate::domain::error::Error;
+use crate::domain::ids::AssignmentId;
+use crate::domain::results::{BookingWindow, FeedPlan, ReportChannel};
+use crate::service::Gateway;
+use crate::service::connections::Connection;
+use crate::service::errors::StoreResultExt as _;
+use crate::service::results::chunk::FetchRequest;
+use crate::service::results::hints::participant_of;
+use crate::service::results::ingest::require_source;
+use crate::telemetry::metrics;
+
+/// Number of bookings that are read at once.
+const PAGE: usize = 500;
+/// How long after its window a booking is asked about, day by day.
+const ASKED_FOR: SignedDuration = SignedDuration::from_hours(72);
+
+/// How far the feeds of a connection were read, by centre.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FeedPositions(BTreeMap<String, Timestamp>);
+
+impl FeedPositions {
+    /// Returns until when the feed of the booking's centre is known. Where the vendor has one feed only, it is that one.
+    pub(super) fn of(&self, booking: &Assignment) -> Option<Timestamp> {
+        let own = self.0.get(booking.order.center.as_deref().unwrap_or_default());
+        own.or_else(|| self.0.values().next().filter(|_| self.0.len() == 1 && booking.order.center.is_none())).copied()
+    }
+
+    /// Returns until when all feeds are known; `None` if none was read.
+    pub(super) fn earliest(&self) -> Option<Timestamp> {
+        self.0.values().min().copied()
+    }
+}
+
+/// Returns what decides whether a booking has expired.
+pub(super) fn window(booking: &Assignment, plan: &FeedPlan, feed_as_of: Option<Timestamp>) -> BookingWindow {
+    BookingWindow { valid_until: booking.order.valid_until, expire_after: plan.expire_after, feed_as_of }
+}
+
+impl Gateway {
+    /// Reads how far the feeds of a connection were read.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub(super) async fn feed_positions(&self, connection: &str) -> Result<FeedPositions, Error> {
+        let positions = self.0.store.feed_positions(connection).await.or_not_applied()?;
+        Ok(FeedPositions(positions.into_iter().map(|position| (position.center, position.watermark)).collect()))
+    }
+
+    /// Sweeps a connection: looks again at its parked reports, and fetches the reports of bookings past their window.
+    ///
+    /// # Errors
+    /// The vendor's, `store_unavailable`.
+    pub(super) async fn sweep_reports(&self, connection: &Connection) -> Result<(), Error> {
+        self.look_at_parked_reports(connection).await?;
+        let ReportChannel::Feed(plan) = require_source(connection)?.channel() else { return Ok(()) };
+        let positions = self.feed_positions(&connection.name).await?;
+        let call = self.feed_context(connection);
+        let mut after: Option<AssignmentId> = None;
+        loop {
+            if self.is_stopping() || !self.0.lease.holds() {
+                return Ok(());
+            }
+            let page = self.0.store.booked_assignments(&connection.name, after.as_ref(), PAGE).await.or_not_applied()?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            let ids: Vec<AssignmentId> =
+                page.iter().filter(|booking| is_asked_about(booking, plan, &positions)).map(|it| it.id.clone()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let seen = self.0.store.results_of_assignments(&ids).await.or_not_applied()?;
+            let seen: HashSet<AssignmentId> = seen.into_iter().filter_map(|result| result.state.assignment).collect();
+            let unseen = page.iter().filter(|booking| ids.contains(&booking.id) && !seen.contains(&booking.id));
+            let fetches: BTreeSet<FetchRequest> = unseen
+                .filter_map(|booking| {
+                    let participant = participant_of(booking)?.to_owned();
+                    Some(FetchRequest { participant, center: booking.order.center.clone() })
+                })
+                .collect();
+            let holes = self.fetch_reports(connection, fetches, &call, Vec::new()).await?;
+            if holes > 0 {
+                tracing::warn!(connection = connection.name, holes, "the vendor's feed left out attempts");
+                metrics::feed_holes(&connection.name, holes);
+            }
+        }
+    }
+}
+
+/// Returns whether the booking's window has been over for a short while.
+fn is_asked_about(booking: &Assignment, plan: &FeedPlan, positions: &FeedPositions) -> bool {
+    let feed = positions.of(booking);
+    let earlier = feed.map(|feed| feed.saturating_sub(ASKED_FOR).unwrap_or(Timestamp::MIN));
+    window(booking, plan, feed).is_over() && !window(booking, plan, earlier).is_over()
+}
