@@ -62,8 +62,6 @@ pub(super) struct IngestPlan {
     /// The reports of the chunk that are recorded when the changes are committed.
     pub(super) touched: Vec<TouchedReport>,
     pub(super) fetches: BTreeSet<FetchRequest>,
-    /// Number of new reports that a result is made from.
-    pub(super) applied: usize,
     /// Repeats of reports that the same transaction records.
     pub(super) repeats_of_new: Vec<RepeatedReport>,
     /// Hints of reports that are to be looked at again.
@@ -78,8 +76,6 @@ pub(super) struct IngestPlan {
 pub(super) struct Ingested {
     pub(super) touched: Vec<TouchedReport>,
     pub(super) fetches: BTreeSet<FetchRequest>,
-    /// Number of new reports that a result is made from.
-    pub(super) applied: usize,
 }
 
 /// A report whose owner is to be found.
@@ -129,7 +125,6 @@ impl IngestPlan {
             changes: Vec::new(),
             touched: Vec::new(),
             fetches: BTreeSet::new(),
-            applied: 0,
             repeats_of_new: Vec::new(),
             rechecks: BTreeSet::new(),
             booking_locks: Vec::new(),

@@ -63,7 +63,7 @@ impl Gateway {
     /// # Errors
     /// `store_unavailable`.
     pub(super) async fn commit_plan(&self, plan: IngestPlan, more: Vec<Mutation>) -> Result<Ingested, Error> {
-        let IngestPlan { mut changes, touched, fetches, applied, .. } = plan;
+        let IngestPlan { mut changes, touched, fetches, .. } = plan;
         changes.extend(more);
         if !changes.is_empty() {
             let committed = self.0.store.commit(changes).await;
@@ -72,7 +72,7 @@ impl Gateway {
             }
             committed.or_not_applied()?;
         }
-        Ok(Ingested { touched, fetches, applied })
+        Ok(Ingested { touched, fetches })
     }
 
     /// Plans the ingestion of a chunk; the caller has acquired the lock of the connection's reports.

@@ -82,7 +82,6 @@ impl Gateway {
         }
         for report in matched {
             let held = revision.attempts.get(&report.series).map_or(&[][..], Vec::as_slice);
-            plan.applied += usize::from(matches!(report.draft.kept, Kept::New(_)));
             plan.changes.push(record(report, held));
         }
         plan.changes.extend(revision.changes);

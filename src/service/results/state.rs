@@ -99,14 +99,4 @@ impl ResultsState {
             known.after = None;
         }
     }
-
-    /// Adds the centre of a booking.
-    pub(in crate::service) fn add_center(&self, connection: &str, center: &str) {
-        let mut centers = lock_unpoisoned(&self.centers);
-        if let Some(known) = centers.get_mut(connection)
-            && !known.centers.contains(center)
-        {
-            known.centers.insert(center.to_owned());
-        }
-    }
 }

@@ -74,20 +74,34 @@ pub(in crate::store) struct NewReportRow {
     pub sealed: Vec<u8>,
     pub reading: Option<Vec<u8>>,
     pub body: Option<Vec<u8>>,
-    /// The index values of its hints, if it is parked.
+    /// The index values of its hints, if it waits for what they lead to.
     pub hints: Vec<BlindIndex>,
 }
 
 impl NewReportRow {
-    /// Returns whether it waits to be looked at again.
+    /// Returns whether it is parked, and so due at once.
     pub(in crate::store) fn is_parked(&self) -> bool {
         self.record.state == ReportState::Parked
+    }
+
+    /// Returns whether it waits for something to become known.
+    pub(in crate::store) fn is_waiting(&self) -> bool {
+        is_waiting(&self.record)
     }
 
     /// Returns the size of its sealed content.
     pub(in crate::store) fn bytes(&self) -> usize {
         let long = [&self.reading, &self.body];
         self.sealed.len() + long.into_iter().flatten().map(Vec::len).sum::<usize>()
+    }
+}
+
+/// Returns whether a report waits for a person or a registration to become known, or for a booking that claims its attempt.
+fn is_waiting(report: &Report) -> bool {
+    match report.state {
+        ReportState::Parked => true,
+        ReportState::Applied => report.assignment.is_none(),
+        ReportState::Repeated | ReportState::Rejected | ReportState::Dismissed => false,
     }
 }
 
@@ -190,7 +204,7 @@ impl RecordCodec {
         series: Option<&SeriesKey>,
     ) -> Result<NewReportRow, StoreError> {
         let id = report.id.to_string();
-        let hints = reading.filter(|_| report.state == ReportState::Parked).map_or_else(Vec::new, hints_of);
+        let hints = reading.filter(|_| is_waiting(&report)).map_or_else(Vec::new, hints_of);
         Ok(NewReportRow {
             tenant: report.tenant.clone().unwrap_or_default(),
             connection: report.connection.clone(),

@@ -28,6 +28,7 @@ pub(in crate::store) enum ResultMutation {
 pub(in crate::store) struct RepeatRow {
     pub id: String,
     pub as_of: Option<i64>,
+    pub count: i64,
 }
 
 /// A row of `feeds`.
@@ -58,8 +59,8 @@ pub(in crate::store) struct ResultRow {
 
 impl From<RepeatedReport> for RepeatRow {
     fn from(repeated: RepeatedReport) -> Self {
-        let RepeatedReport { connection: _, digest: _, as_of, id } = repeated;
-        Self { id: id.into(), as_of: as_of.map(micros) }
+        let RepeatedReport { connection: _, digest: _, as_of, count, id } = repeated;
+        Self { id: id.into(), as_of: as_of.map(micros), count: i64::try_from(count).unwrap_or(i64::MAX) }
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) async fn a_repeat_is_counted_and_moves_the_time_forward_only(store: A
     let (later, latest) = (new.report.as_of + 1.hours(), new.report.as_of + 2.hours());
     let repeat = |as_of| {
         let Report { connection, digest, id, .. } = new.report.clone();
-        Mutation::RepeatReport(RepeatedReport { connection, digest, as_of, id })
+        Mutation::RepeatReport(RepeatedReport { connection, digest, as_of, count: 1, id })
     };
     // Also in the transaction that records it.
     store.commit(vec![record(&new), repeat(Some(later))]).await.unwrap();

@@ -192,7 +192,7 @@ pub(super) async fn repeat(connection: &mut PgConnection, rows: &[&RepeatRow]) -
     let mut repeats: BTreeMap<&str, (i64, Option<i64>)> = BTreeMap::new();
     for row in rows {
         let (count, as_of) = repeats.entry(&row.id).or_default();
-        *count += 1;
+        *count += row.count;
         *as_of = (*as_of).max(row.as_of);
     }
     sqlx::query(
@@ -238,7 +238,7 @@ pub(super) async fn update(
     .bind(changes().map(|row| row.as_of).collect::<Vec<_>>())
     .bind(changes().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
     .bind(changes().map(|row| row.reading.as_deref()).collect::<Vec<_>>())
-    .bind(changes().map(NewReportRow::is_parked).collect::<Vec<_>>())
+    .bind(changes().map(NewReportRow::is_waiting).collect::<Vec<_>>())
     .bind(rows.values().map(|(_, rechecks)| *rechecks).collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?;
@@ -251,7 +251,7 @@ pub(super) async fn update(
     insert_hints(connection, &changes().collect::<Vec<_>>(), &numbers).await
 }
 
-/// Makes the parked reports due that have one of these hints. Locks them in order, so that two transactions do not deadlock.
+/// Makes the waiting reports due that have one of these hints. Locks them in order, so that two transactions do not deadlock.
 pub(super) async fn recheck(connection: &mut PgConnection, hints: &[BlindIndex]) -> Result<(), TxError> {
     if hints.is_empty() {
         return Ok(());
@@ -259,7 +259,7 @@ pub(super) async fn recheck(connection: &mut PgConnection, hints: &[BlindIndex])
     sqlx::query(
         "WITH hinted AS MATERIALIZED (
              SELECT number FROM reports
-             WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1))) AND state = 'parked'
+             WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1)))
              ORDER BY number FOR NO KEY UPDATE)
          UPDATE reports AS known SET due = true, rechecks = known.rechecks + 1 FROM hinted
          WHERE known.number = hinted.number",

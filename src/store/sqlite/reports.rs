@@ -81,9 +81,9 @@ fn insert_hints(connection: &Connection, report: i64, hints: &[BlindIndex]) -> R
 pub(super) fn repeat(connection: &Connection, row: &RepeatRow) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE reports SET repeats = repeats + 1, as_of = max(as_of, coalesce(?2, as_of)) WHERE id = ?1",
+            "UPDATE reports SET repeats = repeats + ?3, as_of = max(as_of, coalesce(?2, as_of)) WHERE id = ?1",
         )?
-        .execute(params![row.id, row.as_of])?;
+        .execute(params![row.id, row.as_of, row.count])?;
     Ok(())
 }
 
@@ -119,18 +119,18 @@ pub(super) fn update_report(tx: &WriteContext<'_>, row: &NewReportRow, rechecks:
             row.as_of,
             row.sealed,
             row.reading,
-            row.is_parked(),
+            row.is_waiting(),
             rechecks
         ])?;
     tx.connection.prepare_cached("DELETE FROM report_hints WHERE report = ?1")?.execute([number])?;
     insert_hints(tx.connection, number, &row.hints)
 }
 
-/// Makes the parked reports due that have one of these hints.
+/// Makes the waiting reports due that have one of these hints.
 pub(super) fn recheck(connection: &Connection, hints: &[BlindIndex]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "UPDATE reports SET due = 1, rechecks = rechecks + 1
-         WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state = 'parked'",
+         WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1)",
     )?;
     for hint in hints {
         statement.execute([hint])?;
