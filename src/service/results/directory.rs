@@ -101,7 +101,8 @@ impl Gateway {
                 open.push(wanted);
             } else {
                 // Booked before their registration at the gateway.
-                sought.extend(booked.iter().filter(|it| it.candidate_id.is_none()).filter_map(|it| it.identity.clone()));
+                sought
+                    .extend(booked.iter().filter(|it| it.candidate_id.is_none()).filter_map(|it| it.identity.clone()));
             }
         }
         if !sought.is_empty() {
@@ -118,7 +119,8 @@ impl Gateway {
         if !erased.is_empty() {
             let erased: Vec<ReportHint> = erased.into_iter().collect();
             let were = store.erased_hints(name, &erased).await.or_not_applied()?;
-            directory.erased = erased.into_iter().zip(were).filter(|(_, erased)| *erased).map(|(hint, _)| hint).collect();
+            directory.erased =
+                erased.into_iter().zip(were).filter(|(_, erased)| *erased).map(|(hint, _)| hint).collect();
         }
         Ok(directory)
     }

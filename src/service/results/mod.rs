@@ -25,12 +25,14 @@ mod receiver;
 mod receiver_addresses;
 mod receiver_limit;
 mod recording;
+mod requests;
 mod reread;
 mod rereading;
-mod requests;
 mod revision;
 mod state;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use self::queries::{ReportQuery, ReportView, ResultQuery, ResultView};

@@ -67,11 +67,9 @@ impl Gateway {
                     window(assignment, plan, feed)
                 }
                 // The vendor never says that nothing happened.
-                ReportChannel::Receiver(_) => BookingWindow {
-                    valid_until: None,
-                    expire_after: jiff::SignedDuration::ZERO,
-                    feed_as_of: None,
-                },
+                ReportChannel::Receiver(_) => {
+                    BookingWindow { valid_until: None, expire_after: jiff::SignedDuration::ZERO, feed_as_of: None }
+                }
             };
             let own: Vec<&ExamResult> = results.get(&assignment.id).into_iter().flatten().collect();
             let counts = counts_rule(&configured.catalogue, &assignment.connection, &assignment.assessment_ref);
@@ -98,7 +96,9 @@ impl Gateway {
             all = store.results_of_assignments(&bookings).await.or_not_applied()?;
         }
         let of_people = stream::iter(people)
-            .map(|(candidate, test)| async move { store.results_of_candidate(&candidate, &test).await.or_not_applied() })
+            .map(
+                |(candidate, test)| async move { store.results_of_candidate(&candidate, &test).await.or_not_applied() },
+            )
             .buffered(MAX_CONCURRENT_LOOKUPS);
         let of_people = complete_all(of_people).await?.into_iter().flatten();
         all.extend(of_people.filter(|result| result.state.assignment.is_none()));

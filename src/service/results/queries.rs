@@ -240,8 +240,7 @@ impl Gateway {
         } else {
             store.assignments_by_id(&caller.tenant, &assignments).await.or_not_applied()?
         };
-        let bookings: HashMap<AssignmentId, Assignment> =
-            bookings.into_iter().map(|it| (it.id.clone(), it)).collect();
+        let bookings: HashMap<AssignmentId, Assignment> = bookings.into_iter().map(|it| (it.id.clone(), it)).collect();
         let configured = self.configured();
         let view = |result: ExamResult| {
             let booking = result.state.assignment.as_ref().and_then(|id| bookings.get(id));

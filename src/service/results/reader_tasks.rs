@@ -125,12 +125,7 @@ impl Gateway {
         });
     }
 
-    async fn keep_schedule(
-        &self,
-        connection: &Arc<Connection>,
-        signals: &ReaderSignals,
-        schedule: &mut FeedSchedule,
-    ) {
+    async fn keep_schedule(&self, connection: &Arc<Connection>, signals: &ReaderSignals, schedule: &mut FeedSchedule) {
         let Some(source) = connection.report_source() else { return };
         if let ReportChannel::Feed(plan) = source.channel() {
             let asked = signals.take_feed_request();

@@ -73,7 +73,8 @@ impl Gateway {
             .collect();
         let revision = self.revise_results(connection, &rules, works.into_values().collect()).await?;
         for (key, (incomplete, center)) in wanted {
-            let unconfirmed = || revision.attempts.get(&key).is_some_and(|held| held.iter().any(|it| it.is_unconfirmed));
+            let unconfirmed =
+                || revision.attempts.get(&key).is_some_and(|held| held.iter().any(|it| it.is_unconfirmed));
             if let SeriesKey::Participant(participant) = &key
                 && (incomplete || unconfirmed())
             {

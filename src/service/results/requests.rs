@@ -127,9 +127,8 @@ impl Gateway {
         target: ReportTarget,
     ) -> Result<Owner, Error> {
         let store = &self.0.store;
-        let invalid = |pointer: &str, detail: &str| {
-            connection.tag_connection(reference(FieldError::invalid(pointer, detail)))
-        };
+        let invalid =
+            |pointer: &str, detail: &str| connection.tag_connection(reference(FieldError::invalid(pointer, detail)));
         let (pointer, candidate, booking) = match target {
             ReportTarget::Assignment(id) => {
                 let found = store.assignment(&caller.tenant, &id).await.or_not_applied()?;
@@ -167,7 +166,8 @@ impl Gateway {
             }
             _ => Vec::new(),
         };
-        let own = |booking: &Assignment| booking.tenant == caller.tenant && booking.assessment_ref == known.assessment_ref;
+        let own =
+            |booking: &Assignment| booking.tenant == caller.tenant && booking.assessment_ref == known.assessment_ref;
         let bookings = bookings.into_iter().filter(|booking| own(booking) && booking.state.is_terminal()).map(Arc::new);
         Ok(Owner { booking: booking.map(Arc::new), bookings: bookings.collect(), ..known })
     }

@@ -91,9 +91,9 @@ impl Gateway {
             let Draft { report, reading, kept, said } = draft;
             let Kept::Recorded { rechecks, .. } = kept else { continue };
             let id = report.id.clone();
-            let same = before.remove(&id).filter(|(then, of)| {
-                of.as_ref() == Some(&series) && then.candidate.as_ref() == Some(&owner.candidate)
-            });
+            let same = before
+                .remove(&id)
+                .filter(|(then, of)| of.as_ref() == Some(&series) && then.candidate.as_ref() == Some(&owner.candidate));
             let (assignment, result) = same.map_or((None, None), |(then, _)| (then.assignment, then.result));
             if result.is_none() {
                 rereading.moved.entry(series.clone()).or_default().push(id);

@@ -207,11 +207,14 @@ impl Gateway {
             store.results_of_assignments(&bookings).await.or_not_applied()?
         };
         let of_people = stream::iter(people)
-            .map(|(candidate, test)| async move { store.results_of_candidate(&candidate, &test).await.or_not_applied() })
+            .map(
+                |(candidate, test)| async move { store.results_of_candidate(&candidate, &test).await.or_not_applied() },
+            )
             .buffered(MAX_CONCURRENT_LOOKUPS);
         let of_people = complete_all(of_people).await?.into_iter().flatten();
         results.extend(of_people.filter(|result| result.state.assignment.is_none()));
-        let others = results.into_iter().filter(|result| !result.state.superseded && result.connection == connection.name);
+        let others =
+            results.into_iter().filter(|result| !result.state.superseded && result.connection == connection.name);
         let keys: BTreeSet<SeriesKey> =
             others.map(|result| result.series).filter(|series| !known.contains(series)).collect();
         if keys.is_empty() {
@@ -341,9 +344,7 @@ fn match_warnings(
         WarningCode::AfterCancellation => {
             was(code) || is_new && booking.is_some_and(|booking| booking.state == AssignmentState::Cancelled)
         }
-        WarningCode::OutsideWindow => {
-            booking.map_or_else(|| was(code), |booking| is_outside_window(booking, attempt))
-        }
+        WarningCode::OutsideWindow => booking.map_or_else(|| was(code), |booking| is_outside_window(booking, attempt)),
         _ => false,
     };
     let sentences = [

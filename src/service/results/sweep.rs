@@ -68,11 +68,15 @@ impl Gateway {
             if self.is_stopping() || !self.0.lease.holds() {
                 return Ok(());
             }
-            let page = self.0.store.booked_assignments(&connection.name, after.as_ref(), PAGE).await.or_not_applied()?;
+            let page =
+                self.0.store.booked_assignments(&connection.name, after.as_ref(), PAGE).await.or_not_applied()?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.id.clone());
-            let ids: Vec<AssignmentId> =
-                page.iter().filter(|booking| is_asked_about(booking, plan, &positions)).map(|it| it.id.clone()).collect();
+            let ids: Vec<AssignmentId> = page
+                .iter()
+                .filter(|booking| is_asked_about(booking, plan, &positions))
+                .map(|it| it.id.clone())
+                .collect();
             if ids.is_empty() {
                 continue;
             }

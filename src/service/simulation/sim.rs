@@ -361,7 +361,8 @@ impl Sim {
         let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
         let settings = self.settings.clone();
         let connected = VendorConnection { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
-        let setup = ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default(), only_tenant: None };
+        let setup =
+            ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default(), only_tenant: None };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
         let day = Duration::from_hours(24);
         let (kept, environment) = (

@@ -1,0 +1,146 @@
+//! What a report proves about a booking.
+
+use super::stub::BookingAnswer;
+use super::*;
+use crate::domain::assignment::AssignmentState;
+use crate::domain::audit::AuditEvent;
+use crate::domain::outcome::Outcome;
+use crate::service::IdempotencyRequest;
+
+fn answer(world: &World, answer: BookingAnswer) {
+    *world.stub.booking.lock().unwrap() = answer;
+}
+
+async fn settled_lines(world: &World, tenant: &str) -> Vec<String> {
+    let lines = world.store.audit(tenant, 0, 100).await.unwrap();
+    let lines = lines.into_iter().map(|line| serde_json::from_str::<serde_json::Value>(&line.text).unwrap());
+    let settled = lines.filter(|line| line["event"] == AuditEvent::Settled.as_str());
+    settled.map(|line| line["object"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn r11_a_report_settles_an_unknown_booking_in_the_same_commit() {
+    let world = World::with_feed().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    answer(&world, BookingAnswer::Lost);
+    let key = IdempotencyRequest { scope: "POST /assignments key-1".to_owned(), content: [7; 32] };
+    let request = RequestContext { key: Some(key), ..caller("lms") };
+    let order = || NewAssignment {
+        candidate: CandidateKey::Id(candidate.clone()),
+        assessment: TEST.to_owned(),
+        valid_from: Some(at(0)),
+        valid_until: None,
+        center: None,
+        notify: Notify::None,
+        passwordless: false,
+        proctoring: Proctoring::default(),
+        if_exists: IfAssignmentExists::CreateNew,
+        reference: None,
+    };
+    let handle = world.gateway.create_assignment(&request, Some(CONNECTION), order(), false).await.unwrap();
+    assert_eq!(handle.result(PATIENCE).await.unwrap_err().outcome, Outcome::Unknown);
+    let unknown = world.only_assignment("lms").await;
+    assert_eq!(unknown.state, AssignmentState::Unknown);
+
+    let said = Said { external_id: Some("e1".to_owned()), ..finished("p9", 10, 4.0) };
+    world.stub.last_page(&[said], 100);
+    world.read_feed().await.unwrap();
+    let settled = world.only_assignment("lms").await;
+    assert_eq!((settled.state, settled.outcome), (AssignmentState::Assigned, Outcome::Applied));
+    assert_eq!(settled.vendor_ref.get("id").unwrap(), "p9");
+    assert!(world.store.intent(settled.id.as_str()).await.unwrap().is_none());
+    assert_eq!(world.only_result("lms").await.state.assignment, Some(settled.id.clone()));
+    assert_eq!(settled_lines(&world, "lms").await, [settled.id.path()]);
+
+    let handle = world.gateway.create_assignment(&request, Some(CONNECTION), order(), false).await.unwrap();
+    let reply = handle.result(PATIENCE).await.unwrap();
+    assert!(reply.replayed, "the key has its reply");
+    assert_eq!(reply.written.value().id, settled.id);
+}
+
+#[tokio::test]
+async fn r11_a_webhook_settles_an_unknown_booking_and_an_earlier_one_does_not() {
+    let world = World::with_receiver().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    world.receive(Some("rust"), &webhook("a@example.org", 4.0)).await;
+    answer(&world, BookingAnswer::Lost);
+    assert!(world.book("lms", &candidate, None).await.is_err());
+    world.look().await;
+    assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Unknown, "it came before the booking");
+
+    world.receive(Some("rust"), &webhook("a@example.org", 5.0)).await;
+    assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Assigned);
+}
+
+#[tokio::test]
+async fn r11_an_attempt_before_the_window_proves_nothing() {
+    let world = World::with_feed().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    answer(&world, BookingAnswer::Lost);
+    assert!(world.book("lms", &candidate, Some((1_000, 2_000))).await.is_err());
+    let said = Said { external_id: Some("e1".to_owned()), ..finished("p9", 10, 4.0) };
+    world.stub.last_page(&[said], 5_000);
+    world.read_feed().await.unwrap();
+    assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Unknown);
+    assert_eq!(world.only_result("lms").await.state.assignment, None);
+}
+
+#[tokio::test]
+async fn r11_a_booking_in_progress_is_waited_for() {
+    let world = World::with_receiver().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    answer(&world, BookingAnswer::Lost);
+    assert!(world.book("lms", &candidate, None).await.is_err());
+    let booking = world.only_assignment("lms").await;
+    let held = world.gateway.lock_subject(&booking.subject_key()).await.unwrap();
+    world.receive(Some("rust"), &webhook("a@example.org", 4.0)).await;
+    assert_eq!(states(&world.reports(OWNER).await), [ReportState::Parked]);
+    assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Unknown);
+    drop(held);
+    world.look().await;
+    assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Assigned);
+    assert_eq!(world.only_result("lms").await.state.assignment, Some(booking.id));
+}
+
+#[tokio::test]
+async fn r11_a_missing_registration_is_supplied() {
+    let world = World::with_feed().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    answer(&world, BookingAnswer::ThereBefore);
+    let booking = world.book("lms", &candidate, Some((0, 10_000))).await.unwrap();
+    assert!(booking.vendor_ref.is_empty());
+    let said = Said { external_id: Some("e1".to_owned()), ..started("p9", 10) };
+    world.stub.last_page(&[said], 100);
+    world.read_feed().await.unwrap();
+    let booking = world.only_assignment("lms").await;
+    assert_eq!(booking.vendor_ref.get("id").unwrap(), "p9");
+    // From now on the registration alone identifies it.
+    world.stub.last_page(&[finished("p9", 10, 4.0)], 200);
+    world.read_feed().await.unwrap();
+    assert_eq!(given(&world.only_result("lms").await), Some(4.0));
+}
+
+#[tokio::test]
+async fn r11_a_cancelled_booking_stays_cancelled() {
+    let world = World::with_receiver().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    let booking = world.book("lms", &candidate, None).await.unwrap();
+    let cancelled = world.gateway.cancel_assignment(&caller("lms"), &booking.id).unwrap();
+    cancelled.result(PATIENCE).await.unwrap();
+    world.receive(Some("rust"), &webhook("a@example.org", 4.0)).await;
+    assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Cancelled);
+    let result = world.only_result("lms").await;
+    assert_eq!(result.state.assignment, Some(booking.id));
+    assert_eq!(codes(&result), [WarningCode::AfterCancellation]);
+}
+
+#[tokio::test]
+async fn r11_a_rejected_booking_stays_rejected() {
+    let world = World::with_receiver().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    answer(&world, BookingAnswer::Rejected);
+    assert!(world.book("lms", &candidate, None).await.is_err());
+    world.receive(Some("rust"), &webhook("a@example.org", 4.0)).await;
+    assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Failed);
+    assert_eq!(world.only_result("lms").await.state.assignment, None);
+}
