@@ -220,8 +220,12 @@ async fn serve_receivers(
         Ok(address) => tracing::info!(%address, "receiver listener ready"),
         Err(error) => tracing::warn!(%error, "receiver listener ready; its address cannot be read"),
     }
-    let options =
-        ListenerOptions { connections: MAX_RECEIVER_CONNECTIONS, keep_alive: face.server.keep_alive.0, busy: None, tls: None };
+    let options = ListenerOptions {
+        connections: MAX_RECEIVER_CONNECTIONS,
+        keep_alive: face.server.keep_alive.0,
+        busy: None,
+        tls: None,
+    };
     http::serve(listener, http::receiver_router(face, terms), options, ending).await;
 }
 

@@ -29,7 +29,10 @@ pub(super) async fn progress_of(app: &AppState, assignment: &Assignment) -> Resu
 /// say that the write failed.
 pub(super) async fn progress_after_write(app: &AppState, assignment: &Assignment) -> Option<Progress> {
     progress_of(app, assignment).await.unwrap_or_else(|error| {
-        tracing::warn!(code = error.code.as_str(), "the progress of an assignment cannot be read; the response goes without");
+        tracing::warn!(
+            code = error.code.as_str(),
+            "the progress of an assignment cannot be read; the response goes without"
+        );
         None
     })
 }

@@ -69,7 +69,20 @@ fn every_command_has_help_with_an_example() {
         assert!(help.contains("Usage: ") && help.contains("examgate ") && help.contains("Example"), "{help}");
     }
     let help = text(&run(&["--help"]).stdout);
-    for command in ["serve", "check", "sandbox", "import", "results", "receivers", "openapi", "key", "backup", "restore", "config", "man"] {
+    for command in [
+        "serve",
+        "check",
+        "sandbox",
+        "import",
+        "results",
+        "receivers",
+        "openapi",
+        "key",
+        "backup",
+        "restore",
+        "config",
+        "man",
+    ] {
         assert!(help.contains(&format!("\n  {command}")), "{help}");
     }
     assert!(!help.contains("probe"), "{help}");
@@ -172,7 +185,9 @@ fn completions_name_every_command() {
         let output = run(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = text(&output.stdout);
-        for word in ["serve", "check", "import", "results", "receivers", "backup", "restore", "print-config", "completions"] {
+        for word in
+            ["serve", "check", "import", "results", "receivers", "backup", "restore", "print-config", "completions"]
+        {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

@@ -54,7 +54,9 @@ async fn a_request_that_is_refused_ends_with_code_2_and_one_that_is_not_answered
 
 #[test]
 fn the_command_line_of_results_is_checked() {
-    for arguments in [&["results"][..], &["results", "--csv", "--activity", "done"], &["results", "--csv", "--counts", "1"]] {
+    for arguments in
+        [&["results"][..], &["results", "--csv", "--activity", "done"], &["results", "--csv", "--counts", "1"]]
+    {
         let output = Command::new(env!("CARGO_BIN_EXE_examgate")).args(arguments).env_clear().output();
         assert_eq!(output.expect("the program runs").status.code(), Some(2), "{arguments:?}");
     }

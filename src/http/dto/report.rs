@@ -195,12 +195,12 @@ impl ApiInput for ReportMatch {
             vec![FieldError::new(pointer, Code::InvalidReference.as_str(), format!("there is no such {what}"))]
         };
         match (self.assignment, self.candidate) {
-            (Some(id), None) => AssignmentId::parse(&id)
-                .map(ReportTarget::Assignment)
-                .map_err(|_| unknown("/assignment", "assignment")),
-            (None, Some(id)) => CandidateId::parse(&id)
-                .map(ReportTarget::Candidate)
-                .map_err(|_| unknown("/candidate", "candidate")),
+            (Some(id), None) => {
+                AssignmentId::parse(&id).map(ReportTarget::Assignment).map_err(|_| unknown("/assignment", "assignment"))
+            }
+            (None, Some(id)) => {
+                CandidateId::parse(&id).map(ReportTarget::Candidate).map_err(|_| unknown("/candidate", "candidate"))
+            }
             (None, None) => {
                 let detail = "is missing; or name the candidate, if the gateway has no booking for the attempt";
                 Err(vec![FieldError::missing("/assignment", detail)])

@@ -80,7 +80,8 @@ fn writer(text: Vec<u8>) -> Writer<Vec<u8>> {
 fn row(result: &ExamResult) -> [String; COLUMNS.len()] {
     let ExamResult { id, version, connection, content, counts, as_of, source: _, meta } = result;
     let attempt = &content.attempt;
-    let score = |figure: fn(&Score) -> Option<f64>| content.score.as_ref().and_then(figure).map_or_else(String::new, cell);
+    let score =
+        |figure: fn(&Score) -> Option<f64>| content.score.as_ref().and_then(figure).map_or_else(String::new, cell);
     let warnings: Vec<&str> = content.warnings.iter().map(|warning| warning.code.as_str()).collect();
     [
         text(content.candidate.external_id.as_deref()),
@@ -213,7 +214,9 @@ mod tests {
         (state.score, state.passed, state.level, state.assignment) = (None, None, None, None);
         view.external_id = None;
         let cells = cells(view);
-        for column in ["candidate.externalId", "score.given", "passed", "level", "assignment.id", "assignment.reference"] {
+        for column in
+            ["candidate.externalId", "score.given", "passed", "level", "assignment.id", "assignment.reference"]
+        {
             assert!(cells.contains(&(column, String::new())), "{column}: {cells:?}");
         }
     }

@@ -37,7 +37,9 @@ impl FromRequestParts<AppState> for ReceiverPath {
             return Err(not_found().into());
         };
         let mut segments = segments.into_iter();
-        let (Some(connection), Some(token)) = (segments.next(), segments.next()) else { return Err(not_found().into()) };
+        let (Some(connection), Some(token)) = (segments.next(), segments.next()) else {
+            return Err(not_found().into());
+        };
         Ok(Self { connection, token, assessment: segments.next() })
     }
 }

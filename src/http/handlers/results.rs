@@ -228,7 +228,9 @@ mod tests {
     #[test]
     fn a_cursor_of_another_list_is_refused() {
         let is_id = |cursor: &str| ResultId::parse(cursor).is_ok();
-        for (cursor, fits) in [("res_0192f0c1a3b47c8d9e0f1a2b3c4d5e73", true), ("rep_0192f0c1a3b47c8d9e0f1a2b3c4d5e73", false)] {
+        for (cursor, fits) in
+            [("res_0192f0c1a3b47c8d9e0f1a2b3c4d5e73", true), ("rep_0192f0c1a3b47c8d9e0f1a2b3c4d5e73", false)]
+        {
             let mut query = QueryParams::of(&format!("/results?cursor={cursor}").parse().unwrap());
             page_of(&mut query, is_id);
             assert_eq!(query.finish().is_ok(), fits, "{cursor}");

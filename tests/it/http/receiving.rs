@@ -54,7 +54,9 @@ async fn receivers_with_a_listener_of_their_own_are_there_only() {
     let detail = |response: &ApiResponse| response.body["detail"].as_str().expect("a detail").to_owned();
     assert_eq!(detail(&post_webhook(&vendors, path, Vec::new()).await), "There is no such receiver.");
     assert_eq!(detail(&post_webhook(&api, path, Vec::new()).await), "No such path.");
-    for path in ["/exam-api/livez", "/exam-api/results", "/exam-api/openapi.json", "/exam-api/docs/", "/", "/livez", "/metrics"] {
+    for path in
+        ["/exam-api/livez", "/exam-api/results", "/exam-api/openapi.json", "/exam-api/docs/", "/", "/livez", "/metrics"]
+    {
         assert_eq!(vendors.get(path).await.problem(), (404, "not_found"), "{path}");
     }
 }
@@ -77,9 +79,14 @@ async fn results_are_listed_as_json_or_as_a_table() {
     assert_eq!(asked("text/html", "").await.problem(), (406, "not_acceptable"));
     let refused = asked("text/csv", "?limit=10&cursor=x").await;
     assert_eq!(refused.errors(), [("?limit", "invalid_field"), ("?cursor", "invalid_field")]);
-    for (query, pointer) in [("?cursor=x", "?cursor"), ("?counts=yes", "?counts"), ("?modifiedSince=now", "?modifiedSince")] {
+    for (query, pointer) in
+        [("?cursor=x", "?cursor"), ("?counts=yes", "?counts"), ("?modifiedSince=now", "?modifiedSince")]
+    {
         let refused = server.get(&format!("/results{query}")).await;
-        assert_eq!((refused.problem(), refused.errors()), ((422, "validation_failed"), vec![(pointer, "invalid_field")]));
+        assert_eq!(
+            (refused.problem(), refused.errors()),
+            ((422, "validation_failed"), vec![(pointer, "invalid_field")])
+        );
     }
 }
 
@@ -99,10 +106,9 @@ async fn what_is_not_there_is_not_found() {
     let target = json!({ "candidate": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f" });
     let response = server.post(&format!("/reports/{report}/match"), &target).await;
     assert_eq!(response.problem(), (404, "not_found"));
-    for path in [
-        format!("/reports/{report}/dismiss"),
-        "/assignments/asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70/refresh".to_owned(),
-    ] {
+    for path in
+        [format!("/reports/{report}/dismiss"), "/assignments/asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70/refresh".to_owned()]
+    {
         assert_eq!(send(server.request(Method::POST, &path)).await.problem(), (404, "not_found"), "{path}");
     }
     let response = server.get(&format!("/reports/{report}?include=answers")).await;

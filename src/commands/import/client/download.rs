@@ -32,7 +32,8 @@ impl Client<'_> {
             }
         });
         let mut response = begun.await.map_err(RequestFailure::or_refusal)?;
-        let broken = || Failure::Other(format!("{}: the response broke off; what was printed is incomplete", self.address));
+        let broken =
+            || Failure::Other(format!("{}: the response broke off; what was printed is incomplete", self.address));
         loop {
             let next = timeout(RESPONSE_TIMEOUT, response.chunk()).await.map_err(|_| broken())?;
             let Some(chunk) = next.map_err(|_| broken())? else { return Ok(()) };

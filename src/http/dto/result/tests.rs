@@ -34,11 +34,7 @@ pub(in crate::http) fn full_view() -> ResultView {
         },
         activity: Activity::Completed,
         grading: Grading::FullyGraded,
-        score: Some(domain::Score {
-            given: points(4.0),
-            maximum: Some(points(7.0)),
-            percent: Some(points(57.14)),
-        }),
+        score: Some(domain::Score { given: points(4.0), maximum: Some(points(7.0)), percent: Some(points(57.14)) }),
         level: Some("Medium".to_owned()),
         passed: Some(true),
         parts: vec![domain::Part {
@@ -49,10 +45,7 @@ pub(in crate::http) fn full_view() -> ResultView {
         }],
         superseded: false,
         warnings: Vec::new(),
-        vendor_ref: Map::from_iter([(
-            "participantId".to_owned(),
-            json!("7f0c7a52-8a36-4b6c-9d3c-1a2b3c4d5e6f"),
-        )]),
+        vendor_ref: Map::from_iter([("participantId".to_owned(), json!("7f0c7a52-8a36-4b6c-9d3c-1a2b3c4d5e6f"))]),
     };
     let result = domain::ExamResult {
         id: ResultId::parse("res_0192f0c1a3b47c8d9e0f1a2b3c4d5e73").unwrap(),
