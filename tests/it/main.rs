@@ -61,6 +61,7 @@ mod reload;
 mod reload_connections;
 mod replicas;
 mod requests;
+mod results;
 mod results_commands;
 mod retention;
 mod rolling_restart;
