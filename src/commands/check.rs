@@ -25,7 +25,7 @@ use crate::transport::fetch_document;
     after_help = "Examples:\n  examgate check --config examgate.toml\n  examgate check --output json\n\nPrints one line for the store, with what serve would change there \
                         (create the database or its key, migrate the schema, register a key), one for published token keys, \
                         and one for each connection (ok, unchecked or fault) followed by its checks: address, reachability, \
-                        tls, clock, credentials. Unchecked is not an error: the vendor has no harmless call to check with.\n\
+                        tls, clock, credentials, and results if it reads or receives them. Unchecked is not an error: the vendor has no harmless call to check with.\n\
                         Exit code: 0 no errors, 1 a check of store, token keys or connections failed, 2 invalid \
                         configuration."
 )]

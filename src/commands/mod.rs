@@ -16,6 +16,7 @@ mod check;
 mod completions;
 mod config_example;
 mod demo;
+mod gateway_options;
 mod healthcheck;
 mod import;
 mod key;
@@ -25,8 +26,10 @@ mod open_store;
 mod openapi;
 mod output;
 mod process;
+mod receivers;
 mod reload;
 mod restore;
+mod results;
 mod sandbox;
 mod sandbox_config;
 mod serve;
@@ -55,6 +58,8 @@ enum Command {
     Demo(demo::Options),
     Check(check::Options),
     Import(import::Options),
+    Results(results::Options),
+    Receivers(receivers::Options),
     Backup(backup::Options),
     Restore(restore::Options),
     #[command(subcommand)]
@@ -147,6 +152,8 @@ fn run_command(command: Command, process: &Process) -> Result<(), Failure> {
         Command::Demo(options) => demo::run(&options, process),
         Command::Check(options) => check::run(&options, process),
         Command::Import(options) => import::run(&options, process),
+        Command::Results(options) => results::run(&options, process),
+        Command::Receivers(options) => receivers::run(&options, process),
         Command::Backup(options) => backup::run(&options, process),
         Command::Restore(options) => restore::run(&options, process),
         Command::Config(command) => config_example::run(&command),

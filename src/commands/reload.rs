@@ -137,6 +137,7 @@ fn keep_what_a_start_sets_up(
     let now = &in_force.server;
     keep("server.listen", &now.listen, &mut server.listen, &mut kept);
     keep("server.admin_listen", &now.admin_listen, &mut server.admin_listen, &mut kept);
+    keep("server.receiver_listen", &now.receiver_listen, &mut server.receiver_listen, &mut kept);
     keep("server.base_path", &now.base_path, &mut server.base_path, &mut kept);
     keep("server.public_url", &now.public_url, &mut server.public_url, &mut kept);
     keep("server.keep_alive", &now.keep_alive, &mut server.keep_alive, &mut kept);
@@ -178,6 +179,8 @@ fn limits_that_differ(in_force: &ActiveConfig, server: &ServerSettings, retentio
         ("server.request_timeout", now.request_timeout != server.request_timeout),
         ("store.retention", in_force.retention.operations != retention.operations),
         ("store.idempotency_retention", in_force.retention.keys != retention.keys),
+        ("store.report_retention", in_force.retention.reports != retention.reports),
+        ("store.parked_retention", in_force.retention.parked_reports != retention.parked_reports),
     ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -17,6 +17,12 @@ pub(super) const EXAMTESTING: &str = "examtesting-main";
 /// The program employees are enrolled in, by its catalogue id.
 pub(super) const PROGRAM: &str = "onboarding-2026";
 
+/// The percentage that passes every assessment of the catalogue.
+pub(super) const PASS_PERCENT: u32 = 60;
+
+/// The secret part of the address at which webhooks are received. Like the accounts, it protects nothing.
+const HOOK_TOKEN: &str = "sandbox-thinkexam-hook-token";
+
 /// Addresses of the simulators.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Simulators {
@@ -79,15 +85,20 @@ pub(super) fn connections(simulators: Simulators) -> String {
 
 fn startexam(address: SocketAddr) -> String {
     let (beginning, account) = (beginning(STARTEXAM, "startexam", address), startexam_account());
-    format!("{beginning}{account}settle_grace = \"1s\"\n")
+    format!("{beginning}{account}settle_grace = \"1s\"\n[connections.{STARTEXAM}.results]\nmode = \"feed\"\n")
 }
 
 // ThinkExam documents no address at which a test starts; operators set theirs, and this one is made up.
 fn thinkexam(address: SocketAddr) -> String {
     let (beginning, account) = (beginning(THINKEXAM, "thinkexam", address), thinkexam_account());
+    let key = accounts::thinkexam::WEBHOOK_KEY;
     format!(
         "{beginning}\
          link_template = \"https://exams.example.com/start?token={{token}}\"\n\
+         [connections.{THINKEXAM}.results]\n\
+         mode = \"webhook\"\n\
+         keys = [\"plain:{key}\"]\n\
+         path_token = \"plain:{HOOK_TOKEN}\"\n\
          [connections.{THINKEXAM}.signature]\n\
          mode = \"remote\"\n\
          {account}\
@@ -107,13 +118,35 @@ fn beginning(name: &str, vendor: &str, address: SocketAddr) -> String {
     )
 }
 
+/// Every test of the sandbox: its connection, its id at the vendor and its name.
+fn tests() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let startexam = accounts::startexam::TESTS.iter().map(|(reference, name)| (STARTEXAM, *reference, *name));
+    startexam.chain(accounts::thinkexam::TESTS.iter().map(|(reference, name)| (THINKEXAM, *reference, *name)))
+}
+
+/// Returns the id in the catalogue of the test with this name.
+fn catalogue_id(name: &str) -> String {
+    name.to_lowercase().replace(' ', "-")
+}
+
+/// Returns the vendor's own id of the assessment with this id in the catalogue.
+pub(super) fn reference_of(id: &str) -> Option<&'static str> {
+    tests().find(|(_, _, name)| catalogue_id(name) == id).map(|(_, reference, _)| reference)
+}
+
+/// Returns the path of the receiver of webhooks about this assessment of the catalogue.
+pub(super) fn receiver_path(assessment: &str) -> String {
+    format!("/receivers/{THINKEXAM}/{HOOK_TOKEN}/{assessment}")
+}
+
 /// Renders the catalogue: every test of the sandbox under a readable id, and its program.
 fn catalogue() -> String {
-    let startexam = accounts::startexam::TESTS.iter().map(|test| (STARTEXAM, test));
-    let thinkexam = accounts::thinkexam::TESTS.iter().map(|test| (THINKEXAM, test));
-    let assessments = startexam.chain(thinkexam).map(|(connection, (reference, name))| {
-        let id = name.to_lowercase().replace(' ', "-");
-        format!("[assessments.{id}]\nname = \"{name}\"\nconnection = \"{connection}\"\nref = \"{reference}\"\n")
+    let assessments = tests().map(|(connection, reference, name)| {
+        let id = catalogue_id(name);
+        format!(
+            "[assessments.{id}]\nname = \"{name}\"\nconnection = \"{connection}\"\nref = \"{reference}\"\n\
+             pass_percent = {PASS_PERCENT}.0\n"
+        )
     });
     let reference = accounts::startexam::PROGRAM_ID;
     let program = format!(

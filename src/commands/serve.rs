@@ -31,6 +31,8 @@ use crate::transport::fetch_document;
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Maximum concurrent connections to the admin listener.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// Maximum concurrent connections to the listener for vendors' webhooks.
+const MAX_RECEIVER_CONNECTIONS: usize = 128;
 
 /// How long blocking threads may take at shutdown.
 const BLOCKING_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,6 +97,10 @@ async fn serve(
         Some(address) => Some(bind("server.admin_listen", address).await?),
         None => None,
     };
+    let vendors = match config.server.receiver_listen {
+        Some(address) => Some(bind("server.receiver_listen", address).await?),
+        None => None,
+    };
     // Start before accepting requests: writes left open by an earlier process must not pass for writes in flight.
     let (environment, retention) = (process.environment.clone(), config.store.kept());
     let gateway = Gateway::start(store, parts.connections, parts.catalogue, environment, retention)
@@ -112,8 +118,9 @@ async fn serve(
     tracing::info!(files, connections = keeping.connections, "connection limit set");
     let callers = ShutdownHandle::new(face.server.shutdown_grace.0);
     let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
+    let receiving = serve_receivers(vendors, (&face, &terms), callers.clone());
     let serving = http::serve(public, http::router_with_settings(&face, &terms), keeping, callers.clone());
-    let ((), closed) = tokio::join!(serving, wait_and_drain(stop, &gateway, &callers, &face.server));
+    let ((), (), closed) = tokio::join!(serving, receiving, wait_and_drain(stop, &gateway, &callers, &face.server));
     // All accepted requests have begun. Work that continues without its caller gets the rest of the grace period.
     gateway.drain(face.server.shutdown_grace.0.saturating_sub(closed.elapsed())).await;
     let lost = gateway.is_lost();
@@ -200,6 +207,26 @@ fn announce(listener: &TcpListener, scheme: &str) -> Result<(), Failure> {
         tracing::warn!("stdout cannot be written to; the address is in the log only");
     }
     Ok(())
+}
+
+/// Serves the receivers on a listener of their own, if there is one, as long as callers are served.
+async fn serve_receivers(
+    listener: Option<TcpListener>,
+    (face, terms): (&ApiParts, &LiveSettings),
+    ending: ShutdownHandle,
+) {
+    let Some(listener) = listener else { return };
+    match listener.local_addr() {
+        Ok(address) => tracing::info!(%address, "receiver listener ready"),
+        Err(error) => tracing::warn!(%error, "receiver listener ready; its address cannot be read"),
+    }
+    let options = ListenerOptions {
+        connections: MAX_RECEIVER_CONNECTIONS,
+        keep_alive: face.server.keep_alive.0,
+        busy: None,
+        tls: None,
+    };
+    http::serve(listener, http::receiver_router(face, terms), options, ending).await;
 }
 
 /// Starts the admin listener, which serves `/metrics`, in a task of its own.

@@ -9,7 +9,7 @@ use crate::config::error::ConfigErrors;
 use crate::config::{identifier, schema, section};
 use crate::domain::capability::WriteKind;
 use crate::domain::program::ProgramRef;
-use crate::domain::results::ScoringRules;
+use crate::domain::results::{PassRule, ScoringRules};
 use crate::domain::suggest;
 use crate::domain::vendor::Vendor;
 use crate::service::{Catalogue, CatalogueEntry, ConnectionSetup};
@@ -43,10 +43,13 @@ pub(super) fn checked(
         let at = ["assessments", &id];
         identifier::check(&at, errors);
         let Some(document) = section::section(&table, &at, errors) else { continue };
-        let schema::Assessment { name, connection, reference } = document;
+        let schema::Assessment { name, connection, reference, pass_percent, pass_levels, counts, scored } = document;
         let connection = placed(&at, connection, WriteKind::AssignmentsCreate, connections, errors);
         let reference = section::required(reference, &[at[0], at[1], "ref"], errors);
-        draft.assessments.extend(entry(id, name, connection, reference));
+        let scoring = PassRule::checked(pass_percent, pass_levels)
+            .and_then(|pass| ScoringRules { scored, pass, counts }.checked())
+            .map_err(|(key, detail)| errors.push(&[at[0], at[1], key], detail));
+        draft.assessments.extend(entry(id, name, connection, reference, scoring.ok()));
     }
     for (id, table) in programs {
         let at = ["programs", &id];
@@ -66,7 +69,7 @@ pub(super) fn checked(
                 None
             }
         };
-        draft.programs.extend(entry(id, name, connection, reference));
+        draft.programs.extend(entry(id, name, connection, reference, Some(ScoringRules::default())));
     }
     draft
 }
@@ -76,13 +79,14 @@ fn entry(
     name: Option<String>,
     connection: Option<String>,
     reference: Option<String>,
+    scoring: Option<ScoringRules>,
 ) -> Option<CatalogueEntry> {
     Some(CatalogueEntry {
         name: name.unwrap_or_else(|| id.clone()),
         id,
         connection: connection?,
         reference: reference?,
-        scoring: ScoringRules::default(),
+        scoring: scoring?,
     })
 }
 

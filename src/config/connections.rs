@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::bounds;
+use super::{Auth, bounds};
 use crate::config::error::ConfigErrors;
 use crate::config::{identifier, section};
 use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind};
@@ -92,6 +92,26 @@ pub(super) fn connect(
         }
     }
     built
+}
+
+/// Checks that the owner of reports which match no candidate is a tenant.
+pub(super) fn check_owners(
+    connections: &BTreeMap<String, ConnectionSetup>,
+    auth: Option<&Auth>,
+    errors: &mut ConfigErrors<'_>,
+) {
+    // After an error of [auth], the tenants are not known.
+    let Some(auth) = auth else { return };
+    let tenants = auth.tenants();
+    for (name, setup) in connections {
+        let source = setup.connected.vendor.report_source();
+        if let Some(owner) = source.and_then(|source| source.owner())
+            && !tenants.contains(owner)
+        {
+            let hint = suggest::word(owner, tenants.iter().copied());
+            errors.push(&["connections", name, "results", "owner"], format!("unknown tenant{hint}"));
+        }
+    }
 }
 
 /// Secret source that records every secret it reads: a secret replaced behind the same reference means a new

@@ -103,6 +103,9 @@ pub struct ServerSettings {
     /// Address of the operators' endpoints; `None` disables them.
     #[serde(deserialize_with = "server::optional_address")]
     pub admin_listen: Option<SocketAddr>,
+    /// Address of the receivers of vendors' webhooks alone; `None`: they are at `listen`.
+    #[serde(deserialize_with = "server::optional_address")]
+    pub receiver_listen: Option<SocketAddr>,
     /// Path prefix of the public API, `""` or `/…` without a trailing slash.
     #[serde(deserialize_with = "server::base_path")]
     pub base_path: String,
@@ -153,6 +156,15 @@ pub enum Auth {
 }
 
 impl Auth {
+    /// Returns the names of all tenants.
+    #[must_use]
+    pub fn tenants(&self) -> BTreeSet<&str> {
+        match self.clients() {
+            Some(clients) => clients.values().map(|client| client.tenant.as_str()).collect(),
+            None => BTreeSet::from([DEFAULT_TENANT]),
+        }
+    }
+
     /// Returns the clients by name; `None` without authentication.
     #[must_use]
     pub fn clients(&self) -> Option<&BTreeMap<String, ClientSettings>> {
@@ -165,10 +177,8 @@ impl Auth {
     /// Returns the only tenant there is; `None` if there are several.
     #[must_use]
     pub fn only_tenant(&self) -> Option<&str> {
-        let Some(clients) = self.clients() else { return Some(DEFAULT_TENANT) };
-        let mut tenants = clients.values().map(|client| client.tenant.as_str());
-        let first = tenants.next()?;
-        tenants.all(|tenant| tenant == first).then_some(first)
+        let tenants = self.tenants();
+        tenants.first().copied().filter(|_| tenants.len() == 1)
     }
 
     /// Returns the value of `auth.mode`.
@@ -322,6 +332,7 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
     let mut connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
     let only_tenant = raw.auth.as_ref().and_then(Auth::only_tenant);
     connections.values_mut().for_each(|setup| setup.only_tenant = only_tenant.map(str::to_owned));
+    connections::check_owners(&connections, raw.auth.as_ref(), &mut errors);
     let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);
     let store =
         raw.store.as_ref().and_then(|settings| store::view(settings, machine.secrets, machine.files, &mut errors));

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::RateLimit;
+use crate::domain::results::Counts;
 use crate::domain::units::ConfigDuration;
 use crate::secret::{self, SecretRef};
 
@@ -54,6 +55,17 @@ pub(super) struct Assessment {
     pub(super) connection: Option<String>,
     #[serde(rename = "ref")]
     pub(super) reference: Option<String>,
+    pub(super) pass_percent: Option<f64>,
+    #[serde(default)]
+    pub(super) pass_levels: Vec<String>,
+    #[serde(default)]
+    pub(super) counts: Counts,
+    #[serde(default = "is_scored")]
+    pub(super) scored: bool,
+}
+
+const fn is_scored() -> bool {
+    true
 }
 
 #[derive(Deserialize)]

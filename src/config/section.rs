@@ -171,6 +171,7 @@ fn operator_terms(expected: &str) -> &str {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a table",
+        "f32" | "f64" => "a number",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
         "relative URL without a base" | "a string representing an URL" => "an absolute URL such as \"https://…\"",
         expected if expected.starts_with("struct ") => "a table",

@@ -1,6 +1,8 @@
 //! Deserialises a JSON tree and reports every error, not only the first: records each unreadable value with its path,
 //! removes it and continues. Used for request bodies and for configuration.
 
+mod tree_seed;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
+pub use self::tree_seed::{JsonTree, MAX_DEPTH, Scalar, TreeSeed};
 use super::validation::pointer_token;
 
 /// One value that could not be deserialised.

@@ -7,6 +7,7 @@ use crate::domain::outcome::Outcome;
 use crate::http::dto::assignment::Assignment;
 use crate::http::dto::candidate::Candidate;
 use crate::http::dto::operation::Operation;
+use crate::http::dto::report::Report;
 use crate::service::OperationStatus;
 
 /// A document of a resource.
@@ -30,6 +31,12 @@ impl Auditable for Assignment {
 impl Auditable for Operation {
     fn audit_info(&self) -> AuditInfo {
         AuditInfo::new(format!("/operations/{}", self.id), &self.connection, None)
+    }
+}
+
+impl Auditable for Report {
+    fn audit_info(&self) -> AuditInfo {
+        AuditInfo::new(format!("/reports/{}", self.id), &self.connection, None)
     }
 }
 
@@ -63,6 +70,11 @@ impl AuditInfo {
     pub(super) fn operation(view: &OperationStatus) -> Self {
         let operation = &view.operation;
         Self::new(format!("/operations/{}", operation.id), &operation.connection, None)
+    }
+
+    /// Describes a response about this connection, without a write.
+    pub(super) fn connection(name: &str) -> Self {
+        Self { connection: Some(name.to_owned()), ..Self::default() }
     }
 
     /// Attaches the fields to the response.

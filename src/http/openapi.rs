@@ -28,9 +28,11 @@ pub(super) const TITLE: &str = "examgate API";
 
 const DESCRIPTION: &str = include_str!("description.md");
 
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 13] = [
     ("Candidates", "People registered on a connection."),
     ("Assignments", "Bookings of candidates for assessments."),
+    ("Results", "What became of exams."),
+    ("Reports", "What vendors said about attempts, as it came; results are made from it."),
     ("Programs", "Employees enrolled in programs at the vendor."),
     ("Operations", "Jobs with many rows: bulk requests and changes to programs."),
     ("Catalogue", "Assessments and programs that can be booked, and the capabilities of each vendor."),
@@ -38,6 +40,7 @@ const TAGS: [(&str, &str); 10] = [
     ("Exchanges", "Recent requests, with the vendor calls they made and the vendors' responses."),
     ("Audit", "Who requested what, and the outcome."),
     ("Client", "The caller itself."),
+    ("Receivers", "Where vendors send their webhooks. No credentials of the gateway required."),
     ("Service", "The gateway itself. No credentials required."),
 ];
 

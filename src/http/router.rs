@@ -15,6 +15,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use utoipa::openapi::OpenApi;
+use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::domain::error::Code;
 use crate::http::app_state::{ApiParts, AppState, LiveSettings};
@@ -24,7 +25,7 @@ use crate::http::middleware::exchange::exchange;
 use crate::http::openapi;
 use crate::http::openapi::v3_0;
 use crate::http::problem::ApiError;
-use crate::http::routes::route_entries;
+use crate::http::routes::{caller_entries, receiver_entries};
 
 /// Smallest response that is compressed, in bytes: roughly what fits into one packet anyway.
 const MIN_COMPRESSED: u16 = 1024;
@@ -39,14 +40,37 @@ pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
     let base = parts.server.base_path.trim_end_matches('/');
     let app = AppState::new(parts, terms, base);
     let public_url = parts.server.public_url.as_ref().map(url::Url::as_str);
-    let routes = route_entries().fold(Router::new(), |router, (_, paths, methods)| {
-        paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
-    });
+    // Receivers with a listener of their own are there only.
+    let receivers = parts.server.receiver_listen.is_none().then(receiver_entries);
+    let routes = routed(caller_entries().chain(receivers.into_iter().flatten()));
     let inner = routes.merge(swagger_ui::routes()).merge(descriptions(public_url));
     let outer = below(base, inner).method_not_allowed_fallback(wrong_method);
     let within = from_fn_with_state((app.clone(), Cors::new(terms)), exchange_with_cors);
     // As one layer: axum boxes what is between two.
     outer.fallback(unknown_route).layer(ServiceBuilder::new().layer(compression()).layer(within)).with_state(app)
+}
+
+/// Builds the router of a listener for vendors' webhooks only: the receivers, at the addresses that they have in the public
+/// API.
+pub fn receiver_router(parts: &ApiParts, terms: &LiveSettings) -> Router {
+    let base = parts.server.base_path.trim_end_matches('/');
+    let app = AppState::new(parts, terms, base);
+    let routes = routed(receiver_entries());
+    let router = if base.is_empty() { routes } else { Router::new().nest(base, routes) };
+    served(router, app)
+}
+
+fn routed(entries: impl Iterator<Item = UtoipaMethodRouter<AppState>>) -> Router<AppState> {
+    entries.fold(Router::new(), |router, (_, paths, methods)| {
+        paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
+    })
+}
+
+/// Puts the outermost middleware around the routes of a listener that no web page calls.
+fn served(router: Router<AppState>, app: AppState) -> Router {
+    let router = router.method_not_allowed_fallback(wrong_method).fallback(unknown_route);
+    let within = |State(app), request, next: Next| exchange(app, request, |request| next.run(request));
+    router.layer(from_fn_with_state(app.clone(), within)).with_state(app)
 }
 
 /// Moves the routes below the base path. The path itself, with and without a final slash, leads to the documentation by
@@ -65,10 +89,7 @@ pub fn admin_router(parts: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + S
         Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
         None => router,
     };
-    let router = router.method_not_allowed_fallback(wrong_method).fallback(unknown_route);
-    let app = AppState::new(parts, &LiveSettings::of(parts), "");
-    let within = |State(app), request, next: Next| exchange(app, request, |request| next.run(request));
-    router.layer(from_fn_with_state(app.clone(), within)).with_state(app)
+    served(router, AppState::new(parts, &LiveSettings::of(parts), ""))
 }
 
 /// Compresses responses for clients that accept it, except event streams and responses too short to gain from it.

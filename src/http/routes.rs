@@ -8,20 +8,57 @@ use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::handlers::{
     assignments, audit, bulk, candidates, catalogue, client, exchanges, health, operation_events, operations, programs,
+    receivers, reports, results,
 };
-use crate::http::middleware::authorize::{guarded, guarded_action, guarded_without_scope, guarded_write, open};
+use crate::http::middleware::authorize::{
+    guarded, guarded_action, guarded_disclosure, guarded_without_scope, guarded_write, open, with_optional_body,
+};
 use crate::http::openapi::components::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 
 /// Problems of operations that name a connection.
 const NAMED: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
+
+/// Problems of what a person says about a report.
+const MATCH: &[Code] = &[Code::Draining, Code::InvalidReference, Code::ReportMatched];
+/// Problems of operations that have reports read.
+const READ: &[Code] = &[Code::CapabilityUnsupported, Code::Draining];
+/// Problems of receivers.
+const RECEIVE: &[Code] = &[
+    Code::Draining,
+    Code::MalformedJson,
+    Code::NotFound,
+    Code::Overloaded,
+    Code::PayloadTooLarge,
+    Code::StoreUnavailable,
+    Code::Unauthenticated,
+    Code::UnsupportedMediaType,
+];
 
 /// Builds one route with its documentation. One at a time: the schemas of all of them take megabytes.
 type Entry = fn() -> UtoipaMethodRouter<AppState>;
 
 /// Builds every route, one at a time.
 pub(super) fn route_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
-    let groups = [candidate_routes(), assignment_routes(), operation_routes(), catalogue_routes(), service_routes()];
+    caller_entries().chain(receiver_entries())
+}
+
+/// Builds the routes that callers need.
+pub(super) fn caller_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
+    let groups = [
+        candidate_routes(),
+        assignment_routes(),
+        result_routes(),
+        report_routes(),
+        operation_routes(),
+        catalogue_routes(),
+        service_routes(),
+    ];
     groups.into_iter().flatten().map(|entry| entry())
+}
+
+/// Builds the routes that vendors need.
+pub(super) fn receiver_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
+    receiver_routes().iter().map(|entry| entry())
 }
 
 fn candidate_routes() -> &'static [Entry] {
@@ -88,6 +125,38 @@ fn assignment_routes() -> &'static [Entry] {
     ]
 }
 
+fn result_routes() -> &'static [Entry] {
+    use Scope::ResultsRead;
+    &[
+        || guarded(ResultsRead, &[NAMED, STORE], routes!(results::list)),
+        || guarded(ResultsRead, &[STORE], routes!(results::read)),
+        || guarded(ResultsRead, &[STORE], routes!(results::versions)),
+        || {
+            guarded_action(
+                "assignments.refresh",
+                ResultsRead,
+                &[WRITE, &[Code::ConnectionNotFound, Code::InvalidReference]],
+                routes!(assignments::refresh),
+            )
+        },
+    ]
+}
+
+fn report_routes() -> &'static [Entry] {
+    use Scope::{ConnectionsCheck, ReportsRead, ReportsWrite};
+    &[
+        || guarded(ReportsRead, &[NAMED, STORE], routes!(reports::list)),
+        || guarded_disclosure(("reports.read_body", "include"), ReportsRead, &[STORE], routes!(reports::read)),
+        || guarded_action("reports.match", ReportsWrite, &[STORE, MATCH], routes!(reports::match_target)),
+        || guarded_action("reports.dismiss", ReportsWrite, &[STORE, MATCH], routes!(reports::dismiss)),
+        || {
+            let route = with_optional_body(routes!(reports::reread));
+            guarded_action("connections.reread", ReportsWrite, &[NAMED, STORE, READ], route)
+        },
+        || guarded_action("connections.read", ConnectionsCheck, &[NAMED, READ], routes!(reports::read_feed)),
+    ]
+}
+
 fn operation_routes() -> &'static [Entry] {
     use Scope::{OperationsRead, OperationsWrite};
     &[
@@ -115,6 +184,10 @@ fn catalogue_routes() -> &'static [Entry] {
         || guarded(ExchangesRead, &[&[Code::NotFound]], routes!(exchanges::read)),
         || guarded(AuditRead, &[STORE], routes!(audit::read)),
     ]
+}
+
+fn receiver_routes() -> &'static [Entry] {
+    &[|| open(RECEIVE, routes!(receivers::receive)), || open(RECEIVE, routes!(receivers::receive_for_assessment))]
 }
 
 fn service_routes() -> &'static [Entry] {

@@ -1,5 +1,5 @@
-//! Connection diagnostics: checks host name, server, TLS, clock and credentials step by step, and advises what to do
-//! about a fault. No check has a side effect at the vendor.
+//! Connection diagnostics: checks host name, server, TLS, clock, credentials and the source of results step by step, and
+//! advises what to do about a fault. No check has a side effect at the vendor.
 
 use std::time::Duration;
 
@@ -7,8 +7,11 @@ use jiff::SignedDuration;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::vendor::{CallContext, CredentialCheck};
+use crate::domain::vendor_error::VendorError;
 use crate::transport::{ProbeError, ProbeReport, ProbeResponse, TlsFailure};
 use crate::vendors::VendorConnection;
+
+mod results;
 
 /// Difference from which on the clocks count as different: both report whole seconds, and a response takes time.
 const MIN_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
@@ -26,6 +29,8 @@ pub enum Check {
     Clock,
     /// Whether the vendor accepts the credentials.
     Credentials,
+    /// Whether results can reach the gateway; only of a connection that is configured to read or receive them.
+    Results,
 }
 
 /// Status of a check.
@@ -73,6 +78,10 @@ pub async fn diagnose(connected: &VendorConnection, call: &CallContext) -> Diagn
     let answered = matches!(look.answer, Some(Ok(_)));
     let health = if answered { Some(connected.vendor.check(call).await) } else { None };
     findings.push(credentials(health.as_ref()));
+    if let Some(source) = connected.vendor.report_source() {
+        let usable = !matches!(health, None | Some(CredentialCheck::Faulty(_)));
+        findings.push(results::check(source, connected.client.connection(), usable, call).await);
+    }
     DiagnosticReport { findings, health, skewed }
 }
 
@@ -81,16 +90,18 @@ impl DiagnosticReport {
     #[must_use]
     pub fn summary(&self) -> &CheckResult {
         let error = self.findings.iter().find(|finding| finding.verdict == CheckStatus::Fault);
+        let credentials = || self.findings.iter().rfind(|finding| finding.step == Check::Credentials);
         // There is one result per check, so the list is not empty.
-        error.unwrap_or(&self.findings[self.findings.len() - 1])
+        error.or_else(credentials).unwrap_or(&self.findings[0])
     }
 
-    /// Returns the first fault as a service error, if there is one.
+    /// Returns the first fault as a service error, if there is one. A fault of the results alone is none: writes work.
     pub(super) fn error(&self) -> Option<Error> {
         if let Some(CredentialCheck::Faulty(error)) = &self.health {
             return Some((**error).clone());
         }
-        let first = self.findings.iter().find(|finding| finding.verdict == CheckStatus::Fault)?;
+        let is_error = |finding: &&CheckResult| finding.verdict == CheckStatus::Fault && finding.step != Check::Results;
+        let first = self.findings.iter().find(is_error)?;
         let code = if self.skewed { Code::VendorClockSkew } else { Code::VendorUnreachable };
         let advice = first.advice.as_deref().unwrap_or_default();
         Some(Error::new(code, format!("{} {advice}", first.detail).trim_end()))
@@ -107,6 +118,7 @@ impl Check {
             Self::Tls => "tls",
             Self::Clock => "clock",
             Self::Credentials => "credentials",
+            Self::Results => "results",
         }
     }
 }
@@ -241,11 +253,16 @@ fn credentials(health: Option<&CredentialCheck>) -> CheckResult {
         Some(CredentialCheck::Ok { detail }) => CheckResult::ok(Check::Credentials, detail.clone()),
         Some(CredentialCheck::Unchecked { detail }) => CheckResult::unchecked(Check::Credentials, detail.clone()),
         Some(CredentialCheck::Faulty(error)) => {
-            let message = error.vendor.as_ref().and_then(|message| message.message.as_deref());
-            let message = message.map(|message| format!(" Vendor message: {message}")).unwrap_or_default();
-            CheckResult::error(Check::Credentials, format!("{}{message}", error.detail), error.code.action())
+            CheckResult::error(Check::Credentials, with_message(error), error.code.action())
         }
     }
+}
+
+/// Returns the detail of an error with the vendor's message.
+fn with_message(error: &VendorError) -> String {
+    let message = error.vendor.as_ref().and_then(|message| message.message.as_deref());
+    let message = message.map(|message| format!(" Vendor message: {message}")).unwrap_or_default();
+    format!("{}{message}", error.detail)
 }
 
 #[cfg(test)]
@@ -279,6 +296,17 @@ mod tests {
             assert_eq!((finding.verdict, too_far), (verdict, skewed), "{ahead:?}: {}", finding.detail);
         }
         assert!(clock(&look(Ok(Some(1_000))), quarter).0.detail.contains("behind"), "theirs is ahead");
+    }
+
+    #[test]
+    fn a_fault_of_the_results_is_no_fault_of_the_connection() {
+        let fault = CheckResult::error(Check::Results, "The feed cannot be read.", "Wait.");
+        let findings = vec![CheckResult::ok(Check::Credentials, "Fine."), fault];
+        let health = Some(CredentialCheck::Ok { detail: "Fine.".to_owned() });
+        let mut report = DiagnosticReport { findings, health, skewed: false };
+        assert_eq!((report.summary().step, report.error()), (Check::Results, None));
+        report.findings[1] = CheckResult::ok(Check::Results, "Read.");
+        assert_eq!(report.summary().step, Check::Credentials, "without a fault");
     }
 
     #[test]

@@ -193,7 +193,7 @@ pub(super) async fn exchange(
 }
 
 fn response_too_long(status: StatusCode, limit: u64) -> AttemptError {
-    let detail = format!("The vendor's response is longer than max_response_bytes ({limit} bytes).");
+    let detail = format!("The vendor's response is longer than the {limit} bytes that are read (max_response_bytes).");
     let error = no_response_error(Code::VendorBadResponse, detail);
     AttemptError { kind: AttemptErrorKind::InvalidResponse, error, status: Some(status), connect: None }
 }

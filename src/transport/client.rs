@@ -76,6 +76,12 @@ impl Client {
         Ok(Self { pool, permit: Arc::default(), ..self.clone() })
     }
 
+    /// Returns the operator's name of the connection.
+    #[must_use]
+    pub fn connection(&self) -> &str {
+        &self.inner.name.connection
+    }
+
     /// Returns the base address of all paths.
     #[must_use]
     pub fn base_url(&self) -> &Url {

@@ -86,6 +86,7 @@ impl Client {
             headers: HeaderMap::new(),
             body: bytes::Bytes::new(),
             shown: RedactionPolicy::NOTHING,
+            min_response_limit: 0,
         };
         match fresh.send_unguarded(&request, &NoSignature, call).await {
             Ok(response) => {

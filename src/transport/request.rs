@@ -38,6 +38,8 @@ pub struct Request {
     pub body: Bytes,
     /// What operators may see of the request and its response.
     pub shown: RedactionPolicy,
+    /// The response length that is read even if the connection's `max_response_bytes` is less; 0 for most calls.
+    pub min_response_limit: u64,
 }
 
 /// The parts of an attempt that a signer sees, with its headers mutable.

@@ -33,6 +33,12 @@ impl Response {
         VendorResponse { operation: operation.to_owned(), http_status: Some(self.status.as_u16()), code, message }
     }
 
+    /// Returns when the response was made, by the vendor's clock in whole seconds (`Date`, RFC 9110 §6.6.1).
+    #[must_use]
+    pub fn date(&self) -> Option<Timestamp> {
+        Timestamp::try_from(httpdate::parse_http_date(self.header(&DATE)?).ok()?).ok()
+    }
+
     /// Parses `Retry-After` (RFC 9110 §10.2.3: seconds or an HTTP date), at most [`MAX_RETRY_AFTER`]; zero for a past
     /// date.
     pub(super) fn retry_after(&self, now: Timestamp) -> Option<Duration> {
@@ -52,9 +58,7 @@ impl Response {
     /// Computes the lead of the vendor's clock over ours (`Date`, RFC 9110 §6.6.1). `Date` has whole seconds, so half a
     /// second is added for the truncated part.
     pub(super) fn clock_skew(&self, now: Timestamp) -> Option<SignedDuration> {
-        let date = httpdate::parse_http_date(self.header(&DATE)?).ok()?;
-        let date = Timestamp::try_from(date).ok()?;
-        Some(date.duration_since(now).saturating_add(SignedDuration::from_millis(500)))
+        Some(self.date()?.duration_since(now).saturating_add(SignedDuration::from_millis(500)))
     }
 
     fn header(&self, name: &HeaderName) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! Exam vendors, one folder each: `mod` (trait implementation and capabilities), `settings` (the operator's settings),
 //! `sign` (a pure function of request, body and time), `wire` (the vendor's own field names, private), `error` (one
-//! table from the vendor's codes to ours, quoting its source), `results` (a pure reader of its reports of attempts).
+//! table from the vendor's codes to ours, quoting its source), `results` (a pure reader of its reports of attempts),
+//! `report_source` (how those reach the gateway).
 //!
 //! Only this file lists them. An adapter must never name another adapter, the store or the HTTP API.
 
@@ -161,6 +162,12 @@ impl SettingErrors {
     /// Adds the error of this key; returns what is valid.
     fn check<T>(&mut self, key: &str, result: Result<T, impl Into<String>>) -> Option<T> {
         result.map_err(|detail| self.push(key, detail)).ok()
+    }
+
+    /// Adds the errors of a section, which name its own keys; returns what is valid.
+    fn check_section<T>(&mut self, section: &str, result: Result<T, Vec<SettingError>>) -> Option<T> {
+        let add = |SettingError { key, detail }: SettingError| self.push(&format!("{section}.{key}"), detail);
+        result.map_err(|errors| errors.into_iter().for_each(add)).ok()
     }
 
     /// Returns the value if there is no error.

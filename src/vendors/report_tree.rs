@@ -4,11 +4,11 @@
 //! field once, in whatever case. What is not read (questions, answers, proctoring) is not looked at.
 
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeSeed;
 use serde_json::Number;
 
+use crate::domain::deserialize::{JsonTree, Scalar, TreeSeed};
 use crate::domain::results::{
     Figure, PartScore, Points, Reading, Rejection, RejectionReason, ReportedScore, ScoreVerdict,
 };
@@ -18,8 +18,6 @@ use crate::domain::validation::sanitize_for_display;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Maximum number of values in a report.
 const MAX_VALUES: usize = 100_000;
-/// Maximum nesting of arrays and objects.
-const MAX_DEPTH: usize = 64;
 
 /// A JSON value. An object keeps its fields in their order, also repeated ones.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +41,7 @@ impl Tree {
         }
         let mut left = MAX_VALUES;
         let mut reader = serde_json::Deserializer::from_slice(without_mark(bytes));
-        let tree = Seed { depth: 0, left: &mut left }.deserialize(&mut reader);
+        let tree = TreeSeed::at(0, &mut left).deserialize(&mut reader);
         let tree = tree.and_then(|tree| reader.end().map(|()| tree));
         let reason = if left == 0 { RejectionReason::TooLarge } else { RejectionReason::NotJson };
         tree.map_err(|_| Rejection::whole(reason))
@@ -218,79 +216,43 @@ pub(super) fn part_score(reported: ReportedScore) -> (Option<PartScore>, bool) {
     }
 }
 
-/// A deserialiser seed for a value at this depth, with the number of values still allowed.
-struct Seed<'a> {
-    depth: usize,
-    left: &'a mut usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Tree;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        *self.left = self.left.saturating_sub(1);
-        if self.depth > MAX_DEPTH || *self.left == 0 {
-            return Err(D::Error::custom("too deep, or too many values"));
+impl From<Scalar> for Tree {
+    fn from(scalar: Scalar) -> Self {
+        match scalar {
+            Scalar::Null => Self::Null,
+            Scalar::Bool(value) => Self::Bool(value),
+            Scalar::Number(number) => Self::Number(number),
+            Scalar::Text(text) => Self::Text(text),
         }
-        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Tree;
+impl From<Vec<Self>> for Tree {
+    fn from(items: Vec<Self>) -> Self {
+        Self::List(items)
+    }
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+impl JsonTree for Tree {
+    type Fields = Vec<(String, Self)>;
+
+    fn check_name(_fields: &Self::Fields, _name: &str) -> Result<(), &'static str> {
+        Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
+    fn add(fields: &mut Self::Fields, name: String, value: Self) {
+        fields.push((name, value));
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Number(value.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Tree, E> {
-        Number::from_f64(value).map(Tree::Number).ok_or_else(|| E::custom("number out of range"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
-        Ok(Tree::Text(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Tree, E> {
-        Ok(Tree::Text(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(Seed { depth: self.depth + 1, left: self.left })? {
-            items.push(item);
-        }
-        Ok(Tree::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(name) = access.next_key::<String>()? {
-            fields.push((name, access.next_value_seed(Seed { depth: self.depth + 1, left: self.left })?));
-        }
-        Ok(Tree::Object(fields))
+    fn object(fields: Self::Fields) -> Self {
+        Self::Object(fields)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::deserialize::MAX_DEPTH;
 
     fn canonical(text: &str) -> String {
         String::from_utf8(Tree::parse(text.as_bytes()).unwrap().canonical()).unwrap()

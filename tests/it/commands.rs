@@ -52,6 +52,8 @@ fn every_command_has_help_with_an_example() {
         &["sandbox"],
         &["demo"],
         &["import"],
+        &["results"],
+        &["receivers"],
         &["backup"],
         &["restore"],
         &["config", "example"],
@@ -67,7 +69,20 @@ fn every_command_has_help_with_an_example() {
         assert!(help.contains("Usage: ") && help.contains("examgate ") && help.contains("Example"), "{help}");
     }
     let help = text(&run(&["--help"]).stdout);
-    for command in ["serve", "check", "sandbox", "import", "openapi", "key", "backup", "restore", "config", "man"] {
+    for command in [
+        "serve",
+        "check",
+        "sandbox",
+        "import",
+        "results",
+        "receivers",
+        "openapi",
+        "key",
+        "backup",
+        "restore",
+        "config",
+        "man",
+    ] {
         assert!(help.contains(&format!("\n  {command}")), "{help}");
     }
     assert!(!help.contains("probe"), "{help}");
@@ -78,6 +93,7 @@ fn help_is_as_stored() {
     for (name, arguments) in [
         ("help", &["--help"][..]),
         ("help-import", &["import", "--help"]),
+        ("help-results", &["results", "--help"]),
         ("help-key", &["key", "--help"]),
         ("help-key-new", &["key", "new", "--help"]),
     ] {
@@ -141,6 +157,7 @@ fn a_command_whose_reader_has_gone_ends_in_silence_like_any_other_program() {
         &["key", "new", "--output", "json"],
         &["check"],
         &["check", "--output", "json"],
+        &["receivers", "--output", "json"],
         &["demo", "--exit"],
         &["demo", "--exit", "--output", "json"],
         &["--help"],
@@ -168,7 +185,9 @@ fn completions_name_every_command() {
         let output = run(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = text(&output.stdout);
-        for word in ["serve", "check", "import", "backup", "restore", "print-config", "completions"] {
+        for word in
+            ["serve", "check", "import", "results", "receivers", "backup", "restore", "print-config", "completions"]
+        {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

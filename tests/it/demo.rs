@@ -68,7 +68,14 @@ fn the_demo_completes_with_every_outcome_as_expected() {
 
     let rows: Vec<&str> = stdout.lines().filter(|line| line.contains(" cand_")).collect();
     assert_eq!(rows.len(), 24, "{stdout}");
-    assert!(rows.iter().all(|row| row.contains("registered") && row.contains("applied")), "{stdout}");
+    assert!(rows.iter().all(|row| row.contains("applied")), "{stdout}");
+    // Eight people at each of two vendors sat their tests, and the scores are there, each vendor's in its own way.
+    let scores = |vendor: &str| rows.iter().filter(|row| row.contains(vendor) && row.contains("/100 ")).count();
+    assert_eq!(["StartExam", "ThinkExam", "ExamTesting"].map(scores), [8, 8, 0], "{stdout}");
+    assert!(
+        ["88/100", "45/100"].iter().all(|score| rows.iter().filter(|row| row.contains(score)).count() == 2),
+        "{stdout}"
+    );
     let links = |host: &str| rows.iter().filter(|row| row.contains(host)).count();
     assert_eq!(links("https://go.startexam.com/mycenter#participant/"), 8, "{stdout}");
     assert_eq!(links("https://exams.example.com/start?token="), 8, "{stdout}");
@@ -81,7 +88,7 @@ fn the_demo_completes_with_every_outcome_as_expected() {
     let before_table = stdout.lines().position(|line| line.contains("launch link ") || line.ends_with("launch link"));
     assert!(before_table.expect("a table") < 40, "{stdout}");
 
-    assert_eq!(curl_lines(&stdout).len(), 3, "{stdout}");
+    assert_eq!(curl_lines(&stdout).len(), 4, "{stdout}");
     assert!(curl_lines(&stdout).iter().all(|line| line.contains(key(&stdout))), "{stdout}");
     assert!(!stdout.contains(['\u{1b}', '✗']), "colours and bars are for terminals: {stdout}");
     assert_eq!(stderr, "", "an ordinary run warns of nothing");
@@ -96,6 +103,9 @@ fn the_demo_prints_one_document_for_programs() {
     assert_eq!(people.len(), 24);
     assert!(people.iter().all(|person| person["outcome"] == "applied" && person["asExpected"] == true), "{document}");
     assert_eq!(people.iter().filter(|person| person["launchLink"].is_string()).count(), 16);
+    let sat: Vec<_> = people.iter().filter(|person| person["score"].is_string()).collect();
+    let passed = |wanted: bool| sat.iter().filter(|person| person["passed"] == wanted).count();
+    assert_eq!((sat.len(), passed(true), passed(false)), (16, 12, 4), "{document}");
     let outcomes = &document["outcomes"];
     assert_eq!((&outcomes["planned"], &outcomes["differences"]), (&outcomes["asExpected"], &Value::Array(Vec::new())));
     assert!(document["apiKey"].as_str().is_some_and(|key| key.starts_with("egk_")), "{document}");
@@ -160,7 +170,7 @@ impl Drop for RunningDemo {
 async fn the_printed_curl_commands_work_and_a_signal_stops_the_demo_cleanly() {
     let demo = RunningDemo::start();
     let lines = curl_lines(&demo.stdout);
-    let [register, assign, list] = lines[..] else { panic!("{}", demo.stdout) };
+    let [register, assign, list, results] = lines[..] else { panic!("{}", demo.stdout) };
     for status in [201, 200] {
         let (returned, candidate) = curl(register).await;
         assert_eq!((returned, candidate["state"].as_str()), (status, Some("registered")), "{candidate}");
@@ -169,6 +179,9 @@ async fn the_printed_curl_commands_work_and_a_signal_stops_the_demo_cleanly() {
     assert_eq!((status, assignment["state"].as_str()), (201, Some("assigned")), "{assignment}");
     let (status, page) = curl(list).await;
     assert_eq!((status, page["items"].as_array().map(Vec::len)), (200, Some(3)), "{page}");
+    let (status, page) = curl(results).await;
+    let graded = page["items"].as_array().into_iter().flatten().filter(|result| result["grading"] == "fully_graded");
+    assert_eq!((status, graded.count()), (200, 3), "{page}");
     let (status, problem) = curl(&register.replace("egk_", "egk_x")).await;
     assert_eq!((status, problem["code"].as_str()), (401, Some("unauthenticated")), "{problem}");
     assert_eq!(demo.terminate(), Some(0));

@@ -6,9 +6,12 @@ use std::process::Stdio;
 use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
-use crate::support::connections::{client, examtesting, sandbox_connections, startexam};
-use crate::support::gateway::{Gateway, read_effects, sandbox, set_faults};
+use crate::support::connections::{client, examtesting, sandbox_connections, startexam, thinkexam};
+use crate::support::gateway::{Gateway, http, read_effects, sandbox, set_faults};
 use crate::support::vendor::{Stub, build_response};
+
+/// The address of a person, which no check shows.
+const PLANTED_ADDRESS: &str = "planted@example.com";
 
 async fn check_connection(gateway: &Gateway, connection: &str) -> Value {
     let response = gateway.post(&format!("/connections/{connection}/check"), &json!({})).await;
@@ -46,6 +49,42 @@ async fn a_healthy_vendor_is_reported_as_healthy_without_side_effects() {
     // A slow response arrives some seconds after its time.
     let ahead = seen.body["clockAheadSeconds"].as_i64().expect("learned from the responses' Date");
     assert!(ahead.abs() < 60, "{}", seen.body);
+}
+
+#[tokio::test]
+async fn the_source_of_results_is_checked_if_there_is_one() {
+    let sandbox = sandbox().await;
+    let start = format!("http://{}", sandbox.startexam());
+    let feed = "[connections.startexam-main.results]\nmode = \"feed\"\n";
+    let other = startexam(&start, "").replace("startexam-main", "other");
+    let other = other + "[connections.other.results]\nmode = \"feed\"\ncenters = [\"nowhere\"]\n";
+    let receiver = "[connections.thinkexam-main.results]\nmode = \"webhook\"\npath_token = \"plain:token-0123456789ab\"\n\
+                    keys = [\"plain:key-of-the-webhook\"]\n";
+    let think = thinkexam(&format!("http://{}", sandbox.thinkexam()), "");
+    let gateway = Gateway::start(&(startexam(&start, feed) + &other + &think + receiver)).await;
+    let finished = json!({ "unregistered": true, "finished": true, "count": 3, "data": [{ "name": "Email", "value": PLANTED_ADDRESS }] });
+    let address = format!("{start}/_sessions");
+    let stated = http().post(address).json(&finished).send().await.expect("the sandbox responds");
+    assert!(stated.status().is_success(), "{}", stated.text().await.unwrap_or_default());
+
+    for (connection, result, expected) in [
+        ("startexam-main", "ok", "\"mycenter\" has 3 entries of the last day"),
+        ("other", "fault", "\"nowhere\" cannot be read: "),
+        ("thinkexam-main", "ok", "/receivers/thinkexam-main/TOKEN"),
+    ] {
+        let found = check_connection(&gateway, connection).await;
+        let (steps, results) = (check_fields(&found, "check"), check_fields(&found, "result"));
+        assert_eq!((steps.last(), results.last()), (Some(&"results"), Some(&result)), "{found}");
+        assert!(check_fields(&found, "detail")[5].contains(expected), "{found}");
+        assert_eq!(found["status"], "ok", "writes work: {found}");
+        for planted in [PLANTED_ADDRESS, "token-0123456789ab", "key-of-the-webhook"] {
+            assert!(!found.to_string().contains(planted), "{planted}: {found}");
+        }
+    }
+    let advice = check_connection(&gateway, "thinkexam-main").await["checks"][5]["advice"].to_string();
+    assert!(advice.contains("underscores_in_headers"), "{advice}");
+    let exchanges = gateway.get("/exchanges").await.body.to_string();
+    assert!(exchanges.contains("results.feed") && !exchanges.contains(PLANTED_ADDRESS), "{exchanges}");
 }
 
 #[tokio::test]

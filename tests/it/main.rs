@@ -61,6 +61,8 @@ mod reload;
 mod reload_connections;
 mod replicas;
 mod requests;
+mod results;
+mod results_commands;
 mod retention;
 mod rolling_restart;
 mod routing;

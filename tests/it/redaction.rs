@@ -155,7 +155,7 @@ async fn send_over_http_2(gateway: &Gateway) {
 }
 
 /// Fails if the text contains one of these words in any case, and says where.
-fn assert_absent(what: &str, text: &str, words: &[&str]) {
+pub fn assert_absent(what: &str, text: &str, words: &[&str]) {
     let folded = text.to_lowercase();
     for word in words {
         if let Some(at) = folded.find(&word.to_lowercase()) {
@@ -167,7 +167,7 @@ fn assert_absent(what: &str, text: &str, words: &[&str]) {
 }
 
 /// Returns every file in the folder except the key and the configuration.
-fn store_files(folder: &Path) -> Vec<(String, String)> {
+pub fn store_files(folder: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let data =
         entries.filter(|path| path.is_file() && !path.ends_with("store.key") && !path.ends_with("examgate.toml"));
@@ -179,7 +179,7 @@ fn store_files(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// Starts a gateway with the most verbose log and traces.
-async fn start_verbose(connections: &str) -> (Gateway, Collector) {
+pub async fn start_verbose(connections: &str) -> (Gateway, Collector) {
     let collector = Collector::start().await;
     let endpoint = collector.0.url();
     let environment = [
@@ -191,7 +191,7 @@ async fn start_verbose(connections: &str) -> (Gateway, Collector) {
 }
 
 /// Returns everything operators can see at run time: metrics, exchanges and the audit record.
-async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
+pub async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
     let admin = gateway.admin_address().await;
     let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("a response");
     let mut shown = vec![("/metrics", metrics.text().await.expect("text"))];
@@ -217,7 +217,7 @@ async fn operator_views(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
 }
 
 /// Returns the text with its escapes decoded.
-fn decode_all(text: &str) -> String {
+pub fn decode_all(text: &str) -> String {
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
     let decoded = String::from_utf8_lossy(&bytes).into_owned();
     let escapes = regex::Regex::new(r"&#(\d+);|\\+u([0-9a-f]{4})").expect("an expression");

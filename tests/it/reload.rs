@@ -358,10 +358,10 @@ async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
     let mut gateway = start_gateway(|_| connections.clone()).await;
     let folder = gateway.folder.path().to_owned();
-    let server = "listen = \"127.0.0.2:0\"\nadmin_listen = \"127.0.0.1:0\"\nbase_path = \"/x\"\npublic_url = \
+    let server = "listen = \"127.0.0.2:0\"\nadmin_listen = \"127.0.0.1:0\"\nreceiver_listen = \"127.0.0.1:0\"\nbase_path = \"/x\"\npublic_url = \
                   \"https://x.example\"\nshutdown_grace = \"1s\"\nbody_limit = \"1KiB\"";
     let text = configuration(&folder, &connections, &default_client(), server)
-        .replace("store.db\"", "other.db\"\nretention = \"1d\"")
+        .replace("store.db\"", "other.db\"\nretention = \"1d\"\nreport_retention = \"1d\"")
         .replace("store.key", "other.key")
         + "[auth]\nmode = \"none\"\n";
     replace_file(&folder, "examgate.toml", &text);
@@ -369,6 +369,7 @@ async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     for expected in [
         "server.listen",
         "server.admin_listen",
+        "server.receiver_listen",
         "server.base_path",
         "server.public_url",
         "server.shutdown_grace",
@@ -380,7 +381,7 @@ async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
         assert!(line.is_some_and(|line| line.contains("restart")), "{expected}\n{log}");
     }
     let line: Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
-    assert_eq!(line["limits"], "server.body_limit, store.retention", "{line}");
+    assert_eq!(line["limits"], "server.body_limit, store.retention, store.report_retention", "{line}");
     for made in ["other.key", "other.db"] {
         assert!(!folder.join(made).exists(), "{made}");
     }

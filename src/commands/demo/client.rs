@@ -53,17 +53,32 @@ impl Client {
         Ok(answer.body)
     }
 
-    /// Injects a fault at the simulator.
-    pub(super) async fn inject_fault(&self, simulator: SocketAddr, fault: Value) -> Result<(), Failure> {
-        let request = self.http.post(format!("http://{simulator}/_faults")).json(&json!({ "add": [fault] }));
-        match send(request).await? {
+    /// Fetches the calls that the simulator has received.
+    pub(super) async fn calls(&self, simulator: SocketAddr) -> Result<Value, Failure> {
+        let answer = send(self.http.get(format!("http://{simulator}/_effects?state=false"))).await?;
+        Ok(answer.body)
+    }
+
+    /// Posts to a control endpoint of the simulator.
+    pub(super) async fn control(&self, simulator: SocketAddr, path: &str, order: &Value) -> Result<(), Failure> {
+        match send(self.http.post(format!("http://{simulator}{path}")).json(order)).await? {
             Answer { status: 200, .. } => Ok(()),
-            Answer { status, body } => Err(Failure::Other(format!("the simulator rejected a fault: {status} {body}"))),
+            Answer { status, body } => Err(Failure::Other(format!("the simulator rejected {path}: {status} {body}"))),
         }
     }
 
+    /// Injects a fault at the simulator.
+    pub(super) async fn inject_fault(&self, simulator: SocketAddr, fault: Value) -> Result<(), Failure> {
+        self.control(simulator, "/_faults", &json!({ "add": [fault] })).await
+    }
+
+    /// Returns the address of this path of the gateway's.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway)
+    }
+
     fn gateway(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.gateway)).bearer_auth(self.key.expose())
+        self.http.request(method, self.url(path)).bearer_auth(self.key.expose())
     }
 }
 

@@ -24,9 +24,9 @@ pub(super) fn of(rows: &[Row], ledger: &Expectations, taken: Duration, closing: 
 }
 
 fn person(row: &Row) -> Value {
-    let Row { person, vendor, candidate, state, outcome, assignment, link, as_expected } = row;
+    let Row { person, vendor, candidate, state, outcome, assignment, score, passed, link, as_expected } = row;
     json!({
         "person": person, "vendor": vendor, "candidate": candidate, "state": state, "outcome": outcome,
-        "assignment": assignment, "launchLink": link, "asExpected": as_expected,
+        "assignment": assignment, "score": score, "passed": passed, "launchLink": link, "asExpected": as_expected,
     })
 }

@@ -56,6 +56,11 @@ impl Vendor {
         }
     }
 
+    /// Returns the vendor's own id of that assessment.
+    pub(super) fn test(self) -> Option<&'static str> {
+        self.assessment().and_then(sandbox_config::reference_of)
+    }
+
     fn group(self) -> Option<&'static str> {
         match self {
             Self::StartExam => None,

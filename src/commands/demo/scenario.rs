@@ -14,15 +14,17 @@ use crate::commands::demo::terminal::{Row, Screen};
 use crate::commands::sandbox_config::PROGRAM;
 use crate::sandbox::{Sandbox, accounts};
 
+mod sitting;
+
 /// How many times the request whose response was lost is retried.
 const MAX_RETRIES: usize = 10;
 /// Pause between two retries: the `settle_grace` of the demo's connections.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Registrations; the lost response, its retry and the vendor's record of it; bookings and their links; the enrolment;
-/// repeated requests and that no vendor saw them; rejections and that the vendor saw none; the vendors' records;
+/// repeated requests and that no vendor saw them; rejections and that the vendor saw none; results; the vendors' records;
 /// reading back.
-pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (24 + 16) + (24 + 16);
+pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + 16 + (24 + 16) + (24 + 16);
 
 const REGISTERED: &str = "registered applied";
 
@@ -39,6 +41,23 @@ struct Member {
     person: Person,
     candidate: Option<String>,
     assignment: Option<String>,
+    attempt: Option<Attempt>,
+}
+
+/// What the gateway says of an attempt.
+struct Attempt {
+    /// The points given and those that can be had.
+    score: Option<String>,
+    passed: Option<bool>,
+}
+
+impl Attempt {
+    fn of(result: &Value) -> Self {
+        let score = &result["score"];
+        let points = score["given"].as_f64().zip(score["maximum"].as_f64());
+        let score = points.map(|(given, maximum)| format!("{given}/{maximum}"));
+        Self { score, passed: result["passed"].as_bool() }
+    }
 }
 
 /// A step in progress, with the number of differences before it.
@@ -50,7 +69,7 @@ struct Step<'a> {
 
 impl<'a> Scenario<'a> {
     pub(super) fn new(client: &'a Client, sandbox: &'a Sandbox, screen: &'a Screen) -> Self {
-        let member = |person| Member { person, candidate: None, assignment: None };
+        let member = |person| Member { person, candidate: None, assignment: None, attempt: None };
         let class = everybody().into_iter().map(member).collect();
         Self { client, sandbox, screen, ledger: Expectations::new(PLANNED), class }
     }
@@ -75,6 +94,9 @@ impl<'a> Scenario<'a> {
         self.repeat().await?;
         self.request_unsupported().await?;
         self.be_refused().await?;
+        for vendor in Vendor::ALL {
+            self.sit(vendor).await?;
+        }
         self.compare().await?;
         let rows = self.read_back().await?;
         Ok((rows, self.ledger))
@@ -209,14 +231,14 @@ impl<'a> Scenario<'a> {
             }
         }
         let step = self.begin("all three", format!("Send {} requests a second time", requests.len()));
-        let before = self.sequences().await?;
+        let before = self.calls().await?;
         let mut reused = 0;
         for (path, body, expected) in requests {
             let answer = self.client.post(path, &body).await?;
             self.ledger.expect(format!("a second POST {path}"), expected, gist(answer.status.into(), &answer.body));
             reused += usize::from(answer.status == 200);
         }
-        let after = self.sequences().await?;
+        let after = self.calls().await?;
         for (vendor, (before, after)) in Vendor::ALL.into_iter().zip(before.iter().zip(&after)) {
             self.ledger.expect(format!("calls {} has seen after the repeated requests", vendor.name()), before, after);
         }
@@ -230,12 +252,12 @@ impl<'a> Scenario<'a> {
         let Some(first) = self.members(Vendor::ThinkExam).first().copied() else { return Ok(()) };
         let mut order = self.order(first, "aptitude");
         order["validUntil"] = json!("2099-12-31T00:00:00Z");
-        let before = self.sequences().await?;
+        let before = self.calls().await?;
         let Answer { status, body } = self.client.post("/assignments", &order).await?;
         let found = format!("{} {}", gist(status.into(), &body), body["errors"][0]["pointer"].as_str().unwrap_or("–"));
         let expected = "422 capability_unsupported not_applied /validUntil";
         self.ledger.expect("a time window at ThinkExam", expected, found);
-        let unseen = before == self.sequences().await?;
+        let unseen = before == self.calls().await?;
         self.ledger.expect("ThinkExam never saw the booking with a time window", true, unseen);
         self.end(&step, &told(status, &body))
     }
@@ -305,6 +327,8 @@ impl<'a> Scenario<'a> {
                 state: word("state"),
                 outcome: word("outcome"),
                 assignment: member.assignment.clone(),
+                score: member.attempt.as_ref().and_then(|attempt| attempt.score.clone()),
+                passed: member.attempt.as_ref().and_then(|attempt| attempt.passed),
                 link,
                 as_expected,
             });
@@ -320,16 +344,19 @@ impl<'a> Scenario<'a> {
         }
     }
 
-    /// Returns the sequence number of each simulator's last call or effect.
-    async fn sequences(&self) -> Result<Vec<u64>, Failure> {
-        let mut sequences = Vec::new();
+    /// Returns how many calls each simulator has received. Reads of the feed do not count: the gateway makes them at times of
+    /// its own.
+    async fn calls(&self) -> Result<Vec<usize>, Failure> {
+        let mut counts = Vec::new();
         for vendor in Vendor::ALL {
-            let effects = self.client.effects(simulator(self.sandbox, vendor)).await?;
-            let sequence = effects["sequence"].as_u64();
-            sequences
-                .push(sequence.ok_or_else(|| Failure::Other("a simulator reports no sequence number".to_owned()))?);
+            let log = self.client.calls(simulator(self.sandbox, vendor)).await?;
+            let calls =
+                log["calls"].as_array().ok_or_else(|| Failure::Other("a simulator lists no calls".to_owned()))?;
+            let is_read =
+                |call: &&Value| ["sessions", "session", "tests"].iter().any(|name| call["operation"] == *name);
+            counts.push(calls.iter().filter(|call| !is_read(call)).count());
         }
-        Ok(sequences)
+        Ok(counts)
     }
 
     fn members(&self, vendor: Vendor) -> Vec<usize> {

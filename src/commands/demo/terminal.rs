@@ -35,6 +35,8 @@ pub(super) struct Row {
     pub(super) state: String,
     pub(super) outcome: String,
     pub(super) assignment: Option<String>,
+    pub(super) score: Option<String>,
+    pub(super) passed: Option<bool>,
     pub(super) link: Option<String>,
     pub(super) as_expected: bool,
 }
@@ -150,8 +152,8 @@ impl Screen {
     }
 }
 
-/// Returns three requests to try: the purpose and a shell command of each. Each works on its own and repeatedly.
-fn commands(api: &str, key: &str) -> [(&'static str, String); 3] {
+/// Returns requests to try: the purpose and a shell command of each. Each works on its own and repeatedly.
+fn commands(api: &str, key: &str) -> [(&'static str, String); 4] {
     let auth = format!("-H 'Authorization: Bearer {key}'");
     let post = format!("{auth} -H 'Content-Type: application/json'");
     // Written out, so that the fields keep a natural order.
@@ -164,12 +166,13 @@ fn commands(api: &str, key: &str) -> [(&'static str, String); 3] {
         ("Register a person", format!("curl {api}/candidates {post} -d '{person}'")),
         ("Assign a test", format!("curl {api}/assignments {post} -d '{order}'")),
         ("List assignments", format!("curl '{api}/assignments?assessment=rust-101&limit=3' {auth}")),
+        ("List results", format!("curl '{api}/results?assessment=rust-101&limit=3' {auth}")),
     ]
 }
 
 /// A header line and no grid: 24 rows are easier to read, and easier to cut by a program.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
-const TITLES: [&str; 7] = ["person", "vendor", "candidate", "state", "outcome", "assignment", "launch link"];
+const TITLES: [&str; 7] = ["person", "vendor", "candidate", "outcome", "assignment", "score", "launch link"];
 
 fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
     let mut table = Table::new();
@@ -187,9 +190,12 @@ fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
         let link = shortened(row.link.as_deref().unwrap_or("–"), link_width);
         cells[6] = Cell::new(link);
         if colored {
-            let [.., outcome, _, _] = &mut cells;
-            let color = if row.as_expected { Color::Green } else { Color::Red };
-            *outcome = Cell::new(&row.outcome).fg(color);
+            let [_, _, _, outcome, _, score, _] = &mut cells;
+            let color = |good: bool| if good { Color::Green } else { Color::Red };
+            *outcome = Cell::new(&row.outcome).fg(color(row.as_expected));
+            if let (Some(points), Some(passed)) = (&row.score, row.passed) {
+                *score = Cell::new(points).fg(color(passed));
+            }
         }
         table.add_row(cells);
     }
@@ -228,9 +234,9 @@ fn cells(row: &Row, ids: Ids) -> [String; 7] {
         row.person.to_owned(),
         row.vendor.to_owned(),
         id(&row.candidate),
-        row.state.clone(),
         row.outcome.clone(),
         id(&row.assignment),
+        row.score.clone().unwrap_or_else(|| "–".to_owned()),
         String::new(),
     ]
 }
@@ -274,6 +280,8 @@ mod tests {
             state: "registered".to_owned(),
             outcome: "applied".to_owned(),
             assignment: Some("asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f".to_owned()),
+            score: Some("88/100".to_owned()),
+            passed: Some(true),
             link: Some("https://go.startexam.com/mycenter#participant/5b1f0a52-6d5e-4f0c-9a57-1f2d3c4b5a69".to_owned()),
             as_expected: true,
         }

@@ -1,5 +1,6 @@
-//! The import's API client: one request at a time, each retried while the gateway is unreachable. A bulk request is
-//! safe to retry because of its `Idempotency-Key`; every other request only reads or is idempotent.
+//! The API client of commands that ask a running gateway: one request at a time, each retried while the gateway is
+//! unreachable. A bulk request is safe to retry because of its `Idempotency-Key`; every other request only reads or is
+//! idempotent.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
@@ -8,18 +9,21 @@ use std::time::{Duration, SystemTime};
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use reqwest::redirect::Policy;
-use reqwest::{Body, RequestBuilder};
+use reqwest::{Body, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use url::{Host, Url};
+use url::Url;
 
 use super::super::Failure;
 use super::options::Job;
+use crate::commands::gateway_options::GatewayAccess;
 use crate::commands::import::api_types::{Accepted, Access, ConnectionInfo, Operation, Page, Problem, readable};
 use crate::commands::import::content::Changed;
 use crate::commands::import::progress::Screen;
 use crate::domain::units::ConfigDuration;
 use crate::secret::Secret;
+
+mod download;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -40,7 +44,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// The API's maximum page size.
 const PAGE: &str = "200";
 
-pub(super) struct Client<'a> {
+/// A client of a running gateway.
+pub(in crate::commands) struct Client<'a> {
     http: reqwest::Client,
     address: Url,
     key: Secret,
@@ -82,8 +87,9 @@ impl RequestFailure {
         self.code.as_deref() == Some(code)
     }
 
-    /// Returns the failure of an upload: one that was refused has sent nothing, any other may have.
-    fn of_upload(self) -> Failure {
+    /// Returns the failure of a request: if it was refused, the command line, the key or the rights are wrong, and it has done
+    /// nothing.
+    fn or_refusal(self) -> Failure {
         match self.status {
             Some(status) if status.is_client_error() || status.is_redirection() => Failure::Usage(vec![self.message]),
             _ => self.into(),
@@ -107,18 +113,24 @@ impl From<RequestFailure> for Failure {
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(job: &Job, now: fn() -> SystemTime, screen: &'a Screen) -> Result<Self, Failure> {
+    /// Creates a client that names itself after this command.
+    pub(in crate::commands) fn new(
+        gateway: &GatewayAccess,
+        command: &str,
+        now: fn() -> SystemTime,
+        screen: &'a Screen,
+    ) -> Result<Self, Failure> {
         let builder = reqwest::Client::builder()
-            .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION"), " import"))
+            .user_agent(format!("examgate/{} {command}", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             // Send the key only to the address the user gave.
             .redirect(Policy::none());
         // Follow the usual proxy variables, since a company's proxy may stand between the user and the gateway; but no
         // proxy reaches this machine's own addresses.
-        let builder = if is_loopback(&job.address) { builder.no_proxy() } else { builder };
+        let builder = if gateway.is_local() { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| Failure::other("no HTTP client", error))?;
-        let (address, key, patience) = (job.address.clone(), job.key.clone(), job.patience);
-        Ok(Self { http, address, key, patience, now, screen })
+        let GatewayAccess { address, key, patience } = gateway;
+        Ok(Self { http, address: address.clone(), key: key.clone(), patience: *patience, now, screen })
     }
 
     /// Asks what the key may do; `None` from a gateway that does not tell.
@@ -167,7 +179,7 @@ impl<'a> Client<'a> {
             let id = id.ok_or_else(|| self.invalid_response("does not name an operation"))?;
             Ok(Submission { id, is_replay })
         });
-        submitted.await.map_err(RequestFailure::of_upload)
+        submitted.await.map_err(RequestFailure::or_refusal)
     }
 
     /// Fetches the operation.
@@ -243,12 +255,19 @@ impl<'a> Client<'a> {
 
     /// Sends one request and returns its response if it is a success.
     async fn answer(&self, request: RequestBuilder) -> Result<(HeaderMap, Vec<u8>), RequestError> {
-        let response = request.send().await.map_err(|error| self.unanswered(error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let response = self.successful(request.send().await.map_err(|error| self.unanswered(error))?).await?;
+        let headers = response.headers().clone();
         let body = response.bytes().await.map_err(|error| self.unanswered(error))?;
+        Ok((headers, body.into()))
+    }
+
+    /// Returns the response if it is a success.
+    async fn successful(&self, response: Response) -> Result<Response, RequestError> {
+        let (status, headers) = (response.status(), response.headers().clone());
         if status.is_success() {
-            return Ok((headers, body.into()));
+            return Ok(response);
         }
+        let body = response.bytes().await.map_err(|error| self.unanswered(error))?;
         Err(self.refused(status, &headers, &body))
     }
 
@@ -302,7 +321,8 @@ impl<'a> Client<'a> {
         lasting(format!("{}: the response {what}; is this an examgate gateway?", self.address))
     }
 
-    fn url(&self, path: &[&str]) -> Url {
+    /// Returns the address of a resource.
+    pub(in crate::commands) fn url(&self, path: &[&str]) -> Url {
         let mut url = self.address.clone();
         // An http or https address always has a path.
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -314,16 +334,6 @@ impl<'a> Client<'a> {
 
 fn lasting(message: String) -> RequestError {
     RequestError::Lasting(RequestFailure::new(message))
-}
-
-/// Returns whether the address is a loopback address.
-pub(super) fn is_loopback(address: &Url) -> bool {
-    match address.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }
 
 /// Extracts the operation's id from the body, or else from `Location`. Only the id is used: requests always go to the
@@ -416,23 +426,10 @@ mod tests {
         let job = Job::of(&CommandLine::parse_from(arguments).options, &process).ok().unwrap();
         std::fs::write(&path, "externalId\nb\n").unwrap();
         let screen = Screen::new(1, false, &process);
-        let client = Client::new(&job, process.now, &screen).unwrap();
+        let client = Client::new(&job.gateway, "import", process.now, &screen).unwrap();
         // The gateway never responds: the changed file ends the attempt.
         let (_connection, told) = tokio::join!(listener.accept(), client.submit(&job));
         let Err(Failure::Other(told)) = told else { panic!("{told:?}") };
         assert!(told.starts_with("the file changed while it was being sent"), "{told}");
-    }
-
-    #[test]
-    fn recognises_loopback_addresses() {
-        for (address, is) in [
-            ("http://127.0.0.1:8080", true),
-            ("http://[::1]:8080", true),
-            ("http://localhost/exam-api", true),
-            ("http://gateway:8080", false),
-            ("https://localhost.example.com", false),
-        ] {
-            assert_eq!(is_loopback(&Url::parse(address).unwrap()), is, "{address}");
-        }
     }
 }

@@ -7,11 +7,11 @@ use std::cell::Cell;
 use std::io::{self, Write};
 
 use crate::commands::import::column_letters::column_letters;
-use crate::commands::import::guard::unguard;
 use crate::commands::import::mapping::{Plan, Target, fold};
 use crate::commands::import::source::{OddCell, Source};
 use crate::commands::import::times::{Decision, TimeReading, Times};
 use crate::commands::import::zeros;
+use crate::domain::table::formulas::unguard;
 use crate::domain::table::is_blank_record;
 use crate::domain::table::lines::LineCounter;
 

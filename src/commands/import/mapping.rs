@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::commands::import::column_letters::column_letters;
-use crate::commands::import::guard::is_result_header;
 use crate::commands::import::kind::Kind;
 use crate::commands::import::layout;
 use crate::commands::import::layout::file::{LayoutFile, OtherColumns};
+use crate::commands::import::result_header::is_result_header;
 use crate::commands::import::source::OddCell;
 use crate::commands::import::times::TimeRole;
 use crate::commands::import::zeros;

@@ -21,23 +21,23 @@ use crate::commands::import::report::{Report, Subject};
 use crate::commands::import::result::{Finish, ResultSheet};
 
 mod api_types;
-mod client;
+pub(super) mod client;
 mod column_letters;
 mod command_line;
 mod content;
 mod convert;
 mod dry_run;
-mod guard;
 mod kind;
 mod layout;
 mod mapping;
 mod notes;
 mod options;
 mod preflight;
-mod progress;
+pub(super) mod progress;
 mod read_options;
 mod report;
 mod result;
+mod result_header;
 mod source;
 mod table;
 mod temporary;
@@ -99,7 +99,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
 /// Submits the table, polls the operation and downloads the results.
 async fn import(job: &Job, screen: &Screen, stage: &Stage, process: &Process) -> Result<(Report, Finish), Failure> {
     show_start(job, screen);
-    let client = Client::new(job, process.now, screen)?;
+    let client = Client::new(&job.gateway, "import", process.now, screen)?;
     preflight::check_rights(&client, job, screen).await?;
     stage.is_sending.set(true);
     let submitted = client.submit(job).await?;
@@ -124,8 +124,8 @@ async fn import(job: &Job, screen: &Screen, stage: &Stage, process: &Process) ->
 
 /// Says what is about to be sent, and what the user may not expect about it.
 fn show_start(job: &Job, screen: &Screen) {
-    let Job { table, connection, address, .. } = job;
-    screen.note(&format!("{}: {} to {connection} at {address}", table.name(), rows(table.rows())));
+    let Job { table, connection, gateway, .. } = job;
+    screen.note(&format!("{}: {} to {connection} at {}", table.name(), rows(table.rows()), gateway.address));
     for note in table.notes() {
         screen.note(note);
     }
@@ -138,7 +138,7 @@ fn show_start(job: &Job, screen: &Screen) {
     for secret in ["password", "photo"].into_iter().filter(|column| table.has_column(column)) {
         screen.note(&format!("the column {secret} is sent, but not repeated in the result"));
     }
-    if address.scheme() == "http" && !client::is_loopback(address) {
+    if gateway.is_readable_by_others() {
         screen.warn(
             "warning: this address is plain http: others on the network can read the key and the people in the file",
         );

@@ -1,24 +1,17 @@
 //! The command line and environment of an import, validated completely before anything is sent.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use url::Url;
 
 use super::super::{Failure, Process};
+use crate::commands::gateway_options::{GatewayAccess, GatewayOptions};
 use crate::commands::import::dry_run;
 use crate::commands::import::kind::Kind;
 use crate::commands::import::read_options::ReadOptions;
 use crate::commands::import::result::ResultTarget;
 use crate::commands::import::table::{Table, TableRequest};
-use crate::domain::units::ConfigDuration;
-use crate::secret::{Secret, SecretRef};
-
-const ADDRESS_VARIABLE: &str = "EXAMGATE_URL";
-const KEY_VARIABLE: &str = "EXAMGATE_API_KEY";
-const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
 
 /// Send a spreadsheet to a running gateway and write the result of each row to a sheet next to it
 #[derive(Args)]
@@ -51,26 +44,8 @@ pub(in crate::commands) struct Options {
     /// Send only the rows of a result sheet that are not applied
     #[arg(long)]
     only_failed: bool,
-    /// The gateway's address
-    #[arg(
-        long,
-        value_name = "URL",
-        help_heading = GATEWAY,
-        help = "The gateway's address, with its base path if it has one [default: $EXAMGATE_URL, then \
-                http://127.0.0.1:8080]"
-    )]
-    url: Option<String>,
-    /// The file that holds the API key
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = GATEWAY,
-        help = "The file that holds the API key [default: the key in $EXAMGATE_API_KEY]"
-    )]
-    key_file: Option<String>,
-    /// How long to keep retrying while the gateway does not respond
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = patience, help_heading = GATEWAY)]
-    patience: ConfigDuration,
+    #[command(flatten)]
+    gateway: GatewayOptions,
     /// The result sheet
     #[arg(
         long,
@@ -88,7 +63,6 @@ pub(in crate::commands) struct Options {
     quiet: bool,
 }
 
-const GATEWAY: &str = "Gateway";
 const RESULT: &str = "Result";
 
 /// What to do with a person or booking that the gateway has already.
@@ -125,14 +99,6 @@ pub(super) enum OutputFormat {
     Text,
     /// one JSON document
     Json,
-}
-
-/// Maximum of `--patience`.
-const MAX_PATIENCE: ConfigDuration = ConfigDuration(Duration::from_hours(24 * 7));
-
-fn patience(text: &str) -> Result<ConfigDuration, String> {
-    let span = ConfigDuration::parse(text)?;
-    if span <= MAX_PATIENCE { Ok(span) } else { Err(format!("must be at most {MAX_PATIENCE}")) }
 }
 
 const HELP: &str = "\
@@ -175,15 +141,11 @@ pub(super) struct Job {
     pub(super) fail_on_errors: Option<u32>,
     pub(super) retry: bool,
     pub(super) only_failed: bool,
-    /// The gateway's address; a base path may follow the host.
-    pub(super) address: Url,
-    pub(super) key: Secret,
+    pub(super) gateway: GatewayAccess,
     pub(super) allows_damaged_ids: bool,
     pub(super) result: ResultTarget,
     pub(super) output: OutputFormat,
     pub(super) quiet: bool,
-    /// How long to retry while the gateway is unreachable.
-    pub(super) patience: Duration,
 }
 
 impl Job {
@@ -192,11 +154,9 @@ impl Job {
     /// # Errors
     /// [`Failure::Usage`] with every error found.
     pub(super) fn of(options: &Options, process: &Process) -> Result<Self, Failure> {
-        let Options { read, connection, url, key_file, fail_on_errors, retry, only_failed, output, quiet, .. } =
-            options;
+        let Options { read, connection, gateway, fail_on_errors, retry, only_failed, output, quiet, .. } = options;
         let mut faults = Vec::new();
-        let key = key(key_file.as_deref(), process).map_err(|fault| faults.push(fault));
-        let address = address(url.as_deref(), process).map_err(|fault| faults.push(fault));
+        let gateway = gateway.access(process).map_err(|errors| faults.extend(errors));
         let request = options.table_request().map_err(|fault| faults.push(fault));
         let table = request.and_then(|request| Table::open(&request, process).map_err(|errors| faults.extend(errors)));
         let result = options.result_target();
@@ -208,21 +168,19 @@ impl Job {
                 "--output json: standard output takes either the summary or the result; add --result FILE".to_owned(),
             );
         }
-        match (table, address, key) {
-            (Ok(table), Ok(address), Ok(key)) if faults.is_empty() => Ok(Self {
+        match (table, gateway) {
+            (Ok(table), Ok(gateway)) if faults.is_empty() => Ok(Self {
                 table,
                 kind: read.kind(),
                 connection: connection.clone().unwrap_or_default(),
                 fail_on_errors: *fail_on_errors,
                 retry: *retry,
                 only_failed: *only_failed,
-                address,
-                key,
+                gateway,
                 allows_damaged_ids: read.allows_damaged_ids(),
                 result,
                 output: *output,
                 quiet: *quiet,
-                patience: options.patience.0,
             }),
             _ => Err(Failure::Usage(faults)),
         }
@@ -283,43 +241,6 @@ fn beside(file: &Path) -> PathBuf {
     }
 }
 
-fn key(file: Option<&str>, process: &Process) -> Result<Secret, String> {
-    let (place, reference) = match file {
-        Some(path) => (path, SecretRef::File(path.to_owned())),
-        None => (KEY_VARIABLE, SecretRef::Env(KEY_VARIABLE.to_owned())),
-    };
-    let key = reference.resolve(process).map_err(|fault| match file {
-        Some(_) => fault,
-        None => format!("{fault}; set it to the API key, or name a file that holds the key with --key-file"),
-    })?;
-    // The key becomes a header value; report an invalid one without showing it.
-    if key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(key);
-    }
-    Err(format!("{place}: contains spaces, line breaks or other characters that are not valid in an API key"))
-}
-
-fn address(given: Option<&str>, process: &Process) -> Result<Url, String> {
-    let (place, text) = match (given, process.variable(ADDRESS_VARIABLE)) {
-        (Some(text), _) => ("--url", text),
-        (None, Some(value)) => (ADDRESS_VARIABLE, value.to_str().unwrap_or_default()),
-        (None, None) => ("the default address", DEFAULT_ADDRESS),
-    };
-    // Do not quote the text: it may hold a password.
-    let fault = |why: &str| format!("{place}: {why}; expected an address such as https://exams.example.com/exam-api");
-    let url = Url::parse(text).map_err(|error| fault(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(fault("is neither http nor https"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(fault("must not contain a user name or password"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(fault("must not have a query or a fragment"));
-    }
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,26 +258,6 @@ mod tests {
             ("people.results.csv", "people.results.result.csv"),
         ] {
             assert_eq!(beside(Path::new(file)), Path::new(result));
-        }
-    }
-
-    #[test]
-    fn accepts_only_valid_gateway_addresses() {
-        let process = Process::current();
-        for good in ["http://127.0.0.1:8080", "https://exams.example.com/exam-api/", "http://[::1]:1"] {
-            assert!(address(Some(good), &process).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "exams.example.com",
-            "localhost:8080",
-            "ftp://exams.example.com",
-            "https://me:hunter2@exams.example.com",
-            "https://exams.example.com?connection=a",
-            "https://exams.example.com#a",
-        ] {
-            let fault = address(Some(bad), &process).unwrap_err();
-            assert!(fault.starts_with("--url: ") && !fault.contains("hunter2"), "{fault}");
         }
     }
 }

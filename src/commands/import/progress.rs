@@ -16,7 +16,7 @@ const MIN_LINE_INTERVAL: Duration = Duration::from_secs(10);
 const MIN_MEASUREMENT: Duration = Duration::from_secs(2);
 
 /// What the user sees while the import runs.
-pub(super) struct Screen {
+pub(in crate::commands) struct Screen {
     bar: Option<ProgressBar>,
     is_quiet: bool,
     /// The first progress seen; rows finished before are not this run's rate.
@@ -34,6 +34,11 @@ impl Screen {
         Self { bar, is_quiet, first: Cell::new(None), last: Cell::new(None) }
     }
 
+    /// Creates a screen without a bar, for a command whose own output may be on the terminal.
+    pub(in crate::commands) fn of_lines() -> Self {
+        Self { bar: None, is_quiet: false, first: Cell::new(None), last: Cell::new(None) }
+    }
+
     /// Prints a line unless the screen is quiet.
     pub(super) fn note(&self, line: &str) {
         if !self.is_quiet {
@@ -42,7 +47,7 @@ impl Screen {
     }
 
     /// Prints a line, also on a quiet screen.
-    pub(super) fn warn(&self, line: &str) {
+    pub(in crate::commands) fn warn(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| write_line(line)),
             None => write_line(line),

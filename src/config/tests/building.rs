@@ -1,6 +1,7 @@
 //! Building everything: secrets, and the key of the store.
 
 use super::*;
+use crate::domain::results::{Counts, PassRule, ReportChannel, ScoringRules};
 
 #[test]
 fn a_configuration_with_every_key_builds_a_gateway() {
@@ -8,6 +9,8 @@ fn a_configuration_with_every_key_builds_a_gateway() {
         ("STARTEXAM_SECRET", PLANTED),
         ("THINKEXAM_KEY", PLANTED),
         ("THINKEXAM_SECRET", PLANTED),
+        ("THINKEXAM_WEBHOOK_KEY", PLANTED),
+        ("THINKEXAM_HOOK_TOKEN", PLANTED),
         ("EXAMTESTING_KEY", PLANTED),
         ("EXAMTESTING_PASS", PLANTED),
     ];
@@ -18,6 +21,12 @@ fn a_configuration_with_every_key_builds_a_gateway() {
     assert_eq!(prepared.parts.connections.len(), 3);
     let entry = &prepared.parts.catalogue.assessments["rust-101"];
     assert_eq!((entry.name.as_str(), entry.reference.as_str()), ("Rust 101", "fa19e351-36d0-49c0-be92-66d640b17878"));
+    let pass = PassRule::checked(Some(70.0), Vec::new()).unwrap();
+    assert_eq!(entry.scoring, ScoringRules { scored: true, pass, counts: Counts::Latest });
+    let sources = prepared.parts.connections.values().map(|setup| setup.connected.vendor.report_source());
+    let channels: Vec<bool> =
+        sources.map(|source| source.is_some_and(|source| matches!(source.channel(), ReportChannel::Feed(_)))).collect();
+    assert_eq!(channels, [false, true, false], "of ExamTesting, StartExam and ThinkExam");
     assert!(prepared.parts.catalogue.programs.contains_key("onboarding-2026"));
     let shown = format!("{:?}", prepared.config);
     assert!(!shown.contains(PLANTED) && shown.contains("env:STARTEXAM_SECRET"), "{shown}");
@@ -31,10 +40,50 @@ fn missing_secrets_are_reported_with_other_errors_and_no_key_is_created() {
     let text = EVERY_KEY.replace("listen = \"127.0.0.1:8080\"", "listen = \"here\"");
     let Err(errors) = prepare(&sources(&text, &[]), &machine) else { panic!("no fault") };
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    assert_eq!(errors.len(), 6, "{errors:#?}");
+    assert_eq!(errors.len(), 8, "{errors:#?}");
     assert!(errors[0].contains("server.listen"), "{errors:#?}");
     assert!(errors[1].ends_with("connections.startexam-main.secret: environment variable STARTEXAM_SECRET is not set"));
     assert!(bench.made.borrow().is_empty());
+}
+
+#[test]
+fn the_owner_of_reports_must_be_a_tenant() {
+    let owned = |owner: &str, auth: &str| {
+        let results = format!("[connections.startexam-main.results]\nmode = \"feed\"\nowner = \"{owner}\"\n");
+        prepared(&(auth.to_owned() + &startexam("") + &results), &bench(&[])).map(|_| ())
+    };
+    let two = client("tenant = \"school\"") + &client("").replace("lms", "hr").replace(HASH, &HASH.replace('2', "3"));
+    let none = "[auth]\nmode = \"none\"\n";
+    for (owner, auth) in [("school", two.as_str()), ("hr", &two), ("", &two), ("default", none)] {
+        assert_eq!(owned(owner, auth), Ok(()), "{owner}");
+    }
+    for (owner, auth, hint) in
+        [("lms", two.as_str(), ""), ("shcool", &two, " (did you mean school?)"), ("hr", none, "")]
+    {
+        let errors = owned(owner, auth).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].ends_with(&format!("connections.startexam-main.results.owner: unknown tenant{hint}")),
+            "{errors:?}"
+        );
+    }
+}
+
+#[test]
+fn changed_settings_or_secrets_of_results_make_another_connection() {
+    let fingerprint = |results: &str, token: &str| {
+        let text = client("") + &thinkexam("") + "[connections.thinkexam-main.results]\nmode = \"webhook\"\n" + results;
+        let prepared = prepared(&text, &bench(&[("TOKEN", token)])).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        prepared.parts.connections["thinkexam-main"].fingerprint.clone()
+    };
+    let settings = "path_token = \"env:TOKEN\"\n";
+    let before = fingerprint(settings, "0123456789abcdef");
+    assert!(before.same(&fingerprint(settings, "0123456789abcdef")));
+    assert!(!before.same(&fingerprint(settings, "fedcba9876543210")), "another secret");
+    assert!(
+        !before.same(&fingerprint(&format!("{settings}form = \"older\"\n"), "0123456789abcdef")),
+        "another setting"
+    );
 }
 
 #[test]

@@ -89,6 +89,13 @@ fn startexam(more: &str) -> String {
     )
 }
 
+fn thinkexam(more: &str) -> String {
+    format!(
+        "[connections.thinkexam-main]\nvendor = \"thinkexam\"\nbase_url = \"https://exams.example.com\"\n\
+         signature = {{ mode = \"static\", ak = \"plain:{PLANTED}\", sgn = \"plain:{PLANTED}\", ts = \"plain:1\" }}\n{more}\n"
+    )
+}
+
 /// Returns a valid configuration with these lines added.
 fn fine(more: &str) -> String {
     client("") + &startexam("") + more

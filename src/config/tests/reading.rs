@@ -15,11 +15,10 @@ fn the_embedded_defaults_are_the_documented_ones() {
         (server.request_timeout, server.shutdown_grace),
         (ConfigDuration::parse("60s").unwrap(), ConfigDuration::parse("30s").unwrap())
     );
+    assert_eq!(server.receiver_listen, None);
     let store = &config.store;
-    assert_eq!(
-        (store.retention, store.idempotency_retention),
-        (ConfigDuration::parse("30d").unwrap(), ConfigDuration::parse("24h").unwrap())
-    );
+    let spans = [store.retention, store.idempotency_retention, store.report_retention, store.parked_retention];
+    assert_eq!(spans.map(|span| span.to_string()), ["30d", "1d", "90d", "90d"]);
     assert_eq!(format!("{:?} {:?}", store.encryption_key, store.decryption_keys), "file:examgate.key []");
     let Auth::Keys(clients) = &config.auth else { panic!("{:?}", config.auth) };
     let lms = &clients["lms"];
@@ -43,6 +42,34 @@ fn the_documented_connection_defaults_are_the_coded_ones() {
     let config = loaded(&(client("") + &startexam(&documented.join("\n"))), &[]);
     let coded = ConnectionSettings::default();
     assert_eq!(format!("{:?}", config.connections["startexam-main"].settings), format!("{coded:?}"));
+}
+
+#[test]
+fn the_documented_defaults_of_results_are_the_coded_ones() {
+    for (name, vendor, optional) in
+        [("startexam-main", "startexam", &[][..]), ("thinkexam-main", "thinkexam", &["keys", "path_token"])]
+    {
+        let heading = format!("# [connections.{name}.results]");
+        let documented: Vec<&str> = DEFAULTS
+            .lines()
+            .skip_while(|line| *line != heading)
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| {
+                line.strip_prefix("# ").filter(|line| {
+                    let (name, _) = line.split_once(" = ").unwrap_or_default();
+                    !name.is_empty() && !name.contains(' ') && !optional.contains(&name)
+                })
+            })
+            .collect();
+        assert!(documented.len() > 8, "{documented:?}");
+        let own = if vendor == "startexam" { startexam("") } else { thinkexam("") };
+        let with = |more: &str| {
+            let config = loaded(&(client("") + &own + &format!("[connections.{name}.results]\n{more}\n")), &[]);
+            format!("{:?}", config.connections[name].vendor)
+        };
+        assert_eq!(with(&documented.join("\n")), with(""), "{vendor}");
+    }
 }
 
 #[test]
@@ -93,6 +120,39 @@ fn environment_overrides_file_and_is_typed_by_key() {
     };
     assert_eq!(second.institution_id, "1234");
     assert_eq!(second.api_pass.resolve(&Bench::default()).unwrap().expose(), "007");
+}
+
+#[test]
+fn variables_set_how_results_are_read() {
+    let config = loaded(
+        &(client("") + &startexam("") + &thinkexam("")),
+        &[
+            ("EXAMGATE__SERVER__RECEIVER_LISTEN", "127.0.0.1:8081"),
+            ("EXAMGATE__STORE__PARKED_RETENTION", "7d"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__RESULTS__MODE", "feed"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__RESULTS__EVERY", "2m"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__RESULTS__CENTERS", "[\"a\"]"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__RESULTS__MAX_PAGES", "9"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__RESULTS__AUTO_CLOSED_ENDS", "true"),
+            ("EXAMGATE__CONNECTIONS__THINKEXAM_MAIN__RESULTS", "{\"mode\": \"webhook\", \"match\": [\"path\"]}"),
+            ("EXAMGATE__CONNECTIONS__THINKEXAM_MAIN__RESULTS__PATH_TOKEN", "plain:0000000000000007"),
+            ("EXAMGATE__CONNECTIONS__THINKEXAM_MAIN__RESULTS__ON_REFUSAL", "200"),
+        ],
+    );
+    assert_eq!(config.server.receiver_listen.map(|address| address.port()), Some(8081));
+    assert_eq!(config.store.kept().parked_reports, std::time::Duration::from_hours(7 * 24));
+    let crate::vendors::Settings::StartExam(startexam) = &config.connections["startexam-main"].vendor else {
+        panic!("{config:?}")
+    };
+    let results = &startexam.results;
+    assert_eq!((results.every.to_string(), &*results.centers), ("2m".to_owned(), &["a".to_owned()][..]));
+    assert_eq!((results.max_pages, results.auto_closed_ends), (9, true));
+    let crate::vendors::Settings::ThinkExam(thinkexam) = &config.connections["thinkexam-main"].vendor else {
+        panic!("{config:?}")
+    };
+    let token = thinkexam.results.path_token.as_ref().unwrap().resolve(&Bench::default()).unwrap();
+    assert_eq!((token.expose(), thinkexam.results.match_by.len()), ("0000000000000007", 1), "text stays text");
+    assert!(format!("{:?}", thinkexam.results).contains("on_refusal: Ok"));
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn all_missing_keys_of_a_connection_are_reported_at_once() {
 fn invalid_values_are_rejected() {
     for (more, expected) in [
         ("[server]\nadmin_listen = \":9\"", "server.admin_listen: expected an address"),
+        ("[server]\nreceiver_listen = \"8081\"", "server.receiver_listen: expected an address"),
         ("[server]\nbase_path = \"/a/../b\"", "server.base_path: expected"),
         ("[server]\nbase_path = \"/a?b\"", "server.base_path: expected"),
         ("[server]\npublic_url = \"/here\"", "server.public_url: expected an absolute"),
@@ -104,6 +105,9 @@ fn invalid_values_are_rejected() {
         ("[store]\nretention = \"0s\"", "store.retention: must be more than 0"),
         ("[store]\nretention = \"3s\"", "store.retention: must not be shorter than store.idempotency_retention"),
         ("[store]\nretention = \"3000000d\"", "store.retention: must be at most 3650d"),
+        ("[store]\nreport_retention = \"0s\"", "store.report_retention: must be more than 0"),
+        ("[store]\nparked_retention = \"3000000d\"", "store.parked_retention: must be at most 3650d"),
+        ("[store]\nparked_retension = \"1d\"", "store.parked_retension: unknown key (did you mean parked_retention?)"),
         ("[store]\nidempotency_retention = \"31d\"", "store.retention: must not be shorter than"),
         ("[server]\nrequest_timeout = \"2h\"", "server.request_timeout: must be at most 1h"),
         ("[server]\nkeep_alive = \"2d\"", "server.keep_alive: must be at most 1d"),
@@ -148,6 +152,52 @@ fn invalid_connection_settings_are_rejected() {
     ] {
         let error = only_error(&(client("") + &startexam(more)));
         assert!(error.contains(&format!("connections.startexam-main.{expected}")), "{more}\n{error}");
+    }
+}
+
+#[test]
+fn invalid_settings_of_results_are_rejected() {
+    for (vendor, more, expected) in [
+        ("startexam", "mode = \"webhook\"", "mode: expected `off` or `feed`"),
+        ("startexam", "evry = \"1m\"", "evry: unknown key (did you mean every?)"),
+        ("startexam", "every = 10", "every: expected a duration"),
+        ("startexam", "max_pages = -1", "max_pages: expected a whole number"),
+        ("startexam", "centers = \"a\"", "centers: expected a list"),
+        ("startexam", "regression = \"undo\"", "regression: expected one of `verify`, `ignore`, `accept`"),
+        ("startexam", "path_token = \"plain:x\"", "path_token: unknown key"),
+        ("thinkexam", "mode = \"feed\"", "mode: expected `off` or `webhook`"),
+        ("thinkexam", "keys = [\"hushhushdonttellthis\"]", "keys.0: expected a secret reference"),
+        ("thinkexam", "path_token = \"hushhushdonttellthis\"", "path_token: expected a secret reference"),
+        ("thinkexam", "match = [\"name\"]", "match.0: expected one of `path`, `test_id`, `only_open`"),
+        ("thinkexam", "on_refusal = 403", "on_refusal: must be 401 or 200"),
+        ("thinkexam", "on_refusal = \"401\"", "on_refusal: expected a whole number"),
+    ] {
+        let own = if vendor == "startexam" { startexam("") } else { thinkexam("") };
+        let error = only_error(&(client("") + &own + &format!("[connections.{vendor}-main.results]\n{more}\n")));
+        assert!(error.contains(&format!("connections.{vendor}-main.results.{expected}")), "{more}\n{error}");
+        assert!(!error.contains(PLANTED), "{error}");
+    }
+    let examtesting = "[connections.e]\nvendor = \"examtesting\"\ninstitution_id = \"1\"\napi_key = \"plain:aaaa\"\napi_pass = \"plain:bbbb\"\n[connections.e.results]\nmode = \"feed\"\n";
+    assert!(only_error(&fine(examtesting)).contains("connections.e.results: unknown key"));
+}
+
+#[test]
+fn invalid_scoring_is_rejected_by_its_key() {
+    for (more, expected) in [
+        ("pass_percent = 101.0", "pass_percent: must be from 0 to 100"),
+        ("pass_percent = \"70\"", "pass_percent: expected a number"),
+        ("pass_percents = 70", "pass_percents: unknown key (did you mean pass_percent?)"),
+        ("pass_levels = [\"\"]", "pass_levels: must not contain a blank word"),
+        ("pass_levels = \"high\"", "pass_levels: expected a list"),
+        ("counts = \"last\"", "counts: expected one of `latest`, `best`, `first`"),
+        ("counts = \"best\"\nscored = false", "counts: \"best\" compares scores"),
+        ("pass_percent = 50\nscored = false", "scored: cannot be false where pass_percent"),
+        ("scored = \"no\"", "scored: expected true or false"),
+    ] {
+        let entry =
+            "[assessments.a]\nconnection = \"startexam-main\"\nref = \"fa19e351-36d0-49c0-be92-66d640b17878\"\n";
+        let error = only_error(&fine(&format!("{entry}{more}\n")));
+        assert!(error.contains(&format!("assessments.a.{expected}")), "{more}\n{error}");
     }
 }
 

@@ -8,6 +8,7 @@ pub mod aliases;
 pub mod columns;
 pub mod damage;
 pub mod flags;
+pub mod formulas;
 pub mod lines;
 pub mod records;
 

@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::common::{Meta, page_document};
+use super::common::{Meta, Moment, page_document};
 use crate::domain::assignment as domain;
 use crate::domain::assignment::{AssignmentState, Notify};
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::results::{Grading, Progress, ProgressActivity};
 use crate::http::problem::LastProblem;
 
 /// The candidate of an assignment, as far as the gateway knows them.
@@ -63,6 +64,33 @@ pub struct Launch {
     pub expires_at: Option<Timestamp>,
 }
 
+/// How far an assignment has got, computed from its results when it is read.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AssignmentProgress {
+    /// How far it has got.
+    pub activity: ProgressActivity,
+    /// What is known of the score of the attempt that counts.
+    pub grading: Grading,
+    /// The number of attempts.
+    pub attempts: usize,
+    /// The id of the result that counts; absent while no attempt is finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// Until when the vendor's state is known, by the vendor's clock: what is not there had not happened by then. Absent if
+    /// the vendor never says that nothing happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub as_of: Option<Moment>,
+}
+
+impl From<Progress> for AssignmentProgress {
+    fn from(progress: Progress) -> Self {
+        let Progress { activity, grading, attempts, result, as_of } = progress;
+        Self { activity, grading, attempts, result: result.map(Into::into), as_of: as_of.map(Into::into) }
+    }
+}
+
 /// A booking of one candidate for one assessment. Fields without a value are omitted.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -111,6 +139,11 @@ pub struct Assignment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub launch: Option<Launch>,
+    /// How far the candidate has got; `state` is about the booking only. Absent if the gateway reads no results of this
+    /// connection, or cannot read them at the moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only)]
+    pub progress: Option<AssignmentProgress>,
     /// Why the last write failed or has an unknown outcome; kept until the next write.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
@@ -123,8 +156,9 @@ pub struct Assignment {
     pub meta: Meta,
 }
 
-impl From<domain::Assignment> for Assignment {
-    fn from(assignment: domain::Assignment) -> Self {
+impl Assignment {
+    /// Describes an assignment with its progress.
+    pub(in crate::http) fn of(assignment: domain::Assignment, progress: Option<Progress>) -> Self {
         let domain::Assignment {
             id,
             tenant: _,
@@ -172,6 +206,7 @@ impl From<domain::Assignment> for Assignment {
             reference,
             vendor_ref,
             launch: launch.map(|domain::Launch { url, expires_at }| Launch { url, expires_at }),
+            progress: progress.map(Into::into),
             problem: problem.as_deref().map(Into::into),
             warnings,
             meta: Meta::of(created, last_modified),
@@ -200,6 +235,8 @@ pub(super) fn assignment_example() -> Value {
         "vendorRef": { "id": "7f0c7a52-8a36-4b6c-9d3c-1a2b3c4d5e6f" },
         "launch": { "url": "https://go.startexam.com/mycenter#participant/7f0c7a52-8a36-4b6c-9d3c-1a2b3c4d5e6f",
                     "expiresAt": "2035-03-15T18:00:00Z" },
+        "progress": { "activity": "not_started", "grading": "not_ready", "attempts": 0,
+                      "asOf": "2035-03-01T09:20:00.000Z" },
         "warnings": [],
         "meta": { "created": "2026-11-22T09:31:07.112Z", "lastModified": "2026-11-22T09:31:07.498Z" },
     })

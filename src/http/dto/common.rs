@@ -1,5 +1,7 @@
 //! Types that several documents share.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -102,10 +104,16 @@ impl From<Timestamp> for Moment {
     }
 }
 
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(time) = self;
+        write!(f, "{time:.3}")
+    }
+}
+
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(time) = self;
-        serializer.collect_str(&format_args!("{time:.3}"))
+        serializer.collect_str(self)
     }
 }
 

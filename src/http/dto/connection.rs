@@ -76,7 +76,8 @@ pub struct CheckedConnection {
     /// The connection with its current status.
     #[serde(flatten)]
     pub connection: Connection,
-    /// The steps of the check, in this order: `address`, `reachability`, `tls`, `clock`, `credentials`.
+    /// The steps of the check, in this order: `address`, `reachability`, `tls`, `clock`, `credentials`, and `results` if the
+    /// connection reads or receives them.
     pub checks: Vec<ConnectionCheck>,
 }
 
@@ -107,6 +108,9 @@ word_document! {
         Clock,
         /// Whether the vendor accepts the credentials, as far as that can be tested without side effects.
         Credentials,
+        /// Whether results can reach the gateway: a page of the feed can be read, or webhooks are received. Only of a
+        /// connection that is configured for either.
+        Results,
     }
 }
 

@@ -15,3 +15,6 @@ pub(super) mod exchange;
 pub(super) mod operation;
 pub(super) mod person;
 pub(super) mod program;
+pub(super) mod report;
+pub(super) mod result;
+pub(super) mod result_table;

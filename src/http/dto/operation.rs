@@ -13,6 +13,7 @@ use crate::domain::error::FieldError;
 use crate::domain::operation as domain;
 use crate::domain::operation::OperationKind;
 use crate::domain::outcome::Outcome;
+use crate::domain::results::Progress;
 use crate::domain::validation::FieldErrors;
 use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::validate::{ApiInput, word};
@@ -219,8 +220,8 @@ pub enum ItemResource {
 }
 
 impl OperationItem {
-    /// Builds the entry of a row; a problem in it refers to this request.
-    pub(in crate::http) fn of(row: ResultRow, context: &ExchangeContext) -> Self {
+    /// Builds the entry of a row; a problem in it refers to this request. `progress` is that of the row's assignment.
+    pub(in crate::http) fn of(row: ResultRow, context: &ExchangeContext, progress: Option<Progress>) -> Self {
         let ResultRow { index, item_id, end } = row;
         let entry = |status: u16, outcome, resource: Option<ItemResource>, problem: Option<Problem>| {
             let erased = resource.is_none() && problem.is_none();
@@ -229,9 +230,9 @@ impl OperationItem {
         match end {
             // A change to a program's employees creates no addressable resource.
             RowOutcome::Created(resource @ RowResource::Enrolled(_)) | RowOutcome::Existing(resource) => {
-                entry(200, Outcome::Applied, ItemResource::of(resource), None)
+                entry(200, Outcome::Applied, ItemResource::of(resource, progress), None)
             }
-            RowOutcome::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
+            RowOutcome::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource, progress), None),
             RowOutcome::Failed(error) => {
                 let status = status(error.code).as_u16();
                 entry(status, error.outcome, None, Some(Problem::of(&error, context)))
@@ -241,10 +242,12 @@ impl OperationItem {
 }
 
 impl ItemResource {
-    fn of(resource: RowResource) -> Option<Self> {
+    fn of(resource: RowResource, progress: Option<Progress>) -> Option<Self> {
         match resource {
             RowResource::Candidate(answer) => Some(Self::Candidate(Box::new(answer.into()))),
-            RowResource::Assignment(assignment) => Some(Self::Assignment(Box::new(assignment.into()))),
+            RowResource::Assignment(assignment) => {
+                Some(Self::Assignment(Box::new(Assignment::of(assignment, progress))))
+            }
             RowResource::Enrolled(enrolled) => Some(Self::Enrolled(enrolled.into())),
             RowResource::Erased => None,
         }
@@ -295,7 +298,7 @@ mod tests {
 
     fn item_json(end: RowOutcome) -> Value {
         let row = ResultRow { index: 7, item_id: Some("x".to_owned()), end };
-        serde_json::to_value(OperationItem::of(row, &ExchangeContext::example())).unwrap()
+        serde_json::to_value(OperationItem::of(row, &ExchangeContext::example(), None)).unwrap()
     }
 
     #[test]

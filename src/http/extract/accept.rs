@@ -9,6 +9,9 @@ pub(in crate::http) const EVENTS: &str = "text/event-stream";
 /// The media type of NDJSON, one document per line.
 pub(in crate::http) const LINES: &str = "application/x-ndjson";
 
+/// The media type of a table.
+pub(in crate::http) const TABLE: &str = "text/csv";
+
 /// Returns whether `Accept` admits `application/json` or `application/problem+json`; a missing or empty one admits
 /// everything.
 pub(in crate::http) fn admits_json(headers: &HeaderMap) -> bool {
@@ -25,10 +28,15 @@ pub(in crate::http) fn admits_ndjson(headers: &HeaderMap) -> bool {
     admits_any(headers, &[LINES, "application/json", "application/problem+json"])
 }
 
-/// Returns whether `Accept` names NDJSON explicitly; a caller that accepts anything gets JSON.
-pub(in crate::http) fn requests_ndjson(headers: &HeaderMap) -> bool {
+/// Returns whether `Accept` admits CSV or JSON.
+pub(in crate::http) fn admits_table(headers: &HeaderMap) -> bool {
+    admits_any(headers, &[TABLE, "application/json", "application/problem+json"])
+}
+
+/// Returns whether `Accept` names this media type explicitly; a caller that accepts anything gets JSON.
+pub(in crate::http) fn requests(headers: &HeaderMap, media_type: &str) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let named = |(name, admitted): (&str, bool)| admitted && name.eq_ignore_ascii_case(LINES);
+    let named = |(name, admitted): (&str, bool)| admitted && name.eq_ignore_ascii_case(media_type);
     values.flat_map(|value| value.split(',')).filter_map(range).any(named)
 }
 
@@ -98,13 +106,26 @@ mod tests {
     fn ndjson_is_returned_only_if_named() {
         let asked = |value: &'static str| {
             let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]);
-            (admits_ndjson(&headers), requests_ndjson(&headers))
+            (admits_ndjson(&headers), requests(&headers, LINES))
         };
         assert_eq!(asked("application/x-ndjson"), (true, true));
         assert_eq!(asked("application/json;q=0.5, Application/X-NDJSON"), (true, true));
         assert_eq!(asked("*/*"), (true, false));
         assert_eq!(asked("application/x-ndjson;q=0, */*"), (true, false));
         assert_eq!(asked("text/csv"), (false, false));
+    }
+
+    #[test]
+    fn csv_is_returned_only_if_named() {
+        let asked = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]);
+            (admits_table(&headers), requests(&headers, TABLE))
+        };
+        assert_eq!(asked("text/csv"), (true, true));
+        assert_eq!(asked("application/json;q=0.5, Text/CSV; header=present"), (true, true));
+        assert_eq!(asked("text/*"), (true, false));
+        assert_eq!(asked("text/csv;q=0, */*"), (true, false));
+        assert_eq!(asked("text/html"), (false, false));
     }
 
     #[test]

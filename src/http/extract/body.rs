@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http_body::Body as _;
 use serde_json::{Map, Value};
 
 use crate::domain::error::{Code, Error, FieldError};
@@ -14,7 +15,7 @@ use crate::http::extract::fingerprint;
 use crate::http::extract::fingerprint::{BodyFormat, Fingerprint};
 use crate::http::extract::request_parts::{AuthenticatedCaller, QueryParams};
 use crate::http::extract::strict_json::{ParseError, parse_strict};
-use crate::http::extract::validate::{ApiInput, parse_or_explain};
+use crate::http::extract::validate::{ApiInput, parse, parse_or_explain};
 use crate::http::extract::write_request::WriteBody;
 use crate::http::problem::ApiError;
 use crate::service::RequestContext;
@@ -31,6 +32,9 @@ const MAX_VALUES: usize = 100_000;
 
 /// A checked document.
 pub(in crate::http) struct Body<I: ApiInput>(pub(in crate::http) I::Checked);
+
+/// A checked document that a request may leave out: no body is an empty object.
+pub(in crate::http) struct OptionalBody<I: ApiInput>(pub(in crate::http) I::Checked);
 
 /// A merge patch (RFC 7396) of an object.
 pub(in crate::http) struct MergePatch(pub(in crate::http) Map<String, Value>);
@@ -49,6 +53,21 @@ where
         let AuthenticatedCaller(caller) = AuthenticatedCaller::from_request_parts(&mut parts, app).await?;
         let (body, ..) = Self::read(Request::from_parts(parts, body), app, &caller).await?;
         Ok(body)
+    }
+}
+
+impl<I: ApiInput> FromRequest<AppState> for OptionalBody<I>
+where
+    I::Checked: Send,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        if request.body().is_end_stream() && !request.headers().contains_key(CONTENT_TYPE) {
+            return Ok(Self(parse::<I>(&Value::Object(Map::new()))?));
+        }
+        let Body(checked) = Body::<I>::from_request(request, app).await?;
+        Ok(Self(checked))
     }
 }
 
@@ -130,7 +149,11 @@ pub(in crate::http) fn media_type<'a>(headers: &HeaderMap, accepted: &[&'a str])
     known.copied().ok_or_else(refused)
 }
 
-async fn collect(mut body: DecodedBody) -> Result<Bytes, Error> {
+/// Reads a body to its end.
+///
+/// # Errors
+/// As [`DecodedBody::next`].
+pub(in crate::http) async fn collect(mut body: DecodedBody) -> Result<Bytes, Error> {
     let mut bytes = BytesMut::new();
     while let Some(piece) = body.next().await? {
         bytes.extend_from_slice(&piece);

@@ -1,13 +1,10 @@
 //! Parses JSON as strictly as RFC 8259 and RFC 7493 allow: rejects duplicate fields, trailing data, deep nesting and
 //! more values than any legitimate request has, so that two parsers can never read two different documents.
 
-use std::fmt;
+use serde::de::DeserializeSeed;
+use serde_json::{Map, Value};
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
-
-/// Maximum nesting of arrays and objects.
-pub(in crate::http) const MAX_DEPTH: usize = 64;
+use crate::domain::deserialize::{JsonTree, TreeSeed};
 
 /// Error text for an object with a duplicate field.
 pub(in crate::http) const DUPLICATE_FIELD: &str = "an object names a field twice";
@@ -28,7 +25,7 @@ pub(in crate::http) enum ParseError {
 pub(in crate::http) fn parse_strict(bytes: &[u8], most: usize) -> Result<Value, ParseError> {
     let mut left = most;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0, left: &mut left }.deserialize(&mut reader);
+    let value = Strict::at(0, &mut left).deserialize(&mut reader);
     match value.and_then(|value| reader.end().map(|()| value)) {
         Ok(value) => Ok(value),
         Err(_) if left == 0 => Err(ParseError::TooMany(format!("The body has more than {most} values."))),
@@ -37,87 +34,21 @@ pub(in crate::http) fn parse_strict(bytes: &[u8], most: usize) -> Result<Value, 
 }
 
 /// A deserialiser seed for a value within a larger document that is read part by part.
-pub(in crate::http) struct Strict<'a> {
-    depth: usize,
-    left: &'a mut usize,
-}
+pub(in crate::http) type Strict<'a> = TreeSeed<'a, Value>;
 
-impl<'a> Strict<'a> {
-    /// Creates a seed for a value at this depth of its document. `left` is the number of values still allowed; it is 0
-    /// once there were too many.
-    pub(in crate::http) fn at(depth: usize, left: &'a mut usize) -> Self {
-        Self { depth, left }
-    }
-}
+impl JsonTree for Value {
+    type Fields = Map<String, Self>;
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self.depth > MAX_DEPTH {
-            return Err(D::Error::custom(format!("nested deeper than {MAX_DEPTH} levels")));
-        }
-        *self.left = self.left.saturating_sub(1);
-        if *self.left == 0 {
-            return Err(D::Error::custom("too many values"));
-        }
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+    fn check_name(fields: &Self::Fields, name: &str) -> Result<(), &'static str> {
+        if fields.contains_key(name) { Err(DUPLICATE_FIELD) } else { Ok(()) }
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn add(fields: &mut Self::Fields, name: String, value: Self) {
+        fields.insert(name, value);
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(Strict { depth: self.depth + 1, left: self.left })? {
-            items.push(item);
-        }
-        Ok(Value::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = access.next_key::<String>()? {
-            if members.contains_key(&name) {
-                return Err(A::Error::custom(DUPLICATE_FIELD));
-            }
-            let value = access.next_value_seed(Strict { depth: self.depth + 1, left: self.left })?;
-            members.insert(name, value);
-        }
-        Ok(Value::Object(members))
+    fn object(fields: Self::Fields) -> Self {
+        Self::Object(fields)
     }
 }
 
@@ -126,6 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::deserialize::MAX_DEPTH;
 
     fn read(text: &str) -> Result<Value, ParseError> {
         parse_strict(text.as_bytes(), 10_000)

@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
+use crate::domain::assignment as domain;
 use crate::domain::assignment::AssignmentState;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::http::app_state::AppState;
+use crate::http::audit_info::AuditInfo;
 use crate::http::dto::assignment::{Assignment, AssignmentList};
 use crate::http::dto::assignment_changes::{AssignmentChanges, touched_fields};
 use crate::http::dto::assignment_input::{NewAssignment, ValidOrder};
@@ -16,8 +18,9 @@ use crate::http::extract::prefer::Preferences;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams, one_of};
 use crate::http::extract::write_request::WriteRequest;
 use crate::http::problem::ApiError;
+use crate::http::progress::{progress_after_write, progress_of, progress_of_all};
 use crate::http::response::{removal_response, write_response};
-use crate::service::AssignmentQuery;
+use crate::service::{AssignmentQuery, Removal, WriteReply};
 
 /// Book a candidate for an assessment
 ///
@@ -45,7 +48,7 @@ pub(in crate::http) async fn create(
     let connection = query.connection(connection)?;
     let strict = preferences.strict();
     let handle = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
-    Ok(write_response(&app, preferences, patience.wait(handle).await?, Assignment::from))
+    Ok(written(&app, preferences, patience.wait(handle).await?).await)
 }
 
 /// List assignments
@@ -83,7 +86,9 @@ pub(in crate::http) async fn list(
         cursor: cursor.as_deref(),
     };
     let (items, next_cursor) = app.gateway.assignments(&caller, asked).await?;
-    Ok(Json(AssignmentList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
+    let progress = progress_of_all(&app, &items.iter().collect::<Vec<_>>()).await?;
+    let items = items.into_iter().zip(progress).map(|(item, progress)| Assignment::of(item, progress)).collect();
+    Ok(Json(AssignmentList { items, next_cursor }))
 }
 
 /// Read an assignment
@@ -97,7 +102,9 @@ pub(in crate::http) async fn read(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Id(id): Id<AssignmentId>,
 ) -> Result<Json<Assignment>, ApiError> {
-    Ok(Json(app.gateway.assignment(&caller, &id).await?.into()))
+    let assignment = app.gateway.assignment(&caller, &id).await?;
+    let progress = progress_of(&app, &assignment).await?;
+    Ok(Json(Assignment::of(assignment, progress)))
 }
 
 /// Change an assignment
@@ -137,7 +144,12 @@ pub(in crate::http) async fn cancel(
     WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
 ) -> Result<Response, ApiError> {
     let handle = app.gateway.cancel_assignment(&caller, &id)?;
-    Ok(removal_response(&app, preferences, patience.wait(handle).await?, Assignment::from))
+    let reply = patience.wait(handle).await?;
+    let progress = match reply.written.value() {
+        Removal::Pending(assignment) => progress_after_write(&app, assignment).await,
+        Removal::Done => None,
+    };
+    Ok(removal_response(&app, preferences, reply, |assignment| Assignment::of(assignment, progress)))
 }
 
 /// Settle an assignment by hand
@@ -156,5 +168,31 @@ pub(in crate::http) async fn settle(
     WriteRequest { caller, preferences: _, patience: _, body: Body(outcome) }: WriteRequest<Body<Settlement>>,
 ) -> Result<Response, ApiError> {
     let reply = app.gateway.settle_assignment(&caller, &id, outcome)?.result(None).await?;
-    Ok(write_response(&app, Preferences::default(), reply, Assignment::from))
+    Ok(written(&app, Preferences::default(), reply).await)
+}
+
+/// Refresh an assignment
+///
+/// Asks the vendor now what became of the assignment, within the connection's limits, and returns it with its progress. Only
+/// where the vendor can be asked (`results.refresh` of `GET /vendors`), and once the booking has the vendor's reference.
+#[utoipa::path(
+    post, path = "/assignments/{id}/refresh", operation_id = "refreshAssignment", tag = "Results",
+    params(("id" = String, Path, description = "The assignment's identifier.", example = "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70")),
+    responses((status = 200, description = "The assignment, as the vendor knows it now.", body = Assignment)),
+)]
+pub(in crate::http) async fn refresh(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<AssignmentId>,
+) -> Result<Response, ApiError> {
+    let assignment = app.gateway.refresh_assignment(&caller, &id).await?;
+    let progress = progress_of(&app, &assignment).await?;
+    let info = AuditInfo::connection(&assignment.connection);
+    Ok(info.on(Json(Assignment::of(assignment, progress)).into_response()))
+}
+
+/// Builds the response to a write, with the progress of the assignment.
+async fn written(app: &AppState, preferences: Preferences, reply: WriteReply<domain::Assignment>) -> Response {
+    let progress = progress_after_write(app, reply.written.value()).await;
+    write_response(app, preferences, reply, |assignment| Assignment::of(assignment, progress))
 }

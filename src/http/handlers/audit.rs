@@ -53,7 +53,7 @@ pub(in crate::http) async fn read(
     // Documented as int64: a larger number is not a valid `seq`.
     let number = |text: &str| text.parse::<u64>().ok().filter(|seq| i64::try_from(*seq).is_ok());
     let after = query.parsed("after", "the `seq` of an entry", number).unwrap_or(0);
-    if accept::requests_ndjson(&headers) {
+    if accept::requests(&headers, accept::LINES) {
         for name in ["limit", "cursor"] {
             if query.text(name).is_some() {
                 query.add_error(name, "is only valid with JSON");

@@ -11,4 +11,7 @@ pub(super) mod health;
 pub(super) mod operation_events;
 pub(super) mod operations;
 pub(super) mod programs;
+pub(super) mod receivers;
+pub(super) mod reports;
+pub(super) mod results;
 pub(super) mod swagger_ui;

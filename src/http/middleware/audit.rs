@@ -10,7 +10,7 @@ use http::StatusCode;
 use crate::domain::audit::{AuditEvent, Entry};
 use crate::domain::error::{Code, Error};
 use crate::domain::exchange::Exchange;
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId, ReportId};
 use crate::domain::outcome::Outcome;
 use crate::http::app_state::AppState;
 use crate::http::audit_info::AuditInfo;
@@ -131,6 +131,7 @@ fn path_target(request: &Request) -> Option<PathTarget> {
         "candidates" => CandidateId::parse(id).is_ok(),
         "assignments" => AssignmentId::parse(id).is_ok(),
         "operations" => OperationId::parse(id).is_ok(),
+        "reports" => ReportId::parse(id).is_ok(),
         // Excludes an e-mail address in the wrong position.
         _ => return id.bytes().all(is_plain).then_some(PathTarget::Other(path)),
     };

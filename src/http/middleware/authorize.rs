@@ -35,6 +35,17 @@ pub(in crate::http) fn guarded(
     guarded_as(None, Some(scope), problems, routes)
 }
 
+/// Like [`guarded`], for a read whose requests with this query parameter return what each access to must be recorded:
+/// their audit entries use `action` as the route's name.
+pub(in crate::http) fn guarded_disclosure(
+    (action, parameter): (&'static str, &'static str),
+    scope: Scope,
+    problems: &[&[Code]],
+    routes: UtoipaMethodRouter<AppState>,
+) -> UtoipaMethodRouter<AppState> {
+    guarded_as(Some(Action { name: action, only_with: Some(parameter) }), Some(scope), problems, routes)
+}
+
 /// Like [`guarded`], for a route that every client may use, whatever its scopes.
 pub(in crate::http) fn guarded_without_scope(
     problems: &[&[Code]],
@@ -50,11 +61,11 @@ pub(in crate::http) fn guarded_action(
     problems: &[&[Code]],
     routes: UtoipaMethodRouter<AppState>,
 ) -> UtoipaMethodRouter<AppState> {
-    guarded_as(Some(action), Some(scope), problems, routes)
+    guarded_as(Some(Action { name: action, only_with: None }), Some(scope), problems, routes)
 }
 
 fn guarded_as(
-    action: Option<&'static str>,
+    action: Option<Action>,
     scope: Option<Scope>,
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<AppState>,
@@ -70,6 +81,8 @@ fn guarded_as(
             route.answers = ResponseFormat::Events;
         } else if components::has_media_type(operation, accept::LINES) {
             route.answers = ResponseFormat::Lines;
+        } else if components::has_media_type(operation, accept::TABLE) {
+            route.answers = ResponseFormat::Table;
         }
     }
     (schemas, paths, methods)
@@ -83,12 +96,30 @@ struct Route {
     scope: Option<Scope>,
     /// Whether the handler reads the query and rejects unknown parameters.
     reads_query: bool,
-    /// The route's name in audit entries, if it has any.
-    action: Option<&'static str>,
+    /// Its audit entries, if it has any.
+    action: Option<Action>,
     /// The media types it can return.
     answers: ResponseFormat,
     /// Whether it returns 201 for a new resource.
     creates: bool,
+}
+
+/// The audit entries of a route.
+#[derive(Clone, Copy)]
+struct Action {
+    /// The route's name in them.
+    name: &'static str,
+    /// The query parameter without which a request has none; `None` if every request has one.
+    only_with: Option<&'static str>,
+}
+
+impl Action {
+    fn is_taken_by(self, request: &Request) -> bool {
+        self.only_with.is_none_or(|parameter| {
+            let query = request.uri().query().unwrap_or_default();
+            url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == parameter)
+        })
+    }
 }
 
 /// The media types of a route's success responses.
@@ -98,6 +129,8 @@ enum ResponseFormat {
     Json,
     /// JSON, or one document per line.
     Lines,
+    /// JSON, or CSV.
+    Table,
     /// An event stream.
     Events,
 }
@@ -112,6 +145,14 @@ pub(in crate::http) fn guarded_write(
     paths.paths.values_mut().flat_map(components::of_item_mut).for_each(components::add_write_headers);
     let problems: Vec<&[Code]> = problems.iter().copied().chain([components::KEYED]).collect();
     guarded_action(action, scope, &problems, (schemas, paths, methods))
+}
+
+/// Documents that requests may leave out the body, as [`OptionalBody`](crate::http::extract::body::OptionalBody) lets them.
+pub(in crate::http) fn with_optional_body(
+    (schemas, mut paths, methods): UtoipaMethodRouter<AppState>,
+) -> UtoipaMethodRouter<AppState> {
+    paths.paths.values_mut().flat_map(components::of_item_mut).for_each(components::allow_no_body);
+    (schemas, paths, methods)
 }
 
 /// Adds a route that needs no credentials.
@@ -151,8 +192,8 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     let recorded = admitted.as_ref().err().is_none_or(should_audit);
     let record = route
         .action
-        .filter(|_| recorded)
-        .map(|action| AuditGuard::start(&app, client, (action, route.creates), &request, &context));
+        .filter(|action| recorded && action.is_taken_by(&request))
+        .map(|action| AuditGuard::start(&app, client, (action.name, route.creates), &request, &context));
     let (mut response, permit) = match admitted {
         Err(error) => (ApiError::from(error).into_response(), None),
         Ok(permit) => {
@@ -218,6 +259,9 @@ fn admit(app: &AppState, request: &Request, known: &Authenticated<'_>, route: Ro
         ResponseFormat::Lines => {
             let detail = "This resource returns JSON or NDJSON (application/x-ndjson) only.";
             (accept::admits_ndjson(request.headers()), detail)
+        }
+        ResponseFormat::Table => {
+            (accept::admits_table(request.headers()), "This resource returns JSON or CSV (text/csv) only.")
         }
         ResponseFormat::Events => {
             let detail = "This resource returns events (text/event-stream) or JSON only.";

@@ -27,7 +27,8 @@ impl<T> WriteResult<T> {
     }
 
     /// Returns the resource.
-    pub(in crate::service) fn value(&self) -> &T {
+    #[must_use]
+    pub fn value(&self) -> &T {
         let (Self::Created(value) | Self::Existing(value) | Self::Pending(value)) = self;
         value
     }

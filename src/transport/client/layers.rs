@@ -258,7 +258,8 @@ impl Client {
         }
         let gate = BodyGate::new(permit.cloned());
         let http = self.pool.client();
-        let exchange = exchange(&http, outgoing, request.body.clone(), settings.max_response_bytes.0, &gate);
+        let limit = settings.max_response_bytes.0.max(request.min_response_limit);
+        let exchange = exchange(&http, outgoing, request.body.clone(), limit, &gate);
         timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(gate.timed_out(settings.timeout)))
     }
 

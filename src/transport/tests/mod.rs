@@ -184,6 +184,7 @@ fn post(body: &'static str) -> Request {
         headers: HeaderMap::new(),
         body: Bytes::from_static(body.as_bytes()),
         shown: RedactionPolicy::NOTHING,
+        min_response_limit: 0,
     }
 }
 

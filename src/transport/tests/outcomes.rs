@@ -130,3 +130,19 @@ async fn a_response_that_is_too_long_is_rejected(#[case] text: String, #[case] f
     }
     assert_eq!(client.stats().circuit, CircuitState::Closed);
 }
+
+#[rstest]
+#[case::of_the_requests_limit(answer("200 OK", "", "1234567890"), 10, true)]
+#[case::longer(answer("200 OK", "", "1234567890"), 9, false)]
+#[case::of_the_connections_limit(answer("200 OK", "", "12345678"), 1, true)]
+#[tokio::test]
+async fn a_request_may_raise_the_limit_of_its_response_and_not_lower_it(
+    #[case] text: String,
+    #[case] min_response_limit: u64,
+    #[case] fits: bool,
+) {
+    let vendor = Vendor::playing(&[Reply::Keep(text)]).await;
+    let client = client(&vendor, &ConnectionSettings { max_response_bytes: ByteSize(8), ..settings() });
+    let request = Request { min_response_limit, ..post("{}") };
+    assert_eq!(client.send(request, &NoSignature, &call()).await.is_ok(), fits);
+}

@@ -174,6 +174,7 @@ pub(super) fn request(
         headers,
         body: Bytes::from(encoded(in_body)),
         shown: SHOWN,
+        min_response_limit: 0,
     }
 }
 

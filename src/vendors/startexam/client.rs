@@ -17,8 +17,12 @@ use crate::domain::error::Code;
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::vendor::{Booked, Booking, CallContext, CallPurpose, Vendor, WriteSuccess};
 use crate::domain::vendor_error::VendorError;
-use crate::transport::{RedactionPolicy, Request, Response, Target};
+use crate::transport::{Client, RedactionPolicy, Request, Response, Target};
+use crate::vendors::startexam::sign::SharedKey;
 use crate::vendors::startexam::{ExistingRegistration, StartExam, error, wire};
+
+/// The form of all bodies.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// Fields shown in recorded exchanges. No ids: an employee's is the caller's name for a person, a participant's opens
 /// the exam.
@@ -148,7 +152,7 @@ impl StartExam {
 
     /// Returns the maximum rows in one booking call. See `wire::by_row` for why the flag matters; reconciliation sends
     /// rows one by one.
-    pub(super) const fn at_most(&self, flagged: bool, attempt: CallPurpose) -> usize {
+    pub(super) fn at_most(&self, flagged: bool, attempt: CallPurpose) -> usize {
         match (flagged, attempt, self.account.existing) {
             (_, CallPurpose::Reconcile, _)
             | (true, CallPurpose::Initial, ExistingRegistration::Unknown | ExistingRegistration::LeftOut) => 1,
@@ -175,8 +179,7 @@ impl StartExam {
         self.send(operation, Method::POST, path, body.into(), rows, call).await
     }
 
-    /// Sends a request and returns the response if it is a success. A request rejected for its date had no effect, so
-    /// it is signed anew and sent once more: it may have been delayed on its way.
+    /// Sends a request and returns the response if it is a success.
     pub(super) async fn send(
         &self,
         operation: &'static str,
@@ -186,21 +189,30 @@ impl StartExam {
         rows: usize,
         call: &CallContext,
     ) -> Result<Response, VendorError> {
-        const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
         let mut headers = HeaderMap::from_iter([(ACCEPT, JSON)]);
         if method == Method::POST {
             headers.insert(CONTENT_TYPE, JSON);
         }
-        let request = Request { operation, method, target: Target::Path(path.to_owned()), headers, body, shown: SHOWN };
-        let mut answer = self.client.send(request.clone(), &self.account.signer, call).await?;
-        if error::is_date_refusal(&answer) {
-            answer = self.client.send(request, &self.account.signer, call).await?;
-        }
+        let target = Target::Path(path.to_owned());
+        let request = Request { operation, method, target, headers, body, shown: SHOWN, min_response_limit: 0 };
+        let answer = send_dated(&self.client, &self.account.signer, request, call).await?;
         match error::response_error(&self.client, operation, &answer, rows) {
             Some(fault) => Err(fault),
             None => Ok(answer),
         }
     }
+}
+
+/// Sends a request. One that is rejected for its date had no effect, so it is signed anew and sent once more: it may have
+/// been delayed on its way.
+pub(super) async fn send_dated(
+    client: &Client,
+    signer: &SharedKey,
+    request: Request,
+    call: &CallContext,
+) -> Result<Response, VendorError> {
+    let answer = client.send(request.clone(), signer, call).await?;
+    if error::is_date_refusal(&answer) { client.send(request, signer, call).await } else { Ok(answer) }
 }
 
 /// Returns whether to send `doNotCreateIfExist`. Always when reconciling, so that the retry is harmless.

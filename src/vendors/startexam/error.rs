@@ -6,7 +6,7 @@
 
 use http::StatusCode;
 
-use super::wire::{counts, member, object, participant_ids, without_mark};
+use super::wire::{self, counts, participant_ids, without_mark};
 use crate::domain::error::{Code, VendorResponse};
 use crate::domain::outcome::Outcome;
 use crate::domain::vendor_error::VendorError;
@@ -77,7 +77,7 @@ pub(super) fn unreadable(
     detail: &str,
     rows: usize,
 ) -> VendorError {
-    let message = object(without_mark(&response.body)).and_then(|object| message_member(&object));
+    let message = wire::message(&response.body);
     let error = VendorError::unknown(Code::VendorBadResponse, detail);
     let error = of_call(error, rows).with_vendor_response(describe(client, operation, response, message.as_deref()));
     client.error(operation, error)
@@ -96,7 +96,7 @@ pub(super) fn is_page(response: &Response) -> bool {
 
 /// Returns the vendor's message: the `message` field, else the body's text unless it is a web page.
 fn message(response: &Response) -> Option<String> {
-    if let Some(message) = object(&response.body).and_then(|object| message_member(&object)) {
+    if let Some(message) = wire::message(&response.body) {
         return Some(message);
     }
     if is_page(response) {
@@ -105,10 +105,6 @@ fn message(response: &Response) -> Option<String> {
     // `describe` truncates it after masking secrets: redaction would not recognise half a secret.
     let text = String::from_utf8_lossy(without_mark(&response.body)).into_owned();
     if text.trim().is_empty() { None } else { Some(text) }
-}
-
-fn message_member(object: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
-    Some(member(object, "message")?.as_str()?.to_owned())
 }
 
 /// Looks for the word `date`. The only published message is

@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 
 use super::guid::guid;
-use super::results::{Continuation, FeedPage, ReaderSettings, parse_elapsed_time, read_item, read_report};
+use super::results::{ReaderSettings, continuation, parse_elapsed_time, read_item, read_page, read_report};
 use super::wire::{by_row, counts, is_test_list, participant_ids};
-use crate::domain::results::{ReadReport, Reading, SeriesKey};
+use crate::domain::results::{ChangesPage, Continuation, ReadReport, Reading, SeriesKey};
 
 /// Maximum number of rows a response is matched with.
 const MAX_ROWS: usize = 8;
@@ -48,7 +48,8 @@ fn reader() -> ReaderSettings {
 
 /// Reads the bytes as a page of the feed: it ends or continues, and each entry is read as it is by itself.
 pub fn startexam_feed(body: &[u8]) {
-    let Ok(FeedPage { items, next }) = FeedPage::read(body, None, &reader()) else { return };
+    let Ok(ChangesPage { items, next }) = read_page(body, None, &reader()) else { return };
+    assert_eq!(continuation(body).as_ref(), Some(&next), "a page that continues in two ways");
     if let Continuation::Token(token) = next {
         assert!(!token.trim().is_empty(), "no token");
     }
@@ -65,7 +66,7 @@ pub fn startexam_session(body: &[u8]) {
     let item = read_item(text, None, &reader());
     check_report(&item);
     if let Ok(Reading { series: SeriesKey::Participant(id), .. }) = &item.reading {
-        assert_eq!(read_report(body, id, None, &reader()), item, "a report that is read otherwise than an entry");
+        assert_eq!(read_report(body, Some(id), None, &reader()), item, "a report that is read otherwise than an entry");
     }
 }
 

@@ -2,6 +2,8 @@
 //! id, programs. Requests are signed with `SharedKey`; every body is serialised once, so that the signed length is the
 //! length sent.
 //!
+//! Sessions are read as reports of attempts (`report_source`, `results`).
+//!
 //! The vendor has no idempotency keys and offers no way to read a write back, so the adapter must never read more into
 //! a response than it states; see `wire::by_row` and `error::response_error`.
 
@@ -23,6 +25,7 @@ use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::program::{AssessmentScope, EnrolmentCounts, ProgramRef};
+use crate::domain::results::ReportSource;
 use crate::domain::system::System;
 use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
@@ -31,6 +34,7 @@ use crate::domain::vendor::{
 use crate::domain::vendor_error::VendorError;
 use crate::transport::Client;
 use crate::vendors::startexam::client::{flagged, misuse};
+use crate::vendors::startexam::report_source::SessionSource;
 use crate::vendors::startexam::settings::Account;
 
 mod client;
@@ -39,6 +43,7 @@ mod error;
 pub(crate) mod fuzz;
 mod guid;
 mod plan;
+mod report_source;
 pub mod results;
 mod settings;
 mod sign;
@@ -112,7 +117,7 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
         parts: true,
         refresh: true,
         note: "StartExam lists sessions that were modified, and reports one on request. It reports when a session started \
-               and how long it took, but not when it ended. The gateway does not read results yet.",
+               and how long it took, but not when it ended. The gateway reads them if results.mode is \"feed\".",
     },
 };
 
@@ -123,19 +128,23 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
 pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let account = settings.checked(setup)?;
     let client = setup.client(DESCRIPTOR.kind, &account.base_url, account.redactor.clone())?;
+    let account = Arc::new(account);
+    let results =
+        account.results.clone().map(|results| SessionSource::new(client.clone(), Arc::clone(&account), results));
     let batch = match setup.connection.batch_size {
         0 => MAX_ROWS,
         size => size.min(MAX_ROWS),
     };
     let number = account.number.to_string();
-    let vendor = Arc::new(StartExam { client: client.clone(), account, batch });
+    let vendor = Arc::new(StartExam { client: client.clone(), account, batch, results });
     Ok(VendorConnection { vendor, client, account: number })
 }
 
 struct StartExam {
     client: Client,
-    account: Account,
+    account: Arc<Account>,
     batch: usize,
+    results: Option<SessionSource>,
 }
 
 #[async_trait]
@@ -322,8 +331,8 @@ impl Vendor for StartExam {
         Ok(WriteSuccess { value: counts, warnings: lower_bound.into_iter().collect() })
     }
 
-    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
-        None
+    fn report_source(&self) -> Option<&dyn ReportSource> {
+        self.results.as_ref().map(|source| source as &dyn ReportSource)
     }
 
     async fn check(&self, call: &CallContext) -> CredentialCheck {

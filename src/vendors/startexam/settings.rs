@@ -8,6 +8,7 @@ use serde::Deserialize;
 use url::{Position, Url};
 
 use super::guid::guid;
+use super::results::{FeedSettings, ResultsSettings};
 use super::sign::SharedKey;
 use crate::domain::validation::FieldErrors;
 use crate::secret::{Redactor, SecretRef};
@@ -48,6 +49,9 @@ pub struct Settings {
     /// Whether an order with `ifExists: reuse` books again if the existing booking has expired.
     #[serde(default)]
     pub rebook_expired: bool,
+    /// How results are read.
+    #[serde(default)]
+    pub results: ResultsSettings,
 }
 
 /// What the vendor returns for an employee skipped because of `doNotCreateIfExist`. Undocumented, so the operator sets
@@ -131,6 +135,8 @@ pub(super) struct Account {
     pub(super) existing: ExistingRegistration,
     pub(super) bookings_only_here: bool,
     pub(super) rebook_expired: bool,
+    /// How results are read; `None` if they are not.
+    pub(super) results: Option<FeedSettings>,
 }
 
 impl Settings {
@@ -156,6 +162,7 @@ impl Settings {
         let profile_id = errors.check("profile_id", guid(&self.profile_id).ok_or("must be a GUID"));
         self.profile_fields.check(&mut errors);
         let link = errors.check("link_template", LinkTemplate::parse(&self.link_template, context.connection));
+        let results = errors.check_section("results", self.results.checked(&self.profile_fields.email));
 
         let account = || {
             let (redactor, signer) = secret?;
@@ -171,6 +178,7 @@ impl Settings {
                 existing: self.existing_registration,
                 bookings_only_here: self.bookings_only_here,
                 rebook_expired: self.rebook_expired,
+                results: results?,
             })
         };
         errors.finish(account())

@@ -25,6 +25,7 @@ mod candidates;
 mod faults;
 mod programs;
 mod reading;
+mod reports;
 mod server;
 mod settings;
 

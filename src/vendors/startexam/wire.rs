@@ -252,8 +252,13 @@ pub(super) fn is_test_list(body: &[u8]) -> bool {
     object(body).is_some_and(|answer| member(&answer, "tests").is_some_and(Value::is_array))
 }
 
+/// Returns the message of an error response (vendor page `/Help/Responses`).
+pub(super) fn message(body: &[u8]) -> Option<String> {
+    Some(member(&object(body)?, "message")?.as_str()?.to_owned())
+}
+
 /// Parses the body as a JSON object.
-pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
+fn object(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(without_mark(body)).ok()
 }
 
@@ -264,7 +269,7 @@ pub(super) fn without_mark(body: &[u8]) -> &[u8] {
 
 /// Returns the field of this name in any case (the vendor's pages use both `PascalCase` and `camelCase`); nothing if
 /// two names differ only in case.
-pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let mut found = object.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let only = found.next();
     if found.next().is_some() { None } else { only }

@@ -231,7 +231,8 @@ impl ThinkExam {
 fn request(operation: &'static str, path: &str, body: Bytes) -> Request {
     let json = HeaderValue::from_static("application/json");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json)]);
-    Request { operation, method: Method::POST, target: Target::Path(path.to_owned()), headers, body, shown: SHOWN }
+    let target = Target::Path(path.to_owned());
+    Request { operation, method: Method::POST, target, headers, body, shown: SHOWN, min_response_limit: 0 }
 }
 
 /// Returns the indices of rows that duplicate an earlier row of the same call. The gateway sends no such call; if it

@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod plan;
+mod report_source;
 pub mod results;
 mod settings;
 mod sign;
@@ -40,6 +41,7 @@ use crate::domain::capability::{Capability, ResultCapability, ResultSource, Retr
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
+use crate::domain::results::ReportSource;
 use crate::domain::system::System;
 use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
@@ -48,6 +50,7 @@ use crate::domain::vendor::{
 use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::transport::Client;
+use crate::vendors::thinkexam::report_source::WebhookSource;
 use crate::vendors::thinkexam::signature_provider::{RemoteProvider, SignatureProvider};
 use crate::vendors::thinkexam::validate::Signature;
 
@@ -111,8 +114,8 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
         parts: true,
         refresh: false,
         note: "ThinkExam sends a webhook when a test is finished. It does not document whether one is repeated, corrected \
-               or sent for unfinished tests, and it reports neither times nor a number of the attempt. The gateway does \
-               not receive results yet.",
+               or sent for unfinished tests, and it reports neither times nor a number of the attempt. The gateway \
+               receives them if results.mode is \"webhook\".",
     },
 };
 
@@ -139,6 +142,7 @@ pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorC
         default_group: checked.default_group,
         link: checked.link,
         batch: if setup.connection.batch_size == 0 { BATCH } else { setup.connection.batch_size },
+        results: checked.results.map(WebhookSource::new),
     };
     // No account name: each customer has a base URL of their own.
     Ok(VendorConnection { vendor: Arc::new(vendor), client, account: String::new() })
@@ -151,6 +155,7 @@ struct ThinkExam {
     default_group: Option<String>,
     link: Option<Template>,
     batch: usize,
+    results: Option<WebhookSource>,
 }
 
 #[async_trait]
@@ -283,8 +288,8 @@ impl Vendor for ThinkExam {
         Err(VendorError::new(Code::CapabilityUnsupported, "ThinkExam has no programs."))
     }
 
-    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
-        None
+    fn report_source(&self) -> Option<&dyn ReportSource> {
+        self.results.as_ref().map(|source| source as &dyn ReportSource)
     }
 
     async fn check(&self, call: &CallContext) -> CredentialCheck {

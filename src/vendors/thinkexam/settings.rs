@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::results::ResultsSettings;
 use super::template::Template;
 use crate::domain::units::ConfigDuration;
 use crate::secret::{Secret, SecretRef};
@@ -26,6 +27,9 @@ pub struct Settings {
     pub link_template: String,
     /// Source of the headers `ak`, `sgn` and `ts`.
     pub signature: SignatureSettings,
+    /// How results are received.
+    #[serde(default)]
+    pub results: ResultsSettings,
 }
 
 impl Settings {

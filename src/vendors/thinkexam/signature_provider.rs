@@ -227,6 +227,7 @@ impl GeneratorRequest {
             body: Bytes::from(body),
             // The exchange consists of key, secret and signature.
             shown: RedactionPolicy::NOTHING,
+            min_response_limit: 0,
         })
     }
 

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::domain::units::ConfigDuration;
 use crate::secret::{Redactor, Secret, SecretRef};
+use crate::vendors::thinkexam::results::ReceiverSettings;
 use crate::vendors::thinkexam::settings::{Mode, PasswordEncoding, Settings, SignatureSettings, TimeStamp};
 use crate::vendors::thinkexam::sign::{Formula, MacSettings, SignatureHeaders};
 use crate::vendors::thinkexam::signature_provider::GeneratorRequest;
@@ -23,6 +24,8 @@ pub(super) struct Checked {
     pub(super) link: Option<Template>,
     pub(super) signature: Signature,
     pub(super) redactor: Redactor,
+    /// How results are received; `None` if they are not.
+    pub(super) results: Option<ReceiverSettings>,
 }
 
 /// Validated signature source.
@@ -52,16 +55,18 @@ impl Settings {
     /// # Errors
     /// Every invalid setting.
     pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
-        let Self { base_url, password_encoding, default_group, link_template, signature } = self;
+        let Self { base_url, password_encoding, default_group, link_template, signature, results } = self;
         let mut check = Check { setup, errors: SettingErrors::default(), secrets: Vec::new() };
         let base_url = check.errors.check("base_url", setup.url("base_url", &base_url));
         let link = check.link(link_template);
         let signature = check.signature(signature);
+        let results = check.errors.check_section("results", results.checked(setup));
+        check.secrets.extend(results.iter().flatten().flat_map(ReceiverSettings::secrets).cloned());
         let redactor = Redactor::new(&check.secrets);
         let default_group = Some(default_group).filter(|group| !group.trim().is_empty());
         let checked = || {
-            let (base_url, signature) = (base_url?, signature?);
-            Some(Checked { base_url, password_encoding, default_group, link, signature, redactor })
+            let (base_url, signature, results) = (base_url?, signature?, results?);
+            Some(Checked { base_url, password_encoding, default_group, link, signature, redactor, results })
         };
         check.errors.finish(checked())
     }

@@ -6,6 +6,7 @@ mod cors;
 mod openapi_served;
 mod protecting;
 mod reading;
+mod receiving;
 mod serving;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +76,7 @@ pub async fn api_parts() -> ApiParts {
         server: ServerSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             admin_listen: None,
+            receiver_listen: None,
             base_path: String::new(),
             public_url: None,
             cors_origins: Vec::new(),

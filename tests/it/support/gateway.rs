@@ -268,11 +268,20 @@ impl Gateway {
 
     /// Returns the address of the admin listener, if configured.
     pub async fn admin_address(&mut self) -> SocketAddr {
-        let ready = "admin listener ready";
-        let startup_log = self.startup_log.lines().find(|line| line.contains(ready)).map(str::to_owned);
+        self.logged_address("admin listener ready").await
+    }
+
+    /// Returns the address of the receivers' own listener, if configured.
+    pub async fn receiver_address(&mut self) -> SocketAddr {
+        self.logged_address("receiver listener ready").await
+    }
+
+    /// Returns the address in the log line with this message.
+    async fn logged_address(&mut self, message: &str) -> SocketAddr {
+        let startup_log = self.startup_log.lines().find(|line| line.contains(message)).map(str::to_owned);
         let line = match startup_log {
             Some(line) => line,
-            None => self.wait_for_log(ready).await,
+            None => self.wait_for_log(message).await,
         };
         let line: Value = line.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a line of JSON");
         line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")

@@ -25,6 +25,20 @@ pub async fn call_count(port: SocketAddr) -> usize {
     calls.filter(|call| call["operation"] != "signature").count()
 }
 
+/// Returns the number of calls of one operation so far.
+pub async fn calls_of(port: SocketAddr, operation: &str) -> usize {
+    bodies(port, operation).await.len()
+}
+
+/// Waits until an operation was called more often than this.
+pub async fn wait_for_calls(port: SocketAddr, operation: &str, more_than: usize) {
+    let started = tokio::time::Instant::now();
+    while calls_of(port, operation).await <= more_than {
+        assert!(started.elapsed() < TIMEOUT, "{operation} was never called again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Returns the subjects of the effects of one kind so far, in order.
 pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<String> {
     let log = read_effects(port).await;

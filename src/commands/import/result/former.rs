@@ -8,7 +8,8 @@ use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord};
 
-use crate::commands::import::guard::{is_result_header, unguard};
+use crate::commands::import::result_header::is_result_header;
+use crate::domain::table::formulas::unguard;
 use crate::secret::Secret;
 
 /// The column of candidate and assignment ids.

@@ -15,10 +15,10 @@ use csv::{QuoteStyle, Terminator, Writer, WriterBuilder};
 use super::former::{ID, PASSWORD, is_result, read_passwords};
 use super::temporary_file::{TemporaryFile, free_name};
 use crate::commands::import::api_types::{BookedCandidate, Item, Problem, Resource};
-use crate::commands::import::guard::guard;
 use crate::commands::import::kind::Kind;
 use crate::commands::import::zeros;
 use crate::domain::system::System;
+use crate::domain::table::formulas::guard;
 use crate::secret::Secret;
 
 /// Without it, Excel takes UTF-8 for the encoding of its locale.

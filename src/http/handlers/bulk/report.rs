@@ -12,14 +12,17 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
+use crate::domain::assignment::Assignment;
 use crate::domain::error::Error;
 use crate::domain::ids::OperationId;
+use crate::domain::results::Progress;
 use crate::http::app_state::AppState;
 use crate::http::dto::bulk::BulkSummary;
 use crate::http::dto::operation::OperationItem;
 use crate::http::exchange_context::ExchangeContext;
 use crate::http::pagination::encode_cursor;
-use crate::service::{OperationStatus, RequestContext, ResultFilter, ResultRow};
+use crate::http::progress::progress_of_all;
+use crate::service::{OperationStatus, RequestContext, ResultFilter, ResultRow, RowOutcome, RowResource};
 
 /// Number of rows in the first part, and the maximum in any; the number in later parts depends on the size of the rows
 /// so far.
@@ -73,12 +76,12 @@ pub(in crate::http) async fn page(
     let (mut count, mut next) = (0, None);
     'parts: while rows.more {
         // Fetch one more than requested to learn whether there is a next page.
-        for row in rows.next(limit + 1 - count, PAGE_BYTES).await? {
+        for (row, progress) in rows.next(limit + 1 - count, PAGE_BYTES).await? {
             if count == limit || (count > 0 && text.len() >= PAGE_BYTES) {
                 next = Some(encode_cursor(row.index));
                 break 'parts;
             }
-            rows.write(&mut text, row);
+            rows.write(&mut text, row, progress);
             count += 1;
         }
     }
@@ -113,8 +116,8 @@ impl Rows {
         Self { app: app.clone(), context, caller, id, outcome, from, more: true, written: (0, 0) }
     }
 
-    /// Reads the next rows: at most `most`, and about `bytes` bytes of them.
-    async fn next(&mut self, most: usize, bytes: usize) -> Result<Vec<ResultRow>, Error> {
+    /// Reads the next rows, each with the progress of its assignment: at most `most`, and about `bytes` bytes of them.
+    async fn next(&mut self, most: usize, bytes: usize) -> Result<Vec<(ResultRow, Option<Progress>)>, Error> {
         let (count, so_far) = self.written;
         let each = so_far.checked_div(count);
         let part = each.map_or(PART.0, |each| (bytes / each.max(1)).clamp(1, PART.1));
@@ -125,13 +128,19 @@ impl Rows {
         if let Some(last) = rows.last() {
             self.from = last.index + 1;
         }
-        Ok(rows)
+        let assignments: Vec<&Assignment> = rows.iter().filter_map(assignment_of).collect();
+        let mut progress = progress_of_all(&self.app, &assignments).await?.into_iter();
+        let with_progress = |row: ResultRow| {
+            let progress = assignment_of(&row).and_then(|_| progress.next().flatten());
+            (row, progress)
+        };
+        Ok(rows.into_iter().map(with_progress).collect())
     }
 
     /// Appends the next rows of a report, and its end after the last.
     async fn report(&mut self, text: &mut Vec<u8>) -> Result<(), Error> {
-        for row in self.next(usize::MAX, PART_BYTES).await? {
-            self.write(text, row);
+        for (row, progress) in self.next(usize::MAX, PART_BYTES).await? {
+            self.write(text, row, progress);
         }
         if !self.more {
             text.extend_from_slice(b"]}");
@@ -139,14 +148,22 @@ impl Rows {
         Ok(())
     }
 
-    fn write(&mut self, text: &mut Vec<u8>, row: ResultRow) {
+    fn write(&mut self, text: &mut Vec<u8>, row: ResultRow, progress: Option<Progress>) {
         let before = text.len();
         if self.written.0 > 0 {
             text.push(b',');
         }
-        let item = OperationItem::of(row, &self.context);
+        let item = OperationItem::of(row, &self.context, progress);
         // Writing to memory cannot fail, and every entry is serialisable.
         let _ = item.serialize(&mut serde_json::Serializer::new(&mut *text));
         self.written = (self.written.0 + 1, self.written.1 + text.len() - before);
+    }
+}
+
+fn assignment_of(row: &ResultRow) -> Option<&Assignment> {
+    match &row.end {
+        RowOutcome::Created(RowResource::Assignment(assignment))
+        | RowOutcome::Existing(RowResource::Assignment(assignment)) => Some(assignment),
+        _ => None,
     }
 }

@@ -5,13 +5,12 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::session::{ReaderSettings, read_item, time};
-use crate::domain::results::{ReadReport, Rejection, RejectionReason};
+use crate::domain::results::{ChangesPage, Continuation, Rejection, RejectionReason};
 use crate::vendors::report_tree::without_mark;
 
 /// Maximum number of entries of a page. The vendor documents 500.
@@ -19,42 +18,26 @@ const MAX_ITEMS: usize = 10_000;
 /// Maximum length of a token.
 const MAX_TOKEN: usize = 1_000;
 
-/// Where the feed continues after a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Continuation {
-    /// There is another page, to be asked for with this token, once and at once.
-    Token(String),
-    /// The feed is complete until this time by the vendor's clock.
-    Until(Timestamp),
-}
-
-/// A page of the feed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedPage {
-    /// Its entries.
-    pub items: Vec<ReadReport>,
-    /// Where the feed continues.
-    pub next: Continuation,
-}
-
-impl FeedPage {
-    /// Reads a page.
-    ///
-    /// # Errors
-    /// What is wrong with the page as a whole; an entry that cannot be read is none.
-    pub fn read(body: &[u8], center: Option<&str>, settings: &ReaderSettings) -> Result<Self, Rejection> {
-        let not_json = || Rejection::whole(RejectionReason::NotJson);
-        let text = str::from_utf8(without_mark(body)).map_err(|_| not_json())?;
-        let page: Members<'_> = serde_json::from_str(text).map_err(|_| not_json())?;
-        let next = page.next()?;
-        let items: Vec<&RawValue> = serde_json::from_str(page.list(&settings.list_member)?.get())
-            .map_err(|_| Rejection::field(RejectionReason::InvalidField, LIST))?;
-        if items.len() > MAX_ITEMS {
-            return Err(Rejection::field(RejectionReason::TooLarge, LIST));
-        }
-        let items = items.into_iter().map(|item| read_item(item.get(), center, settings)).collect();
-        Ok(Self { items, next })
+/// Reads a page.
+///
+/// # Errors
+/// What is wrong with the page as a whole; an entry that cannot be read is none.
+pub fn read_page(body: &[u8], center: Option<&str>, settings: &ReaderSettings) -> Result<ChangesPage, Rejection> {
+    let page = Members::of(body)?;
+    let next = page.next()?;
+    let items: Vec<&RawValue> = serde_json::from_str(page.list(&settings.list_member)?.get())
+        .map_err(|_| Rejection::field(RejectionReason::InvalidField, LIST))?;
+    if items.len() > MAX_ITEMS {
+        return Err(Rejection::field(RejectionReason::TooLarge, LIST));
     }
+    let items = items.into_iter().map(|item| read_item(item.get(), center, settings)).collect();
+    Ok(ChangesPage { items, next })
+}
+
+/// Returns where the feed continues after a page, without looking at its entries; `None` if the body is no page.
+#[must_use]
+pub fn continuation(body: &[u8]) -> Option<Continuation> {
+    Members::of(body).and_then(|page| page.next()).ok()
 }
 
 const LIST: &str = "sessions";
@@ -65,6 +48,12 @@ const UNTIL: &str = "modifiedUntil";
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
+    fn of(body: &'a [u8]) -> Result<Self, Rejection> {
+        let text = str::from_utf8(without_mark(body)).ok();
+        let page = text.and_then(|text| serde_json::from_str(text).ok());
+        page.ok_or_else(|| Rejection::whole(RejectionReason::NotJson))
+    }
+
     /// Returns the member of this name in any case; `None` for `null`.
     fn get(&self, name: &str, field: &'static str) -> Result<Option<&'a RawValue>, Rejection> {
         let mut found = self.0.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| *value);

@@ -12,6 +12,6 @@ mod settings;
 mod tests;
 
 pub use elapsed_time::parse_elapsed_time;
-pub use feed::{Continuation, FeedPage};
+pub use feed::{continuation, read_page};
 pub use session::{ReaderSettings, read_item, read_report};
 pub use settings::{FeedMode, FeedSettings, ResultsSettings, SessionReport};

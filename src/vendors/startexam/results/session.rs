@@ -34,27 +34,24 @@ pub struct ReaderSettings {
 /// Reads an entry of the feed.
 #[must_use]
 pub fn read_item(text: &str, center: Option<&str>, settings: &ReaderSettings) -> ReadReport {
-    read(text.as_bytes(), center, settings, |_| true)
+    read_report(text.as_bytes(), None, center, settings)
 }
 
-/// Reads the report of a participant.
+/// Reads a report; if it was asked for, it must be that of this participant.
 #[must_use]
-pub fn read_report(body: &[u8], participant: &str, center: Option<&str>, settings: &ReaderSettings) -> ReadReport {
-    read(body, center, settings, |series| *series == SeriesKey::Participant(participant.to_owned()))
-}
-
-fn read(
+pub fn read_report(
     body: &[u8],
+    participant: Option<&str>,
     center: Option<&str>,
     settings: &ReaderSettings,
-    expected: impl FnOnce(&SeriesKey) -> bool,
 ) -> ReadReport {
     let tree = Tree::parse(body);
     let canonical = tree.as_ref().map_or_else(|_| body.trim_ascii().to_vec(), Tree::canonical);
     let reading = tree.and_then(|tree| session(Fields::of(&tree)?, center, settings));
     let reading = reading.and_then(|reading| {
         let mismatch = Rejection::field(RejectionReason::Mismatch, PARTICIPANT);
-        if expected(&reading.series) { Ok(reading) } else { Err(mismatch) }
+        let expected = participant.map(|id| SeriesKey::Participant(id.to_owned()));
+        if expected.is_none_or(|expected| expected == reading.series) { Ok(reading) } else { Err(mismatch) }
     });
     ReadReport { body: body.to_vec(), canonical, reading }
 }

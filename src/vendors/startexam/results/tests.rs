@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::deserialize::read;
 use crate::domain::results::{
-    AttemptRule, ClosedBy, Figure, PartKind, Points, Reading, Regression, Rejection, RejectionReason, Repetition,
-    ScoringRules, SeriesKey, TimeName, Unscored,
+    AttemptRule, ChangesPage, ClosedBy, Continuation, Figure, PartKind, Points, Reading, Regression, Rejection,
+    RejectionReason, Repetition, ScoringRules, SeriesKey, TimeName, Unscored,
 };
 use crate::vendors::SettingError;
 
@@ -140,7 +140,7 @@ fn names_in_another_case_and_numbers_in_text_are_the_same() {
     assert_ne!(spelt, text);
     assert_eq!(read_item(&spelt, Some("mycenter"), &reader()).reading, result(&session()));
     let marked = [b"\xef\xbb\xbf", text.as_bytes()].concat();
-    assert_eq!(read_report(&marked, PARTICIPANT, Some("mycenter"), &reader()).reading, result(&session()));
+    assert_eq!(read_report(&marked, Some(PARTICIPANT), Some("mycenter"), &reader()).reading, result(&session()));
 }
 
 #[rstest]
@@ -214,7 +214,7 @@ fn a_closed_session_says_who_closed_it() {
 
 #[test]
 fn the_report_of_another_participant_is_rejected() {
-    let report = read_report(session().to_string().as_bytes(), TEST, None, &reader());
+    let report = read_report(session().to_string().as_bytes(), Some(TEST), None, &reader());
     assert_eq!(report.reading.unwrap_err(), Rejection::field(RejectionReason::Mismatch, "participantId"));
 }
 
@@ -249,9 +249,9 @@ fn elapsed_time(#[case] text: &str, #[case] seconds: Option<u64>) {
     assert_eq!(parse_elapsed_time(text), seconds);
 }
 
-fn page(body: &Value, list_member: &str) -> Result<FeedPage, Rejection> {
+fn page(body: &Value, list_member: &str) -> Result<ChangesPage, Rejection> {
     let settings = ReaderSettings { list_member: list_member.to_owned(), ..reader() };
-    FeedPage::read(body.to_string().as_bytes(), Some("mycenter"), &settings)
+    read_page(body.to_string().as_bytes(), Some("mycenter"), &settings)
 }
 
 #[rstest]
@@ -297,9 +297,9 @@ fn a_page_with_two_ends_or_no_json_is_faulty() {
         ("<html></html>".to_owned(), RejectionReason::NotJson),
         (format!("{{\"sessions\":[],{until}"), RejectionReason::NotJson),
     ] {
-        assert_eq!(FeedPage::read(text.as_bytes(), None, &reader()).unwrap_err().reason, reason, "{text}");
+        assert_eq!(read_page(text.as_bytes(), None, &reader()).unwrap_err().reason, reason, "{text}");
     }
-    assert!(FeedPage::read(b"{\"sessions\":[\"\xff\"]}", None, &reader()).is_err());
+    assert!(read_page(b"{\"sessions\":[\"\xff\"]}", None, &reader()).is_err());
     let named = page(&json!({ "sessions": [], "modifiedUntil": "2026-11-01T00:00:00Z" }), "items");
     assert_eq!(named.unwrap_err().reason, RejectionReason::MissingField, "a configured list is not guessed");
 }

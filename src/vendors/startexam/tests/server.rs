@@ -14,12 +14,14 @@ pub(super) struct Reply {
     status: u16,
     headers: String,
     body: Vec<u8>,
+    /// How many bytes more than the body has are announced.
+    missing: usize,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let headers = "Content-Type: application/json; charset=utf-8\r\n".to_owned();
-        Self { status, headers, body: body.into() }
+        Self { status, headers, body: body.into(), missing: 0 }
     }
 
     pub(super) fn json(status: u16, body: &Value) -> Self {
@@ -29,6 +31,11 @@ impl Reply {
     pub(super) fn with(mut self, header: &str) -> Self {
         self.headers = format!("{header}\r\n");
         self
+    }
+
+    /// The same response, cut off before its end.
+    pub(super) fn cut(self) -> Self {
+        Self { missing: 10, ..self }
     }
 }
 
@@ -96,8 +103,8 @@ async fn serve(listener: TcpListener, mut replies: VecDeque<Reply>, seen: Arc<Mu
     while let Ok((mut stream, _)) = listener.accept().await {
         let Some(request) = read(&mut stream).await else { continue };
         seen.lock().unwrap().push(request);
-        let Some(Reply { status, headers, body }) = replies.pop_front() else { continue };
-        let length = body.len();
+        let Some(Reply { status, headers, body, missing }) = replies.pop_front() else { continue };
+        let length = body.len() + missing;
         let head =
             format!("HTTP/1.1 {status} Whatever\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
         stream.write_all(&[head.into_bytes(), body].concat()).await.unwrap();

@@ -152,6 +152,11 @@ impl ResultsSettings {
 }
 
 impl ReceiverSettings {
+    /// Returns every secret.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.keys.iter().chain([&self.path_token])
+    }
+
     /// Returns how the readings of a series are folded. The vendor cannot be asked about an attempt, so no step back is ever
     /// confirmed.
     #[must_use]

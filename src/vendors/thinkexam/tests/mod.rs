@@ -3,6 +3,7 @@
 mod calls;
 mod planning;
 mod reading;
+mod reports;
 mod settings;
 mod signature;
 mod stub;

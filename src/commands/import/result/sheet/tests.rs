@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::commands::Process;
-use crate::commands::import::guard::unguard;
+use crate::domain::table::formulas::unguard;
 
 fn environment() -> System {
     Process::current().environment

@@ -1,14 +1,11 @@
-//! The defence of a result sheet against formulas: an apostrophe before each text that a spreadsheet program would
-//! evaluate (<https://owasp.org/www-community/attacks/CSV_Injection>).
+//! The defence of a sheet against formulas: an apostrophe before each text that a spreadsheet program would evaluate
+//! (<https://owasp.org/www-community/attacks/CSV_Injection>).
 //!
 //! In locales that separate by semicolons, a program may split a cell despite its quotation marks, since these are not
 //! next to semicolons. So the text after each separator in use anywhere counts as a cell of its own. Text that begins
 //! with apostrophes before such a sign gets one more: only so can [`unguard`] restore every cell exactly.
 
 use std::borrow::Cow;
-
-/// The columns by which a result sheet is recognised.
-const RESULT_COLUMNS: [&str; 2] = ["result.line", "result.outcome"];
 
 /// Signs that begin a formula, with their full-width forms, which East Asian versions evaluate too.
 const FORMULA_SIGNS: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
@@ -18,7 +15,8 @@ const CONTROLS: [char; 3] = ['\t', '\r', '\n'];
 const SEPARATORS: [char; 5] = [';', '|', '\t', '\r', '\n'];
 
 /// Puts an apostrophe before each formula of the cell.
-pub(super) fn guard(cell: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn guard(cell: &str) -> Cow<'_, str> {
     let places = find_formulas(cell);
     if places.is_empty() {
         return Cow::Borrowed(cell);
@@ -35,7 +33,8 @@ pub(super) fn guard(cell: &str) -> Cow<'_, str> {
 }
 
 /// Removes the apostrophes that [`guard`] has put in.
-pub(super) fn unguard(cell: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn unguard(cell: &str) -> Cow<'_, str> {
     let mut places = find_formulas(cell);
     places.retain(|place| cell[*place..].starts_with('\''));
     if places.is_empty() {
@@ -49,12 +48,6 @@ pub(super) fn unguard(cell: &str) -> Cow<'_, str> {
     }
     plain.push_str(&cell[copied..]);
     Cow::Owned(plain)
-}
-
-/// Returns whether these column names are those of a result sheet.
-pub(super) fn is_result_header<'a>(columns: impl IntoIterator<Item = &'a str>) -> bool {
-    let columns: Vec<&str> = columns.into_iter().map(str::trim).collect();
-    RESULT_COLUMNS.iter().all(|name| columns.contains(name))
 }
 
 /// The position in a part of a cell, up to its first character that is neither space, quotation mark nor apostrophe.
@@ -128,13 +121,6 @@ mod tests {
         for cell in ["+49", "-7", "'00124", "'a", "", "a;+1"] {
             assert_eq!(unguard(cell), cell);
         }
-    }
-
-    #[test]
-    fn a_result_sheet_is_recognised_by_its_columns() {
-        assert!(is_result_header(["externalId", "result.line", " result.outcome "]));
-        assert!(!is_result_header(["externalId", "result.line"]));
-        assert!(!is_result_header(["externalId", "result.score", "outcome"]));
     }
 
     proptest! {
