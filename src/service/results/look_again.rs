@@ -86,7 +86,10 @@ impl Gateway {
             let Some(last) = parked.last() else { return Ok(()) };
             after = last.arrival;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(parked)), lock).await?;
-            self.commit_plan(plan, Vec::new()).await?;
+            let ingested = self.commit_plan(plan, Vec::new()).await?;
+            if !ingested.fetches.is_empty() {
+                self.fetch_or_keep(connection, ingested.fetches).await?;
+            }
         }
     }
 }
