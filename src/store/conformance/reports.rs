@@ -5,9 +5,7 @@ use super::*;
 use crate::domain::results::{
     MatchHints, ParkReason, Reading, Report, ReportContext, ReportState, SeriesKey, digest_input,
 };
-use crate::store::{
-    NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportFilter, ReportHint, ResultReads as _, StoredReport,
-};
+use crate::store::{NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportFilter, ReportHint, StoredReport};
 
 fn webhook(make: &Maker, connection: &str, body: &[u8]) -> ReceivedWebhook {
     let context = ReportContext { assessment: Some("1401".to_owned()), ..ReportContext::default() };
@@ -15,7 +13,7 @@ fn webhook(make: &Maker, connection: &str, body: &[u8]) -> ReceivedWebhook {
 }
 
 /// Returns a parked report with these hints, of a tenant.
-pub(super) fn parked(make: &Maker, store: &dyn Store, tenant: &str, connection: &str, hints: MatchHints) -> NewReport {
+pub(crate) fn parked(make: &Maker, store: &dyn Store, tenant: &str, connection: &str, hints: MatchHints) -> NewReport {
     let report = Report {
         tenant: Some(tenant.to_owned()),
         parked_for: Some(ParkReason::UnknownCandidate),
@@ -26,12 +24,12 @@ pub(super) fn parked(make: &Maker, store: &dyn Store, tenant: &str, connection: 
 }
 
 /// Returns the change of a report that leaves it as it is.
-pub(super) fn change(stored: StoredReport) -> ReportChange {
+pub(crate) fn change(stored: StoredReport) -> ReportChange {
     let StoredReport { report, reading, arrival: _, rechecks } = stored;
     ReportChange { report, reading, series: None, rechecks }
 }
 
-pub(super) fn update(change: ReportChange) -> Mutation {
+pub(crate) fn update(change: ReportChange) -> Mutation {
     Mutation::UpdateReport(Box::new(change))
 }
 
@@ -233,14 +231,21 @@ pub(crate) async fn parked_reports_are_looked_at_again_by_each_hint(store: Arc<d
     store.commit(vec![recheck(&here, &hint)]).await.unwrap();
     store.commit(vec![update(change(read))]).await.unwrap();
     assert_eq!(due(&*store, &here).await, std::slice::from_ref(one));
-    // One that is no longer parked is not due, and has no hints.
-    let read = store.due_reports(&here, 9).await.unwrap().remove(0);
-    let mut applied = change(read);
-    applied.report.state = ReportState::Applied;
-    applied.series = Some(participant("p-1"));
-    store.commit(vec![update(applied)]).await.unwrap();
-    store.commit(vec![recheck(&here, &hint)]).await.unwrap();
-    assert_eq!(due(&*store, &here).await, []);
+    // One that is applied waits for a booking that claims it, and then for nothing.
+    let candidate = make.candidate("t", &here, make.person());
+    assert_eq!(make.claim(&*store, &candidate).await, BeginResult::Begun);
+    for (booking, expected) in [(None, vec![one.clone()]), (Some(AssignmentId::generate(&make.0)), vec![])] {
+        let read = store.due_reports(&here, 9).await.unwrap().remove(0);
+        let mut applied = change(read);
+        applied.report.state = ReportState::Applied;
+        applied.report.candidate = Some(candidate.id.clone());
+        applied.report.assignment = booking;
+        applied.series = Some(participant("p-1"));
+        store.commit(vec![update(applied)]).await.unwrap();
+        assert_eq!(due(&*store, &here).await, []);
+        store.commit(vec![recheck(&here, &hint)]).await.unwrap();
+        assert_eq!(due(&*store, &here).await, expected);
+    }
     assert_eq!(store.parked_reports(&here, 0, 9).await.unwrap().len(), 1);
     assert_eq!(store.series(&here, &[participant("p-1")]).await.unwrap()[0].sightings.len(), 1);
 }

@@ -4,12 +4,12 @@ use super::reports::{change, due, parked, update};
 use super::results::{participant, put, record};
 use super::*;
 use crate::domain::results::{MatchHints, Report, ReportState, SeriesKey};
-use crate::store::{ReportChange, ReportFilter, ReportHint, ResultFilter, ResultReads as _};
+use crate::store::{ReportChange, ReportFilter, ReportHint, ResultFilter};
 
 const PAGE: Page = Page { limit: 99, after: None };
 
 /// Returns a booking of the candidate with this registration.
-fn registered(make: &Maker, candidate: &Candidate, participant: &str) -> Assignment {
+pub(crate) fn registered(make: &Maker, candidate: &Candidate, participant: &str) -> Assignment {
     Assignment {
         candidate_id: Some(candidate.id.clone()),
         vendor_ref: Map::from_iter([("id".to_owned(), json!(participant))]),
@@ -37,6 +37,7 @@ async fn assert_dismissed(store: &dyn Store, report: &Report) {
         as_of,
         digest,
         repeats: left.report.repeats,
+        by_hand: false,
         context: crate::domain::results::ReportContext { participant: None, ..report.context.clone() },
         candidate: None,
         assignment: None,
@@ -101,7 +102,7 @@ pub(crate) async fn bookings_are_found_by_registration_and_person(store: Arc<dyn
 
 pub(crate) async fn candidates_of_all_tenants_are_found_at_a_connection(store: Arc<dyn Store>, make: Maker) {
     let one = make.claimed(&*store).await;
-    let Candidate { connection, .. } = &one;
+    let connection = &one.connection.clone();
     let photo = Some("QUJD".to_owned().into());
     let person = Person { email: one.person.email.clone(), photo, ..make.person() };
     let mut two = make.candidate(&make.name("tenant"), connection, person);
@@ -134,7 +135,9 @@ pub(crate) async fn an_erasure_leaves_no_result_and_dismisses_the_reports(store:
     let applied = [make.applied(&*store, &candidate, &participant("p-own")), make.applied(&*store, &candidate, &own)];
     let (result, first) = make.result(&candidate, &own);
     let (theirs, their_first) = make.result(&neighbour, &participant("p-theirs"));
-    let kept = make.applied(&*store, &neighbour, &participant("p-theirs"));
+    // It has the erased person's address, too.
+    let mut kept = make.applied(&*store, &neighbour, &participant("p-theirs"));
+    kept.reading.as_mut().unwrap().hints = by_email(&candidate);
     // Parked, though its person is known, and parked without that.
     let mut waiting = parked(&make, &*store, tenant, connection, MatchHints::default());
     waiting.report.candidate = Some(id.clone());

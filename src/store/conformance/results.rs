@@ -7,10 +7,10 @@ use crate::domain::results::{
     Report, ReportContext, ReportKind, ReportState, ReportedScore, ResultOwner, ResultState, ResultVersion, SeriesKey,
     digest_input,
 };
-use crate::store::{FeedPosition, NewReport, ResultFilter, ResultReads as _};
+use crate::store::{FeedPosition, NewReport, ResultFilter};
 
 /// Returns the series of a registration.
-pub(super) fn participant(name: &str) -> SeriesKey {
+pub(crate) fn participant(name: &str) -> SeriesKey {
     SeriesKey::Participant(name.to_owned())
 }
 
@@ -45,6 +45,7 @@ impl Maker {
             as_of: now,
             digest: store.report_digest(&digest_input(connection, ReportKind::FeedItem, canonical.as_bytes())),
             repeats: 0,
+            by_hand: false,
             context: ReportContext { center: Some("center".to_owned()), ..ReportContext::default() },
             candidate: None,
             assignment: None,
@@ -109,11 +110,11 @@ impl Maker {
     }
 }
 
-pub(super) fn record(report: &NewReport) -> Mutation {
+pub(crate) fn record(report: &NewReport) -> Mutation {
     Mutation::Report(Box::new(report.clone()))
 }
 
-pub(super) fn put(result: &ExamResult, version: Option<&ResultVersion>) -> Mutation {
+pub(crate) fn put(result: &ExamResult, version: Option<&ResultVersion>) -> Mutation {
     Mutation::Result(Box::new(result.clone()), version.cloned().map(Box::new))
 }
 
@@ -204,7 +205,8 @@ pub(crate) async fn results_are_filtered(store: Arc<dyn Store>, make: Maker) {
         (of(&[]), vec![]),
         (ResultFilter { assessment_refs: tests(&["fa19e351"]), ..any() }, vec![&third, &first]),
         (ResultFilter { assessment_refs: tests(&["fa19e351"]), ..of(&[&one]) }, vec![&first]),
-        (ResultFilter { assessment_refs: tests(&["\0", "fa19e351"]), ..any() }, vec![]),
+        (ResultFilter { assessment_refs: tests(&["\0", "fa19e351", ""]), ..any() }, vec![&third, &first]),
+        (ResultFilter { assessment_refs: tests(&["fa19", "e351", "fa19e351\nother"]), ..any() }, vec![]),
         (ResultFilter { connections: Some(vec![two.connection.clone()]), ..any() }, vec![&third]),
         (ResultFilter { connections: Some(Vec::new()), ..any() }, vec![]),
         (ResultFilter { activity: Some(Activity::InProgress), ..any() }, vec![&second]),

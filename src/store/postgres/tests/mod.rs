@@ -22,6 +22,7 @@ mod plans;
 mod proxy;
 mod races;
 mod renewal;
+mod results;
 #[path = "../../../../tests/it/support/postgres.rs"]
 mod server;
 mod several;

@@ -2,9 +2,15 @@
 //! nor after they have grown under the plans made then.
 
 use super::*;
+use crate::domain::assignment::Assignment;
 use crate::domain::candidate::CandidateState;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
-use crate::store::{AssignmentFilter, CandidateSelector, Page};
+use crate::domain::results::{MatchHints, ReportState};
+use crate::store::conformance::{change, parked, participant, put, record, registered, update};
+use crate::store::{
+    AssignmentFilter, CandidateSelector, Page, ReceivedWebhook, RepeatedReport, ReportFilter, ReportHint, ResultFilter,
+    ResultReads as _,
+};
 
 /// Tables that grow with what the gateway has done.
 const GROWING: &[&str] = &[
@@ -20,6 +26,13 @@ const GROWING: &[&str] = &[
     "audit",
     "audit_heads",
     "turns",
+    "series",
+    "reports",
+    "report_hints",
+    "erased_hints",
+    "results",
+    "result_versions",
+    "received",
 ];
 
 /// Times each statement runs before the tables grow: enough for the server to settle on a plan.
@@ -97,7 +110,8 @@ async fn everything(make: &Maker, store: &PostgresStore) {
     let of = CandidateSelector { ids: vec![changed.id.clone()], known_as };
     let filter = AssignmentFilter { candidate: Some(of), ..AssignmentFilter::default() };
     let page = Page { after: None, limit: 10 };
-    assert_eq!(store.assignments("t", &filter, &page).await.unwrap(), [assignment]);
+    assert_eq!(store.assignments("t", &filter, &page).await.unwrap(), std::slice::from_ref(&assignment));
+    results(make, store, &changed, &assignment).await;
 
     let operation = make.queued(store, "t", 2).await;
     let at = |index| ItemId { operation: operation.id.clone(), index };
@@ -117,6 +131,81 @@ async fn everything(make: &Maker, store: &PostgresStore) {
     store.commit(vec![Mutation::CancelOperation(operation.id.clone())]).await.unwrap();
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
     store.discard_operation(&operation.id).await.unwrap();
+}
+
+/// Does everything once that a session, its repeat, its reading, and a report that waits for its person do.
+async fn results(make: &Maker, store: &PostgresStore, candidate: &Candidate, booked: &Assignment) {
+    let name = make.name("participant");
+    let series = participant(&name);
+    let registered = registered(make, candidate, &name);
+    let (mut result, first) = make.result(candidate, &series);
+    result.state.assignment = Some(booked.id.clone());
+    let (report, other) = (make.applied(store, candidate, &series), make.applied(store, candidate, &series));
+    let hints =
+        MatchHints { participant: Some(name.clone()), email: candidate.person.email.clone(), ..MatchHints::default() };
+    let waiting = parked(make, store, "t", "c", hints);
+    let hint = vec![ReportHint::Participant(name.clone())];
+    let changes =
+        vec![Mutation::Assignment(registered.clone()), record(&report), record(&waiting), put(&result, Some(&first))];
+    store.commit(changes).await.unwrap();
+    let digests = [report.report.digest, other.report.digest];
+    assert_eq!(store.reports_by_digest("c", &digests).await.unwrap().len(), 1);
+    let again = RepeatedReport {
+        connection: "c".to_owned(),
+        digest: report.report.digest,
+        as_of: Some(make.0.now()),
+        count: 1,
+        id: report.report.id.clone(),
+    };
+    let repeated = vec![record(&other), Mutation::RepeatReport(again), put(&result, None)];
+    store.commit(repeated).await.unwrap();
+    store.commit(vec![Mutation::RecheckReports("c".to_owned(), hint.clone())]).await.unwrap();
+    let due = store.due_reports("c", 9).await.unwrap();
+    store.commit(due.into_iter().map(change).map(update).collect()).await.unwrap();
+    let read = store.series("c", std::slice::from_ref(&series)).await.unwrap();
+    assert_eq!((read[0].sightings.len(), read[0].results.len()), (2, 1));
+    assert_eq!(store.result("t", &result.id).await.unwrap(), Some(result.clone()));
+    assert_eq!(store.result_versions("t", &result.id).await.unwrap().len(), 1);
+    assert_eq!(store.results_of_assignments(std::slice::from_ref(&booked.id)).await.unwrap().len(), 1);
+    assert_eq!(store.results_of_candidate(&candidate.id, &result.state.assessment_ref).await.unwrap().len(), 1);
+    let page = Page { after: None, limit: 10 };
+    let of = ResultFilter { candidates: Some(vec![candidate.id.clone()]), ..ResultFilter::default() };
+    let at = ResultFilter { assignment: Some(booked.id.clone()), ..ResultFilter::default() };
+    for filter in [ResultFilter::default(), of, at] {
+        assert!(!store.results("t", &filter, &page).await.unwrap().is_empty());
+    }
+    for state in [None, Some(ReportState::Parked)] {
+        let filter = ReportFilter { state, connections: None };
+        assert!(!store.reports(Some("t"), &filter, &page).await.unwrap().is_empty());
+    }
+    assert!(store.report_body(&report.report.id).await.unwrap().is_some());
+    assert_eq!(store.assignments_of_participants("c", &[name]).await.unwrap(), std::slice::from_ref(&registered));
+    let identities = Identity::of(&candidate.person, BY_NAME);
+    let people = store.assignments_of_people("c", std::slice::from_ref(&candidate.id), &identities).await.unwrap();
+    assert!(people.contains(&registered));
+    assert_eq!(store.candidates_at("c", &identities).await.unwrap().len(), 1);
+    assert!(!store.booked_assignments("c", None, 9).await.unwrap().is_empty());
+    assert_eq!(store.erased_hints("c", &hint).await.unwrap(), [false]);
+    assert_eq!(store.parked_reports("c", 0, 1).await.unwrap().len(), 1);
+    assert_eq!(store.reports_since("c", report.report.received, 0, 1).await.unwrap().len(), 1);
+    let webhook = ReceivedWebhook {
+        id: 0,
+        connection: "c".to_owned(),
+        context: waiting.report.context.clone(),
+        arrived: make.0.now(),
+        body: b"{}".to_vec(),
+    };
+    store.commit(vec![Mutation::ReceiveWebhook(webhook)]).await.unwrap();
+    let received = store.received_webhooks("c", 9).await.unwrap();
+    store.commit(vec![Mutation::RemoveReceived(received[0].id)]).await.unwrap();
+    assert!(!store.count_reports().await.unwrap().is_empty());
+    let erased = make.candidate("t", "c", make.person());
+    assert_eq!(make.claim(store, &erased).await, BeginResult::Begun);
+    let series = participant(&make.name("participant"));
+    let (result, first) = make.result(&erased, &series);
+    store.commit(vec![record(&make.applied(store, &erased, &series)), put(&result, Some(&first))]).await.unwrap();
+    store.commit(vec![Mutation::EraseCandidate(erased.id.clone())]).await.unwrap();
+    assert_eq!(store.result("t", &result.id).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

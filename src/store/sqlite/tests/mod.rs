@@ -19,16 +19,17 @@ use crate::store::codec::micros;
 use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
 use crate::store::engine::{Access, Engine as _};
-use crate::store::sql;
 use crate::store::{
     BeginResult, CandidateFilter, ItemCounts, KeyState, Mutation, Page, Store, StoreReads as _, Window,
 };
+use crate::store::{result_sql, sql};
 
 mod histories;
 mod look_ups;
 mod opening;
 mod pages;
 mod renewal;
+mod results;
 mod writer;
 
 mod on_disk {
@@ -270,7 +271,7 @@ fn lists_use_an_index() {
 fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
     let environment = environment();
     let connection = connect::memory(&RecordCodec::new(ring(&environment), environment.clone())).unwrap();
-    for (name, sql) in sql::ALL {
+    for (name, sql) in sql::ALL.iter().chain(result_sql::ALL) {
         let text = sql.sqlite.replace(sql::LIST, "?");
         let statement = connection.prepare(&text).unwrap();
         for index in 1..=statement.parameter_count() {
@@ -279,9 +280,15 @@ fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
         }
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
         let details = plan.raw_query().mapped(|row| row.get::<_, String>("detail")).map(Result::unwrap);
+        // Named `r` and `s`: reports, results and series; `v`: versions.
         let tables = ["candidates", "assignments", "booked", "intents", "operation_items", "operation_counts"];
-        let scans = details.filter(|detail| tables.iter().any(|table| detail.starts_with(&format!("SCAN {table}"))));
-        let scans: Vec<String> = scans.collect();
+        let tables = tables.iter().chain(&["r", "s", "v", "reports", "results", "series", "received", "erased_hints"]);
+        let is_scan = |detail: &String| {
+            tables
+                .clone()
+                .any(|table| *detail == format!("SCAN {table}") || detail.starts_with(&format!("SCAN {table} ")))
+        };
+        let scans: Vec<String> = details.filter(is_scan).collect();
         assert!(scans.is_empty() || *name == "UNSETTLED", "{name}: {scans:?}");
     }
 }
