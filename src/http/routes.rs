@@ -11,7 +11,7 @@ use crate::http::handlers::{
     receivers, reports, results,
 };
 use crate::http::middleware::authorize::{
-    guarded, guarded_action, guarded_disclosure, guarded_without_scope, guarded_write, open,
+    guarded, guarded_action, guarded_disclosure, guarded_without_scope, guarded_write, open, with_optional_body,
 };
 use crate::http::openapi::components::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 
@@ -149,7 +149,10 @@ fn report_routes() -> &'static [Entry] {
         || guarded_disclosure(("reports.read_body", "include"), ReportsRead, &[STORE], routes!(reports::read)),
         || guarded_action("reports.match", ReportsWrite, &[STORE, MATCH], routes!(reports::match_target)),
         || guarded_action("reports.dismiss", ReportsWrite, &[STORE, MATCH], routes!(reports::dismiss)),
-        || guarded_action("connections.reread", ReportsWrite, &[NAMED, STORE, READ], routes!(reports::reread)),
+        || {
+            let route = with_optional_body(routes!(reports::reread));
+            guarded_action("connections.reread", ReportsWrite, &[NAMED, STORE, READ], route)
+        },
         || guarded_action("connections.read", ConnectionsCheck, &[NAMED, READ], routes!(reports::read_feed)),
     ]
 }

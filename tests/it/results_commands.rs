@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use tokio::net::TcpListener;
 
 use crate::http::{api_parts, serve_api};
+use crate::support::connections::thinkexam;
 
 /// The key of the in-process API's client that has all scopes, and of the one that may read candidates only.
 const ALL: &str = "key-of-all";
@@ -66,41 +67,35 @@ fn receivers(configuration: &str, more: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("examgate.toml"), configuration).expect("the configuration can be written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_examgate"));
-    command.arg("receivers").args(more).env_clear().env("HOOK_TOKEN", "a token/of the address, long enough");
+    command.arg("receivers").args(more).env_clear().env("HOOK_TOKEN", TOKEN);
     command.current_dir(folder.path()).stdin(Stdio::null()).output().expect("the program runs")
 }
 
 const WITHOUT: &str = "[server]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"none\"\n";
 
-const WITH: &str = r#"
-[connections.thinkexam-main]
-vendor = "thinkexam"
-signature = { mode = "static", access_key = "plain:key-of-tests", signature = "plain:signature-of-tests", timestamp = "1" }
-course_name = "course"
-[connections.thinkexam-main.results]
-mode = "webhook"
-path_token = "env:HOOK_TOKEN"
-[assessments.aptitude]
-name = "Aptitude"
-connection = "thinkexam-main"
-ref = "2415"
-"#;
+/// The token of the receiver's address.
+const TOKEN: &str = "token-of-tests.0123456789_abcdef~";
+
+/// Returns a configuration with a receiver; `server` holds further keys of its section.
+fn with_receiver(server: &str) -> String {
+    let results = "[connections.thinkexam-main.results]\nmode = \"webhook\"\npath_token = \"env:HOOK_TOKEN\"\n\
+                   [assessments.aptitude]\nname = \"Aptitude\"\nconnection = \"thinkexam-main\"\nref = \"2415\"\n";
+    WITHOUT.replace("[auth]", &format!("{server}\n[auth]")) + &thinkexam("http://127.0.0.1:1", "") + results
+}
 
 #[test]
 fn receivers_prints_the_addresses_for_the_vendors_panel() {
-    let token = "a%20token%2Fof%20the%20address%2C%20long%20enough";
-    let public = WITHOUT.replace("[auth]", "public_url = \"https://exams.example.com/api/\"\n[auth]") + WITH;
-    let output = receivers(&public, &[]);
+    let output = receivers(&with_receiver("public_url = \"https://exams.example.com/api/\""), &[]);
     let expected = format!(
-        "thinkexam-main: https://exams.example.com/api/receivers/thinkexam-main/{token}\nthinkexam-main aptitude: \
-         https://exams.example.com/api/receivers/thinkexam-main/{token}/aptitude\n"
+        "thinkexam-main: https://exams.example.com/api/receivers/thinkexam-main/{TOKEN}\nthinkexam-main aptitude: \
+         https://exams.example.com/api/receivers/thinkexam-main/{TOKEN}/aptitude\n"
     );
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), expected), "{output:?}");
     assert_eq!(text(&output.stderr), "");
 
-    let output = receivers(&(WITHOUT.to_owned() + WITH), &["--output", "json"]);
+    let output = receivers(&with_receiver("base_path = \"/api\""), &["--output", "json"]);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let path = format!("/receivers/thinkexam-main/{token}");
+    let path = format!("/api/receivers/thinkexam-main/{TOKEN}");
     assert_eq!(document["receivers"][0]["address"], path, "{document}");
     assert_eq!(document["receivers"][1]["assessment"], "aptitude", "{document}");
     assert!(text(&output.stderr).contains("server.public_url"), "{output:?}");

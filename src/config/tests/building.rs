@@ -57,10 +57,15 @@ fn the_owner_of_reports_must_be_a_tenant() {
     for (owner, auth) in [("school", two.as_str()), ("hr", &two), ("", &two), ("default", none)] {
         assert_eq!(owned(owner, auth), Ok(()), "{owner}");
     }
-    for (owner, auth, hint) in [("lms", two.as_str(), ""), ("shcool", &two, " (did you mean school?)"), ("hr", none, "")] {
+    for (owner, auth, hint) in
+        [("lms", two.as_str(), ""), ("shcool", &two, " (did you mean school?)"), ("hr", none, "")]
+    {
         let errors = owned(owner, auth).unwrap_err();
         assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].ends_with(&format!("connections.startexam-main.results.owner: unknown tenant{hint}")), "{errors:?}");
+        assert!(
+            errors[0].ends_with(&format!("connections.startexam-main.results.owner: unknown tenant{hint}")),
+            "{errors:?}"
+        );
     }
 }
 
@@ -75,7 +80,10 @@ fn changed_settings_or_secrets_of_results_make_another_connection() {
     let before = fingerprint(settings, "0123456789abcdef");
     assert!(before.same(&fingerprint(settings, "0123456789abcdef")));
     assert!(!before.same(&fingerprint(settings, "fedcba9876543210")), "another secret");
-    assert!(!before.same(&fingerprint(&format!("{settings}form = \"older\"\n"), "0123456789abcdef")), "another setting");
+    assert!(
+        !before.same(&fingerprint(&format!("{settings}form = \"older\"\n"), "0123456789abcdef")),
+        "another setting"
+    );
 }
 
 #[test]

@@ -46,17 +46,21 @@ fn the_documented_connection_defaults_are_the_coded_ones() {
 
 #[test]
 fn the_documented_defaults_of_results_are_the_coded_ones() {
-    for (name, vendor, optional) in [("startexam-main", "startexam", &[][..]), ("thinkexam-main", "thinkexam", &["keys", "path_token"])] {
+    for (name, vendor, optional) in
+        [("startexam-main", "startexam", &[][..]), ("thinkexam-main", "thinkexam", &["keys", "path_token"])]
+    {
         let heading = format!("# [connections.{name}.results]");
         let documented: Vec<&str> = DEFAULTS
             .lines()
             .skip_while(|line| *line != heading)
             .skip(1)
             .take_while(|line| !line.is_empty())
-            .filter_map(|line| line.strip_prefix("# ").filter(|line| {
-                let (name, _) = line.split_once(" = ").unwrap_or_default();
-                !name.is_empty() && !name.contains(' ') && !optional.contains(&name)
-            }))
+            .filter_map(|line| {
+                line.strip_prefix("# ").filter(|line| {
+                    let (name, _) = line.split_once(" = ").unwrap_or_default();
+                    !name.is_empty() && !name.contains(' ') && !optional.contains(&name)
+                })
+            })
             .collect();
         assert!(documented.len() > 8, "{documented:?}");
         let own = if vendor == "startexam" { startexam("") } else { thinkexam("") };

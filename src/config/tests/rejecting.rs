@@ -194,7 +194,8 @@ fn invalid_scoring_is_rejected_by_its_key() {
         ("pass_percent = 50\nscored = false", "scored: cannot be false where pass_percent"),
         ("scored = \"no\"", "scored: expected true or false"),
     ] {
-        let entry = "[assessments.a]\nconnection = \"startexam-main\"\nref = \"fa19e351-36d0-49c0-be92-66d640b17878\"\n";
+        let entry =
+            "[assessments.a]\nconnection = \"startexam-main\"\nref = \"fa19e351-36d0-49c0-be92-66d640b17878\"\n";
         let error = only_error(&fine(&format!("{entry}{more}\n")));
         assert!(error.contains(&format!("assessments.a.{expected}")), "{more}\n{error}");
     }

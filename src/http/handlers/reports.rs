@@ -118,7 +118,7 @@ fn answered(report: Report) -> Response {
 #[utoipa::path(
     post, path = "/connections/{name}/reread", operation_id = "rereadReports", tag = "Reports",
     params(("name" = String, Path, description = "The connection's name, as the operator configured it.", example = "startexam-main")),
-    request_body(content = Option<RereadRequest>),
+    request_body(content = RereadRequest),
     responses((status = 202, description = "The operation, of kind `reread`; its progress appears at `Location`.", body = Operation)),
 )]
 pub(in crate::http) async fn reread(

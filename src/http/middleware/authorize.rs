@@ -147,6 +147,14 @@ pub(in crate::http) fn guarded_write(
     guarded_action(action, scope, &problems, (schemas, paths, methods))
 }
 
+/// Documents that requests may leave out the body, as [`OptionalBody`](crate::http::extract::body::OptionalBody) lets them.
+pub(in crate::http) fn with_optional_body(
+    (schemas, mut paths, methods): UtoipaMethodRouter<AppState>,
+) -> UtoipaMethodRouter<AppState> {
+    paths.paths.values_mut().flat_map(components::of_item_mut).for_each(components::allow_no_body);
+    (schemas, paths, methods)
+}
+
 /// Adds a route that needs no credentials.
 pub(in crate::http) fn open(
     problems: &[Code],

@@ -132,6 +132,13 @@ pub(in crate::http) fn has_media_type(operation: &Operation, media_type: &str) -
         .any(|answer| answer.content.contains_key(media_type))
 }
 
+/// Documents that a request may leave out the body.
+pub(in crate::http) fn allow_no_body(operation: &mut Operation) {
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(Required::False);
+    }
+}
+
 /// Documents the request and response headers of a write.
 pub(in crate::http) fn add_write_headers(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();

@@ -221,8 +221,12 @@ fn of_read(error: VendorError) -> VendorError {
 /// assume 404 or 400.
 fn unknown_participant(error: VendorError) -> VendorError {
     let status = error.vendor.as_ref().and_then(|vendor| vendor.http_status);
-    let unknown = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND].map(|status| Some(status.as_u16()));
-    if !unknown.contains(&status) {
+    let is_unknown = match error.code {
+        Code::InvalidReference => true,
+        Code::VendorRejectedRequest => status == Some(StatusCode::BAD_REQUEST.as_u16()),
+        _ => false,
+    };
+    if !is_unknown {
         return error;
     }
     let detail = "StartExam has no session of this registration: it was not begun, or StartExam does not know it.";

@@ -6,8 +6,8 @@ use super::*;
 use crate::domain::error::Code;
 use crate::domain::exchange::Exchange;
 use crate::domain::results::{
-    AttemptTimes, FetchRule, FetchedReport, FoldSettings, MatchHints, ReadReport, Reading, Rejection, RejectionReason, ReportContext,
-    ReportKind, ReportedScore, ScoringRules, SeriesKey,
+    AttemptTimes, FetchRule, FetchedReport, FoldSettings, MatchHints, ReadReport, Reading, Rejection, RejectionReason,
+    ReportContext, ReportKind, ReportedScore, ScoringRules, SeriesKey,
 };
 use crate::domain::vendor::{CallPurpose, Priority};
 use crate::secret::Secret;
@@ -162,7 +162,11 @@ async fn after_another_fault_no_feed_is_read() {
 #[case::with_a_key(&["Planted"], "The key is expected", "underscores_in_headers")]
 #[case::while_it_is_rotated(&["Planted", "Planted2"], "One of 2 keys", "underscores_in_headers")]
 #[tokio::test]
-async fn a_receiver_is_described_without_its_secrets(#[case] keys: &[&str], #[case] detail: &str, #[case] advice: &str) {
+async fn a_receiver_is_described_without_its_secrets(
+    #[case] keys: &[&str],
+    #[case] detail: &str,
+    #[case] advice: &str,
+) {
     let plan = ReceiverPlan {
         path_token: Secret::new("Planted"),
         keys: keys.iter().copied().map(Secret::new).collect(),

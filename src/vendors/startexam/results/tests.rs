@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::deserialize::read;
 use crate::domain::results::{
-    AttemptRule, ChangesPage, ClosedBy, Continuation, Figure, PartKind, Points, Reading, Regression, Rejection, RejectionReason, Repetition,
-    ScoringRules, SeriesKey, TimeName, Unscored,
+    AttemptRule, ChangesPage, ClosedBy, Continuation, Figure, PartKind, Points, Reading, Regression, Rejection,
+    RejectionReason, Repetition, ScoringRules, SeriesKey, TimeName, Unscored,
 };
 use crate::vendors::SettingError;
 

@@ -90,10 +90,7 @@ async fn a_page_is_asked_for_and_read() {
     assert_eq!((last.next, last.items.len()), (Continuation::Until(time("2024-05-03T02:25:00Z")), 0));
     let seen = server.seen();
     // Whole seconds, rounded down.
-    assert_eq!(
-        seen[0].line,
-        "GET /v2/sessions?center=mycenter&modifiedSince=2024-05-03T00%3A00%3A00Z HTTP/1.1"
-    );
+    assert_eq!(seen[0].line, "GET /v2/sessions?center=mycenter&modifiedSince=2024-05-03T00%3A00%3A00Z HTTP/1.1");
     assert_eq!(
         seen[1].line,
         "GET /v2/sessions?center=my%20center%26x%3D1&modifiedSince=2024-05-03T00%3A00%3A00Z&continuationToken=a%2Bb%2Fc%3D HTTP/1.1"
