@@ -1,5 +1,5 @@
-//! A deserialiser seed that builds any kind of tree of JSON within bounds. What becomes of a field that an object repeats
-//! is the tree's decision.
+//! A deserialiser seed that builds any kind of tree of JSON within bounds. What becomes of a field that an object
+//! repeats is the tree's decision.
 
 use std::fmt;
 use std::marker::PhantomData;

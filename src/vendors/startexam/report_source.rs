@@ -39,8 +39,8 @@ const TIME: &str = "results.time";
 /// Length up to which a page is read: 500 sessions, the documented maximum, of a thousand questions of 130 bytes each.
 const MAX_PAGE: u64 = 64 << 20;
 
-/// What recorded exchanges show: where a feed begins and continues. Not the participant, whose id opens the exam, and not
-/// the token, which works once.
+/// What recorded exchanges show: where a feed begins and continues. Not the participant, whose id opens the exam, and
+/// not the token, which works once.
 const SHOWN: RedactionPolicy = RedactionPolicy {
     members: &["center", "modifiedSince", "modifiedUntil", "hasMore", "bytes", "message"],
     within: &[],

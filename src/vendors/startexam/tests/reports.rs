@@ -275,8 +275,8 @@ async fn a_question_rejected_for_its_date_is_signed_anew() {
     assert_eq!((seen.len(), &seen[0].line), (2, &seen[1].line));
 }
 
-#[tokio::test]
-async fn the_plan_is_that_of_the_settings() {
+#[test]
+fn the_plan_is_that_of_the_settings() {
     assert!(super::unconnected(&json!({})).report_source().is_none(), "off by default");
     let minutes = SignedDuration::from_mins;
     let plan = |results: Value| {
