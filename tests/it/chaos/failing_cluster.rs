@@ -162,8 +162,13 @@ impl FailingCluster {
                     |state: &ApiResponse| ["pending", "unknown", "queued", "running"].contains(&state.text("/state"));
                 let state = self.wait_until(write.tenant, resource, |state| !open(state)).await;
                 if state.status == 404 {
-                    // The in-doubt commit was not done, so nothing was sent.
-                    return Outcome::NotApplied;
+                    // The commit in doubt that would have made this resource was not done, so nothing was sent for it.
+                    if write.requests == 1 {
+                        return Outcome::NotApplied;
+                    }
+                    // A retry that got no response may have begun the write as another resource: the key knows.
+                    write.resource = None;
+                    continue;
                 }
                 return match state.body["progress"]["applied"].as_u64() {
                     Some(1) => Outcome::Applied,
