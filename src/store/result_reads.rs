@@ -191,9 +191,10 @@ impl<E: Engine> ResultReads for E {
     ) -> Result<Vec<Report>, StoreError> {
         let ReportFilter { state, connections } = filter;
         let after = page.after.as_deref().unwrap_or(AFTER_ALL);
-        let (Some(connections), false) = (text_list(connections.as_deref()), after.contains('\0')) else {
+        if after.contains('\0') {
             return Ok(Vec::new());
-        };
+        }
+        let connections = connections.as_deref().map(lines);
         let of_state = state.is_some_and(|state| state != ReportState::Applied);
         let sql = if of_state { sql::LISTED_REPORTS_OF_STATE } else { sql::LISTED_REPORTS };
         let values =
@@ -249,24 +250,26 @@ impl<E: Engine> ResultReads for E {
     async fn results(&self, tenant: &str, filter: &ResultFilter, page: &Page) -> Result<Vec<ExamResult>, StoreError> {
         let ResultFilter { assignment, candidates, assessment_refs, connections, activity, grading, modified_since } =
             filter;
+        let after = page.after.as_deref().unwrap_or(AFTER_ALL);
+        if after.contains('\0') {
+            return Ok(Vec::new());
+        }
         let candidates: Option<Vec<String>> =
             candidates.as_ref().map(|ids| ids.iter().map(ToString::to_string).collect());
-        let lists = [connections.as_deref(), assessment_refs.as_deref(), candidates.as_deref()].map(text_list);
-        let after = page.after.as_deref().unwrap_or(AFTER_ALL);
-        let ([Some(at), Some(refs), Some(ids)], false) = (lists, after.contains('\0')) else { return Ok(Vec::new()) };
+        let (at, refs) = (connections.as_deref().map(lines), assessment_refs.as_deref().map(lines));
         let (activity, grading) = (activity.map(Activity::as_str), grading.map(Grading::as_str));
         let since = modified_since.map_or(i64::MIN, micros);
         let mut values: Vec<SqlValue<'_>> = values![tenant, after, at, refs, activity, grading, since].into();
-        let sql = match (assignment, ids.is_some()) {
-            (Some(assignment), _) => {
-                values.extend(values![assignment.as_str(), ids]);
+        let sql = match (assignment, candidates) {
+            (Some(assignment), candidates) => {
+                values.extend(values![assignment.as_str(), candidates.as_deref().map(lines)]);
                 sql::LISTED_RESULTS_OF_ASSIGNMENT
             }
-            (None, true) => {
-                values.extend(values![ids]);
+            (None, Some(candidates)) => {
+                values.extend(values![candidates]);
                 sql::LISTED_RESULTS_OF_CANDIDATES
             }
-            (None, false) => sql::LISTED_RESULTS,
+            (None, None) => sql::LISTED_RESULTS,
         };
         values.extend(values![page.limit]);
         self.records(Access::List, sql, &values, RecordCodec::exam_result).await
@@ -401,12 +404,15 @@ fn distinct(mut assignments: Vec<Assignment>) -> Vec<Assignment> {
     assignments
 }
 
-/// Returns the text of the JSON array of these texts, or of none. Returns `None` if one has a NUL, which a server would reject
-/// as an error, and no stored text has.
-fn text_list(texts: Option<&[String]>) -> Option<Option<String>> {
-    let Some(texts) = texts else { return Some(None) };
-    let valid = texts.iter().all(|text| !text.contains('\0'));
-    valid.then(|| Some(serde_json::Value::from(texts).to_string()))
+/// Returns a text in which each of these texts is a line, and which has nothing else. Leaves out what no stored text is: a text
+/// of several lines, or one with a NUL, which a server would reject as an error.
+fn lines(texts: &[String]) -> String {
+    let mut lines = "\n".to_owned();
+    for text in texts.iter().filter(|text| !text.contains(['\n', '\0'])) {
+        lines.push_str(text);
+        lines.push('\n');
+    }
+    lines
 }
 
 /// Converts a place in the order of arrival to its column.

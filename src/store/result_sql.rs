@@ -17,8 +17,8 @@ macro_rules! listed_results {
     ([$($tenant:tt)*], [$($condition:tt)*], $limit:literal) => {
         sql!(
             "SELECT id, tenant, connection, sealed FROM results WHERE " $($tenant)* " AND id < $2
-               AND (CAST($3 AS text) IS NULL OR connection " [any "$3"] ")
-               AND (CAST($4 AS text) IS NULL OR assessment_ref " [any "$4"] ")
+               AND (CAST($3 AS text) IS NULL OR " ["connection" among "$3"] ")
+               AND (CAST($4 AS text) IS NULL OR " ["assessment_ref" among "$4"] ")
                AND (CAST($5 AS text) IS NULL OR activity = $5) AND (CAST($6 AS text) IS NULL OR grading = $6)
                AND modified >= $7"
             $($condition)*
@@ -38,7 +38,7 @@ statements! {
     REPORT_BODY = sql!("SELECT id, body FROM reports WHERE id = $1 AND body IS NOT NULL");
     LISTED_REPORTS = reports!(
         "NULL",
-        " FROM reports r WHERE tenant = $1 AND id < $2 AND (CAST($3 AS text) IS NULL OR connection " [any "$3"] ")
+        " FROM reports r WHERE tenant = $1 AND id < $2 AND (CAST($3 AS text) IS NULL OR " ["connection" among "$3"] ")
             AND (CAST($4 AS text) IS NULL OR state = $4)
           ORDER BY id DESC LIMIT $5"
     );
@@ -46,7 +46,7 @@ statements! {
     /// condition is in the statement.
     LISTED_REPORTS_OF_STATE = reports!(
         "NULL",
-        " FROM reports r WHERE tenant = $1 AND id < $2 AND (CAST($3 AS text) IS NULL OR connection " [any "$3"] ")
+        " FROM reports r WHERE tenant = $1 AND id < $2 AND (CAST($3 AS text) IS NULL OR " ["connection" among "$3"] ")
             AND state <> 'applied' AND state = $4
           ORDER BY id DESC LIMIT $5"
     );
@@ -85,10 +85,10 @@ statements! {
 
     RESULT = sql!("SELECT id, tenant, connection, sealed FROM results WHERE tenant = $1 AND id = $2");
     LISTED_RESULTS = listed_results!(["tenant = $1"], [], "$8");
-    LISTED_RESULTS_OF_CANDIDATES = listed_results!([[tenant "$1"]], [" AND candidate " [any "$8"]], "$9");
+    LISTED_RESULTS_OF_CANDIDATES = listed_results!([[tenant "$1"]], [" AND candidate " [in "$8"]], "$9");
     LISTED_RESULTS_OF_ASSIGNMENT = listed_results!(
         [[tenant "$1"]],
-        [" AND assignment = $8 AND (CAST($9 AS text) IS NULL OR candidate " [any "$9"] ")"], "$10"
+        [" AND assignment = $8 AND (CAST($9 AS text) IS NULL OR " ["candidate" among "$9"] ")"], "$10"
     );
     RESULT_VERSIONS = sql!(
         "SELECT v.version, v.sealed FROM results r CROSS JOIN result_versions v

@@ -124,8 +124,8 @@ macro_rules! values {
 pub(super) use values;
 
 /// Builds a statement from its parts: text, or the comparison of a column with the list of a parameter, which is bound as
-/// such (`in`) or as the text of a JSON array (`any`, of which a statement may have several); or of the tenant with one, by no
-/// index (`tenant`).
+/// such (`in`) or as one text of lines (`among`, of which a statement may have several, but which no index supports); or of the
+/// tenant with a parameter, without its index (`tenant`).
 macro_rules! sql {
     ($($part:tt)*) => {
         Sql { sqlite: concat!($(part!(sqlite $part)),*), postgres: concat!($(part!(postgres $part)),*) }
@@ -148,11 +148,11 @@ macro_rules! part {
     (postgres [not in $list:literal]) => {
         concat!("<> ALL(", $list, ")")
     };
-    (sqlite [any $list:literal]) => {
-        concat!("IN (SELECT value FROM json_each(", $list, "))")
+    (sqlite [$column:literal among $list:literal]) => {
+        concat!("instr(", $list, ", char(10) || ", $column, " || char(10)) > 0")
     };
-    (postgres [any $list:literal]) => {
-        concat!("= ANY(ARRAY(SELECT jsonb_array_elements_text(CAST(CAST(", $list, " AS text) AS jsonb))))")
+    (postgres [$column:literal among $list:literal]) => {
+        concat!("strpos(", $list, ", chr(10) || ", $column, " || chr(10)) > 0")
     };
     (sqlite [tenant $name:literal]) => {
         concat!("+tenant = ", $name)

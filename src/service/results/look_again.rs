@@ -1,11 +1,13 @@
 //! Reads what has come to the receiver, and looks again at reports that may have become explained.
 
+use std::collections::BTreeSet;
+
 use crate::domain::error::Error;
 use crate::domain::results::{ReportKind, ReportSource};
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
-use crate::service::results::chunk::{Arrival, CHUNK, Chunk, Look};
+use crate::service::results::chunk::{Arrival, CHUNK, Chunk, FetchRequest, Look};
 use crate::service::results::ingest::require_source;
 use crate::store::{ReceivedWebhook, StoredReport};
 
@@ -50,10 +52,23 @@ impl Gateway {
         let plan = self.plan_chunk(connection, Chunk::of_looks(looks(due)), lock).await?;
         let ingested = self.commit_plan(plan, Vec::new()).await?;
         if !ingested.fetches.is_empty() {
-            let call = self.feed_context(connection);
-            self.fetch_reports(connection, ingested.fetches, &call, Vec::new()).await?;
+            self.fetch_or_keep(connection, ingested.fetches).await?;
         }
         Ok(())
+    }
+
+    /// Fetches reports; if the vendor does not answer, the next run over the feeds does it.
+    ///
+    /// # Errors
+    /// The vendor's, `store_unavailable`.
+    pub(super) async fn fetch_or_keep(
+        &self,
+        connection: &Connection,
+        fetches: BTreeSet<FetchRequest>,
+    ) -> Result<(), Error> {
+        let call = self.feed_context(connection);
+        let fetched = self.fetch_reports(connection, fetches.clone(), &call, Vec::new()).await;
+        fetched.map(drop).inspect_err(|_| self.0.results.keep_unfetched(&connection.name, fetches))
     }
 
     /// Looks again at all parked reports.
@@ -71,7 +86,10 @@ impl Gateway {
             let Some(last) = parked.last() else { return Ok(()) };
             after = last.arrival;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(parked)), lock).await?;
-            self.commit_plan(plan, Vec::new()).await?;
+            let ingested = self.commit_plan(plan, Vec::new()).await?;
+            if !ingested.fetches.is_empty() {
+                self.fetch_or_keep(connection, ingested.fetches).await?;
+            }
         }
     }
 }

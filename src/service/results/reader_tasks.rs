@@ -171,7 +171,8 @@ impl Gateway {
             }
         }
         self.show_feed_time(&connection.name).await;
-        all
+        let unfetched = self.0.results.take_unfetched(&connection.name);
+        if unfetched.is_empty() { all } else { all.and(self.fetch_or_keep(connection, unfetched).await) }
     }
 
     /// Returns the centres whose feeds are read: the configured ones and those of bookings.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::domain::ids::AssignmentId;
 use crate::service::mutex::lock_unpoisoned;
+use crate::service::results::chunk::FetchRequest;
 use crate::service::results::receiver_limit::ReceiverLimit;
 
 /// The readers of reports of this process.
@@ -16,6 +17,7 @@ pub(in crate::service) struct ResultsState {
     readers: Mutex<BTreeMap<String, Arc<ReaderSignals>>>,
     limits: Mutex<BTreeMap<String, Arc<ReceiverLimit>>>,
     centers: Mutex<BTreeMap<String, KnownCenters>>,
+    unfetched: Mutex<BTreeMap<String, BTreeSet<FetchRequest>>>,
     /// Whether a commit of reports is in doubt.
     pub(super) in_doubt: AtomicBool,
 }
@@ -91,6 +93,16 @@ impl ResultsState {
     /// Keeps the known centres of a connection's bookings.
     pub(super) fn keep_centers(&self, connection: &str, known: KnownCenters) {
         lock_unpoisoned(&self.centers).insert(connection.to_owned(), known);
+    }
+
+    /// Keeps registrations whose reports could not be fetched, for the next run over the feeds.
+    pub(super) fn keep_unfetched(&self, connection: &str, fetches: BTreeSet<FetchRequest>) {
+        lock_unpoisoned(&self.unfetched).entry(connection.to_owned()).or_default().extend(fetches);
+    }
+
+    /// Takes the registrations whose reports could not be fetched.
+    pub(super) fn take_unfetched(&self, connection: &str) -> BTreeSet<FetchRequest> {
+        lock_unpoisoned(&self.unfetched).remove(connection).unwrap_or_default()
     }
 
     /// Has all bookings of a connection looked at again for their centres: one may have been made known late.

@@ -102,5 +102,5 @@ impl Gateway {
 fn is_asked_about(booking: &Assignment, plan: &FeedPlan, positions: &FeedPositions) -> bool {
     let feed = positions.of(booking);
     let earlier = feed.map(|feed| feed.saturating_sub(ASKED_FOR).unwrap_or(Timestamp::MIN));
-    window(booking, plan, feed).is_over() && !window(booking, plan, earlier).is_over()
+    !booking.is_erased() && window(booking, plan, feed).is_over() && !window(booking, plan, earlier).is_over()
 }

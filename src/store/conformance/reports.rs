@@ -231,14 +231,21 @@ pub(crate) async fn parked_reports_are_looked_at_again_by_each_hint(store: Arc<d
     store.commit(vec![recheck(&here, &hint)]).await.unwrap();
     store.commit(vec![update(change(read))]).await.unwrap();
     assert_eq!(due(&*store, &here).await, std::slice::from_ref(one));
-    // One that is no longer parked is not due, and has no hints.
-    let read = store.due_reports(&here, 9).await.unwrap().remove(0);
-    let mut applied = change(read);
-    applied.report.state = ReportState::Applied;
-    applied.series = Some(participant("p-1"));
-    store.commit(vec![update(applied)]).await.unwrap();
-    store.commit(vec![recheck(&here, &hint)]).await.unwrap();
-    assert_eq!(due(&*store, &here).await, []);
+    // One that is applied waits for a booking that claims it, and then for nothing.
+    let candidate = make.candidate("t", &here, make.person());
+    assert_eq!(make.claim(&*store, &candidate).await, BeginResult::Begun);
+    for (booking, expected) in [(None, vec![one.clone()]), (Some(AssignmentId::generate(&make.0)), vec![])] {
+        let read = store.due_reports(&here, 9).await.unwrap().remove(0);
+        let mut applied = change(read);
+        applied.report.state = ReportState::Applied;
+        applied.report.candidate = Some(candidate.id.clone());
+        applied.report.assignment = booking;
+        applied.series = Some(participant("p-1"));
+        store.commit(vec![update(applied)]).await.unwrap();
+        assert_eq!(due(&*store, &here).await, []);
+        store.commit(vec![recheck(&here, &hint)]).await.unwrap();
+        assert_eq!(due(&*store, &here).await, expected);
+    }
     assert_eq!(store.parked_reports(&here, 0, 9).await.unwrap().len(), 1);
     assert_eq!(store.series(&here, &[participant("p-1")]).await.unwrap()[0].sightings.len(), 1);
 }

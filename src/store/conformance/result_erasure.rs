@@ -135,7 +135,9 @@ pub(crate) async fn an_erasure_leaves_no_result_and_dismisses_the_reports(store:
     let applied = [make.applied(&*store, &candidate, &participant("p-own")), make.applied(&*store, &candidate, &own)];
     let (result, first) = make.result(&candidate, &own);
     let (theirs, their_first) = make.result(&neighbour, &participant("p-theirs"));
-    let kept = make.applied(&*store, &neighbour, &participant("p-theirs"));
+    // It has the erased person's address, too.
+    let mut kept = make.applied(&*store, &neighbour, &participant("p-theirs"));
+    kept.reading.as_mut().unwrap().hints = by_email(&candidate);
     // Parked, though its person is known, and parked without that.
     let mut waiting = parked(&make, &*store, tenant, connection, MatchHints::default());
     waiting.report.candidate = Some(id.clone());

@@ -107,10 +107,12 @@ async fn own_reports(
     rows.iter().map(ReportRecordRow::from_columns).collect()
 }
 
+/// Returns the parked reports with these hints; an applied one is its candidate's, whatever else it hints at.
 async fn parked_with(connection: &mut PgConnection, hints: &[BlindIndex]) -> Result<Vec<ReportRecordRow>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT number, id, tenant, connection, state, as_of, repeats, rechecks, sealed, reading FROM reports
-         WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1))) ORDER BY number FOR UPDATE",
+         WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1))) AND state = 'parked'
+         ORDER BY number FOR UPDATE",
     );
     rows.bind(hints).fetch_all(connection).await?.iter().map(ReportRecordRow::from_columns).collect()
 }

@@ -91,7 +91,8 @@ fn participants(assignments: &[Assignment]) -> impl Iterator<Item = (&str, Repor
 fn parked_with(connection: &Connection, hints: &[BlindIndex]) -> Result<Vec<ReportRecordRow>, StoreError> {
     let mut reports = Vec::new();
     for hint in hints {
-        let condition = "number IN (SELECT report FROM report_hints WHERE blind = ?1)";
+        // An applied one is its candidate's, whatever else it hints at.
+        let condition = "number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state = 'parked'";
         reports.extend(reports_where(connection, condition, [hint])?);
     }
     Ok(reports)

@@ -18,7 +18,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::domain::assignment::{Assignment, CandidateKey, IfAssignmentExists, NewAssignment, Notify, Proctoring};
-use crate::domain::candidate::{Candidate, IfCandidateExists, NewCandidate, Person};
+use crate::domain::candidate::{IfCandidateExists, NewCandidate, Person};
 use crate::domain::error::{ConnectionRef, Error};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::CandidateId;
@@ -245,10 +245,6 @@ impl World {
         let mut reports = self.reports(tenant).await;
         assert_eq!(reports.len(), 1, "{reports:#?}");
         reports.remove(0)
-    }
-
-    async fn candidate(&self, tenant: &str, id: &CandidateId) -> Candidate {
-        self.store.candidate(tenant, id).await.unwrap().unwrap()
     }
 }
 

@@ -51,7 +51,7 @@ CREATE INDEX reports_parked ON reports (connection, number) WHERE state = 'parke
 CREATE INDEX reports_due ON reports (connection, number) WHERE due;
 CREATE INDEX reports_with_body ON reports (received) WHERE state = 'applied' AND body IS NOT NULL;
 
--- By which a parked report is found when a person or a registration becomes known.
+-- By which a report that waits is found when a person, a registration or a booking becomes known.
 CREATE TABLE report_hints (
     blind bytea NOT NULL,
     report bigint NOT NULL REFERENCES reports (number) ON DELETE CASCADE,

@@ -275,7 +275,11 @@ fn look_ups_of_reports_and_results_use_their_indices() {
     }
     for (sql, expected) in [
         (
-            "UPDATE reports SET due = 1 WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state = 'parked'",
+            "UPDATE reports SET due = 1 WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1)",
+            "SEARCH reports USING INTEGER PRIMARY KEY",
+        ),
+        (
+            "SELECT id FROM reports WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state = 'parked'",
             "SEARCH reports USING INTEGER PRIMARY KEY",
         ),
         (
@@ -322,7 +326,13 @@ async fn sessions_per_second() {
             changes.extend([record(&report), put(&result, Some(&first))]);
             let crate::domain::results::Report { connection, digest, id, .. } = report.report;
             let as_of = Some(make.0.now());
-            later.push(Mutation::RepeatReport(crate::store::RepeatedReport { connection, digest, as_of, count: 1, id }));
+            later.push(Mutation::RepeatReport(crate::store::RepeatedReport {
+                connection,
+                digest,
+                as_of,
+                count: 1,
+                id,
+            }));
         }
         encoded.push(changes);
         repeats.push(later);
