@@ -30,10 +30,11 @@ pub use points::Points;
 pub use progress::{BookingWindow, Progress, ProgressActivity, counting_attempt, number_attempts};
 pub use reading::{AttemptTimes, ClosedBy, MatchHints, Part, PartKind, Reading, SeriesKey, TimeName};
 pub use report::{
-    ParkReason, ReadReport, Rejection, RejectionReason, Report, ReportDigest, ReportKind, ReportState, digest_input,
+    ParkReason, ReadReport, Rejection, RejectionReason, Report, ReportContext, ReportDigest, ReportKind, ReportState,
+    digest_input,
 };
 pub use scoring::{Counts, Figure, PartScore, PassRule, ReportedScore, Score, ScoreVerdict, ScoringRules};
 pub use source::{
     ChangesPage, ChangesQuery, Continuation, FeedPlan, FetchRule, FetchedReport, ReceiverPlan, ReportChannel,
-    ReportContext, ReportSource,
+    ReportSource,
 };

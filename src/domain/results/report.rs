@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::reading::Reading;
-use super::source::ReportContext;
 use crate::domain::ids::{AssignmentId, CandidateId, ReportId, ResultId};
 use crate::domain::words::words;
 
@@ -117,6 +116,21 @@ pub fn digest_input(connection: &str, kind: ReportKind, canonical: &[u8]) -> Vec
         input.extend_from_slice(part);
     }
     input
+}
+
+/// What a report's reader needs besides its bytes; kept with the report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportContext {
+    /// The centre whose feed it stood in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub center: Option<String>,
+    /// The vendor's id of the registration that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participant: Option<String>,
+    /// The vendor's id of the assessment that the receiver's address names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assessment: Option<String>,
 }
 
 /// A report as an adapter has read it.

@@ -5,29 +5,13 @@
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::fold::FoldSettings;
-use super::report::{ReadReport, ReportKind};
+use super::report::{ReadReport, ReportContext, ReportKind};
 use super::scoring::ScoringRules;
 use crate::domain::vendor::CallContext;
 use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
-
-/// What a report's reader needs besides its bytes; kept with the report.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ReportContext {
-    /// The centre whose feed it stood in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub center: Option<String>,
-    /// The vendor's id of the registration that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub participant: Option<String>,
-    /// The vendor's id of the assessment that the receiver's address names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub assessment: Option<String>,
-}
 
 /// A question to a feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
