@@ -1,5 +1,7 @@
 //! Reports in responses, and what people say about them.
 
+use std::borrow::Cow;
+
 use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -136,10 +138,8 @@ impl From<domain::Report> for Report {
             kind,
             state,
             parked_for,
-            rejection: rejection.map(|domain::Rejection { reason, field }| Rejection {
-                reason,
-                field: field.map(|name| name.into_owned()),
-            }),
+            rejection: rejection
+                .map(|domain::Rejection { reason, field }| Rejection { reason, field: field.map(Cow::into_owned) }),
             received_at: received.into(),
             as_of: as_of.into(),
             repeats,
