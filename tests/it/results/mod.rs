@@ -41,7 +41,9 @@ const TOKEN: &str = "hook-token-of-the-tests";
 /// Returns connections that read the feed and receive webhooks, with a catalogue; more settings of each may be given.
 fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
     let fields = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }";
-    let feed = format!("{fields}\n[connections.{START}.results]\nmode = \"feed\"\n{feed}");
+    // Faults of the feed are made on purpose here, one after the other.
+    let breaker = "breaker = { failures = 0, cooldown = \"1s\" }";
+    let feed = format!("{fields}\n{breaker}\n[connections.{START}.results]\nmode = \"feed\"\n{feed}");
     let key = accounts::thinkexam::WEBHOOK_KEY;
     let receiver = format!(
         "[connections.{THINK}.results]\nmode = \"webhook\"\nkeys = [\"plain:{key}\"]\npath_token = \"plain:{TOKEN}\"\n\

@@ -10,7 +10,7 @@ use crate::support::gateway::key;
 async fn start_for_two(owner: &str) -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let owner = format!("owner = \"{owner}\"");
-    let clients = client("a", "", "[\"*\"]") + &client("b", "", "[\"*\"]") + &client("lms", "c", "[]");
+    let clients = client("a", "", "[\"*\"]") + &client("b", "", "[\"*\"]") + &client("lms", "c", "[\"*\"]");
     let gateway = Gateway::start_with(&connections(&sandbox, &owner, &owner), &clients).await;
     (sandbox, gateway)
 }
@@ -82,7 +82,7 @@ async fn each_tenant_sees_its_own_results_and_reports_only() {
     let id = text(&reports.body["items"][0], "/id");
     assert_eq!(get(&gateway, "b", &format!("/reports/{id}?include=body")).await.status, 404);
     assert_eq!(get(&gateway, "b", "/reports?limit=10").await.body["items"].as_array().map(Vec::len), Some(1));
-    // A client of other connections sees none of it.
+    // Nor does a third tenant see any of it.
     assert_eq!(gateway.get("/results").await.body["items"], json!([]));
 }
 
