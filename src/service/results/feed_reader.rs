@@ -111,14 +111,14 @@ impl Gateway {
         let mut parts = fetches.chunks(CHUNK).peekable();
         let (mut more, mut found) = (more, 0);
         while let Some(part) = parts.next() {
-            let mut fetched = stream::iter(part.to_vec())
+            let mut answers = stream::iter(part.to_vec())
                 .map(|request| async move { self.fetch_report(connection, source, &request, call).await })
                 .buffered(MAX_CONCURRENT_FETCHES);
             let mut arrivals = Vec::with_capacity(part.len());
-            while let Some(arrival) = fetched.next().await {
+            while let Some(arrival) = answers.next().await {
                 arrivals.extend(arrival?);
             }
-            drop(fetched);
+            drop(answers);
             found += arrivals.len();
             let lock = self.lock_reports(&connection.name).await?;
             let plan = self.plan_chunk(connection, Chunk::of_arrivals(arrivals), lock).await?;

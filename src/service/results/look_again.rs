@@ -67,8 +67,8 @@ impl Gateway {
         fetches: BTreeSet<FetchRequest>,
     ) -> Result<(), Error> {
         let call = self.feed_context(connection);
-        let fetched = self.fetch_reports(connection, fetches.clone(), &call, Vec::new()).await;
-        fetched.map(drop).inspect_err(|_| self.0.results.keep_unfetched(&connection.name, fetches))
+        let done = self.fetch_reports(connection, fetches.clone(), &call, Vec::new()).await;
+        done.map(drop).inspect_err(|_| self.0.results.keep_unfetched(&connection.name, fetches))
     }
 
     /// Looks again at all parked reports.

@@ -179,7 +179,7 @@ impl Gateway {
         }
         Ok(match &caller.connections {
             ConnectionAccess::All => None,
-            ConnectionAccess::Named(names) => Some(names.iter().cloned().collect()),
+            ConnectionAccess::Named(allowed) => Some(allowed.iter().cloned().collect()),
         })
     }
 

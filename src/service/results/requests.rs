@@ -70,8 +70,8 @@ impl Gateway {
             return Err(Error::new(Code::InvalidReference, detail));
         };
         let owner = self.owner_said(caller, &connection, reading, target).await?;
-        let look = Look { stored, said: Some(owner) };
-        let plan = self.plan_chunk(&connection, Chunk::of_looks(vec![look]), lock).await?;
+        let report = Look { stored, said: Some(owner) };
+        let plan = self.plan_chunk(&connection, Chunk::of_looks(vec![report]), lock).await?;
         self.commit_plan(plan, Vec::new()).await?;
         Ok(self.own_report(caller, id).await?.report)
     }
