@@ -51,7 +51,6 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one per process")]
 enum Command {
     Serve(serve::Options),
     Sandbox(sandbox::Options),

@@ -331,7 +331,9 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
     }
     let mut connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
     let only_tenant = raw.auth.as_ref().and_then(Auth::only_tenant);
-    connections.values_mut().for_each(|setup| setup.only_tenant = only_tenant.map(str::to_owned));
+    for setup in connections.values_mut() {
+        setup.only_tenant = only_tenant.map(str::to_owned);
+    }
     connections::check_owners(&connections, raw.auth.as_ref(), &mut errors);
     let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);
     let store =

@@ -55,9 +55,8 @@ pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
 pub fn receiver_router(parts: &ApiParts, terms: &LiveSettings) -> Router {
     let base = parts.server.base_path.trim_end_matches('/');
     let app = AppState::new(parts, terms, base);
-    let routes = routed(receiver_entries());
-    let router = if base.is_empty() { routes } else { Router::new().nest(base, routes) };
-    served(router, app)
+    let receivers = routed(receiver_entries());
+    served(if base.is_empty() { receivers } else { Router::new().nest(base, receivers) }, app)
 }
 
 fn routed(entries: impl Iterator<Item = UtoipaMethodRouter<AppState>>) -> Router<AppState> {

@@ -45,6 +45,8 @@ pub use backup::{BackupError, RestoredBackup, WrittenBackup};
 pub use inspection::{Inspection, SchemaChange};
 pub use mutation::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 pub use postgres::PostgresStore;
+#[cfg(test)]
+pub(crate) use postgres::tests::server as postgres_server;
 pub use reads::StoreReads;
 pub use result_reads::ResultReads;
 pub use results::{

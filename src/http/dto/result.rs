@@ -226,9 +226,9 @@ impl ResultVersion {
         let described = |version: domain::ResultVersion| {
             let domain::ResultVersion { version, state, changed, recorded } = version;
             let of_now = |same: bool, name: Option<String>| name.filter(|_| same);
-            let named = of_now(state.assessment_ref == now.assessment_ref, Some(view.assessment.clone()));
+            let listed = of_now(state.assessment_ref == now.assessment_ref, Some(view.assessment.clone()));
             let names = Names {
-                assessment: named.unwrap_or_else(|| state.assessment_ref.clone()),
+                assessment: listed.unwrap_or_else(|| state.assessment_ref.clone()),
                 external_id: of_now(state.candidate == now.candidate, view.external_id.clone().map(String::from)),
                 reference: of_now(state.assignment == now.assignment, view.reference.clone()),
             };

@@ -120,7 +120,7 @@ fn refused(refusal: Refusal, connection: &str) -> Response {
             }
             Error::new(Code::Unauthenticated, "The webhook's key is missing or wrong.")
         }
-        Refusal::Failed(error) => error,
+        Refusal::Failed(error) => *error,
     };
     AuditInfo::connection(connection).on(ApiError::from(error).into_response())
 }

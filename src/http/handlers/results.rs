@@ -123,7 +123,8 @@ async fn table(app: AppState, caller: Arc<RequestContext>, filter: ResultQuery) 
                 return Ok(Some((Bytes::from(text), (None, next))));
             }
             let Some(after) = next else { return Ok(None) };
-            let part = app.gateway.results(&caller, &filter, &page(Some(after))).await.map_err(broken_off)?;
+            let part =
+                app.gateway.results(&caller, &filter, &page(Some(after))).await.map_err(|error| broken_off(&error))?;
             let text = finished(ResultTable::proceed(), part.items)?;
             Ok::<_, io::Error>(Some((Bytes::from(text), (None, part.next))))
         }
@@ -142,7 +143,7 @@ fn finished(mut table: ResultTable, results: Vec<ResultView>) -> io::Result<Vec<
     table.into_text()
 }
 
-fn broken_off(error: Error) -> io::Error {
+fn broken_off(error: &Error) -> io::Error {
     tracing::error!(code = error.code.as_str(), "streaming the results failed");
     io::Error::other("reading the results failed")
 }

@@ -145,7 +145,9 @@ impl Gateway {
                 held_up.push(report.draft);
                 continue;
             }
-            bookings.values().for_each(|booking| report.owner.replace(booking));
+            for booking in bookings.values() {
+                report.owner.replace(booking);
+            }
             admitted.push(report);
         }
         plan.changes.extend(held_up.into_iter().filter_map(|draft| record_unmatched(connection, draft, Verdict::Busy)));

@@ -89,7 +89,9 @@ impl Gateway {
         let participants: Vec<String> = registrations(wanted).into_iter().map(str::to_owned).collect();
         if !participants.is_empty() {
             let found = store.assignments_of_participants(name, &participants).await.or_not_applied()?;
-            found.into_iter().for_each(|assignment| directory.add_registration(assignment));
+            for assignment in found {
+                directory.add_registration(assignment);
+            }
         }
         let mut sought: BTreeSet<Identity> = BTreeSet::new();
         let (mut open, mut erased): (Vec<&Wanted<'_>>, BTreeSet<ReportHint>) = (Vec::new(), BTreeSet::new());

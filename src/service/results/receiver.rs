@@ -31,7 +31,7 @@ pub enum Refusal {
     /// The key is wrong; the status to answer with.
     WrongKey(u16),
     /// The webhook could not be stored.
-    Failed(Error),
+    Failed(Box<Error>),
 }
 
 impl Gateway {
@@ -77,7 +77,7 @@ impl Gateway {
         let context = ReportContext { assessment, ..ReportContext::default() };
         let webhook = ReceivedWebhook { id: 0, connection: connection.clone(), context, arrived: self.now(), body };
         let stored = self.0.store.commit(vec![Mutation::ReceiveWebhook(webhook)]).await.or_not_applied();
-        stored.map_err(Refusal::Failed)?;
+        stored.map_err(|error| Refusal::Failed(Box::new(error)))?;
         if let Some(signals) = self.0.results.signals(&connection) {
             signals.reports.notify_one();
         }

@@ -1,11 +1,11 @@
 //! The addresses at which vendors deliver their webhooks, as the configuration names them. They hold secrets.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, iter};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::domain::results::ReportChannel;
+use crate::domain::results::{ReportChannel, ReportSource};
 use crate::secret::MASK;
 use crate::service::{Catalogue, ConnectionSetup};
 
@@ -43,7 +43,7 @@ pub fn receiver_addresses(
 ) -> Vec<ReceiverAddress> {
     let mut addresses = Vec::new();
     for (name, setup) in connections {
-        let Some(ReportChannel::Receiver(plan)) = setup.connected.vendor.report_source().map(|source| source.channel())
+        let Some(ReportChannel::Receiver(plan)) = setup.connected.vendor.report_source().map(ReportSource::channel)
         else {
             continue;
         };
@@ -56,7 +56,7 @@ pub fn receiver_addresses(
 
 fn address(connection: &str, token: &str, assessment: Option<&str>) -> ReceiverAddress {
     let segments = ["receivers", connection, token].into_iter().chain(assessment);
-    let path = segments.map(|segment| format!("/{}", utf8_percent_encode(segment, ESCAPED))).collect();
+    let path = segments.flat_map(|segment| iter::once("/").chain(utf8_percent_encode(segment, ESCAPED))).collect();
     ReceiverAddress { connection: connection.to_owned(), path, assessment: assessment.map(str::to_owned) }
 }
 

@@ -6,7 +6,7 @@ use crate::domain::assignment::{Assignment, CandidateKey};
 use crate::domain::candidate::CandidateState;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId, ReportId};
-use crate::domain::results::{Reading, Report, ReportChannel, ReportState, SeriesKey};
+use crate::domain::results::{Reading, Report, ReportChannel, ReportSource, ReportState, SeriesKey};
 use crate::domain::vendor::CallPurpose;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, reference};
@@ -175,14 +175,12 @@ impl Gateway {
 
 /// Rejects a connection that has no feed, so that its vendor cannot be asked about attempts.
 fn require_feed(connection: &Connection) -> Result<(), Error> {
-    match connection.report_source().map(|source| source.channel()) {
-        Some(ReportChannel::Feed(_)) => Ok(()),
-        _ => {
-            let vendor = connection.descriptor().name;
-            let detail = format!("{vendor} cannot be asked about attempts: it tells of them by itself.");
-            Err(connection.tag_connection(Error::new(Code::CapabilityUnsupported, detail)))
-        }
+    if let Some(ReportChannel::Feed(_)) = connection.report_source().map(ReportSource::channel) {
+        return Ok(());
     }
+    let vendor = connection.descriptor().name;
+    let detail = format!("{vendor} cannot be asked about attempts: it tells of them by itself.");
+    Err(connection.tag_connection(Error::new(Code::CapabilityUnsupported, detail)))
 }
 
 fn refuse_matched(report: &Report) -> Result<(), Error> {

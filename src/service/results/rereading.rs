@@ -73,16 +73,13 @@ impl Gateway {
                 ..report.clone()
             };
             before.insert(report.id.clone(), (report, series));
-            match reading {
-                Some(reading) => {
-                    let stored = StoredReport { report: unmatched, reading: Some(reading), rechecks, arrival };
-                    drafts.extend(Draft::of_look(Look { stored, said }));
-                }
-                None => {
-                    let report = Report { state: ReportState::Rejected, ..unmatched };
-                    let change = ReportChange { report, reading: None, series: None, rechecks };
-                    plan.changes.push(Mutation::UpdateReport(Box::new(change)));
-                }
+            if reading.is_some() {
+                let stored = StoredReport { report: unmatched, reading, rechecks, arrival };
+                drafts.extend(Draft::of_look(Look { stored, said }));
+            } else {
+                let report = Report { state: ReportState::Rejected, ..unmatched };
+                let change = ReportChange { report, reading: None, series: None, rechecks };
+                plan.changes.push(Mutation::UpdateReport(Box::new(change)));
             }
         }
         let matched = self.match_drafts(connection, source, drafts, &HashMap::new(), plan).await?;

@@ -270,32 +270,29 @@ fn revise_series(
         let FoldedAttempt { key, state, first_seen, as_of, source, unconfirmed } = attempt;
         let (state, provenance) = (ResultState::of(state, *number, matched), Provenance { as_of, source });
         let assignment = state.assignment.clone();
-        let (result, version) = match recorded {
-            Some(mut result) => {
-                let same = result.key == key && result.as_of == as_of && result.source == source;
-                let version = result.revise(key, state, provenance, now);
-                if same && version.is_none() {
-                    held.push(HeldAttempt {
-                        key,
-                        first_seen,
-                        result: result.id,
-                        assignment,
-                        is_unconfirmed: unconfirmed.is_some(),
-                    });
-                    continue;
-                }
-                (result, version)
+        let (result, version) = if let Some(mut result) = recorded {
+            let same = result.key == key && result.as_of == as_of && result.source == source;
+            let version = result.revise(key, state, provenance, now);
+            if same && version.is_none() {
+                held.push(HeldAttempt {
+                    key,
+                    first_seen,
+                    result: result.id,
+                    assignment,
+                    is_unconfirmed: unconfirmed.is_some(),
+                });
+                continue;
             }
-            None => {
-                let owner = ResultOwner {
-                    id: ResultId::generate(system),
-                    tenant: owner.tenant.clone(),
-                    connection: connection.name.clone(),
-                    series: series.clone(),
-                };
-                let (result, first) = ExamResult::create(owner, key, state, provenance, now);
-                (result, Some(first))
-            }
+            (result, version)
+        } else {
+            let owner = ResultOwner {
+                id: ResultId::generate(system),
+                tenant: owner.tenant.clone(),
+                connection: connection.name.clone(),
+                series: series.clone(),
+            };
+            let (result, first) = ExamResult::create(owner, key, state, provenance, now);
+            (result, Some(first))
         };
         let is_unconfirmed = unconfirmed.is_some();
         held.push(HeldAttempt { key, first_seen, result: result.id.clone(), assignment, is_unconfirmed });

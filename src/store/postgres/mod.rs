@@ -44,7 +44,7 @@ mod schema;
 mod statements;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 
 use crate::store::postgres::begin::BegunWrite;

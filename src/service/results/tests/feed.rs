@@ -221,7 +221,7 @@ async fn r8_only_a_fetched_report_confirms_a_step_back() {
     let candidate = world.register("lms", "e1", "a@example.org").await;
     world.book("lms", &candidate, Some((0, 10_000))).await.unwrap();
     let scored = Said { parts: vec!["One".to_owned()], ..finished("p1", 10, 4.0) };
-    world.stub.last_page(&[scored.clone()], 100);
+    world.stub.last_page(std::slice::from_ref(&scored), 100);
     world.read_feed().await.unwrap();
     assert!(world.stub.fetched.lock().unwrap().is_empty(), "nothing is missing");
 
@@ -247,7 +247,7 @@ async fn a_report_is_fetched_if_a_finished_entry_lacks_something() {
     let candidate = world.register("lms", "e1", "a@example.org").await;
     world.book("lms", &candidate, Some((0, 10_000))).await.unwrap();
     let bare = Said { given: None, maximum: None, ..finished("p1", 10, 0.0) };
-    world.stub.last_page(&[bare.clone()], 100);
+    world.stub.last_page(std::slice::from_ref(&bare), 100);
     world.stub.reports.lock().unwrap().insert("p1".to_owned(), (finished("p1", 10, 4.0), at(110)));
     world.read_feed().await.unwrap();
     let result = world.only_result("lms").await;

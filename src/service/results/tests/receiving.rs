@@ -3,7 +3,7 @@
 use super::*;
 use crate::service::Refusal;
 
-fn refusal<T>(result: Result<T, Refusal>) -> &'static str {
+fn refusal<T>(result: &Result<T, Refusal>) -> &'static str {
     match result {
         Ok(_) => "taken",
         Err(Refusal::NotFound) => "not found",
@@ -16,13 +16,13 @@ fn refusal<T>(result: Result<T, Refusal>) -> &'static str {
 #[tokio::test]
 async fn a_receiver_is_found_by_connection_and_token() {
     let world = World::with_receiver().await;
-    let find = |connection: &str, token: &str| refusal(world.gateway.find_receiver(connection, token));
+    let find = |connection: &str, token: &str| refusal(&world.gateway.find_receiver(connection, token));
     assert_eq!(find(CONNECTION, stub::TOKEN), "taken");
     for (connection, token) in [(CONNECTION, "wrong"), (CONNECTION, ""), ("other", stub::TOKEN), ("", "")] {
         assert_eq!(find(connection, token), "not found", "{connection} {token}");
     }
     let feed = World::with_feed().await;
-    assert_eq!(refusal(feed.gateway.find_receiver(CONNECTION, stub::TOKEN)), "not found");
+    assert_eq!(refusal(&feed.gateway.find_receiver(CONNECTION, stub::TOKEN)), "not found");
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn any_of_the_keys_in_any_of_the_headers_is_right() {
         let receiver = world.gateway.find_receiver(CONNECTION, stub::TOKEN).unwrap_or_else(|_| panic!());
         let key = |name: &str| header.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
         let taken = world.gateway.receive_webhook(receiver, None, key, b"{}".to_vec()).await;
-        assert_eq!(refusal(taken), expected, "{header:?}");
+        assert_eq!(refusal(&taken), expected, "{header:?}");
     }
     assert_eq!(world.store.received_webhooks(CONNECTION, 10).await.unwrap().len(), 2);
 }

@@ -4,11 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::task::Poll;
 
 use super::*;
-use crate::store::{Keyring, PostgresStore, SqliteStore};
-
-#[path = "../../../../tests/it/support/postgres.rs"]
-#[expect(dead_code, reason = "of the server only its schemas are used")]
-mod server;
+use crate::store::{Keyring, PostgresStore, SqliteStore, postgres_server::Server};
 
 fn key(name: &str) -> SubjectKey {
     name.to_owned().into()
@@ -45,7 +41,7 @@ async fn several_locks_are_acquired_all_or_none() {
 async fn a_lock_that_the_store_grants_to_a_dropped_caller_is_released() {
     let environment = crate::store::conformance::environment();
     let ring = Keyring::new(&Keyring::generate(&environment), &[]).unwrap();
-    let url = crate::secret::Secret::new(server::Server::shared().schema().await);
+    let url = crate::secret::Secret::new(Server::shared().schema().await);
     let open = async || {
         let store = PostgresStore::open_to_serve(&url, ring.clone(), environment.clone()).await.unwrap();
         SubjectLocks::new(Arc::new(store))

@@ -24,7 +24,7 @@ mod races;
 mod renewal;
 mod results;
 #[path = "../../../../tests/it/support/postgres.rs"]
-mod server;
+pub(crate) mod server;
 mod several;
 mod undecided;
 
