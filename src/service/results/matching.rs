@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, Identity};
@@ -13,6 +13,9 @@ use crate::domain::outcome::WarningCode;
 use crate::domain::results::{ExamResult, FoldedAttempt, MatchHints, ParkReason, Reading, SeriesKey};
 use crate::service::results::directory::Directory;
 use crate::service::results::hints::participant_of;
+
+/// How far the vendor's clock may be from the one by which a booking's window was set.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whose a report is.
 #[derive(Debug, Clone)]
@@ -138,9 +141,10 @@ fn person<'a>(
         [only] if by_email.is_empty() || !rules.by_email || same(only) => return Ok((only, None)),
         _ => return Err(ParkReason::SeveralCandidates),
     }
-    // Someone with another id is someone else, whose address was perhaps given to this person.
+    // Someone with another id is someone else, whose address was perhaps given to this person; unless the vendor knows people
+    // by their addresses: there, the id is perhaps one that the vendor has generated.
     let fits = |candidate: &&Arc<Candidate>| match (&hints.external_id, &candidate.person.external_id) {
-        (Some(reported), Some(known)) => known.is_same(reported),
+        (Some(reported), Some(known)) => rules.by_email || known.is_same(reported),
         _ => true,
     };
     let mut fitting = by_email.iter().filter(fits);
@@ -208,10 +212,13 @@ fn is_open(booking: &Assignment) -> bool {
     !booking.is_erased() && matches!(booking.state, Assigned | Pending | Unknown)
 }
 
-/// Returns whether the booking's window covers this time.
+/// Returns whether the booking's window covers this time, or nearly: the vendor's clock may differ from the one by which the
+/// window was set.
 fn covers(booking: &Assignment, time: Timestamp) -> bool {
-    booking.order.valid_from.is_none_or(|from| from <= time)
-        && booking.order.valid_until.is_none_or(|until| time <= until)
+    let begins = |from: Timestamp| from.saturating_sub(CLOCK_TOLERANCE).unwrap_or(Timestamp::MIN);
+    let ends = |until: Timestamp| until.saturating_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX);
+    booking.order.valid_from.is_none_or(|from| begins(from) <= time)
+        && booking.order.valid_until.is_none_or(|until| time <= ends(until))
 }
 
 /// Returns the time of an attempt that is compared with a booking's window.

@@ -29,12 +29,18 @@ async fn a_run_that_fails_leaves_the_watermark_and_the_next_one_finds_everything
         for place in 0..3 {
             booked.push(book(&gateway, START, &format!("f{number}-{place}")).await);
         }
-        let before = as_of(&wait_for_first_run(&gateway, &booked[0]).await);
-        // The first page of a run is answered, and no other one.
-        fault(&sandbox, json!({ "name": name, "after": 1 })).await;
+        wait_for_first_run(&gateway, &booked[0]).await;
+        fault(&sandbox, json!({ "name": name })).await;
         for assignment in &booked {
             sit(&sandbox, &finished(text(assignment, "/vendorRef/id"), 5.0)).await;
         }
+        // Runs come one after the other, so one that was asked for earlier is over.
+        let asked = calls_of(sandbox.startexam(), "sessions").await;
+        read_feed(&gateway).await;
+        wait_for_calls(sandbox.startexam(), "sessions", asked).await;
+        let before = as_of(&gateway.get(&path_of(&booked[0])).await.body);
+        // The first page of a run is answered, and no other one.
+        fault(&sandbox, json!({ "name": name, "after": 1 })).await;
         let asked = calls_of(sandbox.startexam(), "sessions").await;
         read_feed(&gateway).await;
         wait_for_calls(sandbox.startexam(), "sessions", asked + 1).await;
