@@ -12,8 +12,8 @@ import { startDemo } from './program.mjs';
 
 // Only a hang comes this far.
 const PATIENCE = { timeout: 600_000 };
-// An id that the gateway assigns cannot be known beforehand: the example is made up.
-const MADE_UP = /^(cand|asg|op|exc)_[0-9a-f]{32}$/;
+// What the gateway or the operator assigns cannot be known beforehand: the example is made up.
+const MADE_UP = /^((cand|asg|op|exc|rep|res)_[0-9a-f]{32}|a-long-random-token)$/;
 const WIDTHS = [1280, 400];
 
 const pictures = mkdtempSync(join(tmpdir(), 'examgate-operations-'));
