@@ -49,7 +49,7 @@ pub(super) struct HeldAttempt {
     pub(super) first_seen: Timestamp,
     pub(super) result: ResultId,
     pub(super) assignment: Option<AssignmentId>,
-    /// Whether the vendor told of a step back that only its report can confirm.
+    /// Whether the vendor reported a step back that only its report can confirm.
     pub(super) is_unconfirmed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The daily sweep: fetches the reports of bookings whose window is over and of which the feed has told no attempt. What it
+//! The daily sweep: fetches the reports of bookings whose window is over and for which the feed has reported no attempt. What it
 //! finds are holes in the feed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

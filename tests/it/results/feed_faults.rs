@@ -111,7 +111,7 @@ async fn a_watermark_never_moves_backwards() {
     read_feed(&gateway).await;
     wait_for_version(&gateway, &assignment, 1).await;
     assert!(as_of(&gateway.get(&path_of(&assignment)).await.body) >= before);
-    // A page that does not say where the feed goes on is faulty as a whole.
+    // A page that does not say where the feed continues is faulty as a whole.
     switch(&sandbox, "modified_until", json!("absent")).await;
     let asked = calls_of(sandbox.startexam(), "sessions").await;
     read_feed(&gateway).await;

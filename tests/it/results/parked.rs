@@ -1,4 +1,4 @@
-//! Reports that nobody's booking or person explains: they wait, are looked at again, and a person can decide.
+//! Reports that match no booking and no person: they wait, are looked at again, and a person can decide.
 
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ async fn a_person_can_name_the_candidate_or_dismiss_the_report() {
 
     let dismissed = gateway.post(&format!("{stranger}/dismiss"), &json!({})).await;
     assert_eq!((dismissed.status, dismissed.text("/state")), (200, "dismissed"), "{dismissed:?}");
-    // Dismissed is dismissed, whoever comes later.
+    // A dismissed report stays dismissed, also when its person is registered later.
     book(&gateway, THINK, "stranger").await;
     assert_eq!(gateway.get(stranger).await.text("/state"), "dismissed");
     assert_eq!(all(&gateway, "/results?limit=10").await.len(), 1);

@@ -1,4 +1,4 @@
-//! What an exam told of a person is in the answers of the API and nowhere else: names, answers and scores are planted in
+//! What a report says of a person is in the answers of the API and nowhere else: names, answers and scores are planted in
 //! every report, and then everything the process logged, measured, traced and stored is searched.
 
 use serde_json::{Value, json};

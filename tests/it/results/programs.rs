@@ -8,7 +8,7 @@ use crate::support::connections::startexam;
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 const FIELD: &str = "Employee Id";
 
-/// Registers a person and enrols them in the program, in which the vendor gives them ids that it never told.
+/// Registers a person and enrols them in the program, in which the vendor gives them ids that it never returns.
 async fn enrol(gateway: &Gateway, id: &str) {
     let registered = gateway.post("/candidates", &person_at(START, id)).await;
     assert_eq!(registered.status, 201, "{registered:?}");

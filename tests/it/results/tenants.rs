@@ -1,4 +1,4 @@
-//! Two tenants at one connection: each sees its own results and nothing of the other's, and what is nobody's belongs to
+//! Two tenants at one connection: each sees its own results and nothing of the other's, and what matches no tenant belongs to
 //! the tenant that the operator names.
 
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ async fn what_is_nobodys_belongs_to_the_tenant_the_operator_names_else_to_none()
         let seen =
             async |who: &str| get(&gateway, who, "/reports?state=parked").await.body["items"].as_array().map(Vec::len);
         assert_eq!((seen("a").await, seen("b").await), (Some(usize::from(owner == "a")), Some(0)), "{owner}");
-        // Whoever registers the person has the result: a report is matched, not owned.
+        // The tenant that registers the person has the result: a report is matched, not owned.
         let booked = book_for(&gateway, "b", THINK, "stranger").await;
         let result = wait_for_one(&gateway, "b", "/results?externalId=stranger").await;
         assert_eq!(result["candidate"]["id"], booked["candidate"]["id"]);

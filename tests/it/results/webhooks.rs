@@ -105,7 +105,7 @@ async fn only_the_right_address_with_the_right_key_is_taken() {
     let own = receiver(&gateway, &format!("/{APTITUDE}"));
     assert_eq!(deliver_to(&sandbox, &own, &[one("key", json!("another-key"))]).await, [401]);
     assert_eq!(deliver_to(&sandbox, &own, &[one("keyHeader", json!("none"))]).await, [401]);
-    // Whoever tries addresses learns nothing: the same answer for any of them.
+    // Trying addresses reveals nothing: the same answer for any of them.
     let mut answers = Vec::new();
     for address in [
         format!("/receivers/{THINK}/another-token-of-tests"),

@@ -19,7 +19,7 @@ async fn r9_a_candidate_without_a_booking_is_found_by_id_and_then_by_address() {
     assert_eq!(codes(&results[0]), []);
     assert_eq!(codes(&results[1]), [WarningCode::MatchedByEmail, WarningCode::AttemptNumberAssumed]);
     assert_eq!(results[1].state.attempt.number, 2, "within candidate and assessment");
-    // What was said of the match stays when the attempt is told of again.
+    // The warnings of the match stay when the attempt is reported again.
     world.stub.last_page(&[Said { email: None, ..finished("x2", 20, 5.0) }], 200);
     world.read_feed().await.unwrap();
     let result = world.results("lms").await.remove(1);

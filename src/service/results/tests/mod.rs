@@ -1,4 +1,4 @@
-//! Tests of the rules of results, over a store in memory and a vendor that says what it is told. Each rule has its name in
+//! Tests of the rules of results, over a store in memory and a vendor with scripted responses. Each rule has its name in
 //! the names of its tests.
 
 mod erasing;

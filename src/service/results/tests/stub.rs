@@ -1,4 +1,4 @@
-//! A vendor that applies writes as it is told, and tells of attempts what a test has it say.
+//! A vendor whose outcomes of writes and whose reports a test sets.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
