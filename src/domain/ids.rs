@@ -113,6 +113,24 @@ id!(
     "rep_",
     "reports"
 );
+id!(
+    /// The id of an event.
+    EventId,
+    "evt_",
+    "events"
+);
+id!(
+    /// The id of a webhook.
+    WebhookId,
+    "wh_",
+    "webhooks"
+);
+id!(
+    /// The id of a delivery.
+    DeliveryId,
+    "dlv_",
+    "deliveries"
+);
 
 /// The id of one vendor call of an operation that changes a program's employees: `<operation>/<position>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

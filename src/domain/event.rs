@@ -1,0 +1,138 @@
+//! Events: what happened that no response told the caller, in the order in which it was committed.
+//!
+//! An event holds ids, configured names, words and versions. It holds nothing of a person and nothing that a caller chose, so
+//! that erasing a person leaves it as it is.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::ids::{AssignmentId, EventId};
+use super::words::words;
+
+words! {
+    /// What an event is about.
+    #[derive(PartialOrd, Ord)]
+    pub enum EventType {
+        /// An operation has ended.
+        OperationCompleted "operation.completed",
+        /// A candidate's unknown write has become known.
+        CandidateSettled "candidate.settled",
+        /// An assignment's unknown write has become known.
+        AssignmentSettled "assignment.settled",
+        /// An attempt was seen for the first time, before its end.
+        AttemptStarted "attempt.started",
+        /// An attempt has ended.
+        AttemptCompleted "attempt.completed",
+        /// A completed attempt is in progress again.
+        AttemptReopened "attempt.reopened",
+        /// A result is final for the first time.
+        ResultPublished "result.published",
+        /// A published result has changed.
+        ResultCorrected "result.corrected",
+        /// The window of an assignment has ended without an attempt.
+        AssignmentExpired "assignment.expired",
+        /// A report has arrived that belongs to no known candidate or assignment.
+        ReportParked "report.parked",
+        /// A report has arrived that cannot be read.
+        ReportRejected "report.rejected",
+        /// The state of a connection has changed.
+        ConnectionChanged "connection.changed",
+        /// A webhook's deliveries fail.
+        WebhookFailing "webhook.failing",
+        /// A webhook was disabled.
+        WebhookDisabled "webhook.disabled",
+        /// Events were removed by retention before a webhook got them.
+        WebhookGap "webhook.gap",
+        /// A test that a client asked for; only ever delivered to the webhook it was asked for.
+        Ping "ping",
+    }
+}
+
+/// The end of a pattern that stands for every type of a kind.
+const ANY: &str = ".*";
+
+/// An error for a pattern that fits no event type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no event type fits `{0}`")]
+pub struct UnknownEventType(pub String);
+
+impl EventType {
+    /// Returns the types that fit a pattern: the one with this name, or with `result.*` every one that begins with `result.`.
+    /// `ping` is in no list, so no pattern names it.
+    ///
+    /// # Errors
+    /// [`UnknownEventType`] if none fits.
+    pub fn matching(pattern: &str) -> Result<Vec<Self>, UnknownEventType> {
+        let kind = pattern.strip_suffix(ANY);
+        let fits = |known: &Self| match kind {
+            Some(kind) => known.as_str().strip_prefix(kind).is_some_and(|rest| rest.starts_with('.')),
+            None => known.as_str() == pattern,
+        };
+        let found: Vec<Self> = Self::ALL.iter().copied().filter(|it| *it != Self::Ping).filter(fits).collect();
+        if found.is_empty() { Err(UnknownEventType(pattern.to_owned())) } else { Ok(found) }
+    }
+}
+
+/// What an event is about, by which readers and webhooks choose.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventSubject {
+    /// The connection. An event without one is seen by every client of the tenant.
+    pub connection: Option<String>,
+    /// The assignment. Events of one assignment are delivered in order.
+    pub assignment: Option<AssignmentId>,
+    /// The vendor's own id of the assessment.
+    pub assessment_ref: Option<String>,
+}
+
+/// An event to be committed with the change that it is about. The store numbers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The gateway's identifier; also a delivery's `webhook-id`.
+    pub id: EventId,
+    /// The tenant whose event it is.
+    pub tenant: String,
+    /// What it is about.
+    pub event_type: EventType,
+    /// When it was made, by the gateway's clock.
+    pub timestamp: Timestamp,
+    /// What readers choose by.
+    pub subject: EventSubject,
+    /// What it says.
+    pub data: Map<String, Value>,
+}
+
+/// A committed event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its number within the tenant: from 1, without gaps, in the order of commits.
+    pub sequence: u64,
+    /// The event.
+    pub event: NewEvent,
+}
+
+/// The events a reader chooses from those of its tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of these types; of all if `None`.
+    pub types: Option<Vec<EventType>>,
+    /// At these connections, or at none; at all of them if `None`.
+    pub connections: Option<Vec<String>>,
+    /// About these assessments, by the vendor's id; about any or none if `None`.
+    pub assessment_refs: Option<Vec<String>>,
+    /// About this assignment; about any or none if `None`.
+    pub assignment: Option<AssignmentId>,
+}
+
+impl EventFilter {
+    /// Returns whether an event passes.
+    #[must_use]
+    pub fn admits(&self, event: &NewEvent) -> bool {
+        let Self { types, connections, assessment_refs, assignment } = self;
+        let EventSubject { connection, assignment: about, assessment_ref } = &event.subject;
+        let names = |list: &Option<Vec<String>>, name: &String| list.as_ref().is_none_or(|list| list.contains(name));
+        types.as_ref().is_none_or(|types| types.contains(&event.event_type))
+            && connection.as_ref().is_none_or(|name| names(connections, name))
+            && assessment_refs.as_ref().is_none_or(|refs| assessment_ref.as_ref().is_some_and(|it| refs.contains(it)))
+            && assignment.as_ref().is_none_or(|wanted| about.as_ref() == Some(wanted))
+    }
+}

@@ -1,0 +1,190 @@
+//! Webhooks, to which a tenant's events are delivered, and their deliveries.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::event::EventType;
+use super::ids::{AssignmentId, DeliveryId, EventId, WebhookId};
+use super::words::words;
+use crate::secret::Secret;
+
+words! {
+    /// What a delivery's body holds besides the event.
+    pub enum WebhookPayload {
+        /// The event alone.
+        Thin "thin",
+        /// Also the resource as a read of it responds when the event is sent.
+        Full "full",
+    }
+}
+
+words! {
+    /// The order of deliveries.
+    pub enum DeliveryOrder {
+        /// Events of one assignment arrive in order; others may overtake them.
+        Resource "resource",
+        /// None.
+        Unordered "none",
+    }
+}
+
+words! {
+    /// The state of a webhook.
+    pub enum WebhookState {
+        /// Its deliveries are sent.
+        Enabled "enabled",
+        /// A client has paused it; it keeps its place.
+        Paused "paused",
+        /// Its last deliveries failed; the gateway tries again.
+        Failing "failing",
+        /// Nothing is sent until a client resumes it; it keeps its place.
+        Disabled "disabled",
+    }
+}
+
+words! {
+    /// Why a webhook is disabled.
+    pub enum DisableReason {
+        /// The receiver has responded with 410.
+        Gone "gone",
+        /// No delivery has succeeded for too long.
+        Failing "failing",
+    }
+}
+
+words! {
+    /// Where a webhook is defined.
+    pub enum WebhookSource {
+        /// In the operator's configuration; clients cannot change it.
+        Configuration "configuration",
+        /// A client has created it.
+        Api "api",
+    }
+}
+
+words! {
+    /// The state of a delivery.
+    pub enum DeliveryState {
+        /// It is sent, or waits to be.
+        Pending "pending",
+        /// The receiver has accepted it.
+        Delivered "delivered",
+        /// The last attempt of the schedule has failed.
+        Failed "failed",
+    }
+}
+
+/// A secret by which deliveries are signed.
+#[derive(Debug, Clone)]
+pub struct WebhookSecret {
+    /// The secret in the form `whsec_…` (Standard Webhooks 1.0).
+    pub value: Secret,
+    /// When a rotated one is no longer used; `None` for the current one.
+    pub expires: Option<Timestamp>,
+}
+
+/// What a webhook is to get, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSettings {
+    /// The address.
+    pub url: String,
+    /// A caller's description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The types as the client wrote them: names and `result.*`; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// Only these connections; empty for all that the client may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<String>,
+    /// Only these assessments of the catalogue; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assessments: Vec<String>,
+    /// What a delivery's body holds.
+    pub payload: WebhookPayload,
+    /// The order of deliveries.
+    pub order: DeliveryOrder,
+    /// The maximum number of deliveries in flight.
+    pub max_in_flight: u32,
+    /// The maximum number of deliveries a second; 0 for no limit.
+    pub requests_per_second: u32,
+}
+
+/// A webhook as it is stored.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// The gateway's identifier.
+    pub id: WebhookId,
+    /// The tenant whose events it gets.
+    pub tenant: String,
+    /// The client that created it, whose access bounds what it gets; the configured name if the operator did.
+    pub owner: String,
+    /// Where it is defined.
+    pub source: WebhookSource,
+    /// Its settings.
+    pub settings: WebhookSettings,
+    /// Its secrets, the current one first.
+    pub secrets: Vec<WebhookSecret>,
+    /// Its state.
+    pub state: WebhookState,
+    /// Why it is disabled.
+    pub reason: Option<DisableReason>,
+    /// Up to which event deliveries were made for it, of those that pass its filter.
+    pub scanned: u64,
+    /// The failed attempts in a row.
+    pub failures: u32,
+    /// When the first of them was made.
+    pub failing_since: Option<Timestamp>,
+    /// Before which nothing is sent, because the receiver does not respond or asks for patience.
+    pub resume_at: Option<Timestamp>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When its settings or its state last changed.
+    pub last_modified: Timestamp,
+    /// The number of its changes, by which two writers do not overwrite each other's; from 1.
+    pub version: u64,
+}
+
+/// One attempt of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryAttempt {
+    /// When it began.
+    pub at: Timestamp,
+    /// The receiver's status, if it responded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One event on its way to one webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The gateway's identifier.
+    pub id: DeliveryId,
+    /// The tenant.
+    pub tenant: String,
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// The event.
+    pub event: EventId,
+    /// The event's number.
+    pub sequence: u64,
+    /// The event's type.
+    pub event_type: EventType,
+    /// The assignment the event is about; its deliveries are in order.
+    pub assignment: Option<AssignmentId>,
+    /// Its state.
+    pub state: DeliveryState,
+    /// The step of the schedule that comes next; from 0.
+    pub step: u32,
+    /// When the next attempt is due; `None` unless it is pending.
+    pub due: Option<Timestamp>,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<DeliveryAttempt>,
+    /// When it was made.
+    pub created: Timestamp,
+}
