@@ -116,6 +116,9 @@ async fn run_storm(sandbox: Sandbox, cluster: FailingCluster, size: StormSize) {
             let outcome = Outcome::parse(result["outcome"].as_str().expect("an outcome"));
             let done = effects.count(bulk.connection, "created", id);
             *outcome_counts.entry(format!("bulk rows {outcome:?}")).or_default() += 1;
+            if let Some(code) = result["problem"]["code"].as_str() {
+                *outcome_counts.entry(format!("bulk rows with {code}")).or_default() += 1;
+            }
             if done != usize::from(outcome == Outcome::Applied) {
                 wrong.push(format!("{} {id}: {outcome:?} and done {done} times: {result}", bulk.connection));
             }
