@@ -123,6 +123,15 @@ impl Participant {
         order
     }
 
+    /// Returns how many different states the simulator shows.
+    fn distinct_states(&self) -> usize {
+        let is_new = |(at, state): &(usize, &State)| {
+            let same = |earlier: &State| (earlier.attempt, earlier.score) == (state.attempt, state.score);
+            !self.states[..*at].iter().any(same)
+        };
+        self.states.iter().enumerate().filter(is_new).count()
+    }
+
     /// Returns whether the vendor ever said this of a session.
     fn has_said(&self, started: Timestamp, score: Option<f64>) -> bool {
         self.states.iter().any(|state| self.started[state.attempt] == started && state.score == score)
@@ -179,6 +188,12 @@ pub async fn compare(cluster: &Arc<FailingCluster>, sessions: &[Value], particip
     assert!(wrong.is_empty(), "{} results have wrong versions: {:?}", wrong.len(), &wrong[..wrong.len().min(20)]);
     let rejected = cluster.list(TENANT, "/reports?state=rejected&limit=200").await;
     assert!(rejected.is_empty(), "what a fault distorts is no report: {:?}", rejected.first());
+    // The same state again is the same report.
+    let known = participants.values().filter(|one| one.kind != Kind::Stranger);
+    let distinct: usize = known.map(|one| one.distinct_states()).sum();
+    let applied = cluster.list(TENANT, "/reports?state=applied&limit=200").await;
+    let from_feed = applied.iter().filter(|report| report["kind"] == "feed").count();
+    assert!((results.len()..=distinct).contains(&from_feed), "{from_feed} reports of at most {distinct} states");
     let parked = cluster.list(TENANT, "/reports?state=parked&limit=200").await.len();
     let strangers = participants.values().filter(|one| one.kind == Kind::Stranger);
     let said: Vec<usize> = strangers.map(|one| one.states.len()).collect();
