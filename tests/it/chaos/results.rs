@@ -101,6 +101,7 @@ async fn run_storm(sandbox: Sandbox, cluster: FailingCluster, size: StormSize) {
     let orders: usize = storm.participants.iter().map(|participant| participant.states.len()).sum();
     for round in 0..size.kills {
         storm.run_round(round, orders.div_ceil(size.kills)).await;
+        println!("{:.1?}: {} of {} kills", began.elapsed(), round + 1, size.kills);
     }
     storm.calm_down().await;
     let stormed = began.elapsed() - booked;
