@@ -44,7 +44,7 @@ impl CaseRun {
             given: given.map(f64::from),
             maximum: given.map(|_| 10.0),
             // Without parts, the report is fetched.
-            parts: if given.is_some_and(|given| given % 2 == 0) { vec!["One".to_owned()] } else { Vec::new() },
+            parts: if given.is_some_and(|given| given.is_multiple_of(2)) { vec!["One".to_owned()] } else { Vec::new() },
             ..Said::default()
         };
         let known = exam.sessions.iter_mut().rfind(|session| session.last().1.participant == said.participant);

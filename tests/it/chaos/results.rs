@@ -132,7 +132,7 @@ async fn book(cluster: &Arc<FailingCluster>, participants: &mut [Participant]) {
         let booking = with(order(id, "rust"), "validFrom", json!("2020-01-01T00:00:00Z"));
         with(booking, "validUntil", json!("2099-01-01T00:00:00Z"))
     };
-    submit(cluster, "/assignments/bulk", people.iter().map(|id| window(id)).collect()).await;
+    submit(cluster, "/assignments/bulk", &people.iter().map(|id| window(id)).collect::<Vec<_>>()).await;
     let bookings = cluster.list(TENANT, "/assignments?limit=200").await;
     assert_eq!(bookings.len(), people.len(), "everyone is booked");
     let mut bookings = results_oracle::by_person(&bookings);
@@ -144,19 +144,20 @@ async fn book(cluster: &Arc<FailingCluster>, participants: &mut [Participant]) {
 
 /// Registers people by their external ids.
 async fn register(cluster: &Arc<FailingCluster>, ids: &[String]) {
-    submit(cluster, "/candidates/bulk", ids.iter().map(|id| person(id)).collect()).await;
+    submit(cluster, "/candidates/bulk", &ids.iter().map(|id| person(id)).collect::<Vec<_>>()).await;
 }
 
 /// Sends bulks of these rows until every row was applied.
-async fn submit(cluster: &Arc<FailingCluster>, path: &str, rows: Vec<Value>) {
+async fn submit(cluster: &Arc<FailingCluster>, path: &str, rows: &[Value]) {
     let began = Instant::now();
     for rows in rows.chunks(ROWS) {
         let mut rows = rows.to_vec();
         for attempt in 0.. {
             assert!(began.elapsed() < TIMEOUT, "{path}: never applied");
-            let key = format!("{path}-{}-{attempt}", rows[0]);
+            let first = rows[0].pointer("/candidate/externalId").unwrap_or(&rows[0]["externalId"]);
+            let key = format!("{path}-{}-{attempt}", first.as_str().unwrap_or_default());
             let body = json!({ "connection": CONNECTION, "items": rows });
-            let operation = cluster.submit_until_accepted(TENANT, path, &key.replace(['"', '{', '}'], ""), &body).await;
+            let operation = cluster.submit_until_accepted(TENANT, path, &key, &body).await;
             let results = cluster.settled_results(TENANT, &operation, rows.len()).await;
             let failed = rows.into_iter().zip(results).filter(|(_, result)| result["outcome"] != "applied");
             rows = failed.map(|(row, _)| row).collect();

@@ -83,7 +83,7 @@ impl Participant {
             // Few different scores, so that a correction of a correction is often the first score again.
             let mut draw_score = || Some(f64::from(u32::try_from(random.below(4)).unwrap_or(0)));
             scores.extend((0..corrections).map(|_| draw_score()));
-            if number % 31 == 0 {
+            if number.is_multiple_of(31) {
                 // Opened again.
                 scores.extend([None, draw_score()]);
             }
