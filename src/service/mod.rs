@@ -43,6 +43,8 @@ mod seat_limit;
 mod simulation;
 mod snapshot;
 mod streams;
+#[cfg(test)]
+mod test_reports;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

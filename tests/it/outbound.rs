@@ -107,7 +107,7 @@ async fn start_with_metrics(connections: &str) -> (Gateway, std::net::SocketAddr
 }
 
 /// Returns the sum of a metric over all series with these labels.
-async fn metric_sum(admin: std::net::SocketAddr, name: &str, labels: &[&str]) -> f64 {
+pub async fn metric_sum(admin: std::net::SocketAddr, name: &str, labels: &[&str]) -> f64 {
     let text = http().get(format!("http://{admin}/metrics")).send().await.expect("metrics").text().await;
     let text = text.expect("text");
     let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));

@@ -3,14 +3,16 @@
 //!
 //! Checked after every step, and once more after quiescence: nothing is done twice at the vendor, everything reported
 //! as applied is there and everything reported as not applied is not, the response under a key never changes, no late
-//! retry undoes a later write, and an operation's report is true row by row. A case depends only on what proptest
-//! draws.
+//! retry undoes a later write, and an operation's report is true row by row; where the vendor has a feed of sessions, the
+//! results are what it says of them in the end. A case depends only on what proptest draws.
 
 mod bulks;
 mod callers;
+mod feed;
 mod names;
 mod quiesce;
 mod regressions;
+mod results;
 mod sim;
 mod slow_audit;
 mod steps;
@@ -42,7 +44,11 @@ struct CaseRun {
 
 impl CaseRun {
     fn new(case: &Case) -> Self {
-        let world = Sim::new(case.profile, case.seed, case.scripts.clone());
+        let world = if case.has_feed {
+            Sim::with_feed(case.profile, case.seed, case.scripts.clone(), feed::plan())
+        } else {
+            Sim::new(case.profile, case.seed, case.scripts.clone())
+        };
         Self { world, asked: Vec::new(), bulks: Vec::new(), store_failed: false, profile: case.profile }
     }
 
@@ -97,6 +103,8 @@ impl CaseRun {
             Step::Clock { step } => self.world.time.step(step),
             Step::Away { after, changes } => self.fail_store(after, changes, Failure::Refused),
             Step::Doubt { after, changes, done } => self.fail_store(after, changes, Failure::InDoubt { done }),
+            Step::Sit(sitting) => self.sit(&sitting),
+            Step::ReadFeed => self.read_feed(),
             Step::Unread { after, reads } => {
                 self.store_failed = true;
                 self.world.process.as_ref().unwrap().fate.fail_reads(after.into(), reads.into());
@@ -152,10 +160,16 @@ fn pick<T: Clone>(from: &[T], which: u8) -> Option<T> {
 
 fn run_case(case: Case) -> Result<(), String> {
     let mut game = CaseRun::new(&case);
-    for (number, step) in case.steps.into_iter().enumerate() {
+    for (number, step) in case.steps.iter().enumerate() {
         game.step(step.clone()).map_err(|wrong| format!("step {number}, {step:?}: {wrong}"))?;
     }
-    game.end().map_err(|wrong| format!("at the end: {wrong}"))
+    game.end().map_err(|wrong| format!("at the end: {wrong}"))?;
+    if !case.has_feed {
+        return Ok(());
+    }
+    // People who became known last: reports about them are looked at within a second.
+    game.pass(Duration::from_secs(3));
+    game.check_results()
 }
 
 /// Uses the same histories each time, so that a change never fails by chance. `PROPTEST_CASES` draws different and more

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::domain::error::ConnectionRef;
+use crate::domain::results::{FeedPlan, ReportChannel};
 use crate::domain::system::{Clock, SecureRandom, System};
 use crate::domain::units::ConfigDuration;
 use crate::secret::{ConfigFingerprint, Redactor};
@@ -244,6 +245,8 @@ pub(super) struct Sim {
     pub(super) fail_at_start: [u32; 2],
     environment: System,
     settings: ConnectionSettings,
+    /// How the vendor's sessions are read, if they are.
+    feed: Option<ReportChannel>,
     scheduler: Arc<SeededRandom>,
     ring: Keyring,
     disk: TempDir,
@@ -256,11 +259,27 @@ impl Sim {
         Self::with_settings(profile, seed, scripts, settings)
     }
 
+    /// Creates a world whose vendor has a feed of sessions.
+    pub(super) fn with_feed(profile: Profile, seed: u64, scripts: Vec<Script>, feed: FeedPlan) -> Self {
+        let settings = ConnectionSettings { settle_grace: ConfigDuration(GRACE), ..ConnectionSettings::default() };
+        Self::start(profile, seed, scripts, settings, Some(ReportChannel::Feed(feed)))
+    }
+
     pub(super) fn with_settings(
         profile: Profile,
         seed: u64,
         scripts: Vec<Script>,
         settings: ConnectionSettings,
+    ) -> Self {
+        Self::start(profile, seed, scripts, settings, None)
+    }
+
+    fn start(
+        profile: Profile,
+        seed: u64,
+        scripts: Vec<Script>,
+        settings: ConnectionSettings,
+        feed: Option<ReportChannel>,
     ) -> Self {
         let time = Arc::new(Time { passed: AtomicI64::new(0), offset: AtomicI64::new(0), began: Mutex::new(None) });
         let environment = System { clock: Arc::<Time>::clone(&time), entropy: Arc::new(SeededRandom::new(seed)) };
@@ -274,6 +293,7 @@ impl Sim {
             fail_at_start: [0; 2],
             environment,
             settings,
+            feed,
             scheduler: Arc::new(SeededRandom::new(!seed)),
             ring: ring.clone(),
             disk,
@@ -358,7 +378,12 @@ impl Sim {
             scheduler: Arc::clone(&self.scheduler),
             idle: Idle::default(),
         });
-        let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
+        let vendor = Fake {
+            exam: Arc::clone(&self.exam),
+            fate: Arc::clone(&fate),
+            time: Arc::clone(&self.time),
+            feed: self.feed.clone(),
+        };
         let settings = self.settings.clone();
         let connected = VendorConnection { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
         let setup =

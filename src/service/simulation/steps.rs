@@ -43,6 +43,22 @@ pub(super) enum Step {
     Doubt { after: u8, changes: u8, done: bool },
     /// The store fails for some reads.
     Unread { after: u8, reads: u8 },
+    /// Someone takes a test at the vendor.
+    Sit(Sitting),
+    /// The gateway is asked to read the vendor's feed.
+    ReadFeed,
+}
+
+/// What happens to someone's session.
+#[derive(Debug, Clone)]
+pub(super) struct Sitting {
+    pub(super) who: u8,
+    /// Whether it is someone without a booking.
+    pub(super) walks_in: bool,
+    /// Whether the test is started again.
+    pub(super) again: bool,
+    /// The score, if it is finished.
+    pub(super) given: Option<u8>,
 }
 
 /// A request with unresolved targets.
@@ -87,6 +103,8 @@ pub(super) struct Case {
     pub(super) seed: u64,
     pub(super) scripts: Vec<Script>,
     pub(super) steps: Vec<Step>,
+    /// Whether the vendor has a feed of sessions.
+    pub(super) has_feed: bool,
 }
 
 /// Prints one line per step, since proptest shows a failing case in full.
@@ -104,6 +122,25 @@ pub(super) fn cases(profile: Profile) -> impl Strategy<Value = Case> {
         seed,
         scripts,
         steps,
+        has_feed: false,
+    })
+}
+
+/// Draws cases of a vendor with a feed: people are registered and booked, and take tests.
+pub(super) fn cases_with_feed() -> impl Strategy<Value = Case> {
+    let profile = Profile::Employees;
+    let sit = (any::<u8>(), prop::bool::weighted(0.3), prop::bool::weighted(0.1), prop::option::weighted(0.7, 0..8_u8))
+        .prop_map(|(who, walks_in, again, given)| Step::Sit(Sitting { who, walks_in, again, given }));
+    let wish = prop_oneof![newcomer(person()).prop_map(Wish::Register), order(0..3_u8, profile).prop_map(Wish::Book)];
+    // Keys and their expiry are not what these cases are about.
+    let ask = (wish, patience()).prop_map(|(wish, patience)| Step::Ask { wish, keyed: false, patience });
+    let step = prop_oneof![5 => sit, 3 => Just(Step::ReadFeed), 3 => ask, 5 => disturbance()];
+    (any::<u64>(), vec(script(), 0..10), vec(step, 4..30)).prop_map(move |(seed, scripts, steps)| Case {
+        profile,
+        seed,
+        scripts,
+        steps,
+        has_feed: true,
     })
 }
 
@@ -129,12 +166,6 @@ fn script() -> impl Strategy<Value = Script> {
 }
 
 fn step(profile: Profile) -> impl Strategy<Value = Step> {
-    let place = prop_oneof![
-        Just(CrashPoint::BeforeCommit),
-        Just(CrashPoint::AfterCommit),
-        Just(CrashPoint::BeforeCall),
-        Just(CrashPoint::DuringCall)
-    ];
     prop_oneof![
         14 => (wish(profile), any::<bool>(), patience())
             .prop_map(|(wish, keyed, patience)| Step::Ask { wish, keyed, patience }),
@@ -146,6 +177,19 @@ fn step(profile: Profile) -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|earlier| Step::CancelBulk { earlier }),
         2 => any::<u8>().prop_map(|earlier| Step::RetryBulk { earlier }),
         1 => any::<u8>().prop_map(|which| Step::Settle { which }),
+        13 => disturbance(),
+    ]
+}
+
+/// Draws kills, failures of the store, and time.
+fn disturbance() -> impl Strategy<Value = Step> {
+    let place = prop_oneof![
+        Just(CrashPoint::BeforeCommit),
+        Just(CrashPoint::AfterCommit),
+        Just(CrashPoint::BeforeCall),
+        Just(CrashPoint::DuringCall)
+    ];
+    prop_oneof![
         4 => vec((place, 0..8_u32), 1..3).prop_map(Step::Doom),
         1 => (0..40_u8).prop_map(|downtime| Step::Kill { downtime }),
         4 => (0..45_u8).prop_map(|seconds| Step::Pass { seconds }),

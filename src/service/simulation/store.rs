@@ -38,7 +38,7 @@ pub(super) struct Proxy {
 #[derive(Default)]
 pub(super) struct Idle {
     writes: AtomicU64,
-    none: [AtomicU64; 3],
+    none: [AtomicU64; 5],
 }
 
 impl Idle {
@@ -300,14 +300,27 @@ through! {
         fn report_digest(&self, input: &[u8]) -> ReportDigest {
             self.inner.report_digest(input)
         }
+
+        async fn received_webhooks(&self, connection: &str, limit: usize) -> Result<Vec<ReceivedWebhook>, StoreError> {
+            self.others_first().await;
+            self.looked_for(3, self.inner.received_webhooks(connection, limit))
+        }
+
+        async fn due_reports(&self, connection: &str, limit: usize) -> Result<Vec<StoredReport>, StoreError> {
+            if self.idle.is_none(4) {
+                self.others_first().await;
+                return Ok(Vec::new());
+            }
+            let found = self.read(self.inner.due_reports(connection, limit)).await;
+            self.idle.found(4, &found);
+            found
+        }
     }
-    read received_webhooks(connection: &str, limit: usize) -> Vec<ReceivedWebhook>;
     read reports_by_digest(connection: &str, digests: &[ReportDigest]) -> Vec<Report>;
     read series(connection: &str, keys: &[SeriesKey]) -> Vec<Series>;
     read report(id: &ReportId) -> Option<StoredReport>;
     read report_body(id: &ReportId) -> Option<Vec<u8>>;
     read reports(tenant: Option<&str>, filter: &ReportFilter, page: &Page) -> Vec<Report>;
-    read due_reports(connection: &str, limit: usize) -> Vec<StoredReport>;
     read parked_reports(connection: &str, after: u64, limit: usize) -> Vec<StoredReport>;
     read reports_since(connection: &str, since: Timestamp, after: u64, limit: usize) -> Vec<StoredReport>;
     read erased_hints(connection: &str, hints: &[ReportHint]) -> Vec<bool>;

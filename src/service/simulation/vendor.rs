@@ -18,6 +18,7 @@ use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{EnrolmentWrite, Write};
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
+use crate::domain::results::{ReportChannel, ReportSource};
 use crate::domain::system::System;
 use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
@@ -27,6 +28,7 @@ use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::service::simulation::sim::{CrashPoint, FailurePlan, Time};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, RowState, VendorOracle};
+use crate::service::test_reports::booking_of;
 
 /// Maximum rows in one call.
 const BATCH: usize = 5;
@@ -37,6 +39,8 @@ pub(super) struct Fake {
     pub(super) exam: Arc<Mutex<VendorOracle>>,
     pub(super) fate: Arc<FailurePlan>,
     pub(super) time: Arc<Time>,
+    /// The feed of its sessions, if it has one.
+    pub(super) feed: Option<ReportChannel>,
 }
 
 const fn can(operation: WriteKind, repeat: RetrySafety, max_batch: usize) -> Capability {
@@ -225,21 +229,7 @@ impl Vendor for Fake {
         assessment: String,
         _now: Timestamp,
     ) -> Result<Plan<Booking>, Vec<FieldError>> {
-        let write = Booking {
-            id: id.clone(),
-            candidate,
-            private,
-            assessment,
-            center: order.center.clone(),
-            valid_from: order.valid_from,
-            valid_until: order.valid_until,
-            notify: order.notify,
-            passwordless: order.passwordless,
-            proctoring: order.proctoring.clone(),
-            if_exists: order.if_exists,
-            first_booking: false,
-        };
-        Ok(Plan { write, warnings: Vec::new() })
+        Ok(Plan { write: booking_of(id, order, candidate, private, assessment), warnings: Vec::new() })
     }
 
     fn registration_batch(&self, _registration: &Registration) -> BatchGroup {
@@ -308,13 +298,15 @@ impl Vendor for Fake {
     async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>> {
         let answers = self.call(rows.iter().cloned().map(Write::Assign).collect(), call).await;
         let tells = self.profile() == Profile::Employees;
-        let read = |answer: Result<RowState, VendorError>| {
+        let read = |(row, answer): (&Booking, Result<RowState, VendorError>)| {
             let already_there = answer? == RowState::Done(false) && tells;
             let warnings =
                 if already_there { vec![Warning::new(WarningCode::LaunchUnknown, "there before")] } else { Vec::new() };
-            Ok(WriteSuccess { value: Booked { already_there, ..Booked::default() }, warnings })
+            let participant = self.feed.as_ref().and_then(|_| self.exam.lock().unwrap().participant(&row.id));
+            let vendor_ref = participant.map(|id| ("id".to_owned(), id.into())).into_iter().collect();
+            Ok(WriteSuccess { value: Booked { vendor_ref, already_there, launch: None }, warnings })
         };
-        answers.into_iter().map(read).collect()
+        rows.iter().zip(answers).map(read).collect()
     }
 
     async fn cancel(&self, cancellation: &Cancellation, call: &CallContext) -> RowResult<()> {
@@ -343,8 +335,8 @@ impl Vendor for Fake {
         self.one(Write::Enrol(write), call).await.map(|_| WriteSuccess::new(counts))
     }
 
-    fn report_source(&self) -> Option<&dyn crate::domain::results::ReportSource> {
-        None
+    fn report_source(&self) -> Option<&dyn ReportSource> {
+        self.feed.is_some().then_some(self)
     }
 
     async fn check(&self, _call: &CallContext) -> CredentialCheck {

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::domain::assignment::{IfAssignmentExists, Notify};
 use crate::domain::candidate::Person;
+use crate::domain::ids::AssignmentId;
 use crate::domain::intent::Write;
 use crate::domain::vendor::Booking;
 use crate::service::simulation::names::{content, is_bad, name, subject, subjects};
+use crate::service::test_reports::Said;
 
 /// The kind of vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,12 @@ pub(super) struct Place {
     pub(super) live: bool,
 }
 
+/// A sitting of a participant: everything the vendor has said of it, each with the second it was modified in.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) states: Vec<(i64, Said)>,
+}
+
 pub(super) struct VendorOracle {
     pub(super) profile: Profile,
     pub(super) scripts: VecDeque<Script>,
@@ -125,6 +133,7 @@ pub(super) struct VendorOracle {
     pub(super) places: Vec<Place>,
     pub(super) programs: BTreeMap<String, BTreeSet<String>>,
     pub(super) violations: Vec<String>,
+    pub(super) sessions: Vec<Session>,
     mails: HashMap<String, u32>,
     /// Subjects of the calls in flight from the live process.
     waited_for: HashSet<String>,
@@ -142,6 +151,7 @@ impl VendorOracle {
             places: Vec::new(),
             programs: BTreeMap::new(),
             violations: Vec::new(),
+            sessions: Vec::new(),
             mails: HashMap::new(),
             waited_for: HashSet::new(),
             order: HashMap::new(),
@@ -353,6 +363,11 @@ impl VendorOracle {
             }
             None => RowState::Absent,
         }
+    }
+
+    /// Returns the participant's id of a booking that was done.
+    pub(super) fn participant(&self, record: &AssignmentId) -> Option<String> {
+        self.places.iter().position(|place| place.record == record.as_str()).map(|number| format!("p{number}"))
     }
 
     /// Returns the key by which the vendor identifies the person.

@@ -2,27 +2,29 @@
 //! share their connections. A gateway that lost its lease exits and is started again, as a service manager would.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use examgate::sandbox::Sandbox;
 use jiff::SignedDuration;
 use reqwest::Method;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::sync::RwLock;
 
 use super::TIMEOUT;
+use super::cluster::Random;
 use super::ledger::Outcome;
 use super::outages::SingleWrite;
 use crate::support::connections::{client, sandbox_connections};
 use crate::support::gateway::{ApiResponse, Gateway, key};
 use crate::support::machine::{Disk, Machine};
-use crate::support::relay::Relay;
+use crate::support::relay::{Moment, Relay};
 
 pub const TENANTS: [&str; 2] = ["east", "west"];
 
 /// The timeout and the grace period are longer than the sandbox may take over a call, on a slow machine, too.
-const SETTINGS: &str = "max_in_flight = 8\nsettle_grace = \"5s\"\ntimeout = \"5s\"\n\
+pub const SETTINGS: &str = "max_in_flight = 8\nsettle_grace = \"5s\"\ntimeout = \"5s\"\n\
                         breaker = { failures = 5, cooldown = \"1s\" }\n";
 
 pub struct FailingCluster {
@@ -31,50 +33,71 @@ pub struct FailingCluster {
     next: AtomicUsize,
     outages: AtomicUsize,
     restarts: AtomicUsize,
+    kills: AtomicUsize,
 }
 
 struct Node {
     machine: Machine,
-    gateway: RwLock<Option<Gateway>>,
+    slot: RwLock<Slot>,
+}
+
+/// The place of a gateway.
+#[derive(Default)]
+struct Slot {
+    gateway: Option<Gateway>,
+    /// The folder of the gateway that was killed and is not started again yet.
+    killed: Option<TempDir>,
+}
+
+impl Node {
+    fn new(machine: Machine, gateway: Gateway) -> Self {
+        Self { machine, slot: RwLock::new(Slot { gateway: Some(gateway), killed: None }) }
+    }
 }
 
 impl fmt::Display for FailingCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (outages, restarts) = (self.outages.load(Ordering::Relaxed), self.restarts.load(Ordering::Relaxed));
+        let [outages, restarts, kills] =
+            [&self.outages, &self.restarts, &self.kills].map(|count| count.load(Ordering::Relaxed));
         let cuts = self.relay.as_ref().map_or(0, Relay::cuts);
-        write!(f, "{} gateways, {outages} outages, {cuts} of them at a commit, {restarts} restarts", self.nodes.len())
+        let gateways = self.nodes.len();
+        write!(
+            f,
+            "{gateways} gateways, {kills} kills, {outages} outages, {cuts} of them at a commit, {restarts} restarts"
+        )
     }
 }
 
 impl FailingCluster {
     /// Starts one gateway on SQLite.
-    pub async fn on_sqlite(sandbox: &Sandbox) -> Self {
+    pub async fn on_sqlite(connections: &str) -> Self {
         let machine = Machine::new();
         let environment = environment(&machine);
-        let gateway = Gateway::start_with_env(&connections(sandbox), &clients(), &environment).await;
-        Self::of(None, vec![Node { gateway: RwLock::new(Some(gateway)), machine }])
+        let gateway = Gateway::start_with_env(connections, &clients(), &environment).await;
+        Self::of(None, vec![Node::new(machine, gateway)])
     }
 
     /// Starts two gateways on PostgreSQL behind one link.
-    pub async fn on_postgres(sandbox: &Sandbox, url: &str) -> Self {
+    pub async fn on_postgres(connections: &str, url: &str) -> Self {
         let relay = Relay::to(url).await;
         let mut nodes = Vec::new();
         for _ in 0..2 {
             let machine = Machine::new();
             let environment = environment(&machine);
-            let gateway = Gateway::replica_with(relay.url(), &connections(sandbox), &clients(), &environment).await;
-            nodes.push(Node { gateway: RwLock::new(Some(gateway)), machine });
+            let gateway = Gateway::replica_with(relay.url(), connections, &clients(), &environment).await;
+            nodes.push(Node::new(machine, gateway));
         }
         Self::of(Some(relay), nodes)
     }
 
     fn of(relay: Option<Relay>, nodes: Vec<Node>) -> Self {
-        Self { relay, nodes, next: AtomicUsize::new(0), outages: AtomicUsize::new(0), restarts: AtomicUsize::new(0) }
+        let [next, outages, restarts, kills] = [0; 4].map(AtomicUsize::new);
+        Self { relay, nodes, next, outages, restarts, kills }
     }
 
     /// Steps the clocks, one after the other.
     pub fn step_clocks(&self, ahead: SignedDuration) {
-        let index = self.outages.fetch_add(1, Ordering::Relaxed);
+        let index = self.outages.load(Ordering::Relaxed);
         if ahead.is_zero() {
             self.nodes.iter().for_each(|node| node.machine.set_clock_ahead(ahead));
         } else {
@@ -82,29 +105,76 @@ impl FailingCluster {
         }
     }
 
+    /// Has the store fail in one of its ways for this long.
+    pub async fn fail_store(&self, random: &mut Random, outage: Duration) {
+        self.outages.fetch_add(1, Ordering::Relaxed);
+        if let Some(relay) = &self.relay {
+            match random.below(4) {
+                0 => relay.cut(),
+                1 => relay.silence(),
+                kind => {
+                    let moment = if kind == 2 { Moment::ReplyLost } else { Moment::ReplyDelivered };
+                    // Any transaction: one that stores an intent, a response or reports, or accepts an operation.
+                    let (after, seen) = (random.below(6), AtomicU64::new(0));
+                    let cuts = relay.cuts();
+                    relay.cut_at_commit(moment, move |statements| {
+                        !statements.contains("beats") && seen.fetch_add(1, Ordering::Relaxed) == after
+                    });
+                    relay.is_cut_within(cuts + 1, Duration::from_secs(2)).await;
+                }
+            }
+            tokio::time::sleep(outage).await;
+            relay.restore();
+        } else {
+            self.set_disk(if random.below(3) == 0 { Disk::Broken } else { Disk::Full });
+            tokio::time::sleep(outage).await;
+            self.set_disk(Disk::Working);
+        }
+    }
+
     /// Sets how writes to the databases fail.
-    pub fn set_disk(&self, disk: Disk) {
+    fn set_disk(&self, disk: Disk) {
         self.nodes.iter().for_each(|node| node.machine.set_disk(disk));
     }
 
-    /// Restarts the gateways that have exited.
+    /// Kills a gateway, if it is up; it is started again with those that have exited.
+    pub async fn kill(&self, index: usize) {
+        let mut slot = self.nodes[index % self.nodes.len()].slot.write().await;
+        if let Some(gateway) = slot.gateway.take() {
+            slot.killed = Some(gateway.kill().await);
+            self.kills.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Restarts the gateways that have exited or were killed.
     pub async fn restart_ended(&self) {
         for node in &self.nodes {
-            let mut slot = node.gateway.write().await;
-            if let Some(gateway) = slot.take_if(Gateway::has_ended) {
+            let mut slot = node.slot.write().await;
+            if let Some(folder) = slot.killed.take() {
+                slot.gateway = Some(Gateway::start_in_with_env(folder, &environment(&node.machine)).await);
+            }
+            if let Some(gateway) = slot.gateway.take_if(Gateway::has_ended) {
                 let (folder, log) = gateway.ended_with(1).await;
                 assert!(!log.contains("panicked"), "{log}");
                 assert!(log.contains("taken its work over"), "it ended for another reason:\n{log}");
                 self.restarts.fetch_add(1, Ordering::Relaxed);
-                *slot = Some(Gateway::start_in_with_env(folder, &environment(&node.machine)).await);
+                slot.gateway = Some(Gateway::start_in_with_env(folder, &environment(&node.machine)).await);
             }
+        }
+    }
+
+    /// Restarts gateways whenever they have exited; for as long as the store works.
+    pub async fn keep_running(&self) -> std::convert::Infallible {
+        loop {
+            self.restart_ended().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     /// Asserts that no gateway panicked.
     pub async fn assert_no_panic(&self) {
         for node in &self.nodes {
-            if let Some(gateway) = &mut *node.gateway.write().await {
+            if let Some(gateway) = &mut node.slot.write().await.gateway {
                 let log = gateway.take_log();
                 let line = log.lines().find(|line| line.contains("panicked"));
                 assert!(line.is_none(), "{line:?}");
@@ -140,15 +210,7 @@ impl FailingCluster {
             ended && state.body["progress"]["unknown"] == 0 && state.body["progress"]["pending"] == 0
         })
         .await;
-        let (mut results, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = self.wait_until(tenant, &format!("{path}/items?limit=200{cursor}"), |_| true).await;
-            results.extend(page.body["items"].as_array().expect("items").iter().cloned());
-            match page.body["nextCursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
+        let results = self.list(tenant, &format!("{path}/items?limit=200")).await;
         assert_eq!(results.len(), rows, "every row has its result");
         results
     }
@@ -189,6 +251,30 @@ impl FailingCluster {
         }
     }
 
+    /// Has every gateway that is up read the feed of a connection now.
+    pub async fn read_feeds(&self, tenant: &str, connection: &str) {
+        for _ in &self.nodes {
+            self.request(tenant, Method::POST, &format!("/connections/{connection}/read"), None, false).await;
+        }
+    }
+
+    /// Reads all pages of a list whose path has a query.
+    pub async fn list(&self, tenant: &str, path: &str) -> Vec<Value> {
+        let (mut items, mut page) = (Vec::new(), path.to_owned());
+        loop {
+            let response = self.wait_until(tenant, &page, |response| response.status == 200).await;
+            items.extend(response.body["items"].as_array().expect("items").iter().cloned());
+            let Some(cursor) = response.body["nextCursor"].as_str() else { return items };
+            page = format!("{path}&cursor={cursor}");
+        }
+    }
+
+    /// Returns the first entry of a list, or null.
+    pub async fn first(&self, tenant: &str, path: &str) -> Value {
+        let response = self.wait_until(tenant, path, |_| true).await;
+        response.body["items"].get(0).cloned().unwrap_or_default()
+    }
+
     /// Reads until the condition holds; waits for a gateway or a store that is down.
     async fn wait_until(&self, tenant: &str, path: &str, wanted: impl Fn(&ApiResponse) -> bool) -> ApiResponse {
         let began = Instant::now();
@@ -219,8 +305,8 @@ impl FailingCluster {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         let node = &self.nodes[index % self.nodes.len()];
         let request = {
-            let gateway = node.gateway.try_read().ok()?;
-            let mut request = gateway.as_ref()?.request_as(&key(tenant), method, path);
+            let slot = node.slot.try_read().ok()?;
+            let mut request = slot.gateway.as_ref()?.request_as(&key(tenant), method, path);
             if let Some((key, body)) = write {
                 request = request.header("Idempotency-Key", key).json(body);
             }
@@ -241,7 +327,8 @@ fn clients() -> String {
     TENANTS.map(|name| client(name, "", "[\"*\"]")).concat()
 }
 
-fn connections(sandbox: &Sandbox) -> String {
+/// Returns one connection to each vendor.
+pub fn connections(sandbox: &Sandbox) -> String {
     sandbox_connections(sandbox, "")
         .replace("settle_grace = \"0s\"\n", SETTINGS)
         // The simulator is configured alike, so that bookings share calls.

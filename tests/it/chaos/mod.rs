@@ -1,12 +1,14 @@
 //! Storms: bulks to all three vendors while the vendors fail and the gateway is killed repeatedly; afterwards every
 //! row's outcome is compared with what really happened at the vendors.
 //!
-//! There are two other kinds of storms. `faults`: single callers use the whole API under every fault; `outages`: the
-//! database, the disk and the clock fail.
+//! There are three other kinds of storms. `faults`: single callers use the whole API under every fault; `outages`: the
+//! database, the disk and the clock fail; `results`: reports come while the feed and the store fail and gateways are
+//! killed.
 //!
 //! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set
 //! the size, `EXAMGATE_STORM_SEED` the random numbers. `scripts/fault-storm` takes `EXAMGATE_STORM_SECONDS`, and for
-//! `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`.
+//! `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`. `scripts/results-storm`
+//! takes `EXAMGATE_STORM_SESSIONS`, the kills and the longest outage.
 
 mod callers;
 mod cluster;
@@ -16,6 +18,8 @@ mod faults;
 mod ledger;
 mod oracle;
 mod outages;
+mod results;
+mod results_oracle;
 mod rows;
 mod verification;
 
@@ -41,14 +45,17 @@ struct StormSize {
 impl StormSize {
     /// Reads the size from the environment; the default is a short storm.
     fn from_env_or(rows: usize, kills: usize) -> Self {
-        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-        let read_size = |name: &str, short: usize| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
         Self {
-            rows: read_size("EXAMGATE_STORM_ROWS", rows),
-            kills: read_size("EXAMGATE_STORM_KILLS", kills),
-            seed: number("EXAMGATE_STORM_SEED").unwrap_or(1),
+            rows: setting("EXAMGATE_STORM_ROWS", rows),
+            kills: setting("EXAMGATE_STORM_KILLS", kills),
+            seed: setting("EXAMGATE_STORM_SEED", 1),
         }
     }
+}
+
+/// Returns a number from the environment, or the default.
+fn setting<N: std::str::FromStr>(name: &str, default: N) -> N {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

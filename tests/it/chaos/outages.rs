@@ -17,13 +17,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::cluster::Random;
-use super::failing_cluster::{FailingCluster, TENANTS};
+use super::failing_cluster::{FailingCluster, TENANTS, connections};
 use super::ledger::{Outcome, VendorEffects, ports, wait_for_open_calls};
+use super::setting;
 use crate::support::gateway::{ApiResponse, sandbox, set_faults};
-use crate::support::machine::Disk;
 use crate::support::people::person_at;
 use crate::support::postgres::Server;
-use crate::support::relay::Moment;
 
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting-main"];
@@ -48,14 +47,12 @@ struct StormSize {
 impl StormSize {
     /// Reads the size from the environment; the default is a short storm.
     fn from_env() -> Self {
-        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-        let read_size = |name: &str, short| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
         Self {
-            rows: read_size("EXAMGATE_STORM_ROWS", 300),
-            writes: read_size("EXAMGATE_STORM_WRITES", 128),
-            seed: number("EXAMGATE_STORM_SEED").unwrap_or(1),
-            outage: number("EXAMGATE_STORM_OUTAGE_MS").unwrap_or(1_500),
-            outages: read_size("EXAMGATE_STORM_OUTAGES", 8),
+            rows: setting("EXAMGATE_STORM_ROWS", 300),
+            writes: setting("EXAMGATE_STORM_WRITES", 128),
+            seed: setting("EXAMGATE_STORM_SEED", 1),
+            outage: setting("EXAMGATE_STORM_OUTAGE_MS", 1_500),
+            outages: setting("EXAMGATE_STORM_OUTAGES", 8),
         }
     }
 }
@@ -63,14 +60,14 @@ impl StormSize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reported_outcome_is_true_while_the_database_keeps_failing() {
     let sandbox = sandbox().await;
-    let cluster = FailingCluster::on_postgres(&sandbox, &Server::shared().schema().await).await;
+    let cluster = FailingCluster::on_postgres(&connections(&sandbox), &Server::shared().schema().await).await;
     run_storm(sandbox, cluster, StormSize::from_env()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reported_outcome_is_true_while_the_disk_keeps_failing() {
     let sandbox = sandbox().await;
-    let cluster = FailingCluster::on_sqlite(&sandbox).await;
+    let cluster = FailingCluster::on_sqlite(&connections(&sandbox)).await;
     run_storm(sandbox, cluster, StormSize::from_env()).await;
 }
 
@@ -186,30 +183,7 @@ async fn cause_outages(cluster: Arc<FailingCluster>, size: StormSize, stop: Arc<
         }
         let outage = Duration::from_millis(size.outage / 10 + random.below(size.outage));
         cluster.step_clocks(SignedDuration::from_hours(STEPS[step % STEPS.len()]));
-        if let Some(relay) = &cluster.relay {
-            match random.below(4) {
-                0 => relay.cut(),
-                1 => relay.silence(),
-                kind => {
-                    let moment = if kind == 2 { Moment::ReplyLost } else { Moment::ReplyDelivered };
-                    // Any transaction: one that stores an intent, one that stores a response, one that accepts an
-                    // operation.
-                    let after = random.below(6);
-                    let seen = std::sync::atomic::AtomicU64::new(0);
-                    let cuts = relay.cuts();
-                    relay.cut_at_commit(moment, move |statements| {
-                        !statements.contains("beats") && seen.fetch_add(1, Ordering::Relaxed) == after
-                    });
-                    relay.is_cut_within(cuts + 1, Duration::from_secs(2)).await;
-                }
-            }
-            tokio::time::sleep(outage).await;
-            relay.restore();
-        } else {
-            cluster.set_disk(if random.below(3) == 0 { Disk::Broken } else { Disk::Full });
-            tokio::time::sleep(outage).await;
-            cluster.set_disk(Disk::Working);
-        }
+        cluster.fail_store(&mut random, outage).await;
         cluster.restart_ended().await;
         // Time to make progress between two outages.
         tokio::time::sleep(Duration::from_millis(1_000 + random.below(2_000))).await;

@@ -4,6 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::outbound::metric_sum;
+use crate::support::connections::client;
 use crate::support::watch::{calls_of, wait_for_calls};
 
 /// How far the vendor's clock is ahead in these tests: within what its check of dates accepts, so that minutes need not pass.
@@ -55,4 +57,37 @@ async fn nothing_expires_while_the_feed_is_silent() {
     wait_for_calls(sandbox.startexam(), "sessions", before).await;
     let shown = gateway.get(&path_of(&assignment)).await;
     assert_eq!(shown.text("/progress/activity"), "not_started", "{shown:?}");
+}
+
+#[tokio::test]
+async fn the_sweep_finds_an_attempt_that_the_feed_left_out_and_counts_it() {
+    let sandbox = sandbox().await;
+    let environment = [("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")];
+    let connections = connections(&sandbox, "expire_after = \"0s\"", "");
+    let gateway = Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &environment).await;
+    let [left_out, missed] = [book_briefly(&gateway, "e1").await, book_briefly(&gateway, "e2").await];
+    // The report has it, and the feed not for years.
+    let session = with(finished(text(&left_out, "/vendorRef/id"), 5.0), "lagSeconds", json!(100_000_000));
+    sit(&sandbox, &session).await;
+    switch(&sandbox, "clock_offset_seconds", json!(AHEAD)).await;
+    for assignment in [&left_out, &missed] {
+        let path = path_of(assignment);
+        read_until(&gateway, &path, |shown| shown.text("/progress/activity") == "expired").await;
+    }
+    assert!(all(&gateway, "/results?limit=10").await.is_empty());
+    // The first sweep comes after the first run.
+    let mut gateway = Gateway::start_in_with_env(gateway.kill().await, &environment).await;
+    let admin = gateway.admin_address().await;
+    gateway.wait_for_log("the vendor's feed left out attempts").await;
+    let result = wait_for_version(&gateway, &left_out, 1).await;
+    assert_eq!((text(&result, "/source"), &result["score"]["given"]), ("report", &json!(5.0)), "{result}");
+    wait_for_activity(&gateway, &left_out, "completed").await;
+    assert_eq!(gateway.get(&path_of(&missed)).await.text("/progress/activity"), "expired");
+    // It is counted right after it is logged.
+    let started = std::time::Instant::now();
+    while metric_sum(admin, "examgate_feed_holes_total", &[START]).await < 1.0 {
+        assert!(started.elapsed().as_secs() < 300, "never counted");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!((metric_sum(admin, "examgate_feed_holes_total", &[]).await - 1.0).abs() < 0.1, "one hole");
 }

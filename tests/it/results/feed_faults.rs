@@ -136,3 +136,26 @@ async fn sessions_of_any_documented_spelling_are_read() {
     assert_eq!(result["score"], json!({ "given": 5.0, "maximum": 8.0, "percent": 62.5 }), "{result}");
     assert_eq!(result["parts"][0]["score"], json!({ "given": 5.0, "maximum": 8.0 }), "{result}");
 }
+
+#[tokio::test]
+async fn a_feed_that_opens_the_circuit_is_read_on_once_the_vendor_answers_again() {
+    let sandbox = sandbox().await;
+    let breaker = "breaker = { failures = 3, cooldown = \"1s\" }";
+    let gateway = Gateway::start(&connections(&sandbox, "", "").replace(NO_BREAKER, breaker)).await;
+    switch(&sandbox, "session_page_size", json!(2)).await;
+    let participants = book_many(&gateway, 5).await;
+    fault(&sandbox, json!({ "name": "server_error" })).await;
+    for participant in &participants {
+        sit(&sandbox, &finished(participant, 5.0)).await;
+    }
+    let connection = format!("/connections/{START}");
+    let shown = read_until(&gateway, &connection, |shown| shown.text("/circuit") == "open").await;
+    assert_eq!(shown.text("/status"), "circuit_open", "{shown:?}");
+    fault(&sandbox, Value::Null).await;
+    let complete = |page: &ApiResponse| page.body["items"].as_array().map(Vec::len) == Some(5);
+    read_until(&gateway, "/results?limit=100", complete).await;
+    let shown = read_until(&gateway, &connection, |shown| shown.text("/status") == "ok").await;
+    assert_eq!(shown.text("/circuit"), "closed", "{shown:?}");
+    let results = all(&gateway, "/results?limit=100").await;
+    assert!(results.iter().all(|result| result["version"] == 1 && result["score"]["given"] == 5.0), "{results:?}");
+}

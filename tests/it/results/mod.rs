@@ -18,6 +18,7 @@ mod kills;
 mod parked;
 mod privacy;
 mod programs;
+mod receiver_limits;
 mod replicas;
 mod reread;
 mod tenants;
@@ -35,15 +36,16 @@ const APTITUDE: &str = "aptitude";
 const START: &str = "startexam-main";
 const THINK: &str = "thinkexam-main";
 
+/// Faults of the feed are made on purpose, one after the other, and few of these tests are about the circuit breaker.
+const NO_BREAKER: &str = "breaker = { failures = 0, cooldown = \"1s\" }";
+
 /// The secret part of the receiver's address.
 const TOKEN: &str = "hook-token-of-the-tests";
 
 /// Returns connections that read the feed and receive webhooks, with a catalogue; more settings of each may be given.
 fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
     let fields = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }";
-    // Faults of the feed are made on purpose here, one after the other.
-    let breaker = "breaker = { failures = 0, cooldown = \"1s\" }";
-    let feed = format!("{fields}\n{breaker}\n[connections.{START}.results]\nmode = \"feed\"\n{feed}");
+    let feed = format!("{fields}\n{NO_BREAKER}\n[connections.{START}.results]\nmode = \"feed\"\n{feed}");
     let key = accounts::thinkexam::WEBHOOK_KEY;
     let receiver = format!(
         "[connections.{THINK}.results]\nmode = \"webhook\"\nkeys = [\"plain:{key}\"]\npath_token = \"plain:{TOKEN}\"\n\

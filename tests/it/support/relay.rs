@@ -75,6 +75,10 @@ impl Relay {
                 let (server, control) = (server.clone(), Arc::clone(&shared));
                 tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(server).await {
+                        // A message is passed on at once: with a delay, every query would take a delayed acknowledgement.
+                        for stream in [&client, &server] {
+                            stream.set_nodelay(true).ok();
+                        }
                         // However it ends, both sides see a closed connection.
                         Link::new(client, server, control).run().await.ok();
                     }

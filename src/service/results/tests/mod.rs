@@ -29,6 +29,7 @@ use crate::domain::units::ConfigDuration;
 use crate::domain::vendor::Priority;
 use crate::secret::{ConfigFingerprint, Redactor};
 use crate::service::connections::Connection;
+use crate::service::test_reports::Said;
 use crate::service::{
     Catalogue, CatalogueEntry, ConnectionAccess, ConnectionSetup, Gateway, ReportQuery, RequestContext, ResultQuery,
     ResultView, Retention,
@@ -37,7 +38,7 @@ use crate::store::{Keyring, Page, SqliteStore, Store};
 use crate::transport::{Client, ConnectionSettings};
 use crate::vendors::VendorConnection;
 
-use self::stub::{PATIENCE, Said, Stub, at};
+use self::stub::{PATIENCE, Stub, at};
 
 const CONNECTION: &str = "exam";
 /// The tenant that owns what fits no candidate.

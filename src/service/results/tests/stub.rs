@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
 use crate::domain::assignment::{CandidateKey, NewAssignment};
@@ -17,10 +16,9 @@ use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::results::{
-    AttemptRule, AttemptTimes, ChangesPage, ChangesQuery, Continuation, FeedPlan, FetchRule, FetchedReport, Figure,
-    FoldSettings, MatchHints, Part, PartKind, Points, ReadReport, Reading, ReceiverPlan, Regression, Rejection,
-    RejectionReason, Repetition, ReportChannel, ReportContext, ReportKind, ReportSource, ReportedScore, ScoringRules,
-    SeriesKey, Unscored,
+    AttemptRule, ChangesPage, ChangesQuery, Continuation, FeedPlan, FetchRule, FetchedReport, FoldSettings, ReadReport,
+    ReceiverPlan, Regression, Repetition, ReportChannel, ReportContext, ReportKind, ReportSource, ScoringRules,
+    Unscored,
 };
 use crate::domain::system::System;
 use crate::domain::vendor::{
@@ -29,34 +27,12 @@ use crate::domain::vendor::{
 };
 use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
+use crate::service::test_reports::{Said, booking_of, read_said};
 
 /// The token of the receiver's address.
 pub(super) const TOKEN: &str = "token-of-the-receiver";
 /// The vendor's key.
 pub(super) const KEY: &str = "key-of-the-vendor";
-
-/// What the vendor says of an attempt.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Said {
-    pub(super) participant: Option<String>,
-    pub(super) test: Option<String>,
-    pub(super) external_id: Option<String>,
-    pub(super) email: Option<String>,
-    pub(super) started: Option<Timestamp>,
-    pub(super) finished: bool,
-    pub(super) given: Option<f64>,
-    pub(super) maximum: Option<f64>,
-    /// Points under another name, which only a setting makes the points.
-    pub(super) other_points: Option<f64>,
-    pub(super) parts: Vec<String>,
-}
-
-impl Said {
-    pub(super) fn body(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap()
-    }
-}
 
 /// How the vendor answers a booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,38 +188,11 @@ impl ReportSource for Stub {
     }
 
     fn read_report(&self, _kind: ReportKind, body: &[u8], context: &ReportContext) -> ReadReport {
-        let settings = self.settings.lock().unwrap().clone();
-        let read = |said: Said| {
-            let figure = |value: Option<f64>| value.and_then(Points::new).map(Figure::Points);
-            let test = context.assessment.clone().or(said.test);
-            let given = said.given.or(said.other_points.filter(|_| settings.reads_other_points));
-            let hints = MatchHints {
-                participant: said.participant.clone(),
-                test: test.clone(),
-                center: context.center.clone(),
-                external_id: said.external_id.filter(|_| settings.reads_external_id).map(Into::into),
-                email: said.email.clone().map(Into::into),
-            };
-            let series = match said.participant {
-                Some(participant) => SeriesKey::Participant(participant),
-                None => SeriesKey::CandidateAtTest { candidate: said.email.unwrap_or_default(), test },
-            };
-            let part = |label| Part { kind: PartKind::Section, label, score: None, level: None };
-            Reading {
-                series,
-                hints,
-                times: AttemptTimes { started: said.started, ..AttemptTimes::default() },
-                finished: said.finished,
-                closed_by: None,
-                score: ReportedScore { given: figure(given), maximum: figure(said.maximum), percent: None },
-                level: None,
-                parts: said.parts.into_iter().map(part).collect(),
-                warnings: Vec::new(),
-            }
-        };
-        let reading = serde_json::from_slice(body).map(read);
-        let reading = reading.map_err(|_| Rejection::whole(RejectionReason::NotJson));
-        ReadReport { body: body.to_vec(), canonical: body.to_vec(), reading }
+        let StubSettings { reads_external_id, reads_other_points, .. } = self.settings.lock().unwrap().clone();
+        read_said(body, context, |said| {
+            said.external_id = said.external_id.take().filter(|_| reads_external_id);
+            said.given = said.given.or(said.other_points.filter(|_| reads_other_points));
+        })
     }
 
     async fn read_changes(&self, query: &ChangesQuery, _call: &CallContext) -> Result<ChangesPage, VendorError> {
@@ -323,21 +272,7 @@ impl Vendor for Stub {
         assessment: String,
         _now: Timestamp,
     ) -> Result<Plan<Booking>, Vec<FieldError>> {
-        let write = Booking {
-            id: id.clone(),
-            candidate,
-            private,
-            assessment,
-            center: order.center.clone(),
-            valid_from: order.valid_from,
-            valid_until: order.valid_until,
-            notify: order.notify,
-            passwordless: order.passwordless,
-            proctoring: order.proctoring.clone(),
-            if_exists: order.if_exists,
-            first_booking: false,
-        };
-        Ok(Plan { write, warnings: Vec::new() })
+        Ok(Plan { write: booking_of(id, order, candidate, private, assessment), warnings: Vec::new() })
     }
 
     fn registration_batch(&self, _registration: &Registration) -> BatchGroup {
