@@ -74,21 +74,21 @@ impl Gateway {
     /// Looks again at all parked reports.
     ///
     /// # Errors
-    /// `store_unavailable`.
+    /// `store_unavailable`; the vendor's, once all were looked at.
     pub(super) async fn look_at_parked_reports(&self, connection: &Connection) -> Result<(), Error> {
-        let mut after = 0;
+        let (mut after, mut fetched) = (0, Ok(()));
         loop {
             if self.is_stopping() || !self.0.lease.holds() {
                 return Ok(());
             }
             let lock = self.lock_reports(&connection.name).await?;
             let parked = self.0.store.parked_reports(&connection.name, after, CHUNK).await.or_not_applied()?;
-            let Some(last) = parked.last() else { return Ok(()) };
+            let Some(last) = parked.last() else { return fetched };
             after = last.arrival;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(parked)), lock).await?;
             let ingested = self.commit_plan(plan, Vec::new()).await?;
             if !ingested.fetches.is_empty() {
-                self.fetch_or_keep(connection, ingested.fetches).await?;
+                fetched = fetched.and(self.fetch_or_keep(connection, ingested.fetches).await);
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) async fn erase_results(
     candidate: Option<&Candidate>,
     assignments: &[Assignment],
 ) -> Result<(), TxError> {
+    let sought = candidate.iter().map(|candidate| candidate.connection.as_str()).collect();
+    reports::lock_hints(tx.connection, &BTreeSet::new(), &sought).await?;
     let series = series_of(tx, id, assignments).await?;
     let own = own_reports(tx.connection, id, &series).await?;
     for sql in ["DELETE FROM results WHERE series = ANY($1)", "DELETE FROM series WHERE number = ANY($1)"] {

@@ -4,6 +4,8 @@ use super::*;
 use crate::domain::operation::{OperationKind, OperationState};
 use crate::domain::results::Repetition;
 use crate::service::OperationQuery;
+use crate::service::results::chunk::CHUNK;
+use crate::store::{ReportFilter, ResultFilter};
 
 /// Waits until all operations have ended.
 pub(super) async fn finish_operations(world: &World) {
@@ -16,6 +18,10 @@ pub(super) async fn finish_operations(world: &World) {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+fn all() -> Page {
+    Page { limit: 10_000, after: None }
 }
 
 /// What is said of each result that holds an attempt.
@@ -148,4 +154,78 @@ async fn a_rereading_that_was_interrupted_is_run_again() {
     world.restart().await;
     finish_operations(&world).await;
     assert!(world.results("lms").await.iter().any(|result| given(result) == Some(9.0)));
+}
+
+/// Starts a re-reading, and waits until it has ended.
+async fn read_again(world: &World) {
+    world.gateway.reread_reports(&caller("lms"), CONNECTION, None).await.unwrap();
+    finish_operations(world).await;
+}
+
+#[tokio::test]
+async fn r12_a_persons_word_holds_for_all_reports_of_a_registration_however_far_apart() {
+    let world = World::with_feed().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    let strangers = |begin: usize| (begin..begin + CHUNK).map(|number| started(&format!("y{number}"), 10));
+    let first = [started("x1", 10)].into_iter().chain(strangers(0)).collect::<Vec<_>>();
+    world.stub.last_page(&first, 100);
+    world.read_feed().await.unwrap();
+    let mut reports = world.store.reports(Some(OWNER), &ReportFilter::default(), &all()).await.unwrap();
+    let target = crate::service::ReportTarget::Candidate(candidate);
+    world.gateway.match_report(&caller("lms"), &reports.pop().unwrap().id, target).await.unwrap();
+    let last = strangers(CHUNK).chain([finished("x1", 10, 4.0)]).collect::<Vec<_>>();
+    world.stub.last_page(&last, 200);
+    world.read_feed().await.unwrap();
+    let before = world.only_result("lms").await;
+    assert_eq!((given(&before), before.version), (Some(4.0), 2));
+    read_again(&world).await;
+    assert_eq!(world.only_result("lms").await, before);
+}
+
+#[tokio::test]
+async fn r12_reading_later_reports_again_leaves_what_was_decided_of_earlier_ones() {
+    let world = World::with_receiver().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    let booking = world.book("lms", &candidate, None).await.unwrap();
+    world.receive(None, &webhook("private@example.org", 4.0)).await;
+    let report = world.only_report(OWNER).await;
+    let target = crate::service::ReportTarget::Assignment(booking.id.clone());
+    world.gateway.match_report(&caller("lms"), &report.id, target).await.unwrap();
+    world.receive(Some("rust"), &webhook("a@example.org", 5.0)).await;
+    let results = world.results("lms").await;
+    assert!(results.iter().all(|result| result.state.assignment.as_ref() == Some(&booking.id)));
+    let since = world.reports("lms").await[1].received;
+    world.gateway.reread_reports(&caller("lms"), CONNECTION, Some(since)).await.unwrap();
+    finish_operations(&world).await;
+    assert_eq!(world.results("lms").await, results);
+}
+
+#[tokio::test]
+async fn the_feed_is_not_held_up_by_a_rereading() {
+    let world = World::with_feed().await;
+    world.register("lms", "e1", "a@example.org").await;
+    let count = 2 * CHUNK;
+    let said = |number: usize| Said {
+        external_id: Some("e1".to_owned()),
+        test: Some(format!("test-{number}")),
+        other_points: Some(9.0),
+        ..Said { given: None, ..finished(&format!("x{number}"), 10, 0.0) }
+    };
+    world.stub.last_page(&(0..count).map(said).collect::<Vec<_>>(), 100);
+    world.read_feed().await.unwrap();
+    world.stub.settings.lock().unwrap().reads_other_points = true;
+    world.gateway.reread_reports(&caller("lms"), CONNECTION, None).await.unwrap();
+    let mut seen_between = false;
+    loop {
+        // Waits for its turn, as a reader does.
+        let _lock = world.gateway.lock_reports(CONNECTION).await.unwrap();
+        let results = world.store.results("lms", &ResultFilter::default(), &all()).await.unwrap();
+        let scored = results.iter().filter(|result| given(result).is_some()).count();
+        seen_between |= 0 < scored && scored < count;
+        if scored == count {
+            break;
+        }
+    }
+    assert!(seen_between, "the lock is released between portions");
+    finish_operations(&world).await;
 }

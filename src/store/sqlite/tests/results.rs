@@ -19,7 +19,12 @@ async fn results_survive_a_restart_and_a_backup() {
     let (result, first) = make.result(&candidate, &series);
     let report = make.applied(&store, &candidate, &series);
     let waiting = parked(&make, &store, tenant, connection, MatchHints::default());
-    let watermark = FeedPosition { connection: connection.clone(), center: "c".to_owned(), watermark: make.0.now() };
+    let watermark = FeedPosition {
+        connection: connection.clone(),
+        center: "c".to_owned(),
+        watermark: make.0.now(),
+        read: make.0.now(),
+    };
     let webhook = ReceivedWebhook {
         id: 0,
         connection: connection.clone(),
