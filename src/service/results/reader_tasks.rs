@@ -20,6 +20,8 @@ use crate::telemetry::{metrics, spans};
 
 /// Interval between looks at what has come or become due, and at what the schedule of the feeds says.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Longest interval between looks while they fail; each is twice as long as the one before.
+const MAX_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval between sweeps, and after one that failed.
 const SWEEP_INTERVALS: (Duration, Duration) = (Duration::from_hours(24), Duration::from_mins(10));
 /// First pause after a failed run over the feeds; each further one is twice as long.
@@ -91,6 +93,7 @@ impl Gateway {
     fn spawn_report_looks(&self, name: String, signals: Arc<ReaderSignals>) {
         let gateway = Arc::downgrade(&self.0);
         tokio::spawn(async move {
+            let mut interval = INTERVAL;
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
                 let gateway = Self(inner);
@@ -98,6 +101,8 @@ impl Gateway {
                 if !gateway.is_stopping() && gateway.0.lease.holds() {
                     let read = gateway.read_inbox(&connection).await;
                     let looked = gateway.look_at_due_reports(&connection).await;
+                    let failed = read.is_err() || looked.is_err();
+                    interval = if failed { (interval * 2).min(MAX_INTERVAL) } else { INTERVAL };
                     for error in [read, looked].into_iter().filter_map(Result::err) {
                         let (code, detail) = (error.code.as_str(), error.detail);
                         tracing::warn!(connection = name, code, detail, "reading reports failed; will retry");
@@ -105,7 +110,7 @@ impl Gateway {
                 }
                 drop((connection, gateway));
                 tokio::select! {
-                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = tokio::time::sleep(interval) => {}
                     () = signals.reports.notified() => {}
                 }
             }

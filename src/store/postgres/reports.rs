@@ -254,7 +254,7 @@ pub(super) async fn update(
     let with_body: HashMap<String, bool> =
         updated.iter().map(|row| Ok((row.try_get(0)?, row.try_get(2)?))).collect::<Result<_, sqlx::Error>>()?;
     let hinting: Vec<&NewReportRow> =
-        changes().filter(|row| row.is_parked() || with_body.get(&row.id).is_some_and(|has_body| *has_body)).collect();
+        changes().filter(|row| row.keeps_hints() || with_body.get(&row.id).is_some_and(|has_body| *has_body)).collect();
     insert_hints(connection, &hinting, &numbers).await
 }
 
@@ -293,7 +293,7 @@ pub(super) async fn recheck(connection: &mut PgConnection, hints: &[BlindIndex])
     sqlx::query(
         "WITH hinted AS MATERIALIZED (
              SELECT number FROM reports
-             WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1)))
+             WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1))) AND state <> 'dismissed'
              ORDER BY number FOR NO KEY UPDATE)
          UPDATE reports AS known SET due = true, rechecks = known.rechecks + 1 FROM hinted
          WHERE known.number = hinted.number",

@@ -123,14 +123,14 @@ pub(super) fn update_report(tx: &WriteContext<'_>, row: &NewReportRow, rechecks:
             rechecks
         ])?;
     tx.connection.prepare_cached("DELETE FROM report_hints WHERE report = ?1")?.execute([number])?;
-    if row.is_parked() || has_body { insert_hints(tx.connection, number, &row.hints) } else { Ok(()) }
+    if row.keeps_hints() || has_body { insert_hints(tx.connection, number, &row.hints) } else { Ok(()) }
 }
 
 /// Makes the waiting reports due that have one of these hints.
 pub(super) fn recheck(connection: &Connection, hints: &[BlindIndex]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "UPDATE reports SET due = 1, rechecks = rechecks + 1
-         WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1)",
+         WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state <> 'dismissed'",
     )?;
     for hint in hints {
         statement.execute([hint])?;

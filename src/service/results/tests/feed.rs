@@ -389,3 +389,19 @@ async fn the_sweep_asks_again_about_attempts_that_are_unfinished_or_without_thei
     assert_eq!(world.results("lms").await.iter().map(given).collect::<Vec<_>>(), [Some(4.0); 3]);
     assert_eq!(*world.stub.fetched.lock().unwrap(), ["p2", "p1", "p2"]);
 }
+
+#[tokio::test]
+async fn r7_attempts_that_start_together_keep_their_numbers() {
+    let world = World::with_feed().await;
+    world.register("lms", "e1", "a@example.org").await;
+    let by_id = |said: Said| Said { external_id: Some("e1".to_owned()), ..said };
+    world.stub.last_page(&[by_id(started("x1", 10)), by_id(started("x2", 10))], 100);
+    world.read_feed().await.unwrap();
+    for (participant, until) in [("x2", 200), ("x1", 300)] {
+        world.stub.last_page(&[finished(participant, 10, 4.0)], until);
+        world.read_feed().await.unwrap();
+    }
+    let results = world.results("lms").await;
+    let numbers: Vec<(u32, u32)> = results.iter().map(|it| (it.state.attempt.number, it.version)).collect();
+    assert_eq!(numbers, [(1, 2), (2, 2)], "started and finished, and nothing else");
+}

@@ -229,3 +229,23 @@ async fn the_feed_is_not_held_up_by_a_rereading() {
     assert!(seen_between, "the lock is released between portions");
     finish_operations(&world).await;
 }
+
+#[tokio::test]
+async fn r9_a_report_that_turns_out_to_be_another_tenants_leaves_no_result_of_it() {
+    let world = World::with_feed().await;
+    world.stub.settings.lock().unwrap().reads_external_id = false;
+    let first = world.register("lms", "e1", "a@example.org").await;
+    let second = world.register("hr", "e2", "b@example.org").await;
+    let said =
+        Said { external_id: Some("e2".to_owned()), email: Some("a@example.org".to_owned()), ..finished("x1", 10, 4.0) };
+    world.stub.last_page(&[said], 100);
+    world.read_feed().await.unwrap();
+    assert_eq!(world.only_result("lms").await.state.candidate, first);
+    world.stub.settings.lock().unwrap().reads_external_id = true;
+    read_again(&world).await;
+    let left = world.only_result("lms").await;
+    assert_eq!((left.state.candidate, left.state.superseded), (first, true));
+    let result = world.only_result("hr").await;
+    assert_eq!((result.state.candidate.clone(), given(&result)), (second, Some(4.0)));
+    assert_eq!(world.only_report("hr").await.result, Some(result.id));
+}

@@ -280,11 +280,11 @@ fn look_ups_of_reports_and_results_use_their_indices() {
     }
     for (sql, expected) in [
         (
-            "UPDATE reports SET due = 1 WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1)",
+            "UPDATE reports SET due = 1 WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state <> 'dismissed'",
             "SEARCH reports USING INTEGER PRIMARY KEY",
         ),
         (
-            "SELECT id FROM reports WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state = 'parked'",
+            "SELECT id FROM reports WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state <> 'applied'",
             "SEARCH reports USING INTEGER PRIMARY KEY",
         ),
         (
