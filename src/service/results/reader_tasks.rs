@@ -69,6 +69,11 @@ impl FeedSchedule {
     }
 }
 
+/// Returns the interval after a look that has failed or not.
+fn next_interval(interval: Duration, failed: bool) -> Duration {
+    if failed { interval.saturating_mul(2).min(MAX_INTERVAL) } else { INTERVAL }
+}
+
 impl Gateway {
     /// Spawns the tasks of each connection with reports that has none.
     pub(in crate::service) fn spawn_report_readers(&self) {
@@ -101,8 +106,7 @@ impl Gateway {
                 if !gateway.is_stopping() && gateway.0.lease.holds() {
                     let read = gateway.read_inbox(&connection).await;
                     let looked = gateway.look_at_due_reports(&connection).await;
-                    let failed = read.is_err() || looked.is_err();
-                    interval = if failed { (interval * 2).min(MAX_INTERVAL) } else { INTERVAL };
+                    interval = next_interval(interval, read.is_err() || looked.is_err());
                     for error in [read, looked].into_iter().filter_map(Result::err) {
                         let (code, detail) = (error.code.as_str(), error.detail);
                         tracing::warn!(connection = name, code, detail, "reading reports failed; will retry");
@@ -226,5 +230,18 @@ impl Gateway {
         {
             metrics::results_as_of(connection, as_of.as_second());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_fail_become_rare_and_are_frequent_again_after_a_success() {
+        let failing = std::iter::successors(Some(INTERVAL), |interval| Some(next_interval(*interval, true)));
+        let seconds: Vec<u64> = failing.take(6).map(|interval| interval.as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 15, 15]);
+        assert_eq!(next_interval(MAX_INTERVAL, false), INTERVAL);
     }
 }
