@@ -365,9 +365,9 @@ pub(crate) async fn bodies_and_reports_are_purged(store: Arc<dyn Store>, make: M
     assert_eq!(counts, [("applied", 2), ("parked", 1)]);
     // Updated once more, it gets no hints either.
     for changes in [Vec::new(), vec![update(change(kept))]] {
-        store.commit(changes).await.unwrap();
         let hints = ["p", "planted-participant"].map(|participant| ReportHint::Participant(participant.to_owned()));
-        store.commit(vec![Mutation::RecheckReports(connection.clone(), hints.to_vec())]).await.unwrap();
+        let recheck = Mutation::RecheckReports(connection.clone(), hints.to_vec());
+        store.commit(changes.into_iter().chain([recheck]).collect()).await.unwrap();
         let found = new.iter().map(|report| report.report.id.clone()).collect::<Vec<_>>();
         assert_eq!(due(&*store, connection).await, found, "what has lost its body has lost its hints");
     }

@@ -1,6 +1,7 @@
 //! Reading kept reports again under other settings.
 
 use super::*;
+use crate::domain::candidate::{Candidate, CandidateChanges};
 use crate::domain::operation::{OperationKind, OperationState};
 use crate::domain::results::Repetition;
 use crate::service::OperationQuery;
@@ -188,17 +189,24 @@ async fn r12_reading_later_reports_again_leaves_what_was_decided_of_earlier_ones
     let world = World::with_receiver().await;
     let candidate = world.register("lms", "e1", "a@example.org").await;
     let booking = world.book("lms", &candidate, None).await.unwrap();
-    world.receive(None, &webhook("private@example.org", 4.0)).await;
-    let report = world.only_report(OWNER).await;
-    let target = crate::service::ReportTarget::Assignment(booking.id.clone());
-    world.gateway.match_report(&caller("lms"), &report.id, target).await.unwrap();
-    world.receive(Some("rust"), &webhook("a@example.org", 5.0)).await;
-    let results = world.results("lms").await;
-    assert!(results.iter().all(|result| result.state.assignment.as_ref() == Some(&booking.id)));
-    let since = world.reports("lms").await[1].received;
-    world.gateway.reread_reports(&caller("lms"), CONNECTION, Some(since)).await.unwrap();
+    for given in [4.0, 5.0] {
+        world.receive(Some("rust"), &webhook("a@example.org", given)).await;
+    }
+    // Neither report could be matched now.
+    let change = |old: &Candidate| {
+        let person = Person { email: Some("b@example.org".into()), ..old.person.clone() };
+        Ok(CandidateChanges { person, touched: vec!["/email".to_owned()] })
+    };
+    let changed = world.gateway.update_candidate(&caller("lms"), &candidate, Box::new(change), false).unwrap();
+    changed.result(PATIENCE).await.unwrap();
+    let later = world.reports("lms").await.remove(1);
+    world.gateway.reread_reports(&caller("lms"), CONNECTION, Some(later.received)).await.unwrap();
     finish_operations(&world).await;
-    assert_eq!(world.results("lms").await, results);
+    let results = world.results("lms").await;
+    let left: Vec<_> = results.iter().map(|it| (given(it), it.state.superseded, it.state.assignment.clone())).collect();
+    let id = Some(booking.id);
+    assert_eq!(left, [(Some(4.0), false, id.clone()), (Some(5.0), true, id)]);
+    assert_eq!(results[0].version, 1);
 }
 
 #[tokio::test]
