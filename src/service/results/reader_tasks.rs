@@ -195,7 +195,7 @@ impl Gateway {
                     tracing::warn!(connection = connection.name, code, detail, "reading a feed failed; will retry");
                     metrics::feed_faults(&connection.name, 1);
                     connection.set_feed_fault(name, Some(format!("The feed of results was not read: {detail}")));
-                    all = all.and_then(|_| Err(error));
+                    all = all.and(Err(error));
                 }
             }
         }
