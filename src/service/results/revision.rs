@@ -143,7 +143,8 @@ impl FoldedSeries {
 
     /// Returns the groups in which attempts of the series are or were numbered.
     fn groups(&self) -> impl Iterator<Item = Group> {
-        let recorded = self.work.results.iter().filter(|result| !result.state.superseded).map(group_of);
+        let recorded = self.work.results.iter().chain(&self.foreign);
+        let recorded = recorded.filter(|result| !result.state.superseded).map(group_of);
         recorded.chain((0..self.attempts.len()).map(|attempt| self.group(attempt)))
     }
 }
