@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use config::{Map, Source, ValueKind};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use toml_edit::{Document, Item, TableLike};
 
 use crate::config::env;
@@ -167,7 +167,8 @@ fn to_json(value: &config::Value, path: &mut Path, file: &str, places: &mut Loca
         ValueKind::U64(number) => Value::from(*number),
         ValueKind::I128(number) => Value::from(number.to_string()),
         ValueKind::U128(number) => Value::from(number.to_string()),
-        ValueKind::Float(number) => Value::from(*number),
+        // JSON has no `nan` and no `inf`; as text they are refused where a number is expected, and not left out.
+        ValueKind::Float(number) => Number::from_f64(*number).map_or_else(|| number.to_string().into(), Value::Number),
         ValueKind::String(text) => Value::from(text.clone()),
         ValueKind::Table(members) => {
             members.iter().map(|(name, value)| (name.clone(), below(name.clone(), value))).collect()

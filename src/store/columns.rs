@@ -38,6 +38,12 @@ impl<A: Column + Send + 'static, B: Column + Send + 'static> FromColumns for (A,
     }
 }
 
+impl FromColumns for (String, i64, i64) {
+    fn from_columns<C: Columns>(row: &C) -> Result<Self, C::Error> {
+        Ok((row.column(0)?, row.column(1)?, row.column(2)?))
+    }
+}
+
 impl FromColumns for (String, String, i64) {
     fn from_columns<C: Columns>(row: &C) -> Result<Self, C::Error> {
         Ok((row.column(0)?, row.column(1)?, row.column(2)?))

@@ -296,11 +296,12 @@ impl<E: Engine> ResultReads for E {
     }
 
     async fn feed_positions(&self, connection: &str) -> Result<Vec<FeedPosition>, StoreError> {
-        let rows: Vec<(String, String, i64)> = self.select(Access::Key, sql::WATERMARKS, &values![connection]).await?;
-        let position = |(connection, center, watermark): (String, String, i64)| {
-            let odd = || StoreError::Unreadable(format!("feeds {connection}: its watermark is no time"));
-            let watermark = Timestamp::from_microsecond(watermark).map_err(|_| odd())?;
-            Ok(FeedPosition { connection, center, watermark })
+        let rows: Vec<(String, i64, i64)> = self.select(Access::Key, sql::WATERMARKS, &values![connection]).await?;
+        let position = |(center, watermark, read)| {
+            let odd = |_| StoreError::Unreadable(format!("feeds {connection}: its watermark is no time"));
+            let watermark = Timestamp::from_microsecond(watermark).map_err(odd)?;
+            let read = Timestamp::from_microsecond(read).map_err(odd)?;
+            Ok(FeedPosition { connection: connection.to_owned(), center, watermark, read })
         };
         rows.into_iter().map(position).collect()
     }

@@ -101,7 +101,7 @@ statements! {
         "SELECT id, tenant, connection, sealed FROM results WHERE candidate = $1 AND assessment_ref = $2 ORDER BY number"
     );
 
-    WATERMARKS = sql!("SELECT connection, center, watermark FROM feeds WHERE connection = $1 ORDER BY center");
+    WATERMARKS = sql!("SELECT center, watermark, read_at FROM feeds WHERE connection = $1 ORDER BY center");
 
     ASSIGNMENTS_OF_PARTICIPANTS = sql!(
         "SELECT id, tenant, connection, sealed FROM assignments

@@ -80,6 +80,8 @@ pub struct FeedPosition {
     pub center: String,
     /// The watermark by the vendor's clock; never moves backwards.
     pub watermark: Timestamp,
+    /// When the last run that read it to its end began, by the gateway's clock; never moves backwards.
+    pub read: Timestamp,
 }
 
 /// Filter for a list of results.

@@ -185,6 +185,8 @@ fn invalid_settings_of_results_are_rejected() {
 fn invalid_scoring_is_rejected_by_its_key() {
     for (more, expected) in [
         ("pass_percent = 101.0", "pass_percent: must be from 0 to 100"),
+        ("pass_percent = nan", "pass_percent: expected a number"),
+        ("pass_percent = inf", "pass_percent: expected a number"),
         ("pass_percent = \"70\"", "pass_percent: expected a number"),
         ("pass_percents = 70", "pass_percents: unknown key (did you mean pass_percent?)"),
         ("pass_levels = [\"\"]", "pass_levels: must not contain a blank word"),

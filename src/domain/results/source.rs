@@ -138,6 +138,10 @@ pub trait ReportSource: Send + Sync {
         call: &CallContext,
     ) -> Result<FetchedReport, VendorError>;
 
+    /// Returns the launch link of a registration; `None` if it does not follow from the registration's id. `center` is that of
+    /// its booking, if the booking names one.
+    fn launch_url(&self, participant: &str, center: Option<&str>) -> Option<String>;
+
     /// Returns the time by the vendor's clock.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub struct ExamResult {
     /// The gateway's identifier.
     pub id: String,
     /// The number of the latest version, from 1. A report that changes nothing makes none.
+    #[schema(minimum = 1)]
     pub version: u32,
     /// The connection.
     pub connection: String,

@@ -47,7 +47,8 @@ impl FromRequestParts<AppState> for ReceiverPath {
 /// Receive a webhook
 ///
 /// For vendors, not for callers of the API. `examgate receivers` prints the addresses. A webhook that gets 200 is stored;
-/// it is read and matched afterwards. Its body may be of any content type.
+/// it is read and matched afterwards. Its body may be of any content type. If the operator has set
+/// `server.receiver_listen`, this path is served at that address only, and is 404 here.
 #[utoipa::path(
     post, path = "/receivers/{connection}/{token}", operation_id = "receiveWebhook", tag = "Receivers",
     params(

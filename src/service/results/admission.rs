@@ -142,7 +142,7 @@ impl Gateway {
         let (mut admitted, mut held_up) = (Vec::with_capacity(matched.len()), Vec::new());
         for mut report in matched {
             if report.owner.proved_booking().is_some_and(|booking| busy.contains(&booking.id)) {
-                held_up.push(report.draft);
+                held_up.push((report.draft, Verdict::Busy(report.owner.tenant)));
                 continue;
             }
             for booking in bookings.values() {
@@ -150,7 +150,8 @@ impl Gateway {
             }
             admitted.push(report);
         }
-        plan.changes.extend(held_up.into_iter().filter_map(|draft| record_unmatched(connection, draft, Verdict::Busy)));
+        let held_up = held_up.into_iter();
+        plan.changes.extend(held_up.filter_map(|(draft, verdict)| record_unmatched(connection, draft, verdict)));
         Ok(admitted)
     }
 }
@@ -199,20 +200,26 @@ fn record_unmatched(connection: &Connection, draft: Draft, verdict: Verdict) -> 
             series = Some(reading.series.clone());
             (report, Some(reading), true)
         }
-        Verdict::Parked(reason, identity) => {
-            match identity {
+        Verdict::Parked(reason, booking) => {
+            match booking.as_ref().and_then(|booking| booking.identity.clone()) {
                 Some(Identity::ExternalId(id)) => drop(reading.hints.external_id.get_or_insert(id)),
                 Some(Identity::Email(email)) => drop(reading.hints.email.get_or_insert(email)),
                 Some(Identity::UserName(_)) | None => {}
             }
-            let report = Report { tenant: owner, state: ReportState::Parked, parked_for: Some(reason), ..report };
+            // The booking's tenant owns it, whoever owns what fits no tenant.
+            let tenant = booking.map(|booking| booking.tenant.clone()).or(owner);
+            let report = Report { tenant, state: ReportState::Parked, parked_for: Some(reason), ..report };
             (report, Some(reading), true)
         }
-        Verdict::Busy | Verdict::Matched(_) => match kept {
+        Verdict::Matched(owner) => {
+            let draft = Draft { report, reading, kept, said: None };
+            return record_unmatched(connection, draft, Verdict::Busy(owner.tenant));
+        }
+        Verdict::Busy(tenant) => match kept {
             Kept::Recorded { .. } => return None,
             Kept::New(_) => {
-                let parked_for = Some(ParkReason::NoOpenBooking);
-                (Report { tenant: owner, state: ReportState::Parked, parked_for, ..report }, Some(reading), true)
+                let (tenant, parked_for) = (Some(tenant), Some(ParkReason::NoOpenBooking));
+                (Report { tenant, state: ReportState::Parked, parked_for, ..report }, Some(reading), true)
             }
         },
     };

@@ -1,13 +1,13 @@
 //! Evidence: a report of an attempt proves that the booking it belongs to was made. It settles an `unknown` booking as
-//! applied, in the transaction that records the report, and supplies the vendor's id of a registration that is missing. It
-//! changes no booking whose outcome is known.
+//! applied, in the transaction that records the report, and supplies the vendor's id of a registration that is missing, with the
+//! launch link if that follows from the id. It changes nothing else of a booking whose outcome is known.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Map;
 
-use crate::domain::assignment::{Assignment, AssignmentState};
+use crate::domain::assignment::{Assignment, AssignmentState, Launch, NewAssignment};
 use crate::domain::error::Error;
 use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, Write};
@@ -108,16 +108,15 @@ impl Gateway {
         if connection.is_other_destination(&intent) {
             return Ok(None);
         }
-        let vendor_ref = proof.participant.map(|id| ("id".to_owned(), id.into()));
-        let detail = "A report of an attempt proves that the booking was made; its launch link is not known.";
-        let success = WriteSuccess {
-            value: VendorReply::Booked(Booked {
-                vendor_ref: Map::from_iter(vendor_ref),
-                launch: None,
-                already_there: false,
-            }),
-            warnings: vec![Warning::new(WarningCode::LaunchUnknown, detail)],
+        let launch = proof.participant.as_deref().and_then(|id| launch(connection, &booking, id));
+        let warning = || {
+            let detail = "A report of an attempt proves that the booking was made; its launch link is not known.";
+            Warning::new(WarningCode::LaunchUnknown, detail)
         };
+        let warnings = if launch.is_some() { Vec::new() } else { vec![warning()] };
+        let vendor_ref = Map::from_iter(proof.participant.map(|id| ("id".to_owned(), id.into())));
+        let booked = Booked { vendor_ref, launch, already_there: false };
+        let success = WriteSuccess { value: VendorReply::Booked(booked), warnings };
         tracing::info!(record = %booking.id, connection = connection.name, "a report settles an unknown booking");
         let (changes, transition) = self.0.executor.conclusion(connection, booking.into(), intent, Ok(success));
         evidence.changes.extend(changes);
@@ -131,14 +130,26 @@ impl Gateway {
         proof: Proof,
         evidence: &mut Evidence,
     ) -> Assignment {
-        let mut vendor_ref = booking.vendor_ref;
+        let mut booking = Assignment { last_modified: self.0.system.now(), ..booking };
         if let Some(participant) = proof.participant {
-            vendor_ref.entry("id").or_insert_with(|| participant.into());
+            if booking.launch.is_none() {
+                booking.launch = launch(connection, &booking, &participant);
+            }
+            if booking.launch.is_some() {
+                booking.warnings.retain(|warning| warning.code != WarningCode::LaunchUnknown);
+            }
+            booking.vendor_ref.entry("id").or_insert_with(|| participant.into());
         }
-        let booking = Assignment { vendor_ref, last_modified: self.0.system.now(), ..booking };
         let record = Record::from(booking.clone());
         evidence.changes.push(Mutation::Assignment(booking.clone()));
         evidence.changes.extend(recheck(connection, &record));
         booking
     }
+}
+
+/// Returns the launch link of a booking's registration, if it follows from the registration's id.
+fn launch(connection: &Connection, booking: &Assignment, participant: &str) -> Option<Launch> {
+    let NewAssignment { center, valid_until, .. } = &booking.order;
+    let url = connection.report_source()?.launch_url(participant, center.as_deref())?;
+    Some(Launch { url, expires_at: *valid_until })
 }

@@ -29,6 +29,17 @@ const FIRST_SPAN: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of reports that are fetched at once.
 const MAX_CONCURRENT_FETCHES: usize = 4;
 
+/// What became of an attempt to read a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FeedRead {
+    /// It was read to its end.
+    Read,
+    /// Another task reads it.
+    Locked,
+    /// It was read less than its interval ago; how long it is until the interval is over.
+    Recent(SignedDuration),
+}
+
 /// A run over one feed.
 struct FeedRun<'a> {
     gateway: &'a Gateway,
@@ -36,6 +47,9 @@ struct FeedRun<'a> {
     source: &'a dyn ReportSource,
     plan: &'a FeedPlan,
     center: Option<&'a str>,
+    /// When it began, by the gateway's clock.
+    begun: Timestamp,
+    watermark: Option<Timestamp>,
     call: CallContext,
     /// Reports of earlier pages.
     touched: Vec<TouchedReport>,
@@ -64,7 +78,8 @@ impl SeenPages {
 }
 
 impl Gateway {
-    /// Reads the feed of a centre to its end, unless another task reads it. Returns whether it was read.
+    /// Reads the feed of a centre to its end, unless another task reads it. With `only_due`, neither if any instance has read
+    /// it less than its interval ago.
     ///
     /// # Errors
     /// The vendor's; `vendor_bad_response` for a feed that does not end; `store_unavailable`.
@@ -73,16 +88,28 @@ impl Gateway {
         connection: &Connection,
         plan: &FeedPlan,
         center: Option<&str>,
-    ) -> Result<bool, Error> {
+        only_due: bool,
+    ) -> Result<FeedRead, Error> {
         let source = require_source(connection)?;
-        let feed = SubjectKey::feed(&connection.name, center.unwrap_or_default());
-        let Some(_lock) = self.0.subject_locks.try_lock(&feed).await.or_not_applied()? else { return Ok(false) };
+        let name = center.unwrap_or_default();
+        let feed = SubjectKey::feed(&connection.name, name);
+        let Some(_lock) = self.0.subject_locks.try_lock(&feed).await.or_not_applied()? else {
+            return Ok(FeedRead::Locked);
+        };
+        let positions = self.0.store.feed_positions(&connection.name).await.or_not_applied()?;
+        let position = positions.into_iter().find(|position| position.center == name);
+        let begun = self.now();
+        if let Some(wait) = position.as_ref().filter(|_| only_due).and_then(|it| time_left(it.read, begun, plan.every))
+        {
+            return Ok(FeedRead::Recent(wait));
+        }
         // Count as work in progress, so that the process does not exit in the middle of a commit.
         let _token = self.0.tasks.token();
         let call = self.feed_context(connection);
         let (touched, fetches) = (Vec::new(), BTreeSet::new());
-        let run = FeedRun { gateway: self, connection, source, plan, center, call, touched, fetches };
-        run.read().await.map(|()| true)
+        let watermark = position.map(|position| position.watermark);
+        let run = FeedRun { gateway: self, connection, source, plan, center, begun, watermark, call, touched, fetches };
+        run.read().await.map(|()| FeedRead::Read)
     }
 
     /// Builds the context of background calls that read reports: of lower priority than any write.
@@ -165,6 +192,12 @@ impl Gateway {
     }
 }
 
+/// Returns how long it is until the interval since a run is over; `None` if it is over, or if the clock was set back.
+fn time_left(read: Timestamp, now: Timestamp, every: SignedDuration) -> Option<SignedDuration> {
+    let since = now.duration_since(read);
+    (SignedDuration::ZERO <= since && since < every).then(|| every - since)
+}
+
 /// Returns whether the vendor says that it knows nothing of a registration.
 fn is_unknown_registration(code: Code) -> bool {
     use Code::{CandidateNotFound, InvalidField, InvalidReference, NotFound, VendorRejectedRequest};
@@ -173,10 +206,7 @@ fn is_unknown_registration(code: Code) -> bool {
 
 impl FeedRun<'_> {
     async fn read(mut self) -> Result<(), Error> {
-        let name = &self.connection.name;
-        let positions = self.gateway.0.store.feed_positions(name).await.or_not_applied()?;
-        let center = self.center.unwrap_or_default();
-        let watermark = positions.into_iter().find(|position| position.center == center).map(|it| it.watermark);
+        let watermark = self.watermark;
         let since = match (watermark, self.plan.since) {
             (Some(watermark), _) => watermark.saturating_sub(self.plan.overlap).unwrap_or(Timestamp::MIN),
             (None, Some(since)) => since,
@@ -251,7 +281,7 @@ impl FeedRun<'_> {
             self.fetches.extend(done.fetches);
         }
         let (connection, center) = (self.connection.name.clone(), self.center.unwrap_or_default().to_owned());
-        let watermark = vec![Mutation::Watermark(FeedPosition { connection, center, watermark })];
+        let watermark = vec![Mutation::Watermark(FeedPosition { connection, center, watermark, read: self.begun })];
         let mut last = self.ingest_page(items, as_of).await?;
         if let Some(plan) = &mut last {
             self.fetches.append(&mut plan.fetches);

@@ -37,24 +37,33 @@ impl Gateway {
         }
     }
 
-    /// Looks again at the reports that are due.
+    /// Looks again at the reports that are due. Some stay so, since a booking is being written: the next look is at those.
     ///
     /// # Errors
     /// `store_unavailable`.
     pub(super) async fn look_at_due_reports(&self, connection: &Connection) -> Result<(), Error> {
-        let due = self.0.store.due_reports(&connection.name, 1).await.or_not_applied()?;
-        if due.is_empty() || self.is_stopping() || !self.0.lease.holds() {
-            return Ok(());
+        let mut first = None;
+        loop {
+            // Looked at without the lock: usually there is nothing.
+            let due = self.0.store.due_reports(&connection.name, 1).await.or_not_applied()?;
+            let next = due.first().map(|stored| stored.arrival);
+            if next == first || next.is_none() || self.is_stopping() || !self.0.lease.holds() {
+                return Ok(());
+            }
+            first = next;
+            let _token = self.0.tasks.token();
+            let lock = self.lock_reports(&connection.name).await?;
+            let due = self.0.store.due_reports(&connection.name, CHUNK).await.or_not_applied()?;
+            let more = due.len() == CHUNK;
+            let plan = self.plan_chunk(connection, Chunk::of_looks(looks(due)), lock).await?;
+            let ingested = self.commit_plan(plan, Vec::new()).await?;
+            if !ingested.fetches.is_empty() {
+                self.fetch_or_keep(connection, ingested.fetches).await?;
+            }
+            if !more {
+                return Ok(());
+            }
         }
-        let _token = self.0.tasks.token();
-        let lock = self.lock_reports(&connection.name).await?;
-        let due = self.0.store.due_reports(&connection.name, CHUNK).await.or_not_applied()?;
-        let plan = self.plan_chunk(connection, Chunk::of_looks(looks(due)), lock).await?;
-        let ingested = self.commit_plan(plan, Vec::new()).await?;
-        if !ingested.fetches.is_empty() {
-            self.fetch_or_keep(connection, ingested.fetches).await?;
-        }
-        Ok(())
     }
 
     /// Fetches reports; if the vendor does not answer, the next run over the feeds does it.
@@ -74,21 +83,21 @@ impl Gateway {
     /// Looks again at all parked reports.
     ///
     /// # Errors
-    /// `store_unavailable`.
+    /// `store_unavailable`; the vendor's, once all were looked at.
     pub(super) async fn look_at_parked_reports(&self, connection: &Connection) -> Result<(), Error> {
-        let mut after = 0;
+        let (mut after, mut fetched) = (0, Ok(()));
         loop {
             if self.is_stopping() || !self.0.lease.holds() {
                 return Ok(());
             }
             let lock = self.lock_reports(&connection.name).await?;
             let parked = self.0.store.parked_reports(&connection.name, after, CHUNK).await.or_not_applied()?;
-            let Some(last) = parked.last() else { return Ok(()) };
+            let Some(last) = parked.last() else { return fetched };
             after = last.arrival;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(parked)), lock).await?;
             let ingested = self.commit_plan(plan, Vec::new()).await?;
             if !ingested.fetches.is_empty() {
-                self.fetch_or_keep(connection, ingested.fetches).await?;
+                fetched = fetched.and(self.fetch_or_keep(connection, ingested.fetches).await);
             }
         }
     }

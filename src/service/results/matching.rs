@@ -41,10 +41,10 @@ pub(super) struct Owner {
 pub(super) enum Verdict {
     /// It is known whose it is.
     Matched(Box<Owner>),
-    /// It is not known. Holds the identity of the person if the booking names one who is not registered.
-    Parked(ParkReason, Option<Identity>),
-    /// A booking that it may belong to is being written.
-    Busy,
+    /// It is not known. Holds the booking if that names a person who is not registered.
+    Parked(ParkReason, Option<Arc<Assignment>>),
+    /// A booking of this tenant that it may belong to is being written.
+    Busy(String),
     /// It is about an erased person.
     Erased,
 }
@@ -109,7 +109,7 @@ fn of_registration(booking: &Arc<Assignment>, recorded: Option<&ExamResult>, dir
     };
     let of_result = || recorded.map(|result| result.state.candidate.clone());
     let Some(candidate) = booking.candidate_id.clone().or_else(by_identity).or_else(of_result) else {
-        return Verdict::Parked(ParkReason::UnknownCandidate, booking.identity.clone());
+        return Verdict::Parked(ParkReason::UnknownCandidate, Some(Arc::clone(booking)));
     };
     Verdict::Matched(Box::new(Owner {
         tenant: booking.tenant.clone(),
@@ -173,7 +173,7 @@ fn of_participant(owner: Owner, reading: &Reading, is_recorded: bool) -> Verdict
     match (fitting.next(), fitting.next()) {
         (None, _) if owner.assessment_ref.is_empty() => Verdict::Parked(ParkReason::NoOpenBooking, None),
         (None, _) => Verdict::Matched(Box::new(Owner { bookings: Vec::new(), ..owner })),
-        (Some(only), None) if only.state == AssignmentState::Pending => Verdict::Busy,
+        (Some(only), None) if only.state == AssignmentState::Pending => Verdict::Busy(owner.tenant),
         (Some(only), None) => {
             let (booking, assessment_ref) = (Some(Arc::clone(only)), only.assessment_ref.clone());
             Verdict::Matched(Box::new(Owner { booking, assessment_ref, bookings: Vec::new(), ..owner }))
@@ -192,6 +192,10 @@ fn of_candidate(owner: Owner, rules: MatchRules) -> Verdict {
         tests.sort_unstable();
         tests.dedup();
         owner.assessment_ref = match tests.as_slice() {
+            // The weakest proof: a booking that perhaps was never made is not taken if there is any other.
+            [only] if rules.only_open && is_doubtful(&owner.bookings, only) => {
+                return Verdict::Parked(ParkReason::NoOpenBooking, None);
+            }
             [only] if rules.only_open => (*only).to_owned(),
             [_, _, ..] if rules.only_open => return Verdict::Parked(ParkReason::SeveralOpenBookings, None),
             _ => return Verdict::Parked(ParkReason::NoOpenBooking, None),
@@ -200,10 +204,18 @@ fn of_candidate(owner: Owner, rules: MatchRules) -> Verdict {
     }
     owner.bookings.retain(|booking| booking.assessment_ref == owner.assessment_ref);
     if owner.bookings.iter().any(|booking| booking.state == AssignmentState::Pending) {
-        return Verdict::Busy;
+        return Verdict::Busy(owner.tenant);
     }
     owner.bookings.retain(|booking| booking.state != AssignmentState::Failed);
     Verdict::Matched(Box::new(owner))
+}
+
+/// Returns whether the test has bookings of unknown outcome only, and the candidate has other bookings: the report may be about
+/// one of those, such as one that was cancelled.
+fn is_doubtful(bookings: &[Arc<Assignment>], test: &str) -> bool {
+    let made = || bookings.iter().filter(|booking| booking.state != AssignmentState::Failed);
+    let open = bookings.iter().filter(|booking| booking.assessment_ref == test && is_open(booking));
+    open.map(|booking| booking.state).all(|state| state == AssignmentState::Unknown) && made().count() > 1
 }
 
 /// Returns whether the vendor has the booking, or perhaps has it.

@@ -12,6 +12,7 @@ use crate::domain::ids::{AssignmentId, CandidateId, ReportId, ResultId};
 use crate::domain::results::{Activity, ExamResult, Grading, Report, ReportState, ResultVersion};
 use crate::service::catalogue::Catalogue;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::snapshot::Snapshot;
 use crate::service::{ConnectionAccess, Gateway, RequestContext};
 use crate::store::{ListPart, Page, ReportFilter, ResultFilter};
 
@@ -186,7 +187,21 @@ impl Gateway {
     /// Returns the store's filter for a query; `None` if nothing can match.
     async fn result_filter(&self, caller: &RequestContext, query: &ResultQuery) -> Result<Option<ResultFilter>, Error> {
         let connection = query.connection.as_deref();
-        let connections = self.usable_connections(caller, connection)?;
+        let mut connections = self.usable_connections(caller, connection)?;
+        let mut assessment_refs = None;
+        if let Some(text) = query.assessment.as_deref() {
+            let configured = self.configured();
+            if let Some(entry) = configured.catalogue.assessments.get(text) {
+                // Another connection may know another test by the same id.
+                if connections.as_ref().is_some_and(|usable| !usable.contains(&entry.connection)) {
+                    return Ok(None);
+                }
+                connections = Some(vec![entry.connection.clone()]);
+                assessment_refs = Some(vec![entry.reference.clone()]);
+            } else {
+                assessment_refs = Some(vendor_refs(&configured, connection, text));
+            }
+        }
         let mut candidates = query.candidate.clone().map(|id| vec![id]);
         if let Some(external_id) = &query.external_id {
             let identity = Identity::ExternalId(external_id.clone());
@@ -199,7 +214,6 @@ impl Gateway {
             }
             candidates = Some(found);
         }
-        let assessment_refs = query.assessment.as_deref().map(|text| self.refs_of_assessment(connection, text));
         Ok(Some(ResultFilter {
             assignment: query.assignment.clone(),
             candidates,
@@ -209,17 +223,6 @@ impl Gateway {
             grading: query.grading,
             modified_since: query.modified_since,
         }))
-    }
-
-    /// Returns the vendors' ids that a text may mean: that of the catalogue's entry, else the text in the vendors' own forms.
-    fn refs_of_assessment(&self, connection: Option<&str>, text: &str) -> Vec<String> {
-        let configured = self.configured();
-        if let Some(entry) = configured.catalogue.assessments.get(text) {
-            return vec![entry.reference.clone()];
-        }
-        let asked = configured.connections.iter().filter(|(name, _)| connection.is_none_or(|asked| asked == *name));
-        let forms = asked.filter_map(|(_, connection)| connection.vendor().assessment_ref(text));
-        forms.chain([text.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     async fn view_results(&self, caller: &RequestContext, results: Vec<ExamResult>) -> Result<Vec<ResultView>, Error> {
@@ -255,6 +258,13 @@ impl Gateway {
         };
         Ok(results.into_iter().map(view).collect())
     }
+}
+
+/// Returns the vendors' ids that a text which is no id of the catalogue may mean: the text in the vendors' own forms.
+fn vendor_refs(configured: &Snapshot, connection: Option<&str>, text: &str) -> Vec<String> {
+    let asked = configured.connections.iter().filter(|(name, _)| connection.is_none_or(|asked| asked == *name));
+    let forms = asked.filter_map(|(_, connection)| connection.vendor().assessment_ref(text));
+    forms.chain([text.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Returns the catalogue's id of the result's assessment, else the vendor's.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -13,11 +14,14 @@ use crate::domain::results::{FeedPlan, ReportChannel};
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::results::feed_reader::FeedRead;
 use crate::service::results::state::ReaderSignals;
 use crate::telemetry::{metrics, spans};
 
 /// Interval between looks at what has come or become due, and at what the schedule of the feeds says.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Longest interval between looks while they fail; each is twice as long as the one before.
+const MAX_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval between sweeps, and after one that failed.
 const SWEEP_INTERVALS: (Duration, Duration) = (Duration::from_hours(24), Duration::from_mins(10));
 /// First pause after a failed run over the feeds; each further one is twice as long.
@@ -36,18 +40,23 @@ struct FeedSchedule {
 }
 
 impl FeedSchedule {
-    fn is_due(&self, connection: &Arc<Connection>) -> bool {
-        let same = self.connection.as_ref().is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(connection)));
-        !same || self.due.is_none_or(|due| due <= Instant::now())
+    /// Returns whether the connection is configured as at the last run.
+    fn knows(&self, connection: &Arc<Connection>) -> bool {
+        self.connection.as_ref().is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(connection)))
     }
 
-    fn plan_next(&mut self, connection: &Arc<Connection>, plan: &FeedPlan, end: &Result<(), Error>) {
+    fn is_due(&self, connection: &Arc<Connection>) -> bool {
+        !self.knows(connection) || self.due.is_none_or(|due| due <= Instant::now())
+    }
+
+    /// Plans the next run: after the interval, or earlier if a run over the feeds says so.
+    fn plan_next(&mut self, connection: &Arc<Connection>, plan: &FeedPlan, end: &Result<SignedDuration, Error>) {
         self.connection = Some(Arc::downgrade(connection));
         let every = Duration::try_from(plan.every).unwrap_or(FIRST_PAUSE);
         let pause = match end {
-            Ok(()) => {
+            Ok(wait) => {
                 self.failures = 0;
-                every
+                Duration::try_from(*wait).unwrap_or(FIRST_PAUSE)
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -58,6 +67,11 @@ impl FeedSchedule {
         };
         self.due = Some(Instant::now() + pause);
     }
+}
+
+/// Returns the interval after a look that has failed or not.
+fn next_interval(interval: Duration, failed: bool) -> Duration {
+    if failed { interval.saturating_mul(2).min(MAX_INTERVAL) } else { INTERVAL }
 }
 
 impl Gateway {
@@ -84,6 +98,7 @@ impl Gateway {
     fn spawn_report_looks(&self, name: String, signals: Arc<ReaderSignals>) {
         let gateway = Arc::downgrade(&self.0);
         tokio::spawn(async move {
+            let mut interval = INTERVAL;
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
                 let gateway = Self(inner);
@@ -91,6 +106,7 @@ impl Gateway {
                 if !gateway.is_stopping() && gateway.0.lease.holds() {
                     let read = gateway.read_inbox(&connection).await;
                     let looked = gateway.look_at_due_reports(&connection).await;
+                    interval = next_interval(interval, read.is_err() || looked.is_err());
                     for error in [read, looked].into_iter().filter_map(Result::err) {
                         let (code, detail) = (error.code.as_str(), error.detail);
                         tracing::warn!(connection = name, code, detail, "reading reports failed; will retry");
@@ -98,7 +114,7 @@ impl Gateway {
                 }
                 drop((connection, gateway));
                 tokio::select! {
-                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = tokio::time::sleep(interval) => {}
                     () = signals.reports.notified() => {}
                 }
             }
@@ -132,7 +148,10 @@ impl Gateway {
             if !asked && !schedule.is_due(connection) {
                 return;
             }
-            let end = self.read_feeds(connection, plan).instrument(spans::reports(&connection.name)).await;
+            // Replicas keep the interval together; at the start, and for other settings, each reads at once.
+            let only_due = !asked && schedule.knows(connection);
+            let reading = self.read_feeds(connection, plan, only_due);
+            let end = reading.instrument(spans::reports(&connection.name)).await;
             schedule.plan_next(connection, plan, &end);
             if end.is_err() {
                 return;
@@ -150,16 +169,26 @@ impl Gateway {
         }
     }
 
-    /// Reads the feeds of all centres, one after the other.
+    /// Reads the feeds of all centres, one after the other; with `only_due`, those that no instance has read within the
+    /// interval. Returns how long it is until one is due again.
     ///
     /// # Errors
     /// The first error; the feeds of the other centres are read nevertheless.
-    pub(super) async fn read_feeds(&self, connection: &Connection, plan: &FeedPlan) -> Result<(), Error> {
-        let mut all = Ok(());
+    pub(super) async fn read_feeds(
+        &self,
+        connection: &Connection,
+        plan: &FeedPlan,
+        only_due: bool,
+    ) -> Result<SignedDuration, Error> {
+        let mut all = Ok(plan.every);
         for center in self.centers(connection, plan).await? {
             let name = center.as_deref().unwrap_or_default();
-            match self.read_feed(connection, plan, center.as_deref()).await {
-                Ok(_) => connection.set_feed_fault(name, None),
+            match self.read_feed(connection, plan, center.as_deref(), only_due).await {
+                Ok(FeedRead::Read | FeedRead::Locked) => connection.set_feed_fault(name, None),
+                Ok(FeedRead::Recent(wait)) => {
+                    connection.set_feed_fault(name, None);
+                    all = all.map(|least| least.min(wait));
+                }
                 Err(error) if error.code == Code::Draining => return Err(error),
                 Err(error) => {
                     let (code, detail) = (error.code.as_str(), error.detail.as_str());
@@ -172,7 +201,11 @@ impl Gateway {
         }
         self.show_feed_time(&connection.name).await;
         let unfetched = self.0.results.take_unfetched(&connection.name);
-        if unfetched.is_empty() { all } else { all.and(self.fetch_or_keep(connection, unfetched).await) }
+        if unfetched.is_empty() {
+            return all;
+        }
+        let fetched = self.fetch_or_keep(connection, unfetched).await;
+        all.and_then(|wait| fetched.map(|()| wait))
     }
 
     /// Returns the centres whose feeds are read: the configured ones and those of bookings.
@@ -197,5 +230,18 @@ impl Gateway {
         {
             metrics::results_as_of(connection, as_of.as_second());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_fail_become_rare_and_are_frequent_again_after_a_success() {
+        let failing = std::iter::successors(Some(INTERVAL), |interval| Some(next_interval(*interval, true)));
+        let seconds: Vec<u64> = failing.take(6).map(|interval| interval.as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 15, 15]);
+        assert_eq!(next_interval(MAX_INTERVAL, false), INTERVAL);
     }
 }

@@ -2,21 +2,25 @@
 //! the start.
 //!
 //! First all reports are read and matched again, then the series that they belonged or belong to are folded. The lock of the
-//! connection's reports is held throughout, so that nothing is folded from readings of both kinds. A run that breaks off
+//! connection's reports is released after each chunk, so that feed and receiver go on. A report that comes meanwhile may be
+//! folded with readings of both kinds; it is read again itself, so that its series is folded once more. A run that breaks off
 //! begins again; what was done before then changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-use crate::domain::error::Error;
+use crate::domain::error::{Code, Error};
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{Operation, OperationKind, OperationState};
 use crate::domain::results::{ReportSource, ReportState, SeriesKey};
+use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
 use crate::service::exchange_log::traceparent;
 use crate::service::results::chunk::{CHUNK, IngestPlan};
+use crate::service::results::directory::named_series;
 use crate::service::results::ingest::require_source;
+use crate::service::results::matching::Owner;
 use crate::service::results::rereading::{RereadReport, Rereading};
 use crate::service::{Gateway, OperationStatus, RequestContext};
 use crate::store::{Mutation, StoredReport};
@@ -69,35 +73,68 @@ impl Gateway {
     pub(in crate::service) async fn run_reread(&self, operation: &Operation) -> Result<bool, Error> {
         let Ok(connection) = self.connection_of(&operation.connection) else { return Ok(true) };
         let Ok(source) = require_source(&connection) else { return Ok(true) };
-        let lock = self.lock_reports(&connection.name).await?;
-        let mut plan = IngestPlan::new(lock);
-        let mut rereading = Rereading::default();
+        let mut rereading = Rereading { said: self.said_owners(&connection).await?, ..Rereading::default() };
         let mut after = 0;
+        // Until nothing has come since the last reports were read again.
         loop {
-            if self.is_stopping() || !self.0.lease.holds() {
-                return Ok(false);
+            loop {
+                if self.is_stopping() || !self.0.lease.holds() {
+                    return Ok(false);
+                }
+                if self.is_cancelled(operation).await? {
+                    return Ok(true);
+                }
+                let lock = self.lock_reports(&connection.name).await?;
+                let since = operation.accepted;
+                let reports =
+                    self.0.store.reports_since(&connection.name, since, after, CHUNK).await.or_not_applied()?;
+                let Some(last) = reports.last() else { break };
+                after = last.arrival;
+                let reports = self.read_again(source, reports).await?;
+                let mut plan = IngestPlan::new(lock);
+                self.match_again(&connection, source, reports, &mut rereading, &mut plan).await?;
+                self.commit_plan(plan, Vec::new()).await?;
             }
-            if self.is_cancelled(operation).await? {
-                return Ok(true);
+            let series: Vec<SeriesKey> = std::mem::take(&mut rereading.series).into_iter().collect();
+            if series.is_empty() {
+                break;
             }
-            let since = operation.accepted;
+            for keys in series.chunks(CHUNK) {
+                if self.is_stopping() || !self.0.lease.holds() {
+                    return Ok(false);
+                }
+                let keys: BTreeSet<SeriesKey> = keys.iter().cloned().collect();
+                let mut plan = IngestPlan::new(self.lock_reports(&connection.name).await?);
+                self.fold_again(&connection, source, keys, &rereading, &mut plan).await?;
+                self.commit_plan(plan, Vec::new()).await?;
+            }
+            rereading.moved.clear();
+        }
+        // Another report of the same registration, read earlier or later, may have told whose a parked one is. What the vendor
+        // is to be asked for is asked again with the next run over the feeds.
+        match self.look_at_parked_reports(&connection).await {
+            Err(error) if error.code == Code::StoreUnavailable => Err(error),
+            _ => Ok(true),
+        }
+    }
+
+    /// Returns whose registrations are by a person's word, of all kept reports of the connection.
+    async fn said_owners(&self, connection: &Connection) -> Result<HashMap<SeriesKey, Owner>, Error> {
+        let (mut said, mut after) = (HashMap::new(), 0);
+        loop {
+            let since = Timestamp::UNIX_EPOCH;
             let reports = self.0.store.reports_since(&connection.name, since, after, CHUNK).await.or_not_applied()?;
-            let Some(last) = reports.last() else { break };
+            let Some(last) = reports.last() else { return Ok(said) };
             after = last.arrival;
-            let reports = self.read_again(source, reports).await?;
-            self.match_again(&connection, source, reports, &mut rereading, &mut plan).await?;
-            self.commit_part(&mut plan).await?;
-        }
-        let series: Vec<SeriesKey> = std::mem::take(&mut rereading.series).into_iter().collect();
-        for keys in series.chunks(CHUNK) {
-            if self.is_stopping() || !self.0.lease.holds() {
-                return Ok(false);
+            for stored in reports {
+                let series = stored.reading.as_ref().and_then(|reading| named_series(&reading.series)).cloned();
+                if let Some(series) = series
+                    && let Some(owner) = self.said_owner(connection, &stored).await?
+                {
+                    said.insert(series, owner);
+                }
             }
-            let keys: BTreeSet<SeriesKey> = keys.iter().cloned().collect();
-            self.fold_again(&connection, source, keys, &rereading, &mut plan).await?;
-            self.commit_part(&mut plan).await?;
         }
-        Ok(true)
     }
 
     async fn is_cancelled(&self, operation: &Operation) -> Result<bool, Error> {
@@ -123,12 +160,5 @@ impl Gateway {
             read.push(RereadReport { stored, series });
         }
         Ok(read)
-    }
-
-    async fn commit_part(&self, plan: &mut IngestPlan) -> Result<(), Error> {
-        let changes = std::mem::take(&mut plan.changes);
-        let committed = if changes.is_empty() { Ok(()) } else { self.0.store.commit(changes).await };
-        plan.booking_locks.clear();
-        committed.or_not_applied()
     }
 }

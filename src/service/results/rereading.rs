@@ -10,7 +10,7 @@ use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::results::admission::{MatchedReport, match_rules};
 use crate::service::results::chunk::{Draft, IngestPlan, Kept, Look};
-use crate::service::results::directory::{Directory, Wanted};
+use crate::service::results::directory::{Directory, Wanted, named_series};
 use crate::service::results::matching::{MatchRules, Owner, Verdict, match_reading};
 use crate::service::results::recording::record;
 use crate::service::results::revision::{FoldRules, SeriesWork, latest};
@@ -21,7 +21,7 @@ use crate::store::{Mutation, ReportChange, Series, StoredReport};
 pub(super) struct Rereading {
     /// The series that reports belong to, or belonged to before.
     pub(super) series: BTreeSet<SeriesKey>,
-    /// Whose series are by a person's word.
+    /// Whose series are by a person's word: a report of the same registration that cannot say so follows it.
     pub(super) said: HashMap<SeriesKey, Owner>,
     /// Reports that belong to another series than before.
     pub(super) moved: HashMap<SeriesKey, Vec<ReportId>>,
@@ -62,7 +62,11 @@ impl Gateway {
         let (mut drafts, mut before) = (Vec::with_capacity(reports.len()), HashMap::new());
         for RereadReport { stored, series } in reports {
             rereading.series.extend(series.clone());
-            let said = self.said_owner(connection, &stored).await?;
+            let named = stored.reading.as_ref().and_then(|reading| named_series(&reading.series));
+            let said = match self.said_owner(connection, &stored).await? {
+                None => named.and_then(|series| rereading.said.get(series)).cloned(),
+                said => said,
+            };
             let StoredReport { report, reading, rechecks, arrival } = stored;
             let unmatched = Report {
                 state: ReportState::Parked,
@@ -115,7 +119,11 @@ impl Gateway {
     }
 
     /// Returns the owner of a report by a person's word.
-    async fn said_owner(&self, connection: &Connection, stored: &StoredReport) -> Result<Option<Owner>, Error> {
+    pub(super) async fn said_owner(
+        &self,
+        connection: &Connection,
+        stored: &StoredReport,
+    ) -> Result<Option<Owner>, Error> {
         let Report { by_hand: true, tenant: Some(tenant), candidate: Some(candidate), assignment, result, .. } =
             &stored.report
         else {
@@ -159,9 +167,12 @@ impl Gateway {
             .into_values()
             .filter_map(|series| {
                 let said = rereading.said.get(&series.key).cloned();
-                let owner = said.or_else(|| owner_of(&series, &directory, rules))?;
+                let found = said.or_else(|| owner_of(&series, &directory, rules));
+                // Whose it is, and which booking's, stays as it was decided if no reading says it.
+                let claims_again = found.is_some();
+                let owner = found.or_else(|| latest(&series.results).map(Owner::of_result))?;
                 let Series { key, sightings, results } = series;
-                Some(SeriesWork { key, sightings, results, owner, claims_again: true })
+                Some(SeriesWork { key, sightings, results, owner, claims_again })
             })
             .collect();
         let owners: HashMap<SeriesKey, Owner> =
@@ -172,7 +183,10 @@ impl Gateway {
         for (key, ids) in rereading.moved.iter().filter(|(key, _)| keys.contains(*key)) {
             let (Some(owner), Some(held)) = (owners.get(key), revision.attempts.get(key)) else { continue };
             for id in ids {
-                let Some(stored) = self.0.store.report(id).await.or_not_applied()? else { continue };
+                let stored = self.0.store.report(id).await.or_not_applied()?;
+                // It may have been erased meanwhile.
+                let stored = stored.filter(|stored| stored.report.state == ReportState::Applied);
+                let Some(stored) = stored else { continue };
                 let Some(draft) = Draft::of_look(Look { stored, said: None }) else { continue };
                 let report = MatchedReport { draft, series: key.clone(), owner: owner.clone() };
                 plan.changes.push(record(report, held));
@@ -183,7 +197,7 @@ impl Gateway {
     }
 }
 
-/// Returns whose a series is by its readings, else as it was decided before.
+/// Returns whose a series is by its readings.
 fn owner_of(series: &Series, directory: &Directory, rules: MatchRules) -> Option<Owner> {
     let verdicts = series.sightings.iter().map(|sighting| match_reading(&sighting.reading, None, directory, rules));
     let owners = verdicts.filter_map(|verdict| match verdict {
@@ -192,6 +206,5 @@ fn owner_of(series: &Series, directory: &Directory, rules: MatchRules) -> Option
     });
     let key = &series.key;
     let of_series = |owner: &Owner| key.clone().matched(&owner.candidate, &owner.assessment_ref) == *key;
-    let found = owners.filter(of_series).max_by_key(|owner| (owner.booking.is_some(), owner.warning.is_none()));
-    found.or_else(|| latest(&series.results).map(Owner::of_result))
+    owners.filter(of_series).max_by_key(|owner| (owner.booking.is_some(), owner.warning.is_none()))
 }

@@ -77,6 +77,8 @@ struct Claim {
 
 struct FoldedSeries {
     work: SeriesWork,
+    /// Recorded results of another tenant, as the series was matched before: they hold no attempt any more.
+    foreign: Vec<ExamResult>,
     attempts: Vec<FoldedAttempt>,
     pairs: AttemptPairs,
     claims: Vec<Option<Claim>>,
@@ -120,14 +122,15 @@ pub(super) fn latest(results: &[ExamResult]) -> Option<&ExamResult> {
 }
 
 impl FoldedSeries {
-    fn new(work: SeriesWork, rules: &FoldRules<'_>) -> Self {
+    fn new(mut work: SeriesWork, rules: &FoldRules<'_>) -> Self {
+        let foreign = work.results.extract_if(.., |result| result.tenant != work.owner.tenant).collect();
         let attempts = fold(&work.sightings, &rules.of(&work.owner.assessment_ref));
         let recorded: Vec<AttemptKey> = work.results.iter().map(|result| result.key).collect();
         let keys: Vec<AttemptKey> = attempts.iter().map(|attempt| attempt.key).collect();
         let pairs = pair_attempts(&recorded, &keys);
         let recorded = pairs.results.iter().map(|position| position.and_then(|position| work.results.get(position)));
         let claims = attempts.iter().zip(recorded).map(|(attempt, recorded)| claim(&work, attempt, recorded)).collect();
-        Self { work, attempts, pairs, claims }
+        Self { work, foreign, attempts, pairs, claims }
     }
 
     fn group(&self, attempt: usize) -> Group {
@@ -140,7 +143,8 @@ impl FoldedSeries {
 
     /// Returns the groups in which attempts of the series are or were numbered.
     fn groups(&self) -> impl Iterator<Item = Group> {
-        let recorded = self.work.results.iter().filter(|result| !result.state.superseded).map(group_of);
+        let recorded = self.work.results.iter().chain(&self.foreign);
+        let recorded = recorded.filter(|result| !result.state.superseded).map(group_of);
         recorded.chain((0..self.attempts.len()).map(|attempt| self.group(attempt)))
     }
 }
@@ -235,7 +239,9 @@ fn numbers(folded: &[FoldedSeries]) -> Vec<Vec<u32>> {
         }
     }
     let mut numbers: Vec<Vec<u32>> = folded.iter().map(|series| vec![1; series.attempts.len()]).collect();
-    for members in groups.into_values() {
+    for mut members in groups.into_values() {
+        // Of attempts at the same time, the order must not depend on which series has a new report.
+        members.sort_by_key(|(index, attempt)| (&folded[*index].work.key, *attempt));
         let attempts: Vec<&FoldedAttempt> =
             members.iter().map(|(index, attempt)| &folded[*index].attempts[*attempt]).collect();
         for ((index, attempt), number) in members.into_iter().zip(number_attempts(&attempts)) {
@@ -254,7 +260,7 @@ fn revise_series(
     system: &System,
     changes: &mut Vec<Mutation>,
 ) -> Vec<HeldAttempt> {
-    let FoldedSeries { work, attempts, pairs, claims } = series;
+    let FoldedSeries { work, foreign, attempts, pairs, claims } = series;
     let SeriesWork { key: series, sightings: _, results, owner, claims_again } = work;
     let mut results: Vec<Option<ExamResult>> = results.into_iter().map(Some).collect();
     let mut held = Vec::with_capacity(attempts.len());
@@ -298,7 +304,8 @@ fn revise_series(
         held.push(HeldAttempt { key, first_seen, result: result.id.clone(), assignment, is_unconfirmed });
         changes.push(Mutation::Result(Box::new(result), version.map(Box::new)));
     }
-    for mut result in results.into_iter().flatten().filter(|result| !result.state.superseded) {
+    let left = results.into_iter().flatten().chain(foreign);
+    for mut result in left.filter(|result| !result.state.superseded) {
         let (key, provenance) = (result.key, Provenance { as_of: result.as_of, source: result.source });
         let state = ResultState { superseded: true, ..result.state.clone() };
         let version = result.revise(key, state, provenance, now);

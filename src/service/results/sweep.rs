@@ -1,14 +1,15 @@
 //! The daily sweep: fetches the reports of bookings whose window is over and for which the feed has reported no attempt. What it
-//! finds are holes in the feed.
+//! finds are holes in the feed. It also asks again about attempts that are unfinished or without their score: a report that was
+//! to be fetched may have been forgotten with the process.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::assignment::Assignment;
 use crate::domain::error::Error;
 use crate::domain::ids::AssignmentId;
-use crate::domain::results::{BookingWindow, FeedPlan, ReportChannel};
+use crate::domain::results::{BookingWindow, ExamResult, FeedPlan, FetchRule, Grading, ReportChannel};
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
@@ -80,22 +81,38 @@ impl Gateway {
             if ids.is_empty() {
                 continue;
             }
-            let seen = self.0.store.results_of_assignments(&ids).await.or_not_applied()?;
-            let seen: HashSet<AssignmentId> = seen.into_iter().filter_map(|result| result.state.assignment).collect();
-            let unseen = page.iter().filter(|booking| ids.contains(&booking.id) && !seen.contains(&booking.id));
-            let fetches: BTreeSet<FetchRequest> = unseen
-                .filter_map(|booking| {
-                    let participant = participant_of(booking)?.to_owned();
-                    Some(FetchRequest { participant, center: booking.order.center.clone() })
-                })
-                .collect();
-            let holes = self.fetch_reports(connection, fetches, &call, Vec::new()).await?;
+            let results = self.0.store.results_of_assignments(&ids).await.or_not_applied()?;
+            // Whether something of the booking's attempts is missing.
+            let mut seen: HashMap<AssignmentId, bool> = HashMap::new();
+            for result in results {
+                let is_incomplete = is_incomplete(&result);
+                let Some(booking) = result.state.assignment else { continue };
+                *seen.entry(booking).or_default() |= is_incomplete;
+            }
+            let asked: HashSet<&AssignmentId> = ids.iter().collect();
+            let request = |booking: &Assignment| {
+                let participant = participant_of(booking)?.to_owned();
+                Some(FetchRequest { participant, center: booking.order.center.clone() })
+            };
+            let of_asked = || page.iter().filter(|booking| asked.contains(&booking.id));
+            let unseen = of_asked().filter(|booking| !seen.contains_key(&booking.id)).filter_map(request).collect();
+            let holes = self.fetch_reports(connection, unseen, &call, Vec::new()).await?;
+            if plan.fetch != FetchRule::Never {
+                let incomplete = of_asked().filter(|booking| seen.get(&booking.id) == Some(&true));
+                let incomplete = incomplete.filter_map(request).collect();
+                self.fetch_reports(connection, incomplete, &call, Vec::new()).await?;
+            }
             if holes > 0 {
                 tracing::warn!(connection = connection.name, holes, "the vendor's feed left out attempts");
                 metrics::feed_holes(&connection.name, holes);
             }
         }
     }
+}
+
+/// Returns whether an attempt is unfinished, or its score is expected.
+fn is_incomplete(result: &ExamResult) -> bool {
+    !result.state.superseded && matches!(result.state.grading, Grading::NotReady | Grading::Pending)
 }
 
 /// Returns whether the booking's window has been over for a short while.

@@ -179,7 +179,7 @@ impl RecordCodec {
             Mutation::Watermark(position) => EncodedMutation::Result(ResultMutation::Watermark(position.into())),
             Mutation::RecheckReports(connection, hints) => {
                 let forms = hints.iter().flat_map(|hint| self.hint_forms(&connection, hint)).collect();
-                EncodedMutation::Result(ResultMutation::Recheck(forms))
+                EncodedMutation::Result(ResultMutation::Recheck(connection, forms))
             }
         })
     }

@@ -74,7 +74,7 @@ pub(in crate::store) struct NewReportRow {
     pub sealed: Vec<u8>,
     pub reading: Option<Vec<u8>>,
     pub body: Option<Vec<u8>>,
-    /// The index values of its hints, if it waits for what they lead to.
+    /// The index values of its hints, if it waits for what they lead to, or an erasure must find it by them.
     pub hints: Vec<BlindIndex>,
 }
 
@@ -82,6 +82,11 @@ impl NewReportRow {
     /// Returns whether it is parked, and so due at once.
     pub(in crate::store) fn is_parked(&self) -> bool {
         self.record.state == ReportState::Parked
+    }
+
+    /// Returns whether it keeps its hints without a body: an applied report has them only as long as its body.
+    pub(in crate::store) fn keeps_hints(&self) -> bool {
+        self.record.state != ReportState::Applied
     }
 
     /// Returns whether it waits for something to become known.
@@ -204,7 +209,9 @@ impl RecordCodec {
         series: Option<&SeriesKey>,
     ) -> Result<NewReportRow, StoreError> {
         let id = report.id.to_string();
-        let hints = reading.filter(|_| is_waiting(&report)).map_or_else(Vec::new, hints_of);
+        // One that a person has dismissed waits for nothing; an erasure finds it by its hints.
+        let has_hints = is_waiting(&report) || report.state == ReportState::Dismissed;
+        let hints = reading.filter(|_| has_hints).map_or_else(Vec::new, hints_of);
         Ok(NewReportRow {
             tenant: report.tenant.clone().unwrap_or_default(),
             connection: report.connection.clone(),

@@ -20,8 +20,8 @@ pub(in crate::store) enum ResultMutation {
     Update(Box<NewReportRow>, i64),
     Result(Box<ResultRow>),
     Watermark(FeedRow),
-    /// The forms of the hints.
-    Recheck(Vec<BlindIndex>),
+    /// The connection, and the forms of the hints.
+    Recheck(String, Vec<BlindIndex>),
 }
 
 /// A repeat of a report.
@@ -36,6 +36,7 @@ pub(in crate::store) struct FeedRow {
     pub connection: String,
     pub center: String,
     pub watermark: i64,
+    pub read: i64,
 }
 
 /// A row of `results`, with its version.
@@ -66,8 +67,8 @@ impl From<RepeatedReport> for RepeatRow {
 
 impl From<FeedPosition> for FeedRow {
     fn from(position: FeedPosition) -> Self {
-        let FeedPosition { connection, center, watermark } = position;
-        Self { connection, center, watermark: micros(watermark) }
+        let FeedPosition { connection, center, watermark, read } = position;
+        Self { connection, center, watermark: micros(watermark), read: micros(read) }
     }
 }
 
@@ -86,7 +87,7 @@ impl ResultMutation {
             Self::Receive(row) => row.sealed.len() + row.body.len(),
             Self::Report(row) | Self::Update(row, _) => row.bytes(),
             Self::Result(row) => row.sealed.len() + row.new_version.as_ref().map_or(0, Vec::len),
-            Self::Recheck(forms) => size_of_val(forms.as_slice()),
+            Self::Recheck(_, forms) => size_of_val(forms.as_slice()),
             Self::RemoveReceived(_) | Self::Repeat(_) | Self::Watermark(_) => 0,
         }
     }

@@ -163,6 +163,7 @@ macro_rules! conformance {
             late_reports_and_results_of_an_erased_candidate_leave_nothing,
             a_report_that_may_be_about_another_person_outlives_an_erasure,
             a_dismissed_report_without_a_reading_loses_its_body,
+            an_erasure_finds_what_a_person_has_dismissed,
         ]);
     };
 }

@@ -363,11 +363,14 @@ pub(crate) async fn bodies_and_reports_are_purged(store: Arc<dyn Store>, make: M
         counts.iter().filter(|it| it.connection == *connection).map(|it| (it.state.as_str(), it.count)).collect();
     counts.sort_unstable();
     assert_eq!(counts, [("applied", 2), ("parked", 1)]);
-    store
-        .commit(vec![Mutation::RecheckReports(connection.clone(), vec![ReportHint::Participant("p".to_owned())])])
-        .await
-        .unwrap();
-    assert_eq!(due(&*store, connection).await, std::slice::from_ref(&new[1].report.id));
+    // Updated once more, it gets no hints either.
+    for changes in [Vec::new(), vec![update(change(kept))]] {
+        let hints = ["p", "planted-participant"].map(|participant| ReportHint::Participant(participant.to_owned()));
+        let recheck = Mutation::RecheckReports(connection.clone(), hints.to_vec());
+        store.commit(changes.into_iter().chain([recheck]).collect()).await.unwrap();
+        let found = new.iter().map(|report| report.report.id.clone()).collect::<Vec<_>>();
+        assert_eq!(due(&*store, connection).await, found, "what has lost its body has lost its hints");
+    }
     // A report that is gone is not updated.
     let gone = StoredReport { report: old[1].report.clone(), reading: None, arrival: 1, rechecks: 1 };
     store.commit(vec![update(change(gone))]).await.unwrap();

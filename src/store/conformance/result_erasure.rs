@@ -249,3 +249,19 @@ pub(crate) async fn a_dismissed_report_without_a_reading_loses_its_body(store: A
     assert_eq!(store.report_body(&reports[1].report.id).await.unwrap(), None);
     assert_eq!(store.report(&reports[0].report.id).await.unwrap().unwrap().reading, reports[0].reading);
 }
+
+pub(crate) async fn an_erasure_finds_what_a_person_has_dismissed(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let Candidate { tenant, connection, id, .. } = &candidate;
+    let report = parked(&make, &*store, tenant, connection, by_email(&candidate));
+    store.commit(vec![record(&report)]).await.unwrap();
+    let mut change = change(store.due_reports(connection, 9).await.unwrap().remove(0));
+    change.report.state = ReportState::Dismissed;
+    store.commit(vec![update(change)]).await.unwrap();
+    let hint = ReportHint::Email(candidate.person.email.clone().unwrap().to_string());
+    store.commit(vec![Mutation::RecheckReports(connection.clone(), vec![hint])]).await.unwrap();
+    assert_eq!(due(&*store, connection).await, [], "it waits for nothing");
+    assert_eq!(store.report_body(&report.report.id).await.unwrap(), report.body);
+    store.commit(vec![Mutation::EraseCandidate(id.clone())]).await.unwrap();
+    assert_dismissed(&*store, &report.report).await;
+}

@@ -157,8 +157,12 @@ pub(crate) async fn a_version_is_made_of_the_one_before_only(store: Arc<dyn Stor
     let theirs = revise(&make, &mut other, "theirs");
     store.commit(vec![put(&other, Some(&theirs))]).await.unwrap();
     let mine = revise(&make, &mut result, "mine");
-    let watermark =
-        FeedPosition { connection: make.name("connection"), center: String::new(), watermark: make.0.now() };
+    let watermark = FeedPosition {
+        connection: make.name("connection"),
+        center: String::new(),
+        watermark: make.0.now(),
+        read: make.0.now(),
+    };
     let late = vec![Mutation::Watermark(watermark.clone()), put(&result, Some(&mine))];
     assert!(matches!(store.commit(late).await, Err(StoreError::Superseded)));
     let (new, gap) = make.result(&candidate, &participant("q"));
@@ -265,6 +269,7 @@ pub(crate) async fn a_watermark_never_moves_backwards(store: Arc<dyn Store>, mak
         connection: connection.to_owned(),
         center: center.to_owned(),
         watermark,
+        read: watermark,
     };
     let mark = |position: &FeedPosition| Mutation::Watermark(position.clone());
     let (own, other) = (at(&here, "", late), at(&here, "c", early));

@@ -15,6 +15,9 @@ use crate::store::encryption::BlindIndex;
 const MAX_PURGED: i64 = 5_000;
 const MAX_PURGED_BYTES: i64 = 32 << 20;
 
+/// Class of the advisory locks of hints: "hint".
+const HINT_LOCKS: i32 = 0x6869_6e74;
+
 /// The numbers of series by any of their forms.
 pub(super) struct SeriesNumbers(HashMap<BlindIndex, i64>);
 
@@ -228,7 +231,7 @@ pub(super) async fn update(
          FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[],
              $9::boolean[], $10::bigint[])
              AS given (id, tenant, state, series, candidate, as_of, sealed, reading, parked, rechecks)
-         WHERE known.id = given.id RETURNING known.id, known.number",
+         WHERE known.id = given.id RETURNING known.id, known.number, known.body IS NOT NULL",
     )
     .bind(rows.keys().copied().collect::<Vec<_>>())
     .bind(changes().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
@@ -248,7 +251,38 @@ pub(super) async fn update(
         .bind(numbers.values().copied().collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
-    insert_hints(connection, &changes().collect::<Vec<_>>(), &numbers).await
+    let with_body: HashMap<String, bool> =
+        updated.iter().map(|row| Ok((row.try_get(0)?, row.try_get(2)?))).collect::<Result<_, sqlx::Error>>()?;
+    let hinting: Vec<&NewReportRow> =
+        changes().filter(|row| row.keeps_hints() || with_body.get(&row.id).is_some_and(|has_body| *has_body)).collect();
+    insert_hints(connection, &hinting, &numbers).await
+}
+
+/// Locks the hints of connections until the end of the transaction: exclusively where it writes hints, shared where it looks for
+/// them. What makes a report explained would otherwise miss the hints of a report that another transaction is recording, and that
+/// is looked at again before the first one has committed. It follows the locks of candidates and comes before those of reports.
+pub(super) async fn lock_hints(
+    connection: &mut PgConnection,
+    written: &BTreeSet<&str>,
+    sought: &BTreeSet<&str>,
+) -> Result<(), TxError> {
+    // In order, so that two transactions do not deadlock.
+    let names: BTreeSet<&str> = written.union(sought).copied().collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "SELECT FROM (SELECT hashtext(current_schema() || '/' || name) AS number, exclusive
+                      FROM unnest($2::text[], $3::boolean[]) AS wanted (name, exclusive)) AS wanted
+         WHERE CASE WHEN exclusive THEN pg_advisory_xact_lock($1, number) IS NULL
+                    ELSE pg_advisory_xact_lock_shared($1, number) IS NULL END",
+    )
+    .bind(HINT_LOCKS)
+    .bind(names.iter().copied().collect::<Vec<_>>())
+    .bind(names.iter().map(|name| written.contains(name)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Makes the waiting reports due that have one of these hints. Locks them in order, so that two transactions do not deadlock.
@@ -259,7 +293,7 @@ pub(super) async fn recheck(connection: &mut PgConnection, hints: &[BlindIndex])
     sqlx::query(
         "WITH hinted AS MATERIALIZED (
              SELECT number FROM reports
-             WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1)))
+             WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1))) AND state <> 'dismissed'
              ORDER BY number FOR NO KEY UPDATE)
          UPDATE reports AS known SET due = true, rechecks = known.rechecks + 1 FROM hinted
          WHERE known.number = hinted.number",
@@ -270,8 +304,8 @@ pub(super) async fn recheck(connection: &mut PgConnection, hints: &[BlindIndex])
     Ok(())
 }
 
-/// Removes a portion of the bodies of applied reports received before this time. Returns how many, and whether there may be
-/// more.
+/// Removes a portion of the bodies of applied reports received before this time, and their hints: a booking that becomes known
+/// later claims their attempts no more. Returns how many, and whether there may be more.
 pub(super) async fn purge_bodies(connection: &mut PgConnection, before: i64) -> Result<(u64, bool), TxError> {
     let purge = sqlx::query(
         "WITH part AS MATERIALIZED (
@@ -280,10 +314,13 @@ pub(super) async fn purge_bodies(connection: &mut PgConnection, before: i64) -> 
              FOR UPDATE SKIP LOCKED),
          measured AS (SELECT number, sum(bytes) OVER (ORDER BY received, number) - bytes AS before FROM part)
          UPDATE reports AS known SET body = NULL FROM measured
-         WHERE known.number = measured.number AND measured.before < $3",
+         WHERE known.number = measured.number AND measured.before < $3 RETURNING known.number",
     );
-    let gone = purge.bind(before).bind(MAX_PURGED).bind(MAX_PURGED_BYTES).execute(connection).await?.rows_affected();
-    Ok((gone, gone > 0))
+    let purge = purge.bind(before).bind(MAX_PURGED).bind(MAX_PURGED_BYTES);
+    let gone = purge.fetch_all(&mut *connection).await?;
+    let gone: Vec<i64> = gone.iter().map(|row| row.try_get(0)).collect::<Result<_, sqlx::Error>>()?;
+    sqlx::query("DELETE FROM report_hints WHERE report = ANY($1)").bind(&gone).execute(connection).await?;
+    Ok((gone.len() as u64, !gone.is_empty()))
 }
 
 /// Removes a portion of the reports that are not applied and were received before this time, as [`purge_bodies`].

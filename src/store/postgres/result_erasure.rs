@@ -25,6 +25,8 @@ pub(super) async fn erase_results(
     candidate: Option<&Candidate>,
     assignments: &[Assignment],
 ) -> Result<(), TxError> {
+    let sought = candidate.iter().map(|candidate| candidate.connection.as_str()).collect();
+    reports::lock_hints(tx.connection, &BTreeSet::new(), &sought).await?;
     let series = series_of(tx, id, assignments).await?;
     let own = own_reports(tx.connection, id, &series).await?;
     for sql in ["DELETE FROM results WHERE series = ANY($1)", "DELETE FROM series WHERE number = ANY($1)"] {
@@ -50,8 +52,8 @@ pub(super) async fn erase_results(
         erased.insert(tx.records.hint_index(name, &hint));
         forms.extend(of_hint);
     }
-    let parked = parked_with(tx.connection, &forms).await?;
-    dismiss(tx, parked).await?;
+    let others = unapplied_with(tx.connection, &forms).await?;
+    dismiss(tx, others).await?;
     sqlx::query("INSERT INTO erased_hints (blind) SELECT * FROM unnest($1::bytea[]) ON CONFLICT DO NOTHING")
         .bind(erased.into_iter().collect::<Vec<_>>())
         .execute(&mut *tx.connection)
@@ -107,11 +109,15 @@ async fn own_reports(
     rows.iter().map(ReportRecordRow::from_columns).collect()
 }
 
-/// Returns the parked reports with these hints; an applied one is its candidate's, whatever else it hints at.
-async fn parked_with(connection: &mut PgConnection, hints: &[BlindIndex]) -> Result<Vec<ReportRecordRow>, sqlx::Error> {
+/// Returns the parked reports with these hints, and those that a person has dismissed; an applied one is its candidate's, whatever
+/// else it hints at.
+async fn unapplied_with(
+    connection: &mut PgConnection,
+    hints: &[BlindIndex],
+) -> Result<Vec<ReportRecordRow>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT number, id, tenant, connection, state, as_of, repeats, rechecks, sealed, reading FROM reports
-         WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1))) AND state = 'parked'
+         WHERE number = ANY(ARRAY(SELECT report FROM report_hints WHERE blind = ANY($1))) AND state <> 'applied'
          ORDER BY number FOR UPDATE",
     );
     rows.bind(hints).fetch_all(connection).await?.iter().map(ReportRecordRow::from_columns).collect()

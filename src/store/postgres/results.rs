@@ -23,6 +23,8 @@ struct Sorted<'a> {
     results: Vec<&'a ResultRow>,
     watermarks: Vec<&'a FeedRow>,
     hints: Vec<BlindIndex>,
+    /// The connections whose hints are sought.
+    sought: BTreeSet<&'a str>,
 }
 
 impl<'a> Sorted<'a> {
@@ -37,7 +39,10 @@ impl<'a> Sorted<'a> {
                 ResultMutation::Update(row, rechecks) => sorted.updates.push((row, *rechecks)),
                 ResultMutation::Result(row) => sorted.results.push(row),
                 ResultMutation::Watermark(row) => sorted.watermarks.push(row),
-                ResultMutation::Recheck(hints) => sorted.hints.extend(hints),
+                ResultMutation::Recheck(connection, hints) => {
+                    sorted.hints.extend(hints);
+                    sorted.sought.insert(connection);
+                }
             }
         }
         sorted
@@ -46,7 +51,7 @@ impl<'a> Sorted<'a> {
 
 /// Applies mutations, kind by kind: a report is there before it is repeated or updated.
 pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutation]) -> Result<(), TxError> {
-    let Sorted { received, removed, reports: new, repeats, updates, results, watermarks, hints } =
+    let Sorted { received, removed, reports: new, repeats, updates, results, watermarks, hints, sought } =
         Sorted::of(mutations);
     reports::receive(tx.connection, &received).await?;
     reports::remove_received(tx.connection, &removed).await?;
@@ -64,8 +69,10 @@ pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutatio
         updated.iter().map(reports::Presence::row).zip(updates.iter().map(|(_, rechecks)| *rechecks)).collect();
     let results: Vec<&ResultRow> = results.into_iter().filter(|row| living.contains(&row.candidate)).collect();
 
-    let of_reports = new.iter().copied().chain(updated.iter().map(|(row, _)| *row));
-    let wanted: Vec<(&[BlindIndex], Option<&str>)> = of_reports
+    let of_reports = || new.iter().copied().chain(updated.iter().map(|(row, _)| *row));
+    let hinting = of_reports().filter(|row| !row.hints.is_empty()).map(|row| row.connection.as_str()).collect();
+    reports::lock_hints(tx.connection, &hinting, &sought).await?;
+    let wanted: Vec<(&[BlindIndex], Option<&str>)> = of_reports()
         .map(|row| (row.series.as_slice(), row.candidate.as_deref()))
         .chain(results.iter().map(|row| (row.series.as_slice(), Some(row.candidate.as_str()))))
         .collect();
@@ -160,27 +167,32 @@ async fn move_watermarks(connection: &mut PgConnection, rows: &[&FeedRow]) -> Re
     if rows.is_empty() {
         return Ok(());
     }
-    let mut latest: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    let mut latest: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
     for row in rows {
-        let watermark = latest.entry((&row.connection, &row.center)).or_insert(row.watermark);
-        *watermark = (*watermark).max(row.watermark);
+        let (watermark, read) = latest.entry((&row.connection, &row.center)).or_insert((row.watermark, row.read));
+        (*watermark, *read) = ((*watermark).max(row.watermark), (*read).max(row.read));
     }
     sqlx::query(
-        "INSERT INTO feeds (connection, center, watermark) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
-         ON CONFLICT (connection, center) DO UPDATE SET watermark = greatest(feeds.watermark, excluded.watermark)",
+        "INSERT INTO feeds (connection, center, watermark, read_at)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+         ON CONFLICT (connection, center) DO UPDATE SET watermark = greatest(feeds.watermark, excluded.watermark),
+             read_at = greatest(feeds.read_at, excluded.read_at)",
     )
     .bind(latest.keys().map(|(connection, _)| *connection).collect::<Vec<_>>())
     .bind(latest.keys().map(|(_, center)| *center).collect::<Vec<_>>())
-    .bind(latest.values().copied().collect::<Vec<_>>())
+    .bind(latest.values().map(|(watermark, _)| *watermark).collect::<Vec<_>>())
+    .bind(latest.values().map(|(_, read)| *read).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Indexes the registrations of the next assignments of an earlier version. Returns whether all are indexed.
+/// Indexes the registrations of the next assignments of an earlier version. Leaves out those with an open write: an instance of
+/// that version may still add the registration, and knows nothing of the index. Returns whether all others are indexed.
 pub(super) async fn index_participants(tx: &mut WriteContext<'_>, limit: usize) -> Result<bool, TxError> {
     let rows = sqlx::query(
-        "SELECT id, tenant, connection, sealed FROM assignments WHERE participant IS NULL AND id > '' ORDER BY id LIMIT $1
+        "SELECT id, tenant, connection, sealed FROM assignments
+         WHERE participant IS NULL AND id > '' AND state NOT IN ('pending', 'unknown') ORDER BY id LIMIT $1
          FOR NO KEY UPDATE",
     )
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))

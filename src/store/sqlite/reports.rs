@@ -96,12 +96,12 @@ pub(super) fn update_report(tx: &WriteContext<'_>, row: &NewReportRow, rechecks:
     } else {
         row
     };
-    let number: Option<i64> = tx
+    let known: Option<(i64, bool)> = tx
         .connection
-        .prepare_cached("SELECT number FROM reports WHERE id = ?1")?
-        .query_row([&row.id], |row| row.get(0))
+        .prepare_cached("SELECT number, body IS NOT NULL FROM reports WHERE id = ?1")?
+        .query_row([&row.id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(number) = number else { return Ok(()) };
+    let Some((number, has_body)) = known else { return Ok(()) };
     let series = series_number(tx.connection, &row.series, row.candidate.as_deref())?;
     tx.connection
         .prepare_cached(
@@ -123,14 +123,14 @@ pub(super) fn update_report(tx: &WriteContext<'_>, row: &NewReportRow, rechecks:
             rechecks
         ])?;
     tx.connection.prepare_cached("DELETE FROM report_hints WHERE report = ?1")?.execute([number])?;
-    insert_hints(tx.connection, number, &row.hints)
+    if row.keeps_hints() || has_body { insert_hints(tx.connection, number, &row.hints) } else { Ok(()) }
 }
 
 /// Makes the waiting reports due that have one of these hints.
 pub(super) fn recheck(connection: &Connection, hints: &[BlindIndex]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "UPDATE reports SET due = 1, rechecks = rechecks + 1
-         WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1)",
+         WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state <> 'dismissed'",
     )?;
     for hint in hints {
         statement.execute([hint])?;
@@ -173,22 +173,23 @@ pub(super) fn series_number(
     Ok(Some(connection.last_insert_rowid()))
 }
 
-/// Removes a portion of the bodies of applied reports received before this time. Returns how many, and whether there may be
-/// more.
+/// Removes a portion of the bodies of applied reports received before this time, and their hints: a booking that becomes known
+/// later claims their attempts no more. Returns how many, and whether there may be more.
 pub(super) fn purge_bodies(connection: &Connection, before: i64) -> Result<(u64, bool), StoreError> {
     let sql = "SELECT number, octet_length(body) FROM reports
                WHERE state = 'applied' AND body IS NOT NULL AND received < ?1 ORDER BY received LIMIT ?2";
-    purge(connection, sql, "UPDATE reports SET body = NULL WHERE number = ?1", before)
+    let remove = ["UPDATE reports SET body = NULL WHERE number = ?1", "DELETE FROM report_hints WHERE report = ?1"];
+    purge(connection, sql, &remove, before)
 }
 
 /// Removes a portion of the reports that are not applied and were received before this time, as [`purge_bodies`].
 pub(super) fn purge_reports(connection: &Connection, before: i64) -> Result<(u64, bool), StoreError> {
     let sql = "SELECT number, coalesce(octet_length(body), 0) FROM reports
                WHERE state <> 'applied' AND received < ?1 ORDER BY received LIMIT ?2";
-    purge(connection, sql, "DELETE FROM reports WHERE number = ?1", before)
+    purge(connection, sql, &["DELETE FROM reports WHERE number = ?1"], before)
 }
 
-fn purge(connection: &Connection, select: &str, remove: &str, before: i64) -> Result<(u64, bool), StoreError> {
+fn purge(connection: &Connection, select: &str, remove: &[&str], before: i64) -> Result<(u64, bool), StoreError> {
     let (mut bytes, mut over) = (0, Vec::<i64>::new());
     {
         let mut statement = connection.prepare_cached(select)?;
@@ -200,9 +201,11 @@ fn purge(connection: &Connection, select: &str, remove: &str, before: i64) -> Re
             bytes = bytes.saturating_add(usize::try_from(row.get::<_, i64>(1)?).unwrap_or(0));
         }
     }
-    let mut statement = connection.prepare_cached(remove)?;
-    for number in &over {
-        statement.execute([number])?;
+    for sql in remove {
+        let mut statement = connection.prepare_cached(sql)?;
+        for number in &over {
+            statement.execute([number])?;
+        }
     }
     Ok((over.len() as u64, !over.is_empty()))
 }

@@ -37,10 +37,10 @@ pub(super) fn erase_results(
     for report in &reports {
         erased.extend(dismiss(tx, report)?);
     }
-    let mut parked = Vec::new();
+    let mut others = Vec::new();
     for (name, hint) in participants(assignments) {
         erased.insert(tx.records.hint_index(name, &hint));
-        parked.extend(parked_with(connection, &tx.records.hint_forms(name, &hint))?);
+        others.extend(unapplied_with(connection, &tx.records.hint_forms(name, &hint))?);
     }
     for (hint, identity) in candidate.into_iter().flat_map(candidate_hints) {
         let Some(Candidate { connection: name, .. }) = candidate else { continue };
@@ -51,9 +51,9 @@ pub(super) fn erase_results(
             continue;
         }
         erased.insert(tx.records.hint_index(name, &hint));
-        parked.extend(parked_with(connection, &forms)?);
+        others.extend(unapplied_with(connection, &forms)?);
     }
-    for report in &parked {
+    for report in &others {
         dismiss(tx, report)?;
     }
     let mut mark = connection.prepare_cached("INSERT OR IGNORE INTO erased_hints (blind) VALUES (?1)")?;
@@ -88,11 +88,11 @@ fn participants(assignments: &[Assignment]) -> impl Iterator<Item = (&str, Repor
         .filter_map(|booked| Some((booked.connection.as_str(), ReportHint::Participant(participant_of(booked)?))))
 }
 
-fn parked_with(connection: &Connection, hints: &[BlindIndex]) -> Result<Vec<ReportRecordRow>, StoreError> {
+fn unapplied_with(connection: &Connection, hints: &[BlindIndex]) -> Result<Vec<ReportRecordRow>, StoreError> {
     let mut reports = Vec::new();
     for hint in hints {
         // An applied one is its candidate's, whatever else it hints at.
-        let condition = "number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state = 'parked'";
+        let condition = "number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state <> 'applied'";
         reports.extend(reports_where(connection, condition, [hint])?);
     }
     Ok(reports)

@@ -18,7 +18,7 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &ResultMutation) -> Result<()
         ResultMutation::Update(row, rechecks) => reports::update_report(tx, row, *rechecks),
         ResultMutation::Result(row) => put_result(tx.connection, row),
         ResultMutation::Watermark(row) => move_watermark(tx.connection, row),
-        ResultMutation::Recheck(hints) => reports::recheck(tx.connection, hints),
+        ResultMutation::Recheck(_, hints) => reports::recheck(tx.connection, hints),
     }
 }
 
@@ -50,35 +50,21 @@ fn put_result(connection: &Connection, row: &ResultRow) -> Result<(), StoreError
         return Err(StoreError::Superseded);
     }
     let series = reports::series_number(connection, series, Some(candidate))?;
-    let number = if let Some((number, _)) = recorded {
-        connection
-            .prepare_cached(
-                "UPDATE results SET connection = ?2, series = ?3, candidate = ?4, assignment = ?5, assessment_ref = ?6,
-                     activity = ?7, grading = ?8, modified = ?9, version = ?10, sealed = ?11
-                 WHERE number = ?1",
-            )?
-            .execute(params![
-                number,
-                name,
-                series,
-                candidate,
-                assignment,
-                assessment_ref,
-                activity,
-                grading,
-                modified,
-                version,
-                sealed
-            ])?;
-        number
-    } else {
-        connection
-            .prepare_cached(
-                "INSERT INTO results (id, tenant, connection, series, candidate, assignment, assessment_ref, activity,
-                     grading, modified, version, sealed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?
-            .execute(params![
+    let number: i64 = connection
+        .prepare_cached(
+            "INSERT INTO results (number, id, tenant, connection, series, candidate, assignment, assessment_ref, activity,
+                 grading, modified, version, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             ON CONFLICT (number) DO UPDATE SET
+                 connection = excluded.connection, series = excluded.series, candidate = excluded.candidate,
+                 assignment = excluded.assignment, assessment_ref = excluded.assessment_ref,
+                 activity = excluded.activity, grading = excluded.grading, modified = excluded.modified,
+                 version = excluded.version, sealed = excluded.sealed
+             RETURNING number",
+        )?
+        .query_row(
+            params![
+                recorded.map(|(number, _)| number),
                 id,
                 tenant,
                 name,
@@ -91,9 +77,9 @@ fn put_result(connection: &Connection, row: &ResultRow) -> Result<(), StoreError
                 modified,
                 version,
                 sealed
-            ])?;
-        connection.last_insert_rowid()
-    };
+            ],
+            |row| row.get(0),
+        )?;
     if let Some(sealed) = new_version {
         connection
             .prepare_cached("INSERT INTO result_versions (result, version, sealed) VALUES (?1, ?2, ?3)")?
@@ -105,10 +91,11 @@ fn put_result(connection: &Connection, row: &ResultRow) -> Result<(), StoreError
 fn move_watermark(connection: &Connection, row: &FeedRow) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO feeds (connection, center, watermark) VALUES (?1, ?2, ?3)
-             ON CONFLICT (connection, center) DO UPDATE SET watermark = max(watermark, excluded.watermark)",
+            "INSERT INTO feeds (connection, center, watermark, read_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (connection, center) DO UPDATE
+             SET watermark = max(watermark, excluded.watermark), read_at = max(read_at, excluded.read_at)",
         )?
-        .execute(params![row.connection, row.center, row.watermark])?;
+        .execute(params![row.connection, row.center, row.watermark, row.read])?;
     Ok(())
 }
 

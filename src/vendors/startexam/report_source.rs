@@ -170,6 +170,10 @@ impl ReportSource for SessionSource {
         Ok(FetchedReport { report, as_of: self.date(REPORT, &answer)? })
     }
 
+    fn launch_url(&self, participant: &str, center: Option<&str>) -> Option<String> {
+        Some(self.account.link.url(center.unwrap_or(&self.account.center), participant))
+    }
+
     async fn vendor_time(&self, call: &CallContext) -> Result<Timestamp, VendorError> {
         let path = "/v1/tests?type=test&status=active".to_owned();
         let answer = self.ask(TIME, path, 0, &[], call).await?;

@@ -69,6 +69,10 @@ impl ReportSource for WebhookSource {
         Err(unsupported())
     }
 
+    fn launch_url(&self, _participant: &str, _center: Option<&str>) -> Option<String> {
+        None
+    }
+
     async fn vendor_time(&self, _call: &CallContext) -> Result<Timestamp, VendorError> {
         Err(unsupported())
     }

@@ -87,7 +87,7 @@ async fn each_tenant_sees_its_own_results_and_reports_only() {
 }
 
 #[tokio::test]
-async fn what_is_nobodys_belongs_to_the_tenant_the_operator_names_else_to_none() {
+async fn what_fits_no_tenant_belongs_to_the_one_that_the_operator_names_else_to_none() {
     for owner in ["a", ""] {
         let (sandbox, gateway) = start_for_two(owner).await;
         let stranger = with(marks("stranger", 31.0), "unassigned", json!(true));

@@ -18,7 +18,9 @@ const MAXIMUM: u32 = 100;
 
 /// How long results may take to arrive before they count as missing.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(50);
+/// The first pause between two looks, and the longest: each is twice as long as the one before, so that a gateway that cannot
+/// answer is not asked all the time.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 impl Scenario<'_> {
     /// Has everyone at a vendor sit the test they are booked for, and reads the results from the gateway.
@@ -73,7 +75,7 @@ impl Scenario<'_> {
 
     /// Waits until the gateway has so many results at the vendor's connection; returns what there is.
     async fn wait_for_results(&self, vendor: Vendor, count: usize) -> Result<Vec<Value>, Failure> {
-        let began = Instant::now();
+        let (began, mut pause) = (Instant::now(), PAUSES.0);
         loop {
             let path = format!("/results?connection={}&activity=completed&limit=100", vendor.connection());
             let Answer { body, .. } = self.client.get(&path).await?;
@@ -81,7 +83,8 @@ impl Scenario<'_> {
             if results.len() >= count || began.elapsed() > PATIENCE {
                 return Ok(results);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
         }
     }
 }

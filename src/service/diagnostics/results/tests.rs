@@ -57,6 +57,10 @@ impl ReportSource for Fixed {
         panic!("a check fetches no report")
     }
 
+    fn launch_url(&self, _participant: &str, _center: Option<&str>) -> Option<String> {
+        None
+    }
+
     async fn vendor_time(&self, _call: &CallContext) -> Result<Timestamp, VendorError> {
         self.time.clone()
     }

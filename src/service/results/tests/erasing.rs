@@ -44,7 +44,7 @@ async fn r15_webhooks_about_an_erased_person_are_dismissed_until_they_are_regist
     assert!(states(&world.reports(OWNER).await).iter().all(|state| *state == ReportState::Dismissed));
     world.gateway.reread_reports(&caller("lms"), CONNECTION, None).await.unwrap();
     super::rereading::finish_operations(&world).await;
-    assert!(world.results("lms").await.is_empty(), "re-reading brings nobody back");
+    assert!(world.results("lms").await.is_empty(), "re-reading brings no person back");
 
     world.register("lms", "e1", "a@example.org").await;
     world.receive(Some("rust"), &webhook("a@example.org", 6.0)).await;

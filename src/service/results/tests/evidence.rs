@@ -5,6 +5,7 @@ use super::*;
 use crate::domain::assignment::AssignmentState;
 use crate::domain::audit::AuditEvent;
 use crate::domain::outcome::Outcome;
+use crate::domain::results::ParkReason;
 use crate::service::IdempotencyRequest;
 
 fn answer(world: &World, answer: BookingAnswer) {
@@ -48,6 +49,8 @@ async fn r11_a_report_settles_an_unknown_booking_in_the_same_commit() {
     let settled = world.only_assignment("lms").await;
     assert_eq!((settled.state, settled.outcome), (AssignmentState::Assigned, Outcome::Applied));
     assert_eq!(settled.vendor_ref.get("id").unwrap(), "p9");
+    assert_eq!(settled.launch.unwrap().url, "https://exam.example.org/own#p9", "it follows from the registration");
+    assert!(settled.warnings.is_empty(), "{:?}", settled.warnings);
     assert!(world.store.intent(settled.id.as_str()).await.unwrap().is_none());
     assert_eq!(world.only_result("lms").await.state.assignment, Some(settled.id.clone()));
     assert_eq!(settled_lines(&world, "lms").await, [settled.id.path()]);
@@ -108,12 +111,16 @@ async fn r11_a_missing_registration_is_supplied() {
     let candidate = world.register("lms", "e1", "a@example.org").await;
     answer(&world, BookingAnswer::ThereBefore);
     let booking = world.book("lms", &candidate, Some((0, 10_000))).await.unwrap();
-    assert!(booking.vendor_ref.is_empty());
+    assert!(booking.vendor_ref.is_empty() && booking.launch.is_none());
+    assert_eq!(booking.warnings[0].code, WarningCode::LaunchUnknown);
     let said = Said { external_id: Some("e1".to_owned()), ..started("p9", 10) };
     world.stub.last_page(&[said], 100);
     world.read_feed().await.unwrap();
     let booking = world.only_assignment("lms").await;
     assert_eq!(booking.vendor_ref.get("id").unwrap(), "p9");
+    let launch = booking.launch.unwrap();
+    assert_eq!((launch.url.as_str(), launch.expires_at), ("https://exam.example.org/own#p9", Some(at(10_000))));
+    assert!(booking.warnings.is_empty(), "{:?}", booking.warnings);
     // From now on the registration alone identifies it.
     world.stub.last_page(&[finished("p9", 10, 4.0)], 200);
     world.read_feed().await.unwrap();
@@ -143,4 +150,30 @@ async fn r11_a_rejected_booking_stays_rejected() {
     world.receive(Some("rust"), &webhook("a@example.org", 4.0)).await;
     assert_eq!(world.only_assignment("lms").await.state, AssignmentState::Failed);
     assert_eq!(world.only_result("lms").await.state.assignment, None);
+}
+
+#[tokio::test]
+async fn r11_the_only_open_booking_is_settled_only_if_there_is_no_other() {
+    for with_other in [false, true] {
+        let world = World::with_receiver().await;
+        let candidate = world.register("lms", "e1", "a@example.org").await;
+        if with_other {
+            let other = world.book_test("lms", &candidate, "test-2", None).await.unwrap();
+            let cancelled = world.gateway.cancel_assignment(&caller("lms"), &other.id).unwrap();
+            cancelled.result(PATIENCE).await.unwrap();
+        }
+        answer(&world, BookingAnswer::Lost);
+        assert!(world.book("lms", &candidate, None).await.is_err());
+        world.receive(None, &webhook("a@example.org", 4.0)).await;
+        let query = crate::service::AssignmentQuery { limit: 10, ..Default::default() };
+        let (all, _) = world.gateway.assignments(&caller("lms"), query).await.unwrap();
+        let state = all.iter().find(|booking| booking.assessment_ref == TEST).unwrap().state;
+        if with_other {
+            assert_eq!(state, AssignmentState::Unknown, "the attempt may be one at the test that was cancelled");
+            assert_eq!(world.only_report(OWNER).await.parked_for, Some(ParkReason::NoOpenBooking));
+        } else {
+            assert_eq!(state, AssignmentState::Assigned);
+            assert_eq!(given(&world.only_result("lms").await), Some(4.0));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::error::Code;
-use crate::domain::results::{Activity, Continuation, Grading, ProgressActivity, ReportKind, TimeName};
+use crate::domain::results::{Activity, Continuation, FeedPlan, Grading, ProgressActivity, ReportKind, TimeName};
 use crate::domain::subject::SubjectKey;
 use crate::service::ConnectionStatus;
 
@@ -91,6 +91,7 @@ async fn r3_r4_nothing_of_a_commit_that_fails_is_recorded_and_one_reader_reads_a
             connection: CONNECTION.to_owned(),
             center: String::new(),
             watermark: at(100),
+            read: at(0),
         }),
         crate::store::Mutation::RemoveReceived(17),
     ];
@@ -162,7 +163,7 @@ async fn r6_a_feed_that_does_not_end_is_a_fault_and_the_connection_shows_it() {
             world.stub.page(&[entry], Continuation::Token(token));
         }
         let plan = world.stub.plan();
-        let error = world.gateway.read_feeds(&world.connection(), &plan).await.unwrap_err();
+        let error = world.gateway.read_feeds(&world.connection(), &plan, false).await.unwrap_err();
         assert_eq!(error.code, Code::VendorBadResponse, "{endless}");
         assert_eq!(watermark(&world).await, None, "{endless}");
         assert!(world.stub.questions.lock().unwrap().len() <= 5, "{endless}");
@@ -170,7 +171,7 @@ async fn r6_a_feed_that_does_not_end_is_a_fault_and_the_connection_shows_it() {
         assert_eq!(info.status, ConnectionStatus::Degraded, "{endless}");
         world.stub.pages.lock().unwrap().clear();
         world.stub.last_page(&[], 100);
-        world.gateway.read_feeds(&world.connection(), &plan).await.unwrap();
+        world.gateway.read_feeds(&world.connection(), &plan, false).await.unwrap();
         let info = world.gateway.connection(&caller("lms"), CONNECTION).unwrap();
         assert_eq!(info.status, ConnectionStatus::Ok, "{endless}");
     }
@@ -347,4 +348,60 @@ async fn an_entry_that_cannot_be_read_is_rejected_and_holds_nothing_up() {
     let view = world.gateway.report(&caller("lms"), &report.id, true).await.unwrap();
     assert_eq!(view.body.as_deref(), Some(&b"{"[..]));
     assert_eq!(watermark(&world).await, Some(100));
+}
+
+#[tokio::test]
+async fn instances_keep_the_interval_of_a_feed_together() {
+    let (world, _) = booked().await;
+    world.stub.last_page(&[], 100);
+    assert!(world.read_feed().await.unwrap());
+    let asked = world.stub.questions.lock().unwrap().len();
+    // As another instance does, whose own schedule says that the feed is due.
+    let plan = world.stub.plan();
+    let wait = world.gateway.read_feeds(&world.connection(), &plan, true).await.unwrap();
+    assert!(wait > jiff::SignedDuration::ZERO && wait <= plan.every, "{wait:?}");
+    assert_eq!(world.stub.questions.lock().unwrap().len(), asked, "it was read a moment ago");
+
+    // Its interval is over, and it is read by whichever comes first.
+    let plan = FeedPlan { every: jiff::SignedDuration::ZERO, ..plan };
+    world.stub.last_page(&[], 200);
+    world.gateway.read_feeds(&world.connection(), &plan, true).await.unwrap();
+    assert_eq!(watermark(&world).await, Some(200));
+}
+
+#[tokio::test]
+async fn the_sweep_asks_again_about_attempts_that_are_unfinished_or_without_their_score() {
+    let world = World::new(Stub::with_feed(FetchRule::Auto)).await;
+    for id in ["e1", "e2", "e3"] {
+        let candidate = world.register("lms", id, &format!("{id}@example.org")).await;
+        world.book("lms", &candidate, Some((0, 10_000))).await.unwrap();
+    }
+    let scored = |participant: &str| Said { parts: vec!["One".to_owned()], ..finished(participant, 10, 4.0) };
+    let unscored = Said { given: None, maximum: None, ..finished("p2", 10, 0.0) };
+    world.stub.last_page(&[started("p1", 10), unscored, scored("p3")], 100_000);
+    world.read_feed().await.unwrap();
+    assert_eq!(*world.stub.fetched.lock().unwrap(), ["p2"], "the vendor has no report of it yet");
+    // What was to be fetched later is forgotten with the process.
+    for participant in ["p1", "p2"] {
+        world.stub.reports.lock().unwrap().insert(participant.to_owned(), (scored(participant), at(100_010)));
+    }
+    world.gateway.sweep_reports(&world.connection()).await.unwrap();
+    assert_eq!(world.results("lms").await.iter().map(given).collect::<Vec<_>>(), [Some(4.0); 3]);
+    assert_eq!(*world.stub.fetched.lock().unwrap(), ["p2", "p1", "p2"]);
+}
+
+#[tokio::test]
+async fn r7_attempts_that_start_together_keep_their_numbers() {
+    let world = World::with_feed().await;
+    world.register("lms", "e1", "a@example.org").await;
+    let by_id = |said: Said| Said { external_id: Some("e1".to_owned()), ..said };
+    world.stub.last_page(&[by_id(started("x1", 10)), by_id(started("x2", 10))], 100);
+    world.read_feed().await.unwrap();
+    for (participant, until) in [("x2", 200), ("x1", 300)] {
+        world.stub.last_page(&[finished(participant, 10, 4.0)], until);
+        world.read_feed().await.unwrap();
+    }
+    let results = world.results("lms").await;
+    let numbers: Vec<(u32, u32)> = results.iter().map(|it| (it.state.attempt.number, it.version)).collect();
+    assert_eq!(numbers, [(1, 2), (2, 2)], "started and finished, and nothing else");
 }

@@ -167,9 +167,8 @@ async fn an_attempt_belongs_to_the_booking_of_its_time() {
     assert!(results.iter().all(|result| result.state.attempt.number == 1 && result.version == 1));
 }
 
-#[tokio::test]
-async fn a_booking_of_an_unregistered_person_waits_for_the_person() {
-    let world = World::with_feed().await;
+/// Books a person who is not registered.
+async fn book_unregistered(world: &World, tenant: &str) {
     let order = NewAssignment {
         candidate: CandidateKey::ExternalId("e1".into()),
         assessment: TEST.to_owned(),
@@ -182,8 +181,14 @@ async fn a_booking_of_an_unregistered_person_waits_for_the_person() {
         if_exists: IfAssignmentExists::Reuse,
         reference: None,
     };
-    let booked = world.gateway.create_assignment(&caller("lms"), Some(CONNECTION), order, false).await.unwrap();
+    let booked = world.gateway.create_assignment(&caller(tenant), Some(CONNECTION), order, false).await.unwrap();
     booked.result(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_booking_of_an_unregistered_person_waits_for_the_person() {
+    let world = World::with_feed().await;
+    book_unregistered(&world, "lms").await;
     world.stub.last_page(&[finished("p1", 10, 4.0)], 100);
     world.read_feed().await.unwrap();
     world.look().await;
@@ -193,4 +198,36 @@ async fn a_booking_of_an_unregistered_person_waits_for_the_person() {
     let result = world.only_result("lms").await;
     assert_eq!(result.state.candidate, candidate);
     assert!(result.state.assignment.is_some());
+}
+
+#[tokio::test]
+async fn r9_a_parked_report_of_a_booking_is_seen_by_the_bookings_tenant_only() {
+    let world = World::with_feed().await;
+    book_unregistered(&world, "hr").await;
+    world.stub.last_page(&[finished("p1", 10, 4.0)], 100);
+    world.read_feed().await.unwrap();
+    world.look().await;
+    assert!(world.reports(OWNER).await.is_empty(), "it is known whose it is");
+    let report = world.only_report("hr").await;
+    assert_eq!((report.state, report.parked_for), (ReportState::Parked, Some(ParkReason::UnknownCandidate)));
+    assert!(world.gateway.report(&caller(OWNER), &report.id, true).await.is_err());
+    world.register("hr", "e1", "a@example.org").await;
+    world.look().await;
+    assert_eq!(given(&world.only_result("hr").await), Some(4.0));
+}
+
+#[tokio::test]
+async fn results_of_an_assessment_are_those_at_its_connection() {
+    let world = World::with_feed().await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    world.book("lms", &candidate, Some((0, 10_000))).await.unwrap();
+    world.stub.last_page(&[finished("p1", 10, 4.0)], 100);
+    world.read_feed().await.unwrap();
+    let of = async |assessment: &str, connection: Option<&str>| {
+        let (assessment, connection) = (Some(assessment.to_owned()), connection.map(str::to_owned));
+        let query = ResultQuery { assessment, connection, ..ResultQuery::default() };
+        world.gateway.results(&caller("lms"), &query, &page()).await.unwrap().items.len()
+    };
+    assert_eq!((of("rust", None).await, of("rust", Some(CONNECTION)).await, of(TEST, None).await), (1, 1, 1));
+    assert_eq!((of("other", None).await, of("other", Some(CONNECTION)).await), (0, 0), "it has the same id elsewhere");
 }

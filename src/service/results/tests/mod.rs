@@ -29,6 +29,7 @@ use crate::domain::units::ConfigDuration;
 use crate::domain::vendor::Priority;
 use crate::secret::{ConfigFingerprint, Redactor};
 use crate::service::connections::Connection;
+use crate::service::results::feed_reader::FeedRead;
 use crate::service::test_reports::Said;
 use crate::service::{
     Catalogue, CatalogueEntry, ConnectionAccess, ConnectionSetup, Gateway, ReportQuery, RequestContext, ResultQuery,
@@ -99,7 +100,9 @@ async fn start(store: &Arc<dyn Store>, stub: &Arc<Stub>) -> Gateway {
         reference: TEST.to_owned(),
         scoring: crate::domain::results::ScoringRules::default(),
     };
-    let assessments = BTreeMap::from([(entry.id.clone(), entry)]);
+    // Another account, which knows another test by the same id.
+    let other = CatalogueEntry { id: "other".to_owned(), connection: "other".to_owned(), ..entry.clone() };
+    let assessments = [entry, other].map(|entry| (entry.id.clone(), entry)).into();
     let catalogue = Catalogue { assessments, programs: BTreeMap::new() };
     let day = Duration::from_hours(24);
     let kept = Retention { operations: day, keys: day, reports: day, parked_reports: day };
@@ -193,8 +196,10 @@ impl World {
         all.remove(0)
     }
 
+    /// Reads the feed; returns whether it was read.
     async fn read_feed(&self) -> Result<bool, Error> {
-        self.gateway.read_feed(&self.connection(), &self.stub.plan(), None).await
+        let read = self.gateway.read_feed(&self.connection(), &self.stub.plan(), None, false).await?;
+        Ok(read == FeedRead::Read)
     }
 
     async fn post(&self, assessment: Option<&str>, said: &Said) {

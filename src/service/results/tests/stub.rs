@@ -14,6 +14,7 @@ use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, ResultCapability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::results::{
     AttemptRule, ChangesPage, ChangesQuery, Continuation, FeedPlan, FetchRule, FetchedReport, FoldSettings, ReadReport,
@@ -214,6 +215,10 @@ impl ReportSource for Stub {
         Ok(FetchedReport { report: self.read_report(ReportKind::FetchedReport, &said.body(), &context), as_of })
     }
 
+    fn launch_url(&self, participant: &str, center: Option<&str>) -> Option<String> {
+        Some(format!("https://exam.example.org/{}#{participant}", center.unwrap_or("own")))
+    }
+
     async fn vendor_time(&self, _call: &CallContext) -> Result<Timestamp, VendorError> {
         Ok(*self.time.lock().unwrap())
     }
@@ -323,7 +328,10 @@ impl Vendor for Stub {
                 };
                 Ok(WriteSuccess::new(Booked { vendor_ref, launch: None, already_there: false }))
             }
-            BookingAnswer::ThereBefore => Ok(WriteSuccess::new(Booked { already_there: true, ..Booked::default() })),
+            BookingAnswer::ThereBefore => Ok(WriteSuccess {
+                value: Booked { already_there: true, ..Booked::default() },
+                warnings: vec![Warning::new(WarningCode::LaunchUnknown, "The link is not known.")],
+            }),
             BookingAnswer::Lost => Err(VendorError::unknown(Code::VendorTimeout, "no answer")),
             BookingAnswer::Rejected => Err(VendorError::new(Code::VendorRejectedRequest, "no")),
         };

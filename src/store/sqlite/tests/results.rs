@@ -19,7 +19,12 @@ async fn results_survive_a_restart_and_a_backup() {
     let (result, first) = make.result(&candidate, &series);
     let report = make.applied(&store, &candidate, &series);
     let waiting = parked(&make, &store, tenant, connection, MatchHints::default());
-    let watermark = FeedPosition { connection: connection.clone(), center: "c".to_owned(), watermark: make.0.now() };
+    let watermark = FeedPosition {
+        connection: connection.clone(),
+        center: "c".to_owned(),
+        watermark: make.0.now(),
+        read: make.0.now(),
+    };
     let webhook = ReceivedWebhook {
         id: 0,
         connection: connection.clone(),
@@ -275,11 +280,11 @@ fn look_ups_of_reports_and_results_use_their_indices() {
     }
     for (sql, expected) in [
         (
-            "UPDATE reports SET due = 1 WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1)",
+            "UPDATE reports SET due = 1 WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state <> 'dismissed'",
             "SEARCH reports USING INTEGER PRIMARY KEY",
         ),
         (
-            "SELECT id FROM reports WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state = 'parked'",
+            "SELECT id FROM reports WHERE number IN (SELECT report FROM report_hints WHERE blind = ?1) AND state <> 'applied'",
             "SEARCH reports USING INTEGER PRIMARY KEY",
         ),
         (

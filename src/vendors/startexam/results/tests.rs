@@ -186,7 +186,7 @@ fn a_figure_that_is_no_number_is_kept_as_such() {
 }
 
 #[test]
-fn two_values_of_a_person_match_nobody() {
+fn two_values_of_a_person_match_no_person() {
     let data = json!([{ "name": "Employee", "value": "a" }, { "name": "Employee", "value": "b" }, { "name": "Email", "value": "no address" }, 7]);
     let reading = result(&changed(&json!({ "participantData": data }))).unwrap();
     assert_eq!((reading.hints.external_id, reading.hints.email), (None, None));

@@ -143,6 +143,15 @@ fn the_test_is_found_in_the_order_of_the_settings(#[case] test_from: &[MatchStep
     assert_eq!(result_with(&older(&json!({})), Some("7"), &settings).unwrap().hints.test.as_deref(), test);
 }
 
+#[test]
+fn the_same_figures_at_two_tests_are_two_reports() {
+    let body = current(&json!({})).to_string();
+    let content = |test| read_webhook(body.as_bytes(), test, &reader()).canonical;
+    assert_eq!(content(Some("7")), content(Some("7")));
+    assert_ne!(content(Some("7")), content(Some("8")));
+    assert_ne!(content(Some("7")), content(None));
+}
+
 #[rstest]
 #[case::no_person(current(&json!({ "email": null })), RejectionReason::MissingField, "email")]
 #[case::nothing_as_text(current(&json!({ "email": "NA", "enrollment_no": "na" })), RejectionReason::MissingField, "email")]

@@ -20,11 +20,15 @@ use crate::vendors::thinkexam::plan::assessment_ref;
 /// What the vendor writes where it has no text.
 const NOTHING: &str = "NA";
 
-/// Reads a webhook; `path_test` is the vendor's id of the test that the address names.
+/// Reads a webhook; `path_test` is the vendor's id of the test that the address names. It is part of the content: where the body
+/// names no test, the same figures at two tests are two reports.
 #[must_use]
 pub fn read_webhook(body: &[u8], path_test: Option<&str>, settings: &ReaderSettings) -> ReadReport {
     let tree = Tree::parse(body);
-    let canonical = tree.as_ref().map_or_else(|_| body.trim_ascii().to_vec(), Tree::canonical);
+    let mut canonical = tree.as_ref().map_or_else(|_| body.trim_ascii().to_vec(), Tree::canonical);
+    if let Some(test) = path_test {
+        canonical.splice(..0, format!("{test}\n").into_bytes());
+    }
     let reading = tree.and_then(|tree| read(&tree, path_test, settings));
     ReadReport { body: body.to_vec(), canonical, reading }
 }
