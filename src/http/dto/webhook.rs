@@ -15,10 +15,14 @@ use crate::domain::event::EventType;
 use crate::domain::units::ConfigDuration;
 use crate::domain::validation::FieldErrors;
 use crate::domain::webhook as domain;
+use crate::domain::webhook::secret::SigningKey;
 use crate::domain::webhook::{DeliveryOrder, DisableReason, WebhookPayload, WebhookSettings, WebhookSource, WebhookState};
 use crate::http::extract::validate::{ApiInput, PasswordText, date_time, fault_of, parse, word};
 use crate::secret::Secret;
-use crate::service::{NewWebhook as NewWebhookOrder, WebhookPosition as Position, WebhookView};
+use crate::service::{
+    NewWebhook as NewWebhookOrder, ReplayOrder, ReplayScope, ReplayStart, SecretRotation as RotationOrder, WebhookPatch,
+    WebhookReply, WebhookView,
+};
 
 /// Maximum length of an address, in bytes.
 const MAX_URL: usize = 2000;
@@ -131,9 +135,9 @@ pub struct WebhookPing {
     pub attempt: Attempt,
 }
 
-impl From<Position> for WebhookPosition {
-    fn from(position: Position) -> Self {
-        let Position { delivered, latest, oldest_pending } = position;
+impl From<domain::WebhookPosition> for WebhookPosition {
+    fn from(position: domain::WebhookPosition) -> Self {
+        let domain::WebhookPosition { delivered, latest, oldest_pending } = position;
         Self { delivered, latest, oldest_pending }
     }
 }
@@ -191,6 +195,21 @@ impl From<WebhookView> for Webhook {
             ping: None,
             meta: Meta::of(created, last_modified),
         }
+    }
+}
+
+impl From<WebhookReply> for Webhook {
+    fn from(reply: WebhookReply) -> Self {
+        let WebhookReply { view, secret, ping } = reply;
+        let secret = secret.map(|secret| secret.expose().to_owned());
+        Self { secret, ping: ping.map(Into::into), ..view.into() }
+    }
+}
+
+impl From<domain::PingResult> for WebhookPing {
+    fn from(result: domain::PingResult) -> Self {
+        let domain::PingResult { event, delivered, attempt } = result;
+        Self { event: event.into(), delivered, attempt: attempt.into() }
     }
 }
 
@@ -363,7 +382,7 @@ pub fn webhook_patch(patch: Map<String, Value>) -> Result<WebhookPatch, Error> {
     }
     match parse::<WebhookChanges>(&Value::Object(rest.into_iter().collect())) {
         Ok(changes) if errors.is_empty() => {
-            Ok(Box::new(move |settings: WebhookSettings| changed(settings, &patch, changes)))
+            Ok(Box::new(move |settings: WebhookSettings| Ok(changed(settings, &patch, changes))))
         }
         given => {
             errors.extend(given.err().map(|error| error.errors).unwrap_or_default());
@@ -476,11 +495,10 @@ fn url_fault(text: &str) -> Option<String> {
 fn check_secret(secret: Option<PasswordText>, errors: &mut FieldErrors) -> Option<Secret> {
     let PasswordText(text) = secret?;
     let secret = Secret::new(text);
-    match SigningSecret::parse(&secret) {
+    match SigningKey::parse(secret.expose()) {
         Ok(_) => Some(secret),
-        Err(_) => {
-            let detail = "must be `whsec_` followed by the Base64 form of 24 to 64 bytes";
-            errors.push(FieldError::invalid("/secret", detail));
+        Err(error) => {
+            errors.push(FieldError::invalid("/secret", error.to_string()));
             None
         }
     }
@@ -588,7 +606,7 @@ impl ApiInput for ReplayRequest {
 }
 
 /// Builds the example of a webhook.
-pub(in crate::http) fn webhook_example() -> Value {
+fn webhook_example() -> Value {
     json!({
         "id": "wh_0192f0c1a3b47c8d9e0f1a2b3c4d5e75",
         "source": "api",
@@ -602,6 +620,21 @@ pub(in crate::http) fn webhook_example() -> Value {
         "position": { "delivered": 4709, "latest": 4711, "oldestPending": 4711 },
         "meta": { "created": "2026-11-22T09:30:21.024Z", "lastModified": "2026-11-22T09:30:21.024Z" },
     })
+}
+
+/// Builds the example of a webhook in the response to its creation. Its secret is no secret.
+pub(in crate::http) fn created_webhook_example() -> Value {
+    let mut webhook = rotated_webhook_example();
+    webhook["position"] = json!({ "delivered": 4709, "latest": 4709 });
+    webhook["ping"] = webhook_ping_example();
+    webhook
+}
+
+/// Builds the example of a webhook in the response to a rotation. Its secret is no secret.
+pub(in crate::http) fn rotated_webhook_example() -> Value {
+    let mut webhook = webhook_example();
+    webhook["secret"] = json!("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    webhook
 }
 
 fn webhook_list_example() -> Value {
