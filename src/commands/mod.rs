@@ -20,6 +20,7 @@ mod gateway_options;
 mod healthcheck;
 mod import;
 mod key;
+mod listen;
 mod load_config;
 mod man;
 mod open_store;
@@ -59,6 +60,7 @@ enum Command {
     Import(import::Options),
     Results(results::Options),
     Receivers(receivers::Options),
+    Listen(listen::Options),
     Backup(backup::Options),
     Restore(restore::Options),
     #[command(subcommand)]
@@ -153,6 +155,7 @@ fn run_command(command: Command, process: &Process) -> Result<(), Failure> {
         Command::Import(options) => import::run(&options, process),
         Command::Results(options) => results::run(&options, process),
         Command::Receivers(options) => receivers::run(&options, process),
+        Command::Listen(options) => listen::run(&options, process),
         Command::Backup(options) => backup::run(&options, process),
         Command::Restore(options) => restore::run(&options, process),
         Command::Config(command) => config_example::run(&command),

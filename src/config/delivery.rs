@@ -13,7 +13,7 @@ use crate::domain::suggest;
 use crate::domain::units::ConfigDuration;
 use crate::domain::webhook::schedule::RetrySchedule;
 use crate::domain::webhook::secret::SigningKey;
-use crate::domain::webhook::{DeliveryOrder, WebhookPayload, WebhookSettings};
+use crate::domain::webhook::WebhookSettings;
 use crate::secret::{Secret, SecretRef, SecretSource};
 use crate::service::{ConfiguredWebhook, DeliverySettings};
 use crate::transport::RootCertificates;
@@ -74,7 +74,7 @@ pub(super) fn checked(document: schema::Delivery, errors: &mut ConfigErrors<'_>)
     };
     let patient = errors.check(&["delivery", "disable_after"], patient);
     let policy = TargetPolicy { allow_hosts: allow_hosts?, allow_private: allow_private?, allow_http };
-    (timely, patient) = (Some(timely?), Some(patient?));
+    (timely?, patient?);
     Some(DeliveryDraft { policy, timeout: timeout.0, schedule: schedule?, disable_after: disable_after.0, authorities: ca })
 }
 

@@ -21,7 +21,7 @@ use crate::commands::demo::scenario::{PLANNED, Scenario};
 use crate::commands::demo::terminal::{Closing, Screen};
 use crate::commands::output::OutputFormat;
 use crate::config::Startup;
-use crate::http::{self, ListenerOptions, ShutdownHandle};
+use crate::http::{self, ClientWebhookOwners, ListenerOptions, LiveSettings, ShutdownHandle};
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
 use crate::service::Gateway;
@@ -130,7 +130,14 @@ impl Running {
                 .await
                 .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
         let keeping = ListenerOptions::within(most_files(), config.server.keep_alive.0);
-        let router = http::router(&api_parts(config, gateway.clone(), process));
+        let face = api_parts(config, gateway.clone(), process);
+        let terms = LiveSettings::of(&face);
+        let owners = ClientWebhookOwners::new(terms.clone(), environment.clone());
+        gateway
+            .configure_webhooks(parts.delivery, owners)
+            .await
+            .map_err(|fault| Failure::other("webhooks cannot be delivered", fault.detail))?;
+        let router = http::router_with_settings(&face, &terms);
         let ending = ShutdownHandle::new(GRACE);
         let server = tokio::spawn(http::serve(listener, router, keeping, ending.clone()));
         Ok(Self { sandbox, gateway, address, ending, server })

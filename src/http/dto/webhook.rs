@@ -220,7 +220,7 @@ impl From<domain::PingResult> for WebhookPing {
 pub struct NewWebhook {
     /// The address to which events are delivered. The operator must allow its host.
     #[serde(default)]
-    #[schema(required = true, nullable = false, format = Uri, max_length = 2000)]
+    #[schema(required = true, nullable = false, format = "uri", max_length = 2000)]
     url: Option<String>,
     /// A description for people.
     #[schema(max_length = 250)]
@@ -305,7 +305,7 @@ impl ApiInput for NewWebhook {
 #[schema(examples(json!({ "types": ["result.*"], "maxInFlight": 8 })))]
 pub struct WebhookChanges {
     /// The address to which events are delivered. The operator must allow its host.
-    #[schema(nullable = false, format = Uri, max_length = 2000)]
+    #[schema(nullable = false, format = "uri", max_length = 2000)]
     url: Option<String>,
     /// A description for people.
     #[schema(max_length = 250)]
