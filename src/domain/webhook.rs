@@ -1,5 +1,9 @@
 //! Webhooks, to which a tenant's events are delivered, and their deliveries.
 
+pub mod schedule;
+pub mod secret;
+pub mod signature;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -11,6 +11,7 @@
 //!   them through `write`.
 //! * `bulk`: operations of many rows, sent through the same path in batches.
 //! * `results`: reports of attempts, and the results that are made from them.
+//! * `webhooks`: delivers events to the addresses that clients and the operator name.
 //! * `background`: the tasks that reconcile due writes, retry queued commits, start operations and purge expired data.
 //! * `cluster`: this instance's lease and its steady clock.
 //! * `snapshot`, `connections`: the current configuration, and the runtime state of each connection.
@@ -43,6 +44,7 @@ mod seat_limit;
 mod simulation;
 mod snapshot;
 mod streams;
+mod webhooks;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,6 +97,10 @@ pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{
     Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultView,
     receiver_addresses,
+};
+pub use self::webhooks::{
+    ConfiguredWebhook, DeliverySettings, NewWebhook, PingResult, ReplayOrder, ReplayScope, ReplayStart, SecretRotation,
+    WebhookOwner, WebhookOwners, WebhookPatch, WebhookPosition, WebhookReply, WebhookView,
 };
 pub use crate::service::audit::pending_entry::PendingAuditEntry;
 pub use crate::service::diagnostics::{Check, CheckResult, CheckStatus, DiagnosticReport, diagnose};
