@@ -1,5 +1,6 @@
 //! Webhooks: delivers the tenants' events to the addresses that clients or the operator name.
 
+mod replies;
 mod settings;
 mod types;
 
