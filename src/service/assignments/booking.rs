@@ -225,6 +225,7 @@ impl Gateway {
             warnings,
             created: accepted,
             last_modified: accepted,
+            expiry_reported: false,
         };
         let intent = self.0.executor.intent(caller, connection, assignment.subject_key(), Write::Assign(booking));
         Ok(PreparedBooking { assignment, intent })
