@@ -12,6 +12,7 @@ pub(super) mod client;
 pub(super) mod common;
 pub(super) mod connection;
 pub(super) mod delivery;
+pub(super) mod event;
 pub(super) mod exchange;
 pub(super) mod operation;
 pub(super) mod person;
