@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::error::{Error, FieldError};
-use crate::domain::ids::EventId;
-use crate::domain::webhook::{DeliveryAttempt, Webhook, WebhookSettings};
+pub use crate::domain::webhook::{PingResult, WebhookPosition};
+use crate::domain::webhook::{Webhook, WebhookSettings};
 use crate::secret::Secret;
 
 /// A webhook to create.
@@ -27,17 +27,6 @@ pub struct WebhookView {
     pub position: WebhookPosition,
 }
 
-/// How far the deliveries of a webhook have come, in sequence numbers of its tenant's events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WebhookPosition {
-    /// Up to this event, nothing is pending; 0 for none.
-    pub delivered: u64,
-    /// The latest event that passes the webhook's filter; 0 for none.
-    pub latest: u64,
-    /// The oldest event that is to be delivered.
-    pub oldest_pending: Option<u64>,
-}
-
 /// The response to a change of a webhook.
 #[derive(Debug, Clone)]
 pub struct WebhookReply {
@@ -47,17 +36,6 @@ pub struct WebhookReply {
     pub secret: Option<Secret>,
     /// What came back for the ping of a new webhook.
     pub ping: Option<PingResult>,
-}
-
-/// What came back for a ping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PingResult {
-    /// The id of the event.
-    pub event: EventId,
-    /// Whether the receiver has accepted it.
-    pub delivered: bool,
-    /// The attempt.
-    pub attempt: DeliveryAttempt,
 }
 
 /// Function that applies the HTTP layer's merge patch to the stored settings.
