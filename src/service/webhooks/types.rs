@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::error::{Error, FieldError};
-use crate::domain::webhook::{Webhook, WebhookSettings};
 pub use crate::domain::webhook::{PingResult, WebhookPosition};
+use crate::domain::webhook::{Webhook, WebhookSettings};
 use crate::secret::Secret;
 
 /// A webhook to create.
