@@ -213,7 +213,9 @@ fn with_secrets(
                 SigningKey::parse(secret.expose()).map_err(|error| error.to_string())?;
                 Ok(secret)
             });
-            errors.check(&["webhooks", &draft.name, "secret", &index.to_string()], read)
+            let (index, is_list) = (index.to_string(), draft.secrets.len() > 1);
+            let path: &[&str] = &["webhooks", &draft.name, "secret", &index];
+            errors.check(if is_list { path } else { &path[..3] }, read)
         });
         let read: Vec<Option<Secret>> = read.collect();
         read.into_iter().collect::<Option<Vec<Secret>>>()
