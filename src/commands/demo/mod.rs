@@ -93,7 +93,8 @@ async fn show(options: &Options, screen: &Screen, process: &Process) -> Result<(
     let (rows, ledger) = Scenario::new(&client, &running.sandbox, screen).run().await?;
     screen.clear();
     let addresses = Vendor::ALL.map(|vendor| (vendor.name(), setup::simulator(&running.sandbox, vendor)));
-    let closing = Closing { gateway: running.address, simulators: addresses, key: &key, stays: !options.exit };
+    let lms = running.sandbox.lms();
+    let closing = Closing { gateway: running.address, simulators: addresses, lms, key: &key, stays: !options.exit };
     let taken = started.elapsed();
     match options.output {
         OutputFormat::Text => {
