@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::domain::assignment::Assignment;
@@ -28,6 +29,9 @@ mod columns;
 pub(crate) mod conformance;
 mod encryption;
 mod engine;
+mod event_reads;
+mod event_sql;
+mod events;
 mod health;
 mod inspection;
 mod mutation;
@@ -39,9 +43,14 @@ mod results;
 mod sql;
 mod sqlite;
 mod types;
+mod webhook_reads;
+mod webhook_sql;
+mod webhooks;
 
 pub use crate::store::encryption::{Keyring, SealError};
 pub use backup::{BackupError, RestoredBackup, WrittenBackup};
+pub use event_reads::EventReads;
+pub use events::{ConnectionStateChange, EventBounds, EventPage, FeedExpiry};
 pub use inspection::{Inspection, SchemaChange};
 pub use mutation::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 pub use postgres::PostgresStore;
@@ -59,6 +68,8 @@ pub use types::{
     ItemCounts, KeyState, ListPart, OperationFilter, Page, Peer, PurgeCounts, ReindexedPage, RunningOperation,
     UnindexedCandidate, UnsettledCount, Window, WindowedRows,
 };
+pub use webhook_reads::WebhookReads;
+pub use webhooks::{DeliveryFilter, WebhookBacklog, WebhookHealth, WebhookScan};
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,9 +117,9 @@ impl StoreError {
     }
 }
 
-/// Persistent state of the gateway; [`StoreReads`] has the reads that are the same for every engine.
+/// Persistent state of the gateway; [`StoreReads`] and the other traits of reads have those that are the same for every engine.
 #[async_trait]
-pub trait Store: StoreReads + ResultReads {
+pub trait Store: StoreReads + ResultReads + EventReads + WebhookReads {
     /// Checks that the store can be read, and, if the last write failed, that it can be written.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -273,6 +284,25 @@ pub trait Store: StoreReads + ResultReads {
     /// Removes what retention no longer keeps of reports: the bodies of applied ones received before `applied`, and parked,
     /// rejected and dismissed ones received before `parked`. Returns the number of bodies and reports removed.
     async fn purge_reports(&self, applied: Timestamp, parked: Timestamp) -> Result<u64, StoreError>;
+
+    // Events ---------------------------------------------------------------------------------------------------------
+
+    /// Gives committed events that have no number the next numbers of their tenants, at most `limit`, and returns how many.
+    /// Any instance may do so at any time. Does nothing if the store belongs to one process, which numbers them at once.
+    async fn number_events(&self, limit: usize) -> Result<u64, StoreError>;
+
+    /// Returns what changes after each commit of this process that made events visible. Those that another instance has made
+    /// visible do not change it.
+    fn event_signal(&self) -> watch::Receiver<u64>;
+
+    /// Returns what changes after each commit of this process that left events to be numbered. A commit in doubt, or of
+    /// another instance, may leave some without changing it.
+    fn unnumbered_signal(&self) -> watch::Receiver<u64>;
+
+    /// Removes the events of each tenant that were made before this time, up to the first that was not: never one that follows
+    /// one that is kept. Also removes deliveries that ended before it, and those of webhooks that are gone. Returns how many
+    /// events and deliveries were removed.
+    async fn purge_events(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Removes operations that ended before `finished`, keys that have expired by `now`, and operations that an
     /// instance was still receiving when it ended.
