@@ -8,9 +8,7 @@ use jiff::Timestamp;
 use crate::domain::assignment::Assignment;
 use crate::domain::capability::WriteKind;
 use crate::domain::error::Error;
-use crate::domain::event::{
-    ConnectionState, EventData, EventSubject, EventType, NewEvent, RowCounts, SettledBy,
-};
+use crate::domain::event::{ConnectionState, EventData, EventSubject, EventType, NewEvent, RowCounts, SettledBy};
 use crate::domain::ids::{AssignmentId, EventId, WebhookId};
 use crate::domain::operation::{Operation, Progress};
 use crate::domain::outcome::Outcome;
@@ -247,11 +245,7 @@ fn subject_of(assignment: &Assignment) -> EventSubject {
 }
 
 /// Returns the types of the events that a new version of a result makes.
-fn result_event_types(
-    before: Option<EarlierVersion>,
-    result: &ExamResult,
-    version: &ResultVersion,
-) -> Vec<EventType> {
+fn result_event_types(before: Option<EarlierVersion>, result: &ExamResult, version: &ResultVersion) -> Vec<EventType> {
     let mut types = Vec::with_capacity(2);
     types.extend(match (before.map(|before| before.activity), result.state.activity) {
         (None, Activity::InProgress) => Some(EventType::AttemptStarted),
