@@ -25,6 +25,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::SubjectUnsettled
         | Code::VendorSeatLimitReached
         | Code::WebhookConfigured => StatusCode::CONFLICT,
+        Code::CursorExpired => StatusCode::GONE,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::CapabilityUnsupported

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::assignment::{Assignment, NewAssignment};
 use crate::domain::candidate::NewCandidate;
 use crate::domain::error::Error;
+use crate::domain::event::SettledBy;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::operation::Item;
 use crate::domain::transition::VendorReply;
@@ -139,7 +140,7 @@ impl OperationRun {
             self.failures.add(results.iter().filter(|result| result.is_err()).count() as u64);
         }
         let resource = self.operation.id.path();
-        self.gateway.0.executor.conclude(connection, rows, results, fate, &resource).await.map(drop)
+        self.gateway.0.executor.conclude(connection, rows, results, fate, None, &resource).await.map(drop)
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::domain::event::document::EventDocument;
+use crate::domain::event::EventDocument;
 use crate::domain::webhook::secret::SigningKey;
 use crate::domain::webhook::signature::sign;
 use crate::domain::webhook::{DeliveryAttempt, Webhook, WebhookPayload};
