@@ -50,8 +50,7 @@ impl Options {
     /// Returns the parameters of the request.
     fn query(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self { follow: _, after, types, assignment, gateway: _ } = self;
-        let parameters =
-            [("after", after.clone()), ("types", types.clone()), ("assignment", assignment.clone())];
+        let parameters = [("after", after.clone()), ("types", types.clone()), ("assignment", assignment.clone())];
         parameters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
     }
 }
@@ -68,9 +67,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         url.query_pairs_mut().extend_pairs(options.query());
         let mut output = io::stdout().lock();
         client
-            .follow(url, |event| {
-                writeln!(output, "{event}").and_then(|()| output.flush()).map_err(Failure::stdout)
-            })
+            .follow(url, |event| writeln!(output, "{event}").and_then(|()| output.flush()).map_err(Failure::stdout))
             .await
     })
 }

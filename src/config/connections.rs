@@ -81,7 +81,10 @@ pub(super) fn connect(
         match vendor.clone().connect(&setup) {
             Ok(connected) => {
                 let fingerprint = ConfigFingerprint::of(secrets.read.into_inner());
-                built.insert(name.clone(), ConnectionSetup { connected, settings, fingerprint, only_tenant: None, tenants: BTreeSet::new() });
+                built.insert(
+                    name.clone(),
+                    ConnectionSetup { connected, settings, fingerprint, only_tenant: None, tenants: BTreeSet::new() },
+                );
             }
             Err(found) => {
                 for error in found {

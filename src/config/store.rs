@@ -139,7 +139,10 @@ pub(super) fn check(settings: &StoreSettings, errors: &mut ConfigErrors<'_>) {
     ] {
         errors.check(&["store", key], bounds::more_than_zero(*span, ConfigDuration::MAX.0));
     }
-    errors.check(&["store", "event_retention"], bounds::within(*event_retention, MIN_EVENT_RETENTION, ConfigDuration::MAX.0));
+    errors.check(
+        &["store", "event_retention"],
+        bounds::within(*event_retention, MIN_EVENT_RETENTION, ConfigDuration::MAX.0),
+    );
     if retention < idempotency_retention {
         // The response to a retry under a bulk's idempotency key comes from its operation.
         errors.push(&["store", "retention"], "must not be shorter than store.idempotency_retention");

@@ -7,8 +7,8 @@ use crate::domain::error::Code;
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::handlers::{
-    assignments, audit, bulk, candidates, catalogue, client, events, exchanges, health, operation_events, operations, programs,
-    receivers, reports, results,
+    assignments, audit, bulk, candidates, catalogue, client, events, exchanges, health, operation_events, operations,
+    programs, receivers, reports, results,
 };
 use crate::http::middleware::authorize::{
     guarded, guarded_action, guarded_disclosure, guarded_without_scope, guarded_write, open, with_optional_body,

@@ -116,7 +116,11 @@ impl Gateway {
             intent.reason = None;
             let result = with_reason(result, assignment.problem.as_deref());
             let connection = gateway.connection_of(&assignment.connection)?;
-            let ended = gateway.0.executor.conclude_one(&connection, assignment.into(), intent, result, SettledBy::Operator).await?;
+            let ended = gateway
+                .0
+                .executor
+                .conclude_one(&connection, assignment.into(), intent, result, SettledBy::Operator)
+                .await?;
             Ok(WriteResult::Existing(ended.record.try_into()?))
         })
     }

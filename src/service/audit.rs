@@ -227,12 +227,7 @@ impl Gateway {
     }
 
     /// Builds the entry of an operation that has ended.
-    fn operation_entry(
-        &self,
-        caller: &RequestContext,
-        operation: &Operation,
-        progress: &Progress,
-    ) -> Mutation {
+    fn operation_entry(&self, caller: &RequestContext, operation: &Operation, progress: &Progress) -> Mutation {
         let Progress { total, applied, not_applied, unknown, skipped, pending: _, settling: _ } = *progress;
         Mutation::Audit(Entry {
             event: AuditEvent::Ended,

@@ -221,7 +221,11 @@ impl Gateway {
             intent.reason = None;
             let password = intent.write.generated_password().cloned();
             let result = with_reason(result, candidate.problem.as_deref());
-            let ended = gateway.0.executor.conclude_one(&connection, candidate.clone().into(), intent, result, SettledBy::Operator).await?;
+            let ended = gateway
+                .0
+                .executor
+                .conclude_one(&connection, candidate.clone().into(), intent, result, SettledBy::Operator)
+                .await?;
             // An erased person is shown as they were.
             let shown = if ended.erased { candidate } else { ended.record.try_into()? };
             let initial_password = password.filter(|_| ended.result.is_ok() && !ended.erased);

@@ -295,8 +295,20 @@ impl ExamResult {
         let first = ResultVersion { version: 1, state: state.clone(), changed, recorded: now };
         let Provenance { as_of, source } = provenance;
         let (created, last_modified) = (now, now);
-        let result =
-            Self { id, tenant, connection, series, key, version: 1, state, published: false, as_of, source, created, last_modified };
+        let result = Self {
+            id,
+            tenant,
+            connection,
+            series,
+            key,
+            version: 1,
+            state,
+            published: false,
+            as_of,
+            source,
+            created,
+            last_modified,
+        };
         (result, first)
     }
 

@@ -115,7 +115,10 @@ fn types(query: &mut QueryParams) -> Option<Vec<EventType>> {
             Ok(types) => all.extend(types),
             Err(error) => {
                 let known: Vec<&str> = listed_types().map(EventType::as_str).collect();
-                query.add_refusal("types", &format!("{error}; there are {}, and patterns such as `result.*`", known.join(", ")));
+                query.add_refusal(
+                    "types",
+                    &format!("{error}; there are {}, and patterns such as `result.*`", known.join(", ")),
+                );
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The events as the gateway delivers them to webhooks: what OpenAPI 3.1 describes under `webhooks`.
 
-use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, Paths, PathsBuilder};
+use utoipa::openapi::path::{
+    HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, Paths, PathsBuilder,
+};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -32,10 +34,7 @@ fn delivery(event_type: EventType) -> Operation {
         .schema(Some(Ref::from_schema_name("Event")))
         .example(Some(example_of(event_type)))
         .build();
-    let body = RequestBodyBuilder::new()
-        .content("application/json", content)
-        .required(Some(Required::True))
-        .build();
+    let body = RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True)).build();
     let response = |description: &str| ResponseBuilder::new().description(description).build();
     OperationBuilder::new()
         .tag("Events")

@@ -164,7 +164,9 @@ impl Gateway {
         let (reconciler, call) = (&self.0.reconciler, caller.call_context(CallPurpose::Reconcile));
         let locked = reconciler.lock_candidate(&caller.tenant, &id, connection.longest_call()).await?;
         let settled = match locked {
-            Some((_lock, candidate)) => reconciler.reconcile(connection, candidate.into(), &call, SettledBy::Caller).await.map(Some),
+            Some((_lock, candidate)) => {
+                reconciler.reconcile(connection, candidate.into(), &call, SettledBy::Caller).await.map(Some)
+            }
             None => Ok(None),
         };
         // The booking itself was not sent, even if the candidate's outcome is unknown.

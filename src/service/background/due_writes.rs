@@ -99,7 +99,8 @@ impl Gateway {
         let call = self.reconcile_context(intent);
         let Some(_locks) = self.try_lock_subjects(intent).await? else { return Ok(false) };
         let id = intent.write.record();
-        let reconciled = self.0.reconciler.reconcile_locked(&intent.tenant, connection, &id, &call, SettledBy::Reconciler).await?;
+        let reconciled =
+            self.0.reconciler.reconcile_locked(&intent.tenant, connection, &id, &call, SettledBy::Reconciler).await?;
         if reconciled.is_none() {
             // The record was erased, so there is no outcome to report.
             self.0.store.commit(vec![Mutation::RemoveIntent(id.to_string())]).await.or_not_applied()?;

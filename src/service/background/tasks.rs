@@ -45,6 +45,7 @@ impl Gateway {
     pub(in crate::service) fn run_in_background(&self) {
         self.spawn_reconcilers();
         self.spawn_report_readers();
+        Self::create_event_counters();
         self.spawn_event_numbering();
         self.spawn_connection_monitor();
         let gateway = std::sync::Arc::downgrade(&self.0);

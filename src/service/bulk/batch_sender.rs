@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::domain::assignment::{Assignment, NewAssignment};
 use crate::domain::candidate::NewCandidate;
 use crate::domain::error::Error;
-use crate::domain::event::SettledBy;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::operation::Item;
 use crate::domain::transition::VendorReply;

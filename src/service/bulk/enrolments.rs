@@ -95,7 +95,8 @@ impl OperationRun {
         for earlier in own {
             let call = self.caller.call_context(CallPurpose::Reconcile);
             let id = earlier.write.record();
-            let settled = gateway.0.reconciler.reconcile_locked(&earlier.tenant, connection, &id, &call, SettledBy::Caller).await;
+            let settled =
+                gateway.0.reconciler.reconcile_locked(&earlier.tenant, connection, &id, &call, SettledBy::Caller).await;
             settled.map_err(|error| blocked_by_unknown_write(connection, error))?;
         }
         let id = EnrolmentId::new(&item.id.operation, item.id.index);
@@ -113,7 +114,8 @@ impl OperationRun {
         let Some(id) = RecordId::parse(record) else { return Ok(()) };
         let call = self.caller.call_context(CallPurpose::Reconcile);
         let reconciler = &self.gateway.0.reconciler;
-        let settled = reconciler.reconcile_locked(&self.operation.tenant, connection, &id, &call, SettledBy::Caller).await?;
+        let settled =
+            reconciler.reconcile_locked(&self.operation.tenant, connection, &id, &call, SettledBy::Caller).await?;
         settled.and_then(|settled| settled.rejection).map_or(Ok(()), Err)
     }
 }

@@ -163,7 +163,8 @@ impl OperationRun {
             return Err(Error::from_fields(vec![FieldError::invalid("", "is not a known record")]));
         };
         let (reconciler, call) = (&self.gateway.0.reconciler, self.caller.call_context(CallPurpose::Reconcile));
-        let settled = reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call, SettledBy::Caller).await?;
+        let settled =
+            reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call, SettledBy::Caller).await?;
         // A record that is gone was erased, which only an applied write can have been.
         let record = settled.and_then(|settled| settled.record);
         Ok(record.is_none_or(|record| record.outcome() == Some(Outcome::Applied)))

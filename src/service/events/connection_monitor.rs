@@ -91,7 +91,8 @@ impl Gateway {
             return Ok(true);
         }
         let before = reported.as_deref().and_then(ConnectionState::parse);
-        let change = ConnectionStateChange { connection: name.clone(), before: reported, state: state.as_str().to_owned() };
+        let change =
+            ConnectionStateChange { connection: name.clone(), before: reported, state: state.as_str().to_owned() };
         let mut changes = vec![Mutation::ConnectionState(change)];
         // That a connection works from the beginning is no change.
         if before.is_some() || state != ConnectionState::Ok {

@@ -8,9 +8,7 @@ use jiff::Timestamp;
 use crate::domain::assignment::Assignment;
 use crate::domain::capability::WriteKind;
 use crate::domain::error::Error;
-use crate::domain::event::{
-    ConnectionState, EventData, EventSubject, EventType, NewEvent, RowCounts, SettledBy,
-};
+use crate::domain::event::{ConnectionState, EventData, EventSubject, EventType, NewEvent, RowCounts, SettledBy};
 use crate::domain::ids::{AssignmentId, EventId, WebhookId};
 use crate::domain::operation::{Operation, Progress};
 use crate::domain::outcome::Outcome;
@@ -107,7 +105,8 @@ impl Emitter<'_> {
         action: &str,
     ) -> NewEvent {
         let Progress { total, applied, not_applied, unknown, skipped, pending: _, settling: _ } = *progress;
-        let connection = Some(operation.connection.clone());
+        // A replay is at no connection.
+        let connection = Some(operation.connection.clone()).filter(|name| !name.is_empty());
         let data = EventData {
             resource: Some(operation.id.path()),
             connection: connection.clone(),
@@ -247,11 +246,7 @@ fn subject_of(assignment: &Assignment) -> EventSubject {
 }
 
 /// Returns the types of the events that a new version of a result makes.
-fn result_event_types(
-    before: Option<EarlierVersion>,
-    result: &ExamResult,
-    version: &ResultVersion,
-) -> Vec<EventType> {
+fn result_event_types(before: Option<EarlierVersion>, result: &ExamResult, version: &ResultVersion) -> Vec<EventType> {
     let mut types = Vec::with_capacity(2);
     types.extend(match (before.map(|before| before.activity), result.state.activity) {
         (None, Activity::InProgress) => Some(EventType::AttemptStarted),

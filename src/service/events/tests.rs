@@ -28,8 +28,7 @@ impl World {
         let environment = crate::store::conformance::environment();
         let ring = Keyring::new(&Keyring::generate(&environment), &[]).unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(ring, environment.clone()).unwrap());
-        let retention =
-            Retention { operations: DAY, keys: DAY, reports: DAY, parked_reports: DAY, events: DAY };
+        let retention = Retention { operations: DAY, keys: DAY, reports: DAY, parked_reports: DAY, events: DAY };
         let catalogue = Catalogue { assessments: BTreeMap::new(), programs: BTreeMap::new() };
         let gateway =
             Gateway::start(Arc::clone(&store), BTreeMap::new(), catalogue, environment, retention).await.unwrap();

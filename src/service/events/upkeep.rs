@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::domain::event::EventType;
 use crate::service::Gateway;
+use crate::telemetry::metrics;
 
 /// Number of events that are numbered in one transaction.
 const NUMBERED: usize = 1_000;
@@ -12,6 +14,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Gateway {
+    /// Creates the counters of all types of events.
+    pub(in crate::service) fn create_event_counters() {
+        for event_type in EventType::ALL.iter().filter(|event_type| **event_type != EventType::Ping) {
+            metrics::event_type(event_type.as_str());
+        }
+    }
+
     /// Spawns the task that numbers events, if the store leaves that to its users. It holds the gateway weakly and ends with it.
     pub(in crate::service) fn spawn_event_numbering(&self) {
         if !self.0.store.is_shared() {

@@ -90,7 +90,10 @@ impl Gateway {
             _ => None,
         });
         let other = changed.filter(|now| before.get(&now.id).is_some_and(|(then, _)| then.state != now.state));
-        let events: Vec<Mutation> = other.filter_map(|report| self.emitter().report_event(report)).map(|event| Mutation::Event(Box::new(event))).collect();
+        let events: Vec<Mutation> = other
+            .filter_map(|report| self.emitter().report_event(report))
+            .map(|event| Mutation::Event(Box::new(event)))
+            .collect();
         plan.changes.extend(events);
         for MatchedReport { draft, series, owner } in matched {
             let Draft { report, reading, kept, said } = draft;

@@ -361,12 +361,23 @@ impl Sim {
         let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
         let settings = self.settings.clone();
         let connected = VendorConnection { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
-        let setup =
-            ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default(), only_tenant: None, tenants: BTreeSet::new() };
+        let setup = ConnectionSetup {
+            connected,
+            settings,
+            fingerprint: ConfigFingerprint::default(),
+            only_tenant: None,
+            tenants: BTreeSet::new(),
+        };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
         let day = Duration::from_hours(24);
         let (kept, environment) = (
-            Retention { operations: 30 * day, keys: day, reports: 90 * day, parked_reports: 90 * day, events: 30 * day },
+            Retention {
+                operations: 30 * day,
+                keys: day,
+                reports: 90 * day,
+                parked_reports: 90 * day,
+                events: 30 * day,
+            },
             self.environment.clone(),
         );
         let (doomed, serves) = (Arc::clone(&fate), proxy);

@@ -287,7 +287,8 @@ impl IdempotencyKeys {
         let connection = self.snapshot.load().connection_of(&connection)?;
         let call = caller.call_context(CallPurpose::Reconcile);
         // If another task has reconciled it meanwhile, that has concluded the key as well.
-        let settled = self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call, SettledBy::Caller).await?;
+        let settled =
+            self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call, SettledBy::Caller).await?;
         Ok(settled.is_some())
     }
 

@@ -75,7 +75,11 @@ impl Gateway {
             Write::Enrol(_) | Write::Assign(_) | Write::Cancel(_) => {
                 // Reads the record under the lock: it may have been reconciled since.
                 let id = intent.write.record();
-                self.0.reconciler.reconcile_locked(&intent.tenant, connection, &id, &call, SettledBy::Reconciler).await.map(drop)
+                self.0
+                    .reconciler
+                    .reconcile_locked(&intent.tenant, connection, &id, &call, SettledBy::Reconciler)
+                    .await
+                    .map(drop)
             }
             // Their subject is a candidate, which belongs to one tenant.
             Write::Register(_) | Write::Update(_) | Write::Hide(_) => Ok(()),

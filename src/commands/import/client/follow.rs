@@ -84,7 +84,8 @@ impl Client<'_> {
                 }
                 let response = timeout(RESPONSE_TIMEOUT, request.send()).await.map_err(|_| self.late())?;
                 let response = self.successful(response.map_err(|error| self.unanswered(error))?).await?;
-                let named = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let named =
+                    response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
                 if named.starts_with(EVENTS) { Ok(response) } else { Err(self.invalid_response("is no event stream")) }
             });
             let mut response = begun.await.map_err(RequestFailure::or_refusal)?;
@@ -120,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_stream_is_split_into_events() {
-        let read = events(": hello\n\nevent: ping\nid: 7\ndata: {\"a\":\ndata: 1}\n\nid: 9\n\ndata: x\r\n\r\ndata: cut");
+        let read =
+            events(": hello\n\nevent: ping\nid: 7\ndata: {\"a\":\ndata: 1}\n\nid: 9\n\ndata: x\r\n\r\ndata: cut");
         let expected = [(Some("7"), "{\"a\":\n1}"), (Some("9"), ""), (Some("9"), "x")];
         assert_eq!(read, expected.map(|(id, data)| (id.map(str::to_owned), data.to_owned())));
     }

@@ -2,8 +2,8 @@
 //! the names of its tests.
 
 mod erasing;
-mod evidence;
 mod events;
+mod evidence;
 mod feed;
 mod matching;
 mod receiving;
