@@ -18,6 +18,8 @@ mod scan;
 mod sender;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 mod types;
 mod verdict;
 mod window;

@@ -18,7 +18,6 @@ use crate::service::webhooks::sender::{self, is_due, is_sendable};
 use crate::service::webhooks::settings::{ConfiguredWebhook, DeliveryContext, DeliverySettings, WebhookOwners};
 use crate::store::{Mutation, StoreError, WebhookHealth};
 use crate::telemetry::metrics;
-use crate::transport::delivery::HostResolver;
 
 /// Interval between looks for webhooks without a sender: another instance may have made or resumed one.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,25 +35,17 @@ impl Gateway {
         settings: DeliverySettings,
         owners: Arc<dyn WebhookOwners>,
     ) -> Result<(), Error> {
-        self.configure_webhooks_with(settings, owners, None)
+        let context = DeliveryContext::new(settings, owners);
+        self.start_deliveries(context.map_err(|detail| Error::new(Code::Internal, detail))?);
+        Ok(())
     }
 
-    /// As [`Self::configure_webhooks`], with a resolver of its own.
-    ///
-    /// # Errors
-    /// As [`Self::configure_webhooks`].
-    pub(super) fn configure_webhooks_with(
-        &self,
-        settings: DeliverySettings,
-        owners: Arc<dyn WebhookOwners>,
-        resolver: Option<Arc<dyn HostResolver>>,
-    ) -> Result<(), Error> {
-        let context = DeliveryContext::new(settings, owners, resolver);
-        self.0.webhooks.set_context(context.map_err(|detail| Error::new(Code::Internal, detail))?);
+    /// Sets how webhooks are delivered, and starts the senders if there are none.
+    pub(super) fn start_deliveries(&self, context: DeliveryContext) {
+        self.0.webhooks.set_context(context);
         if self.0.webhooks.begin_supervision() {
             self.spawn_supervisor();
         }
-        Ok(())
     }
 
     /// Returns everything that sending needs.

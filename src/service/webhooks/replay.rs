@@ -81,20 +81,17 @@ impl Gateway {
     /// delivered without it.
     async fn replay_of(&self, webhook: &Webhook, order: ReplayOrder) -> Result<EventReplay, Error> {
         let ReplayOrder { start, until, types, only } = order;
-        let first_since = async |time: Timestamp| {
-            let bounds = self.0.store.event_bounds(&webhook.tenant, time).await.or_not_applied()?;
-            Ok::<u64, Error>(bounds.oldest)
-        };
-        let kept = first_since(self.events_kept_since()).await?.saturating_sub(1);
+        let tenant = &webhook.tenant;
+        let kept = self.first_since(tenant, self.events_kept_since()).await?.saturating_sub(1);
         let after = match start {
             ReplayStart::After(number) => number,
-            ReplayStart::Since(time) => first_since(time).await?.saturating_sub(1),
+            ReplayStart::Since(time) => self.first_since(tenant, time).await?.saturating_sub(1),
         };
         let until = match until {
             // The events of this very time are among them.
             Some(time) => {
                 let next = time.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(Timestamp::MAX);
-                first_since(next).await?.saturating_sub(1)
+                self.first_since(tenant, next).await?.saturating_sub(1)
             }
             None => u64::MAX,
         };
@@ -105,6 +102,11 @@ impl Gateway {
             types: types_of(&types).unwrap_or_default(),
             failed_only: only == ReplayScope::Failed,
         })
+    }
+
+    /// Returns the number of the first event made at or after this time.
+    async fn first_since(&self, tenant: &str, time: Timestamp) -> Result<u64, Error> {
+        Ok(self.0.store.event_bounds(tenant, time).await.or_not_applied()?.oldest)
     }
 
     /// Makes the deliveries of an operation pending again. Returns whether it is done; if not, it is to be run again.
