@@ -113,7 +113,7 @@ async fn start_gateway(
     let system = crate::store::conformance::environment();
     let gateway = Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap();
     let (owners, client): (Arc<dyn WebhookOwners>, _) = (Arc::clone(owners) as _, Arc::clone(receiver) as _);
-    gateway.start_deliveries(DeliveryContext { settings, owners, client });
+    gateway.start_deliveries(DeliveryContext { settings, owners, client }).await;
     gateway
 }
 
