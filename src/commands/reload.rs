@@ -100,7 +100,7 @@ impl Reloader {
         let changed = self.gateway.reconfigure(parts.connections, parts.catalogue, retention).await;
         self.terms.replace(server.clone(), &auth);
         let owners = ClientWebhookOwners::new(self.terms.clone(), self.process.environment.clone());
-        if let Err(error) = self.gateway.configure_webhooks(parts.delivery, owners) {
+        if let Err(error) = self.gateway.configure_webhooks(parts.delivery, owners).await {
             tracing::error!(error = error.detail, "the webhooks of the new configuration are not in effect");
         }
         let ConfigDiff { added, changed, removed, catalogue } = changed;

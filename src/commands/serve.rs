@@ -111,6 +111,7 @@ async fn serve(
     let owners = ClientWebhookOwners::new(terms.clone(), process.environment.clone());
     gateway
         .configure_webhooks(parts.delivery, owners)
+        .await
         .map_err(|fault| Failure::other("webhooks cannot be delivered", fault.detail))?;
     let reloader = Reloader::new(file, process, gateway.clone(), (terms.clone(), tls.clone()), in_force);
 

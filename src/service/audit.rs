@@ -233,7 +233,8 @@ impl Gateway {
             event: AuditEvent::Ended,
             action: operation_action(operation.kind),
             object: Some(format!("/operations/{}", operation.id)),
-            connection: Some(operation.connection.clone()),
+            // A replay is at no connection.
+            connection: Some(operation.connection.clone()).filter(|name| !name.is_empty()),
             counts: Some(RowCounts { applied, not_applied, skipped, total, unknown }),
             ..self.entry_of(caller)
         })
@@ -255,6 +256,7 @@ const fn operation_action(kind: OperationKind) -> &'static str {
         OperationKind::Assignments => "assignments.bulk",
         OperationKind::ProgramEmployees => "programs.employees",
         OperationKind::Reread => "reports.reread",
+        OperationKind::Replay => "webhooks.replay",
     }
 }
 

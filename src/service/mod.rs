@@ -76,6 +76,7 @@ use crate::service::exchange_log::Exchanges;
 use crate::service::read_limit::ReadLimits;
 use crate::service::results::ResultsState;
 use crate::service::snapshot::Snapshot;
+use crate::service::webhooks::WebhooksState;
 use crate::service::write::executor::Executor;
 use crate::service::write::handle::AcceptedSender;
 use crate::service::write::idempotency::IdempotencyKeys;
@@ -153,6 +154,7 @@ struct Inner {
     audit_writer: AuditWriter,
     reads: ReadLimits,
     results: ResultsState,
+    webhooks: WebhooksState,
     steady_clock: Arc<SteadyClock>,
     tasks: TaskTracker,
     not_ready: AtomicBool,
@@ -225,6 +227,7 @@ impl Gateway {
             audit_writer: AuditWriter::default(),
             reads: ReadLimits::default(),
             results: ResultsState::default(),
+            webhooks: WebhooksState::default(),
             steady_clock,
             tasks,
             not_ready: AtomicBool::new(false),

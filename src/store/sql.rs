@@ -186,7 +186,7 @@ macro_rules! operations {
     ($($rest:tt)*) => {
         sql!(
             "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
-                 started, finished, request_id, traceparent, coalesce(accepted, created) FROM "
+                 started, finished, request_id, traceparent, coalesce(accepted, created), replay FROM "
             $($rest)*
         )
     };
@@ -334,8 +334,8 @@ statements! {
 
     OPEN_OPERATION = sql!(
         "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,
-             total, created, started, finished, request_id, traceparent, accepted, owner)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+             total, created, started, finished, request_id, traceparent, accepted, owner, replay)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
     );
     /// Updates the mutable columns of an operation. Only a requeue clears `cancelling`.
     UPDATE_OPERATION = sql!(

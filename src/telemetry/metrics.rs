@@ -37,6 +37,8 @@ const REPORTS: &str = "examgate_reports";
 const FEED_FAULTS: &str = "examgate_feed_faults_total";
 const FEED_HOLES: &str = "examgate_feed_holes_total";
 const EVENTS: &str = "examgate_events_total";
+const WEBHOOK_LAG: &str = "examgate_webhook_lag_events";
+const DELIVERIES: &str = "examgate_deliveries_total";
 
 /// Upper bounds of the histogram buckets, in seconds: from the gateway's own overhead to the duration of slow vendor
 /// calls.
@@ -76,6 +78,8 @@ pub fn describe() {
     describe_counter!(FEED_FAULTS, "Runs over feeds of results that failed");
     describe_counter!(FEED_HOLES, "Attempts that feeds of results left out and the sweep found");
     describe_counter!(EVENTS, "Events that were committed, by type");
+    describe_gauge!(WEBHOOK_LAG, "Events that a webhook is still to get");
+    describe_counter!(DELIVERIES, "Deliveries to webhooks that have ended, by state: delivered or failed");
     // Create the counter at start: a counter that first appears with a value shows no increase.
     counter!(AUDIT_LOST).absolute(0);
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -279,6 +283,16 @@ pub fn event(event_type: &'static str) {
 /// Creates the counter of an event type, so that a first event shows as an increase.
 pub fn event_type(event_type: &'static str) {
     counter!(EVENTS, "type" => event_type).absolute(0);
+}
+
+/// Sets the number of events that a webhook is still to get.
+pub fn webhook_lag(webhook: &str, events: u64) {
+    gauge!(WEBHOOK_LAG, "webhook" => webhook.to_owned()).set(float_of(events));
+}
+
+/// Counts deliveries that have ended in this state; 0 creates the counter.
+pub fn deliveries(state: &'static str, count: u64) {
+    counter!(DELIVERIES, "state" => state).increment(count);
 }
 
 /// Returns the method as a label: only methods that the API knows, because a caller may send any word.

@@ -136,6 +136,7 @@ impl Running {
         let owners = ClientWebhookOwners::new(terms.clone(), environment.clone());
         gateway
             .configure_webhooks(parts.delivery, owners)
+            .await
             .map_err(|fault| Failure::other("webhooks cannot be delivered", fault.detail))?;
         let router = http::router_with_settings(&face, &terms);
         let ending = ShutdownHandle::new(GRACE);

@@ -116,7 +116,10 @@ impl RowPager {
         work.commit_unsent_outcomes(ends).await?;
         let calls = match work.operation.kind {
             OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await,
-            OperationKind::Candidates | OperationKind::ProgramEmployees | OperationKind::Reread => {
+            OperationKind::Candidates
+            | OperationKind::ProgramEmployees
+            | OperationKind::Reread
+            | OperationKind::Replay => {
                 work.plan_candidates(connection, items, &mut self.seen).await
             }
         };

@@ -42,8 +42,8 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation, lock:
         operation.started = operation.started.or(Some(gateway.now()));
         gateway.0.store.commit(vec![Mutation::Operation(operation.clone())]).await.or_not_applied()?;
     }
-    if operation.kind == OperationKind::Reread {
-        return reread(gateway, operation).await;
+    if matches!(operation.kind, OperationKind::Reread | OperationKind::Replay) {
+        return run_without_rows(gateway, operation).await;
     }
     let failed = count_failed(gateway, &operation, &progress).await?;
     let failures = ErrorBudget::new(operation.fail_on_errors, failed);
@@ -64,9 +64,13 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation, lock:
     work.end().await
 }
 
-/// Runs an operation without rows, which reads reports again. One that breaks off is run again.
-async fn reread(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
-    if !gateway.run_reread(&operation).await? {
+/// Runs an operation without rows, which reads reports or delivers events again. One that breaks off is run again.
+async fn run_without_rows(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
+    let is_done = match &operation.replay {
+        Some(replay) => gateway.run_replay(&operation, replay).await?,
+        None => gateway.run_reread(&operation).await?,
+    };
+    if !is_done {
         return Ok(());
     }
     let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.or_not_applied()?;

@@ -18,7 +18,6 @@ use crate::service::webhooks::sender::{self, is_due, is_sendable};
 use crate::service::webhooks::settings::{ConfiguredWebhook, DeliveryContext, DeliverySettings, WebhookOwners};
 use crate::store::{Mutation, StoreError, WebhookHealth};
 use crate::telemetry::metrics;
-use crate::transport::delivery::HostResolver;
 
 /// Interval between looks for webhooks without a sender: another instance may have made or resumed one.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,34 +26,30 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// Sets how webhooks are delivered and which ones the operator defines, at the start and at every reload. From the first
-    /// call on, deliveries are sent.
+    /// call on, deliveries are sent. A new webhook gets the events from this call on, or from when the store is back.
     ///
     /// # Errors
     /// `internal` if the HTTP client cannot be created; the former settings stay.
-    pub fn configure_webhooks(
+    pub async fn configure_webhooks(
         &self,
         settings: DeliverySettings,
         owners: Arc<dyn WebhookOwners>,
     ) -> Result<(), Error> {
-        self.configure_webhooks_with(settings, owners, None)
+        let context = DeliveryContext::new(settings, owners);
+        self.start_deliveries(context.map_err(|detail| Error::new(Code::Internal, detail))?).await;
+        Ok(())
     }
 
-    /// As [`Self::configure_webhooks`], with a resolver of its own.
-    ///
-    /// # Errors
-    /// As [`Self::configure_webhooks`].
-    pub(super) fn configure_webhooks_with(
-        &self,
-        settings: DeliverySettings,
-        owners: Arc<dyn WebhookOwners>,
-        resolver: Option<Arc<dyn HostResolver>>,
-    ) -> Result<(), Error> {
-        let context = DeliveryContext::new(settings, owners, resolver);
-        self.0.webhooks.set_context(context.map_err(|detail| Error::new(Code::Internal, detail))?);
+    /// Sets how webhooks are delivered, and starts the senders if there are none.
+    pub(super) async fn start_deliveries(&self, context: DeliveryContext) {
+        self.0.webhooks.set_context(context);
+        if let Err(error) = self.take_over_configured().await {
+            let (code, detail) = (error.code.as_str(), error.detail);
+            tracing::warn!(code, detail, "taking over the configured webhooks failed; will retry");
+        }
         if self.0.webhooks.begin_supervision() {
             self.spawn_supervisor();
         }
-        Ok(())
     }
 
     /// Returns everything that sending needs.
@@ -94,15 +89,8 @@ impl Gateway {
 
     /// Takes over the configured webhooks if they have changed, and starts the senders that are missing.
     async fn serve_webhooks(&self) -> Result<(), Error> {
-        let context = self.delivery_context()?;
+        self.take_over_configured().await?;
         let state = &self.0.webhooks;
-        if !state.is_registered.swap(true, Ordering::SeqCst) {
-            let registered = self.register_configured(&context.settings.webhooks).await;
-            if registered.is_err() {
-                state.is_registered.store(false, Ordering::SeqCst);
-            }
-            registered?;
-        }
         for webhook in self.0.store.all_webhooks().await.or_not_applied()? {
             if is_sendable(&webhook)
                 && let Some(signals) = state.begin_sending(&webhook.id)
@@ -111,6 +99,19 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+
+    /// Brings the store's webhooks up to date with the configured ones, unless they are.
+    async fn take_over_configured(&self) -> Result<(), Error> {
+        let (context, state) = (self.delivery_context()?, &self.0.webhooks);
+        if state.is_registered.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let registered = self.register_configured(&context.settings.webhooks).await;
+        if registered.is_err() {
+            state.is_registered.store(false, Ordering::SeqCst);
+        }
+        registered
     }
 
     /// Brings the stored webhooks that the operator defines into the form that is configured now, and removes the others.

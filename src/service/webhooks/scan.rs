@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use crate::domain::event::Event;
@@ -102,8 +102,7 @@ impl Sender {
         if !is_due(self.times.expired, EXPIRY_INTERVAL) {
             return Ok(());
         }
-        let kept = SignedDuration::try_from(gateway.configured().retention.events).unwrap_or(SignedDuration::MAX);
-        let since = gateway.now().saturating_sub(kept).unwrap_or(Timestamp::MIN);
+        let since = gateway.events_kept_since();
         let oldest = gateway.0.store.event_bounds(&self.webhook.tenant, since).await?.oldest;
         self.times.expired = Some(Instant::now());
         let last = oldest.saturating_sub(1);

@@ -15,8 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::domain::event::EventFilter;
-use crate::domain::event::document::EventDocument;
+use crate::domain::event::{EventDocument, EventFilter};
 use crate::domain::ids::WebhookId;
 use crate::domain::subject::SubjectKey;
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook, WebhookState};

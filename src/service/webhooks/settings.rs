@@ -4,14 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde_json::Value;
+use url::Url;
 
 use crate::domain::webhook::schedule::RetrySchedule;
+use crate::domain::webhook::signature::SignatureHeaders;
 use crate::domain::webhook::{Webhook, WebhookSettings};
 use crate::secret::Secret;
 use crate::service::{ConnectionAccess, Gateway};
 use crate::transport::RootCertificates;
-use crate::transport::delivery::{DeliveryClient, DeliveryClientSettings, HostResolver, SystemResolver, TargetPolicy};
+use crate::transport::delivery::{
+    DeliveryClient, DeliveryClientSettings, DeliveryError, DeliveryResponse, TargetPolicy,
+};
 
 /// Settings of deliveries, and the webhooks that the operator defines.
 #[derive(Debug, Clone)]
@@ -79,26 +84,51 @@ pub trait WebhookOwners: Send + Sync {
 pub(super) struct DeliveryContext {
     pub(super) settings: DeliverySettings,
     pub(super) owners: Arc<dyn WebhookOwners>,
-    pub(super) client: DeliveryClient,
+    pub(super) client: Arc<dyn DeliveryTransport>,
+}
+
+/// The way to receivers: the HTTP client, or a receiver in the same process in tests.
+#[async_trait]
+pub(super) trait DeliveryTransport: Send + Sync {
+    /// Resolves the host of a URL and judges its addresses.
+    async fn check_host(&self, url: &Url) -> Result<(), DeliveryError>;
+
+    /// Sends a signed body.
+    async fn send(
+        &self,
+        url: &str,
+        headers: &SignatureHeaders,
+        body: Bytes,
+    ) -> Result<DeliveryResponse, DeliveryError>;
+}
+
+#[async_trait]
+impl DeliveryTransport for DeliveryClient {
+    async fn check_host(&self, url: &Url) -> Result<(), DeliveryError> {
+        self.check_host(url).await
+    }
+
+    async fn send(
+        &self,
+        url: &str,
+        headers: &SignatureHeaders,
+        body: Bytes,
+    ) -> Result<DeliveryResponse, DeliveryError> {
+        self.send(url, headers, body).await
+    }
 }
 
 impl DeliveryContext {
-    /// Creates the context, with the system's resolver unless another one is given.
+    /// Creates the context with an HTTP client.
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(super) fn new(
-        settings: DeliverySettings,
-        owners: Arc<dyn WebhookOwners>,
-        resolver: Option<Arc<dyn HostResolver>>,
-    ) -> Result<Self, String> {
-        let client = DeliveryClientSettings {
+    pub(super) fn new(settings: DeliverySettings, owners: Arc<dyn WebhookOwners>) -> Result<Self, String> {
+        let client = DeliveryClient::new(DeliveryClientSettings {
             policy: settings.policy.clone(),
             timeout: settings.timeout,
             authorities: settings.authorities.clone(),
-        };
-        let resolver = resolver.unwrap_or_else(|| Arc::new(SystemResolver));
-        let client = DeliveryClient::with_resolver(client, resolver)?;
-        Ok(Self { settings, owners, client })
+        })?;
+        Ok(Self { settings, owners, client: Arc::new(client) })
     }
 }

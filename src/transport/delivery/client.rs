@@ -190,6 +190,18 @@ impl DeliveryClient {
 }
 
 impl DeliveryError {
+    /// Returns a word for what ended the attempt.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::Address(_) => "not_allowed",
+            Self::Unresolved => "unresolved",
+            Self::NotConnected(_) => "not_connected",
+            Self::TimedOut(_) => "timed_out",
+            Self::Disconnected(_) => "disconnected",
+        }
+    }
+
     fn from_resolution(error: &ResolutionError) -> Self {
         match error {
             ResolutionError::Unresolved(_) => Self::Unresolved,

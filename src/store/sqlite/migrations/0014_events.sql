@@ -72,3 +72,6 @@ CREATE INDEX deliveries_of_webhook ON deliveries (webhook, id, state);
 CREATE INDEX deliveries_of_event ON deliveries (event, webhook, id);
 CREATE INDEX deliveries_pending ON deliveries (webhook, sequence, id) WHERE state = 'pending';
 CREATE INDEX deliveries_ended ON deliveries (ended) WHERE ended IS NOT NULL;
+
+-- Which events an operation delivers to a webhook again, as JSON.
+ALTER TABLE operations ADD COLUMN replay TEXT;
