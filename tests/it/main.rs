@@ -79,3 +79,4 @@ mod tenants;
 mod tls;
 mod upgrade;
 mod vendor_requests;
+mod webhooks;
