@@ -74,7 +74,8 @@ pub(super) fn checked(document: schema::Delivery, errors: &mut ConfigErrors<'_>)
     };
     let patient = errors.check(&["delivery", "disable_after"], patient);
     let policy = TargetPolicy { allow_hosts: allow_hosts?, allow_private: allow_private?, allow_http };
-    (timely?, patient?);
+    timely?;
+    patient?;
     Some(DeliveryDraft { policy, timeout: timeout.0, schedule: schedule?, disable_after: disable_after.0, authorities: ca })
 }
 
@@ -213,9 +214,10 @@ fn with_secrets(
                 SigningKey::parse(secret.expose()).map_err(|error| error.to_string())?;
                 Ok(secret)
             });
-            let (index, is_list) = (index.to_string(), draft.secrets.len() > 1);
-            let path: &[&str] = &["webhooks", &draft.name, "secret", &index];
-            errors.check(if is_list { path } else { &path[..3] }, read)
+            // A single one may be written without a list.
+            let index = (draft.secrets.len() > 1).then(|| index.to_string());
+            let path = ["webhooks", draft.name.as_str(), "secret"].into_iter().chain(index.as_deref());
+            errors.check(&path.collect::<Vec<_>>(), read)
         });
         let read: Vec<Option<Secret>> = read.collect();
         read.into_iter().collect::<Option<Vec<Secret>>>()
