@@ -76,7 +76,8 @@ impl Gateway {
         Ok(WebhookReply { view, secret: is_generated.then_some(secret), ping: Some(ping) })
     }
 
-    /// Changes the settings of a webhook. With another address, it is sent to at once.
+    /// Changes the settings of a webhook, which is the caller's from then on: it gets what the caller may see, whoever created
+    /// it. With another address, it is sent to at once.
     ///
     /// # Errors
     /// `not_found`, `webhook_configured`, and as for a new one.
@@ -96,6 +97,7 @@ impl Gateway {
         }
         let view = self.change_webhook(caller, id, |webhook| {
             webhook.settings = settings.clone();
+            webhook.owner.clone_from(&caller.client);
             if has_moved && webhook.state == WebhookState::Failing {
                 enable(webhook);
             }
