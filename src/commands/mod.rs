@@ -21,6 +21,7 @@ mod gateway_options;
 mod healthcheck;
 mod import;
 mod key;
+mod listen;
 mod load_config;
 mod man;
 mod open_store;
@@ -61,6 +62,7 @@ enum Command {
     Results(results::Options),
     Events(events::Options),
     Receivers(receivers::Options),
+    Listen(listen::Options),
     Backup(backup::Options),
     Restore(restore::Options),
     #[command(subcommand)]
@@ -156,6 +158,7 @@ fn run_command(command: Command, process: &Process) -> Result<(), Failure> {
         Command::Results(options) => results::run(&options, process),
         Command::Events(options) => events::run(&options, process),
         Command::Receivers(options) => receivers::run(&options, process),
+        Command::Listen(options) => listen::run(&options, process),
         Command::Backup(options) => backup::run(&options, process),
         Command::Restore(options) => restore::run(&options, process),
         Command::Config(command) => config_example::run(&command),

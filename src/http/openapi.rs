@@ -29,12 +29,13 @@ pub(super) const TITLE: &str = "examgate API";
 
 const DESCRIPTION: &str = include_str!("description.md");
 
-const TAGS: [(&str, &str); 14] = [
+const TAGS: [(&str, &str); 15] = [
     ("Candidates", "People registered on a connection."),
     ("Assignments", "Bookings of candidates for assessments."),
     ("Results", "What became of exams."),
     ("Reports", "What vendors said about attempts, as it came; results are made from it."),
     ("Events", "What happened that no response told."),
+    ("Webhooks", "Where the tenant's events are delivered, and the deliveries."),
     ("Programs", "Employees enrolled in programs at the vendor."),
     ("Operations", "Jobs with many rows: bulk requests and changes to programs."),
     ("Catalogue", "Assessments and programs that can be booked, and the capabilities of each vendor."),

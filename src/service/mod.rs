@@ -112,7 +112,7 @@ pub use crate::service::exchange_log::ExchangeFilter;
 pub use crate::service::request_context::{ConnectionAccess, IdempotencyRequest, RequestContext};
 pub use crate::service::snapshot::ConfigDiff;
 pub use crate::service::write::handle::{Removal, WriteHandle, WriteReply, WriteResult};
-pub use crate::store::{ListPart, Page};
+pub use crate::store::{DeliveryFilter, ListPart, Page};
 
 /// Retention periods of data the gateway no longer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! * `settings`, `registry`: how deliveries are sent, which webhooks the operator defines, and which have a sender.
 //! * `reading`, `scan`, `window`: which events a webhook gets, their deliveries, and which of them is next.
 //! * `sender`, `attempt`, `verdict`: one task per webhook over all instances; one attempt, and what its end means.
-//! * `requests`, `queries`, `replay`: what clients ask.
+//! * `requests`, `queries`, `replay`: what clients ask; `replies`: their writes, at most once per key.
 //!
 //! It must never drop an event that a webhook is to get without saying so (`webhook.gap`), and never hold back one webhook for
 //! another.
@@ -13,6 +13,7 @@ mod queries;
 mod reading;
 mod registry;
 mod replay;
+mod replies;
 mod requests;
 mod scan;
 mod sender;

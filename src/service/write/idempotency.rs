@@ -345,7 +345,9 @@ fn reply_resource(reply: &StoredReply) -> Option<String> {
         StoredReply::Candidate { candidate, .. } => Some(candidate.id.path()),
         StoredReply::Assignment { assignment, .. } => Some(assignment.id.path()),
         StoredReply::Operation(id) => Some(id.path()),
-        StoredReply::Gone | StoredReply::Enrolled(_) => None,
+        StoredReply::Webhook { webhook, .. } => Some(webhook.id.path()),
+        StoredReply::Delivery(delivery) => Some(delivery.id.path()),
+        StoredReply::Gone | StoredReply::Enrolled(_) | StoredReply::Ping(_) => None,
     }
 }
 

@@ -17,8 +17,8 @@ const POINTS: [u32; 8] = [88, 72, 45, 95, 64, 51, 79, 68];
 const MAXIMUM: u32 = 100;
 
 /// How long results may take to arrive before they count as missing.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 impl Scenario<'_> {
     /// Has everyone at a vendor sit the test they are booked for, and reads the results from the gateway.
