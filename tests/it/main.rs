@@ -80,3 +80,4 @@ mod tenants;
 mod tls;
 mod upgrade;
 mod vendor_requests;
+mod webhooks;

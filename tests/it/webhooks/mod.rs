@@ -1,0 +1,3 @@
+//! Webhooks from end to end.
+
+mod delivering;
