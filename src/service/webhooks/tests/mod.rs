@@ -205,7 +205,17 @@ impl World {
         wait_until(delivered).await;
     }
 
-    /// Returns the types of all events, with their data.
+    /// Waits until all these events were accepted at a host.
+    async fn wait_for_arrival(&self, host: &str, ids: &[String]) {
+        let arrived = async || {
+            let found: std::collections::BTreeSet<String> =
+                self.receiver.accepted(host).into_iter().map(|one| one.headers.id).collect();
+            ids.iter().all(|id| found.contains(id))
+        };
+        wait_until(arrived).await;
+    }
+
+    /// Returns the data of all events of a type.
     async fn told(&self, kind: EventType) -> Vec<Map<String, Value>> {
         let filter = EventFilter { types: Some(vec![kind]), ..EventFilter::default() };
         let page = self.store.events(TENANT, 0, &filter, 1_000).await.unwrap();
