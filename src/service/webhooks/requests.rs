@@ -93,7 +93,8 @@ impl Gateway {
         self.check_settings(caller, &settings)?;
         let has_moved = settings.url != webhook.settings.url;
         if has_moved {
-            self.check_target(&self.delivery_context()?, &settings.url).await?;
+            let context = self.delivery_context()?;
+            self.check_target(&context, &settings.url).await?;
         }
         let view = self.change_webhook(caller, id, |webhook| {
             webhook.settings = settings.clone();
@@ -197,7 +198,8 @@ impl Gateway {
         id: &WebhookId,
     ) -> Result<PingResult, Error> {
         let webhook = self.own_webhook(caller, id).await?;
-        Ok(self.ping(&self.delivery_context()?, &webhook).await)
+        let context = self.delivery_context()?;
+        Ok(self.ping(&context, &webhook).await)
     }
 
     /// Has a delivery attempted at once, also one that has failed.
