@@ -22,9 +22,7 @@ const NAMED: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
 const MATCH: &[Code] = &[Code::Draining, Code::InvalidReference, Code::ReportMatched];
 /// Problems of operations that have reports read.
 const READ: &[Code] = &[Code::CapabilityUnsupported, Code::Draining];
-/// Problems of operations that create or change a webhook.
-const HOOK: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound, Code::Draining, Code::InvalidReference];
-/// Problems of operations that name a webhook which the operator may have configured.
+/// Problems of changes to a webhook that the operator may have configured.
 const OWN_HOOK: &[Code] = &[Code::Draining, Code::WebhookConfigured];
 /// Problems of receivers.
 const RECEIVE: &[Code] = &[
@@ -171,23 +169,20 @@ fn webhook_routes() -> &'static [Entry] {
     use Scope::{WebhooksRead, WebhooksWrite};
     &[
         || {
-            let problems: &[&[Code]] = &[STORE, HOOK, &[Code::WebhookNotAllowed]];
+            let problems: &[&[Code]] = &[STORE, &[Code::Draining, Code::WebhookNotAllowed]];
             guarded_write("webhooks.create", WebhooksWrite, problems, routes!(webhooks::create))
         },
         || guarded(WebhooksRead, &[STORE], routes!(webhooks::list)),
         || guarded(WebhooksRead, &[STORE], routes!(webhooks::read)),
         || {
-            let problems: &[&[Code]] = &[STORE, HOOK, OWN_HOOK, &[Code::WebhookNotAllowed]];
+            let problems: &[&[Code]] = &[STORE, OWN_HOOK, &[Code::WebhookNotAllowed]];
             guarded_write("webhooks.update", WebhooksWrite, problems, routes!(webhooks::update))
         },
         || guarded_write("webhooks.delete", WebhooksWrite, &[STORE, OWN_HOOK], routes!(webhooks::delete)),
-        || {
-            let problems: &[&[Code]] = &[STORE, &[Code::Draining, Code::WebhookNotAllowed]];
-            guarded_write("webhooks.ping", WebhooksWrite, problems, routes!(webhooks::ping))
-        },
+        || guarded_write("webhooks.ping", WebhooksWrite, &[STORE, &[Code::Draining]], routes!(webhooks::ping)),
         || guarded_write("webhooks.rotate", WebhooksWrite, &[STORE, OWN_HOOK], routes!(webhooks::rotate)),
         || guarded_write("webhooks.pause", WebhooksWrite, &[STORE, OWN_HOOK], routes!(webhooks::pause)),
-        || guarded_write("webhooks.resume", WebhooksWrite, &[STORE, OWN_HOOK], routes!(webhooks::resume)),
+        || guarded_write("webhooks.resume", WebhooksWrite, &[STORE, &[Code::Draining]], routes!(webhooks::resume)),
         || guarded_write("webhooks.replay", WebhooksWrite, &[STORE, &[Code::Draining]], routes!(webhooks::replay)),
         || guarded(WebhooksRead, &[STORE], routes!(deliveries::list)),
         || guarded(WebhooksRead, &[STORE], routes!(deliveries::read)),

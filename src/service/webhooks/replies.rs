@@ -11,12 +11,6 @@ use crate::service::write::handle::{Removal, WriteHandle, WriteResult};
 use crate::service::write::replay::Replayable;
 use crate::service::{Gateway, RequestContext};
 
-impl From<WebhookView> for WebhookReply {
-    fn from(view: WebhookView) -> Self {
-        Self { view, secret: None, ping: None }
-    }
-}
-
 impl Replayable for WebhookReply {
     const IS_STORED_WITH_OUTCOME: bool = false;
 

@@ -6,6 +6,7 @@ use url::Url;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::event::EventType;
 use crate::domain::ids::{DeliveryId, WebhookId};
+use crate::domain::record::RecordId;
 use crate::domain::webhook::secret::{SigningKey, generate_secret};
 use crate::domain::webhook::{
     Delivery, DeliveryState, PingResult, Webhook, WebhookSecret, WebhookSettings, WebhookSource, WebhookState,
@@ -41,6 +42,9 @@ impl Gateway {
     ) -> Result<WebhookReply, Error> {
         let NewWebhook { settings, secret } = new;
         let context = self.delivery_context()?;
+        if let Some(reply) = self.created_webhook(caller, &context, secret.is_none()).await? {
+            return Ok(reply);
+        }
         self.check_settings(caller, &settings)?;
         self.check_target(&context, &settings.url).await?;
         let (secret, is_generated) = self.secret_or_new(secret)?;
@@ -69,11 +73,28 @@ impl Gateway {
             version: 1,
         };
         let ping = self.ping(&context, &webhook).await;
-        let committed = self.0.store.commit(vec![Mutation::Webhook(Box::new(webhook.clone()))]).await;
+        let key = caller.origin.key.clone().map(|key| Mutation::BindKey(key, webhook.id.to_string()));
+        let changes = key.into_iter().chain([Mutation::Webhook(Box::new(webhook.clone()))]).collect();
+        let committed = self.0.store.commit(changes).await;
         committed.or_not_applied().map_err(|error| with_resource_if_unknown(error, &webhook.id.path()))?;
         self.0.webhooks.notify(&webhook.id);
         let view = self.view_webhook(webhook).await?;
         Ok(WebhookReply { view, secret: is_generated.then_some(secret), ping: Some(ping) })
+    }
+
+    /// Returns the webhook that an earlier request under the caller's key has created before it ended, pinged once more;
+    /// `shows_secret`: the gateway has generated its secret.
+    async fn created_webhook(
+        &self,
+        caller: &RequestContext,
+        context: &DeliveryContext,
+        shows_secret: bool,
+    ) -> Result<Option<WebhookReply>, Error> {
+        let Some(RecordId::Webhook(id)) = &caller.resumed else { return Ok(None) };
+        let Some(webhook) = self.0.store.webhook(&caller.tenant, id).await.or_not_applied()? else { return Ok(None) };
+        let secret = webhook.secrets.first().map(|secret| secret.value.clone()).filter(|_| shows_secret);
+        let ping = self.ping(context, &webhook).await;
+        Ok(Some(WebhookReply { view: self.view_webhook(webhook).await?, secret, ping: Some(ping) }))
     }
 
     /// Changes the settings of a webhook, which is the caller's from then on: it gets what the caller may see, whoever created

@@ -253,7 +253,7 @@ impl IdempotencyKeys {
             RecordId::Operation(id) => {
                 self.store.operation(tenant, id).await.or_not_applied()?.map(|(operation, _)| operation.connection)
             }
-            RecordId::Enrolment(_) => None,
+            RecordId::Enrolment(_) | RecordId::Webhook(_) => None,
         })
     }
 
@@ -272,8 +272,8 @@ impl IdempotencyKeys {
     /// example during the grace period), the earlier attempt may still have been applied, so the outcome stays
     /// `unknown`.
     async fn reconcile_for_retry(&self, caller: &RequestContext, id: &RecordId) -> Result<bool, Error> {
-        // The work of an enrolment resumes its operation and waits for it.
-        if matches!(id, RecordId::Operation(_) | RecordId::Enrolment(_)) {
+        // The work of an enrolment resumes its operation and waits for it, and that of a webhook returns it.
+        if matches!(id, RecordId::Operation(_) | RecordId::Enrolment(_) | RecordId::Webhook(_)) {
             return Ok(false);
         }
         self.reconcile_record(caller, id).await.map_err(|error| match error.resource {

@@ -146,7 +146,7 @@ impl Reconciler {
                 let locked = self.lock_assignment(tenant, id).await?;
                 locked.map(|(lock, assignment)| (lock, assignment.into()))
             }
-            RecordId::Enrolment(_) | RecordId::Operation(_) => None,
+            RecordId::Enrolment(_) | RecordId::Operation(_) | RecordId::Webhook(_) => None,
         };
         let Some((_lock, record)) = locked else { return Ok(None) };
         self.reconcile(connection, record, call, by).await.map(Some)
@@ -196,7 +196,7 @@ impl Reconciler {
             RecordId::Candidate(id) => self.store.candidate(tenant, id).await.or_not_applied()?.map(Record::from),
             RecordId::Assignment(id) => self.store.assignment(tenant, id).await.or_not_applied()?.map(Record::from),
             RecordId::Enrolment(id) => Some(Record::Enrolment(id.clone())),
-            RecordId::Operation(_) => None,
+            RecordId::Operation(_) | RecordId::Webhook(_) => None,
         })
     }
 
