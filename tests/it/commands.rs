@@ -53,6 +53,7 @@ fn every_command_has_help_with_an_example() {
         &["demo"],
         &["import"],
         &["results"],
+        &["events"],
         &["receivers"],
         &["listen"],
         &["backup"],
@@ -76,6 +77,7 @@ fn every_command_has_help_with_an_example() {
         "sandbox",
         "import",
         "results",
+        "events",
         "receivers",
         "listen",
         "openapi",
@@ -96,6 +98,7 @@ fn help_is_as_stored() {
         ("help", &["--help"][..]),
         ("help-import", &["import", "--help"]),
         ("help-results", &["results", "--help"]),
+        ("help-events", &["events", "--help"]),
         ("help-key", &["key", "--help"]),
         ("help-key-new", &["key", "new", "--help"]),
     ] {

@@ -11,7 +11,7 @@ use crate::secret::Secret;
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// A genuine delivery.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verified {
     /// Its `webhook-id`.
     pub(super) id: String,
@@ -89,10 +89,10 @@ mod tests {
         let keys = keys();
         let signed = headers(&keys);
         let no_signature = Err("no signature is valid for the secret");
-        assert_eq!(verify(&signed, b"{}", &keys, at(1000)), no_signature);
+        assert_eq!(verify(&signed, b"{}", &keys, at(1000)), no_signature.clone());
         for (name, value, expected) in [
-            (ID_HEADER, "evt_2", no_signature),
-            (TIMESTAMP_HEADER, "1001", no_signature),
+            (ID_HEADER, "evt_2", no_signature.clone()),
+            (TIMESTAMP_HEADER, "1001", no_signature.clone()),
             (TIMESTAMP_HEADER, "soon", Err("webhook-timestamp is not a time in seconds")),
             (SIGNATURE_HEADER, "v1a,x", no_signature),
             (ID_HEADER, "", Err("webhook-id is missing")),

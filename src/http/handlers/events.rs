@@ -55,7 +55,7 @@ const MAX_STREAM: Duration = Duration::from_mins(15);
     get, path = "/events", operation_id = "listEvents", tag = "Events",
     params(
         ("after" = Option<String>, Query, description = "Return events after this one: a `nextCursor`, a `sequence`, or `latest` for those that are yet to come. Without it, the oldest that is kept is first.", nullable = false),
-        ("types" = Option<String>, Query, description = "Return only events of these types, separated by commas: `result.published`, or `result.*` for all that begin so.", nullable = false, example = "result.*,assignment.settled"),
+        ("types" = Option<String>, Query, description = "Return only events of these types, separated by commas: `result.published`, or `result.*` for all that begin so.", nullable = false),
         ("assignment" = Option<String>, Query, description = "Return only events about this assignment.", nullable = false),
         ("limit" = Option<usize>, Query, description = "Maximum number of events in the response. Not with a stream.", nullable = false, minimum = 1, maximum = 200),
         ("Last-Event-ID" = Option<String>, Header, description = "Of a stream: the `id` of the last event that was received. Takes precedence over `after`.", nullable = false),

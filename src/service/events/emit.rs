@@ -105,7 +105,7 @@ impl Emitter<'_> {
         action: &str,
     ) -> NewEvent {
         let Progress { total, applied, not_applied, unknown, skipped, pending: _, settling: _ } = *progress;
-        // A replay is at no connection.
+        // One that replays events has none.
         let connection = Some(operation.connection.clone()).filter(|name| !name.is_empty());
         let data = EventData {
             resource: Some(operation.id.path()),

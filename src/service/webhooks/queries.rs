@@ -11,6 +11,8 @@ use crate::store::{DeliveryFilter, ListPart, Page};
 
 /// Maximum number of reads for one part of a list: whether a caller may see a webhook is known only once it was read.
 const MAX_READS: usize = 8;
+/// Number of events among which the first is looked for that is not about the webhook itself.
+const MAX_OWN: usize = 64;
 
 impl Gateway {
     /// Returns a part of the caller's webhooks, newest first.
@@ -111,9 +113,9 @@ impl Gateway {
         let oldest_pending = match backlog.oldest_pending {
             Some(oldest) => Some(oldest),
             None if latest > webhook.scanned => {
-                let page = store.events(&webhook.tenant, webhook.scanned, &filter, 1).await.or_not_applied()?;
-                let next = page.events.first().filter(|event| !is_about(&event.event, &webhook.id));
-                next.map(|event| event.sequence)
+                let page = store.events(&webhook.tenant, webhook.scanned, &filter, MAX_OWN).await.or_not_applied()?;
+                let mut others = page.events.iter().filter(|event| !is_about(&event.event, &webhook.id));
+                others.next().map(|event| event.sequence)
             }
             None => None,
         };

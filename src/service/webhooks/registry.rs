@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::ids::WebhookId;
-use crate::domain::webhook::{Webhook, WebhookSecret, WebhookSource, WebhookState};
+use crate::domain::webhook::{DeliveryState, Webhook, WebhookSecret, WebhookSource, WebhookState};
 use crate::service::Gateway;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::webhooks::sender::{self, is_due, is_sendable};
@@ -48,6 +48,10 @@ impl Gateway {
             tracing::warn!(code, detail, "taking over the configured webhooks failed; will retry");
         }
         if self.0.webhooks.begin_supervision() {
+            // Counters that first appear with a value show no increase.
+            for state in [DeliveryState::Delivered, DeliveryState::Failed] {
+                metrics::deliveries(state.as_str(), 0);
+            }
             self.spawn_supervisor();
         }
     }

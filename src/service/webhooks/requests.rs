@@ -97,7 +97,8 @@ impl Gateway {
         Ok(Some(WebhookReply { view: self.view_webhook(webhook).await?, secret, ping: Some(ping) }))
     }
 
-    /// Changes the settings of a webhook. With another address, it is sent to at once.
+    /// Changes the settings of a webhook, which is the caller's from then on: it gets what the caller may see, whoever created
+    /// it. With another address, it is sent to at once.
     ///
     /// # Errors
     /// `not_found`, `webhook_configured`, and as for a new one.
@@ -113,10 +114,12 @@ impl Gateway {
         self.check_settings(caller, &settings)?;
         let has_moved = settings.url != webhook.settings.url;
         if has_moved {
-            self.check_target(&self.delivery_context()?, &settings.url).await?;
+            let context = self.delivery_context()?;
+            self.check_target(&context, &settings.url).await?;
         }
         let view = self.change_webhook(caller, id, |webhook| {
             webhook.settings = settings.clone();
+            webhook.owner.clone_from(&caller.client);
             if has_moved && webhook.state == WebhookState::Failing {
                 enable(webhook);
             }
@@ -216,7 +219,8 @@ impl Gateway {
         id: &WebhookId,
     ) -> Result<PingResult, Error> {
         let webhook = self.own_webhook(caller, id).await?;
-        Ok(self.ping(&self.delivery_context()?, &webhook).await)
+        let context = self.delivery_context()?;
+        Ok(self.ping(&context, &webhook).await)
     }
 
     /// Has a delivery attempted at once, also one that has failed.

@@ -13,7 +13,7 @@ use crate::domain::vendor::RowResult;
 use crate::service::RequestContext;
 use crate::service::audit::entry::{AuditFacts, reconciled_entry};
 use crate::service::connections::Connection;
-use crate::service::errors::outcome_not_stored_error;
+use crate::service::errors::{StoreResultExt as _, outcome_not_stored_error, with_resource_if_unknown};
 use crate::service::results::hints::recheck;
 use crate::service::write::executor::{Executor, InFlightWrite};
 use crate::store::Mutation;
@@ -60,7 +60,8 @@ impl Executor {
     /// Commits the outcome of a single write that was unknown. The caller holds the subject's lock.
     ///
     /// # Errors
-    /// `store_unavailable` with outcome `unknown`: the outcome is queued.
+    /// `store_unavailable`: the outcome of an attempt is then queued, so its own outcome is `unknown`. What an operator says is not
+    /// queued: it can be said again, and if its commit is in doubt, another one would make a second event.
     pub(in crate::service) async fn conclude_one(
         &self,
         connection: &Connection,
@@ -69,9 +70,14 @@ impl Executor {
         result: RowResult<VendorReply>,
         by: SettledBy,
     ) -> Result<Transition, Error> {
-        let resource = record.path();
+        let (resource, is_attempt) = (record.path(), intent.in_flight);
         let (changes, transition) = self.conclusion(connection, record, intent, result, Some(by));
-        self.commit_outcome(changes, &resource).await?;
+        if is_attempt {
+            self.commit_outcome(changes, &resource).await?;
+        } else {
+            let committed = self.store.commit(changes).await.or_not_applied();
+            committed.map_err(|error| with_resource_if_unknown(error, &resource))?;
+        }
         Ok(transition)
     }
 

@@ -9,6 +9,7 @@ use crate::support::connections::{client, startexam};
 use crate::support::gateway::{ApiResponse, Gateway, http, key, sandbox, set_faults};
 
 mod configured;
+mod delivering;
 mod listening;
 mod requests;
 mod verifiers;

@@ -109,8 +109,7 @@ async fn a_result_whose_attempt_is_merged_says_so_by_an_event() {
 #[tokio::test]
 async fn reports_that_need_a_person_are_told_to_the_connections_owner_once() {
     let world = World::with_feed().await;
-    let broken = Said { started: None, finished: true, ..finished("p2", 10, 4.0) };
-    read(&world, &[finished("p1", 10, 4.0), Said { participant: None, ..broken }], 100).await;
+    read(&world, &[finished("p1", 10, 4.0)], 100).await;
     world.look().await;
     read(&world, &[finished("p1", 10, 4.0)], 200).await;
     world.gateway.look_at_parked_reports(&world.connection()).await.unwrap();

@@ -25,7 +25,9 @@ use crate::domain::webhook::schedule::RetrySchedule;
 use crate::domain::webhook::{
     Delivery, DeliveryOrder, DeliveryState, Webhook, WebhookPayload, WebhookSettings, WebhookState,
 };
-use crate::service::webhooks::settings::{DeliveryContext, DeliverySettings, WebhookOwner, WebhookOwners};
+use crate::service::webhooks::settings::{
+    DeliveryContext, DeliverySettings, DeliveryTransport, WebhookOwner, WebhookOwners,
+};
 use crate::service::webhooks::types::{NewWebhook, WebhookReply};
 use crate::service::{Catalogue, ConnectionAccess, Gateway, RequestContext, Retention};
 use crate::store::{DeliveryFilter, Keyring, Mutation, Page, SqliteStore, Store};
@@ -112,7 +114,8 @@ async fn start_gateway(
     let catalogue = Catalogue { assessments: BTreeMap::new(), programs: BTreeMap::new() };
     let system = crate::store::conformance::environment();
     let gateway = Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap();
-    let (owners, client): (Arc<dyn WebhookOwners>, _) = (Arc::clone(owners) as _, Arc::clone(receiver) as _);
+    let owners: Arc<dyn WebhookOwners> = Arc::<Owners>::clone(owners);
+    let client: Arc<dyn DeliveryTransport> = Arc::<Receiver>::clone(receiver);
     gateway.start_deliveries(DeliveryContext { settings, owners, client }).await;
     gateway
 }
@@ -151,17 +154,22 @@ impl World {
 
     /// Commits an event of an assignment, made so long ago; returns its id.
     async fn emit_old(&self, assignment: Option<u64>, age: Duration) -> EventId {
+        let assignment = assignment.map(|number| AssignmentId::parse(&format!("asg_{number:032x}")).unwrap());
+        let subject = EventSubject { connection: Some("exam".to_owned()), assignment, assessment_ref: None };
+        self.emit_about(EventType::ResultPublished, subject, age).await
+    }
+
+    async fn emit_about(&self, event_type: EventType, subject: EventSubject, age: Duration) -> EventId {
         let id = EventId::generate(&self.system);
         let age = SignedDuration::try_from(age).unwrap();
-        let assignment = assignment.map(|number| AssignmentId::parse(&format!("asg_{number:032x}")).unwrap());
         let mut data = Map::new();
         data.insert("resource".to_owned(), Value::from("/results/res_1"));
         let event = NewEvent {
             id: id.clone(),
             tenant: TENANT.to_owned(),
-            event_type: EventType::ResultPublished,
+            event_type,
             timestamp: self.system.now().saturating_sub(age).unwrap(),
-            subject: EventSubject { connection: Some("exam".to_owned()), assignment, assessment_ref: None },
+            subject,
             data,
         };
         self.store.commit(vec![Mutation::Event(Box::new(event))]).await.unwrap();
@@ -197,7 +205,17 @@ impl World {
         wait_until(delivered).await;
     }
 
-    /// Returns the types of all events, with their data.
+    /// Waits until all these events were accepted at a host.
+    async fn wait_for_arrival(&self, host: &str, ids: &[String]) {
+        let arrived = async || {
+            let found: std::collections::BTreeSet<String> =
+                self.receiver.accepted(host).into_iter().map(|one| one.headers.id).collect();
+            ids.iter().all(|id| found.contains(id))
+        };
+        wait_until(arrived).await;
+    }
+
+    /// Returns the data of all events of a type.
     async fn told(&self, kind: EventType) -> Vec<Map<String, Value>> {
         let filter = EventFilter { types: Some(vec![kind]), ..EventFilter::default() };
         let page = self.store.events(TENANT, 0, &filter, 1_000).await.unwrap();
