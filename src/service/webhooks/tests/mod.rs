@@ -5,6 +5,7 @@ mod delivering;
 mod failing;
 mod killing;
 mod receiver;
+mod resuming;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
