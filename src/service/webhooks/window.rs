@@ -75,12 +75,6 @@ impl PendingWindow {
         }
     }
 
-    /// Removes a delivery that cannot be sent.
-    pub(super) fn remove(&mut self, sequence: u64) -> Option<Delivery> {
-        self.in_flight.remove(&sequence);
-        self.deliveries.remove(&sequence)
-    }
-
     /// Returns the number of the delivery to send next. While the receiver is probed, it is the one with the fewest attempts,
     /// so that an event that breaks the receiver does not keep the others waiting.
     pub(super) fn next(&self, now: Timestamp, order: DeliveryOrder, is_probe: bool) -> Option<u64> {
