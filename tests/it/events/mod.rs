@@ -20,6 +20,7 @@ mod reading;
 mod replicas;
 mod retention;
 mod settled;
+mod store_failures;
 mod stream;
 
 const START: &str = "startexam-main";
