@@ -16,6 +16,7 @@ mod check;
 mod completions;
 mod config_example;
 mod demo;
+mod events;
 mod gateway_options;
 mod healthcheck;
 mod import;
@@ -58,6 +59,7 @@ enum Command {
     Check(check::Options),
     Import(import::Options),
     Results(results::Options),
+    Events(events::Options),
     Receivers(receivers::Options),
     Backup(backup::Options),
     Restore(restore::Options),
@@ -152,6 +154,7 @@ fn run_command(command: Command, process: &Process) -> Result<(), Failure> {
         Command::Check(options) => check::run(&options, process),
         Command::Import(options) => import::run(&options, process),
         Command::Results(options) => results::run(&options, process),
+        Command::Events(options) => events::run(&options, process),
         Command::Receivers(options) => receivers::run(&options, process),
         Command::Backup(options) => backup::run(&options, process),
         Command::Restore(options) => restore::run(&options, process),

@@ -181,6 +181,7 @@ fn limits_that_differ(in_force: &ActiveConfig, server: &ServerSettings, retentio
         ("store.idempotency_retention", in_force.retention.keys != retention.keys),
         ("store.report_retention", in_force.retention.reports != retention.reports),
         ("store.parked_retention", in_force.retention.parked_reports != retention.parked_reports),
+        ("store.event_retention", in_force.retention.events != retention.events),
     ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

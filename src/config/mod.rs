@@ -174,6 +174,18 @@ impl Auth {
         }
     }
 
+    /// Returns the tenants with a client that may use this connection.
+    #[must_use]
+    pub fn tenants_of(&self, connection: &str) -> BTreeSet<String> {
+        match self.clients() {
+            Some(clients) => {
+                let allowed = clients.values().filter(|client| client.connections.contains(connection));
+                allowed.map(|client| client.tenant.clone()).collect()
+            }
+            None => BTreeSet::from([DEFAULT_TENANT.to_owned()]),
+        }
+    }
+
     /// Returns the only tenant there is; `None` if there are several.
     #[must_use]
     pub fn only_tenant(&self) -> Option<&str> {
@@ -273,6 +285,8 @@ pub struct StoreSettings {
     pub report_retention: ConfigDuration,
     /// How long reports are kept that were not applied.
     pub parked_retention: ConfigDuration,
+    /// How long events and ended deliveries are kept.
+    pub event_retention: ConfigDuration,
 }
 
 impl StoreSettings {
@@ -284,6 +298,7 @@ impl StoreSettings {
             keys: self.idempotency_retention.0,
             reports: self.report_retention.0,
             parked_reports: self.parked_retention.0,
+            events: self.event_retention.0,
         }
     }
 }
@@ -331,8 +346,9 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
     }
     let mut connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
     let only_tenant = raw.auth.as_ref().and_then(Auth::only_tenant);
-    for setup in connections.values_mut() {
+    for (name, setup) in &mut connections {
         setup.only_tenant = only_tenant.map(str::to_owned);
+        setup.tenants = raw.auth.as_ref().map(|auth| auth.tenants_of(name)).unwrap_or_default();
     }
     connections::check_owners(&connections, raw.auth.as_ref(), &mut errors);
     let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);

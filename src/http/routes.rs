@@ -7,8 +7,8 @@ use crate::domain::error::Code;
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::handlers::{
-    assignments, audit, bulk, candidates, catalogue, client, exchanges, health, operation_events, operations, programs,
-    receivers, reports, results,
+    assignments, audit, bulk, candidates, catalogue, client, events, exchanges, health, operation_events, operations,
+    programs, receivers, reports, results,
 };
 use crate::http::middleware::authorize::{
     guarded, guarded_action, guarded_disclosure, guarded_without_scope, guarded_write, open, with_optional_body,
@@ -49,6 +49,7 @@ pub(super) fn caller_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppSta
         assignment_routes(),
         result_routes(),
         report_routes(),
+        event_routes(),
         operation_routes(),
         catalogue_routes(),
         service_routes(),
@@ -155,6 +156,10 @@ fn report_routes() -> &'static [Entry] {
         },
         || guarded_action("connections.read", ConnectionsCheck, &[NAMED, READ], routes!(reports::read_feed)),
     ]
+}
+
+fn event_routes() -> &'static [Entry] {
+    &[|| guarded(Scope::EventsRead, &[STORE, &[Code::CursorExpired]], routes!(events::list))]
 }
 
 fn operation_routes() -> &'static [Entry] {

@@ -11,6 +11,7 @@
 //!   them through `write`.
 //! * `bulk`: operations of many rows, sent through the same path in batches.
 //! * `results`: reports of attempts, and the results that are made from them.
+//! * `events`: what happened that no response told, in the order of its commits.
 //! * `background`: the tasks that reconcile due writes, retry queued commits, start operations and purge expired data.
 //! * `cluster`: this instance's lease and its steady clock.
 //! * `snapshot`, `connections`: the current configuration, and the runtime state of each connection.
@@ -29,6 +30,7 @@ mod connection_status;
 mod connections;
 mod diagnostics;
 mod errors;
+mod events;
 mod exchange_log;
 mod fair_semaphore;
 mod metrics;
@@ -91,6 +93,7 @@ pub use self::candidates::{CandidatePatch, CandidateWithPassword};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connection_status::ConnectionStatus;
 pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
+pub use self::events::{EventQuery, EventReader, EventStart};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{
     Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultView,
@@ -115,6 +118,8 @@ pub struct Retention {
     pub reports: Duration,
     /// Reports that were not applied, counted from their arrival.
     pub parked_reports: Duration,
+    /// Events, counted from when they happened, and deliveries, counted from their end.
+    pub events: Duration,
 }
 
 /// How long a start retries while the store does not respond.

@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
+use crate::domain::event::EventType;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation};
 use crate::telemetry::{metrics, spans};
@@ -307,6 +308,22 @@ pub trait Store: StoreReads + ResultReads + EventReads + WebhookReads {
     /// Removes operations that ended before `finished`, keys that have expired by `now`, and operations that an
     /// instance was still receiving when it ended.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError>;
+}
+
+/// Returns the types of the events that these mutations append.
+fn event_types(changes: &[Mutation]) -> Vec<EventType> {
+    let event = |change: &Mutation| match change {
+        Mutation::Event(event) | Mutation::EventAbout(_, event) => Some(event.event_type),
+        _ => None,
+    };
+    changes.iter().filter_map(event).collect()
+}
+
+/// Counts events that were committed.
+fn count_events(types: &[EventType]) {
+    for event_type in types {
+        metrics::event(event_type.as_str());
+    }
 }
 
 /// Measures and traces an action of an engine, including its waiting time.

@@ -142,6 +142,9 @@ pub enum Mutation {
     /// Appends an event to its tenant's. The store numbers it in the order of commits: in the same transaction or, if the store is
     /// shared, later ([`Store::number_events`](crate::store::Store::number_events)).
     Event(Box<NewEvent>),
+    /// As [`Mutation::Event`], of an event about what is recorded of a candidate. Does nothing if the candidate was erased:
+    /// what the event is about is then not recorded either.
+    EventAbout(CandidateId, Box<NewEvent>),
     /// Inserts a webhook of version 1, or replaces the version before. A replaced one keeps what [`Mutation::ScanWebhook`] and
     /// [`Mutation::WebhookHealth`] have written. [`StoreError::Superseded`] unless the stored one has the version before, so also
     /// if it is gone.

@@ -53,6 +53,7 @@ fn every_command_has_help_with_an_example() {
         &["demo"],
         &["import"],
         &["results"],
+        &["events"],
         &["receivers"],
         &["backup"],
         &["restore"],
@@ -75,6 +76,7 @@ fn every_command_has_help_with_an_example() {
         "sandbox",
         "import",
         "results",
+        "events",
         "receivers",
         "openapi",
         "key",
@@ -94,6 +96,7 @@ fn help_is_as_stored() {
         ("help", &["--help"][..]),
         ("help-import", &["import", "--help"]),
         ("help-results", &["results", "--help"]),
+        ("help-events", &["events", "--help"]),
         ("help-key", &["key", "--help"]),
         ("help-key-new", &["key", "new", "--help"]),
     ] {

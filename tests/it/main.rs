@@ -33,6 +33,7 @@ mod deployment;
 mod diagnostics;
 mod draining;
 mod erasure;
+mod events;
 mod exchanges;
 mod existing;
 mod fairness;

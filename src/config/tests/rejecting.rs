@@ -107,6 +107,7 @@ fn invalid_values_are_rejected() {
         ("[store]\nretention = \"3000000d\"", "store.retention: must be at most 3650d"),
         ("[store]\nreport_retention = \"0s\"", "store.report_retention: must be more than 0"),
         ("[store]\nparked_retention = \"3000000d\"", "store.parked_retention: must be at most 3650d"),
+        ("[store]\nevent_retention = \"59m\"", "store.event_retention: must be at least 1h"),
         ("[store]\nparked_retension = \"1d\"", "store.parked_retension: unknown key (did you mean parked_retention?)"),
         ("[store]\nidempotency_retention = \"31d\"", "store.retention: must not be shorter than"),
         ("[server]\nrequest_timeout = \"2h\"", "server.request_timeout: must be at most 1h"),

@@ -104,6 +104,10 @@ codes! {
         "The connection is busy"
         "Too many requests are already waiting for this connection. Nothing was sent."
         "Retry after the time in `Retry-After`.";
+    CursorExpired "cursor_expired" Request false
+        "The events after this position are no longer all kept"
+        "Events are kept for a limited time, and some of those after the given position have been removed. Nothing can tell which."
+        "Begin again at `oldest`, and read what you need of the resources themselves.";
     Draining "draining" Gateway true
         "The gateway is shutting down"
         "This instance accepts no new work. Nothing was sent."

@@ -11,6 +11,7 @@ pub(super) mod catalogue;
 pub(super) mod client;
 pub(super) mod common;
 pub(super) mod connection;
+pub(super) mod event;
 pub(super) mod exchange;
 pub(super) mod operation;
 pub(super) mod person;

@@ -199,6 +199,7 @@ impl From<ResultView> for ExamResult {
             key: _,
             version,
             state,
+            published: _,
             as_of,
             source,
             created,

@@ -6,6 +6,7 @@ pub(super) mod bulk;
 pub(super) mod candidates;
 pub(super) mod catalogue;
 pub(super) mod client;
+pub(super) mod events;
 pub(super) mod exchanges;
 pub(super) mod health;
 pub(super) mod operation_events;

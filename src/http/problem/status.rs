@@ -23,6 +23,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::ReportMatched
         | Code::SubjectUnsettled
         | Code::VendorSeatLimitReached => StatusCode::CONFLICT,
+        Code::CursorExpired => StatusCode::GONE,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::CapabilityUnsupported

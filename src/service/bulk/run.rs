@@ -74,9 +74,9 @@ async fn reread(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
     operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
     operation.finished = Some(gateway.now());
     let caller = RequestContext::of_operation(&operation, gateway.exchange_of_operation(&operation));
-    let entry = gateway.operation_entry(&caller, &operation, &progress);
-    gateway.0.store.commit(vec![Mutation::Operation(operation.clone()), entry]).await.or_not_applied()?;
-    gateway.0.active_operations.forget(&operation.id);
+    let id = operation.id.clone();
+    gateway.0.store.commit(gateway.operation_end(&caller, operation, &progress)).await.or_not_applied()?;
+    gateway.0.active_operations.forget(&id);
     gateway.0.active_operations.notify();
     Ok(())
 }
@@ -211,8 +211,7 @@ impl OperationRun {
         }
         operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
         operation.finished = Some(self.gateway.now());
-        let entry = self.gateway.operation_entry(&self.caller, &operation, &progress);
-        store.commit(vec![Mutation::Operation(operation), entry]).await.or_not_applied()?;
+        store.commit(self.gateway.operation_end(&self.caller, operation, &progress)).await.or_not_applied()?;
         self.gateway.0.active_operations.forget(&self.operation.id);
         // The slot is free for another operation.
         self.gateway.0.active_operations.notify();

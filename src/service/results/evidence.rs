@@ -9,6 +9,7 @@ use serde_json::Map;
 
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::error::Error;
+use crate::domain::event::SettledBy;
 use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::{Warning, WarningCode};
@@ -118,8 +119,9 @@ impl Gateway {
             }),
             warnings: vec![Warning::new(WarningCode::LaunchUnknown, detail)],
         };
+        let by = Some(SettledBy::Evidence);
         tracing::info!(record = %booking.id, connection = connection.name, "a report settles an unknown booking");
-        let (changes, transition) = self.0.executor.conclusion(connection, booking.into(), intent, Ok(success));
+        let (changes, transition) = self.0.executor.conclusion(connection, booking.into(), intent, Ok(success), by);
         evidence.changes.extend(changes);
         transition.record.try_into().map(Some)
     }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::error::Error;
+use crate::domain::event::SettledBy;
 use crate::domain::ids::new_uuid_v7;
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply, WriteOrigin};
 use crate::domain::outcome::Outcome;
@@ -286,7 +287,8 @@ impl IdempotencyKeys {
         let connection = self.snapshot.load().connection_of(&connection)?;
         let call = caller.call_context(CallPurpose::Reconcile);
         // If another task has reconciled it meanwhile, that has concluded the key as well.
-        let settled = self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call).await?;
+        let settled =
+            self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call, SettledBy::Caller).await?;
         Ok(settled.is_some())
     }
 

@@ -20,6 +20,8 @@ pub(in crate::store) struct NewEventRow {
     pub assignment: Option<String>,
     pub assessment_ref: Option<String>,
     pub data: String,
+    /// The candidate without whom it is not appended.
+    pub candidate: Option<String>,
 }
 
 impl From<NewEvent> for NewEventRow {
@@ -35,6 +37,7 @@ impl From<NewEvent> for NewEventRow {
             assignment: assignment.map(String::from),
             assessment_ref,
             data: serde_json::Value::Object(data).to_string(),
+            candidate: None,
         }
     }
 }

@@ -173,6 +173,10 @@ impl RecordCodec {
             }
             Mutation::Audit(entry) => EncodedMutation::Audit(entry),
             Mutation::Event(event) => EncodedMutation::Event(Box::new((*event).into())),
+            Mutation::EventAbout(candidate, event) => {
+                let row = NewEventRow { candidate: Some(candidate.into()), ..(*event).into() };
+                EncodedMutation::Event(Box::new(row))
+            }
             Mutation::Webhook(webhook) => {
                 EncodedMutation::Webhook(WebhookMutation::Put(Box::new(self.webhook_row(*webhook)?)))
             }
@@ -180,8 +184,8 @@ impl RecordCodec {
             Mutation::ScanWebhook(scan) => EncodedMutation::Webhook(WebhookMutation::Scan(scan.into())),
             Mutation::WebhookHealth(health) => EncodedMutation::Webhook(WebhookMutation::Health(health.into())),
             Mutation::Delivery(delivery) => EncodedMutation::Delivery(Box::new(self.delivery_row(*delivery)?)),
-            Mutation::ConnectionState(change) => EncodedMutation::Monitor(MonitorMutation::ConnectionState(change)),
             Mutation::FeedExpiry(expiry) => EncodedMutation::Monitor(MonitorMutation::FeedExpiry(expiry.into())),
+            Mutation::ConnectionState(change) => EncodedMutation::Monitor(MonitorMutation::ConnectionState(change)),
             Mutation::ReceiveWebhook(webhook) => {
                 EncodedMutation::Result(ResultMutation::Receive(self.received_row(webhook)?))
             }

@@ -312,6 +312,7 @@ impl Maker {
             warnings: Vec::new(),
             created: now,
             last_modified: now,
+            expiry_reported: false,
         }
     }
 

@@ -3,17 +3,24 @@
 //! A transaction appends its events without a number; a later one numbers what is committed, one such transaction at a time. So
 //! a number is visible only after all before it, and a transaction that is rolled back leaves no gap.
 
+use std::collections::BTreeSet;
+
 use sqlx::{PgConnection, Row as _};
 
 use super::error::TxError;
+use super::reports::hold_candidates;
 use crate::store::StoreError;
 use crate::store::codec::{MonitorMutation, NewEventRow};
 
 /// Maximum events removed in one transaction.
 const PORTION: i64 = 1_000;
 
-/// Appends events, in order, to those without a number.
+/// Appends events, in order, to those without a number; leaves out those about candidates who were erased.
 pub(super) async fn append(connection: &mut PgConnection, rows: &[&NewEventRow]) -> Result<(), TxError> {
+    let about: BTreeSet<&str> = rows.iter().filter_map(|row| row.candidate.as_deref()).collect();
+    let living = hold_candidates(connection, about).await?;
+    let is_kept = |row: &&&NewEventRow| row.candidate.as_ref().is_none_or(|candidate| living.contains(candidate));
+    let rows: Vec<&NewEventRow> = rows.iter().filter(is_kept).copied().collect();
     sqlx::query(
         "INSERT INTO unnumbered_events (tenant, id, type, timestamp, connection, assignment, assessment_ref, data)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[],

@@ -27,7 +27,8 @@ use crate::store::result_reads::column;
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
-    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, measure,
+    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, count_events, event_types,
+    measure,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
@@ -176,8 +177,11 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
+        let events = event_types(&changes);
         let rows = self.records.encode_mutations(changes)?;
-        self.run_job(Job::Commit(rows)).await.map(|_| ())
+        self.run_job(Job::Commit(rows)).await?;
+        count_events(&events);
+        Ok(())
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {

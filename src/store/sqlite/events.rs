@@ -5,11 +5,18 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::store::StoreError;
 use crate::store::codec::{MonitorMutation, NewEventRow};
 use crate::store::sqlite::items::MAX_PORTION;
+use crate::store::sqlite::reports::is_candidate_present;
 use crate::store::sqlite::write_context::WriteContext;
 
 /// Appends an event to its tenant's under the next number.
 pub(super) fn append(tx: &WriteContext<'_>, row: &NewEventRow) -> Result<(), StoreError> {
-    let NewEventRow { id, tenant, event_type, timestamp, connection: at, assignment, assessment_ref, data } = row;
+    let NewEventRow { id, tenant, event_type, timestamp, connection: at, assignment, assessment_ref, data, candidate } =
+        row;
+    if let Some(candidate) = candidate
+        && !is_candidate_present(tx.connection, candidate)?
+    {
+        return Ok(());
+    }
     let sequence: i64 = tx
         .connection
         .prepare_cached(

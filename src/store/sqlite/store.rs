@@ -21,7 +21,7 @@ use crate::store::sqlite::mutations::BegunWrite;
 use crate::store::sqlite::read_context::ReadContext;
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
-    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
+    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, count_events, event_types,
 };
 
 /// Maximum identities whose look-up is as fast as that of one record.
@@ -121,8 +121,11 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
+        let events = event_types(&changes);
         let rows = self.records.encode_mutations(changes)?;
-        self.write(move |tx| rows.iter().try_for_each(|row| mutations::apply(tx, row))).await
+        self.write(move |tx| rows.iter().try_for_each(|row| mutations::apply(tx, row))).await?;
+        count_events(&events);
+        Ok(())
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
