@@ -15,8 +15,9 @@ use crate::config::{Auth, JwkSet, KeySource, KeyView, StoreLocation, StoreView, 
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
 use crate::domain::vendor::{CallContext, CallPurpose, Priority};
-use crate::service::{CheckResult, ConnectionSetup, diagnose};
+use crate::service::{CheckResult, ConfiguredWebhook, ConnectionSetup, DeliverySettings, diagnose};
 use crate::store::{Inspection, SchemaChange, StoreError};
+use crate::transport::delivery::{DeliveryClient, DeliveryClientSettings};
 use crate::transport::fetch_document;
 
 /// Check configuration, store and connections without changing anything, here or at a vendor
@@ -25,8 +26,9 @@ use crate::transport::fetch_document;
     after_help = "Examples:\n  examgate check --config examgate.toml\n  examgate check --output json\n\nPrints one line for the store, with what serve would change there \
                         (create the database or its key, migrate the schema, register a key), one for published token keys, \
                         and one for each connection (ok, unchecked or fault) followed by its checks: address, reachability, \
-                        tls, clock, credentials, and results if it reads or receives them. Unchecked is not an error: the vendor has no harmless call to check with.\n\
-                        Exit code: 0 no errors, 1 a check of store, token keys or connections failed, 2 invalid \
+                        tls, clock, credentials, and results if it reads or receives them. Unchecked is not an error: the vendor has no harmless call to check with. \
+                        A line for each webhook of the configuration says whether its host resolves to addresses that are allowed; nothing is sent to it.\n\
+                        Exit code: 0 no errors, 1 a check of store, token keys, connections or webhooks failed, 2 invalid \
                         configuration."
 )]
 pub(super) struct Options {
@@ -41,7 +43,7 @@ pub(super) struct Options {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Finding {
-    /// What was checked: `store`, `token keys`, a connection or one of its steps.
+    /// What was checked: `store`, `token keys`, a connection or one of its steps, a webhook.
     name: String,
     result: &'static str,
     detail: String,
@@ -86,19 +88,24 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         Err(other) => return Err(other),
     };
     output.say("configuration: ok")?;
-    let (store, token_keys, connections) = runtime()?.block_on(async {
+    let (store, token_keys, connections, webhooks) = runtime()?.block_on(async {
         let store = shown(self::store(&inspected.store).await, output)?;
         let token_keys = issuer(&inspected.config.auth).await.map(|found| shown(found, output)).transpose()?;
         let mut connections = Vec::new();
         for (name, connection) in &inspected.parts.connections {
             connections.push(shown(self::connection(name, connection, process).await, output)?);
         }
-        Ok::<_, Failure>((store, token_keys, connections))
+        let mut webhooks = Vec::new();
+        for finding in self::webhooks(&inspected.parts.delivery).await {
+            webhooks.push(shown(finding, output)?);
+        }
+        Ok::<_, Failure>((store, token_keys, connections, webhooks))
     })?;
-    let parts = [&store].into_iter().chain(&token_keys).chain(&connections);
+    let parts = [&store].into_iter().chain(&token_keys).chain(&connections).chain(&webhooks);
     let faults: usize = parts.map(faults).sum();
     output.say_document(&json!({
-        "configuration": "ok", "store": store, "tokenKeys": token_keys, "connections": connections, "faults": faults,
+        "configuration": "ok", "store": store, "tokenKeys": token_keys, "connections": connections,
+        "webhooks": webhooks, "faults": faults,
     }))?;
     match faults {
         0 => Ok(()),
@@ -190,4 +197,28 @@ async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> F
     };
     let checks = examination.findings.iter().map(step).collect();
     Finding { checks, ..Finding::new(format!("connection {name}"), verdict, detail) }
+}
+
+/// Resolves and judges the hosts of the configured webhooks; sends nothing.
+async fn webhooks(settings: &DeliverySettings) -> Vec<Finding> {
+    if settings.webhooks.is_empty() {
+        return Vec::new();
+    }
+    let DeliverySettings { policy, timeout, authorities, webhooks, .. } = settings.clone();
+    let client = match DeliveryClient::new(DeliveryClientSettings { policy, timeout, authorities }) {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::new("webhooks", "fault", error)],
+    };
+    let mut findings = Vec::new();
+    for ConfiguredWebhook { name, settings, .. } in &webhooks {
+        let (result, detail) = match client.policy().judge_configured(&settings.url) {
+            Ok(url) => match client.check_host(&url).await {
+                Ok(()) => ("ok", format!("{} resolves to allowed addresses.", url.host_str().unwrap_or_default())),
+                Err(error) => ("fault", error.to_string()),
+            },
+            Err(refusal) => ("fault", format!("The URL {refusal}.")),
+        };
+        findings.push(Finding::new(format!("webhook {name}"), result, detail));
+    }
+    findings
 }

@@ -47,6 +47,10 @@ fn example() -> String {
         let plain = line.strip_prefix('#').unwrap_or(line).trim_start();
         if let Some(heading) = plain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = heading;
+            // A webhook is a choice: without one, clients can create theirs.
+            if section.starts_with("webhooks.") {
+                body += "# ";
+            }
             body += plain;
         } else if let Some(name) = assigned(plain) {
             if !is_set(section, name) {

@@ -16,10 +16,12 @@ mod check;
 mod completions;
 mod config_example;
 mod demo;
+mod events;
 mod gateway_options;
 mod healthcheck;
 mod import;
 mod key;
+mod listen;
 mod load_config;
 mod man;
 mod open_store;
@@ -58,7 +60,9 @@ enum Command {
     Check(check::Options),
     Import(import::Options),
     Results(results::Options),
+    Events(events::Options),
     Receivers(receivers::Options),
+    Listen(listen::Options),
     Backup(backup::Options),
     Restore(restore::Options),
     #[command(subcommand)]
@@ -152,7 +156,9 @@ fn run_command(command: Command, process: &Process) -> Result<(), Failure> {
         Command::Check(options) => check::run(&options, process),
         Command::Import(options) => import::run(&options, process),
         Command::Results(options) => results::run(&options, process),
+        Command::Events(options) => events::run(&options, process),
         Command::Receivers(options) => receivers::run(&options, process),
+        Command::Listen(options) => listen::run(&options, process),
         Command::Backup(options) => backup::run(&options, process),
         Command::Restore(options) => restore::run(&options, process),
         Command::Config(command) => config_example::run(&command),

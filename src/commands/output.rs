@@ -28,4 +28,13 @@ impl OutputFormat {
         let text = serde_json::to_string_pretty(document).map_err(|error| Failure::other("the output", error))?;
         say(text)
     }
+
+    /// Prints this document on a line of its own if the output is JSON: one of many.
+    pub(super) fn say_line(self, document: &impl Serialize) -> Result<(), Failure> {
+        if self == Self::Text {
+            return Ok(());
+        }
+        let text = serde_json::to_string(document).map_err(|error| Failure::other("the output", error))?;
+        say(text)
+    }
 }

@@ -11,7 +11,7 @@ use super::signals::ReloadListener;
 use super::{Failure, Process};
 use crate::commands::load_config;
 use crate::config::{Auth, Config, Inspected, ServerCertificate, ServerSettings, StoreFingerprint, StoreParts};
-use crate::http::{LiveSettings, Tls};
+use crate::http::{ClientWebhookOwners, LiveSettings, Tls};
 use crate::service::{ConfigDiff, Gateway, Retention};
 use crate::telemetry::metrics;
 
@@ -99,6 +99,10 @@ impl Reloader {
         // Connections first, so that a client permitted to use a new one finds it.
         let changed = self.gateway.reconfigure(parts.connections, parts.catalogue, retention).await;
         self.terms.replace(server.clone(), &auth);
+        let owners = ClientWebhookOwners::new(self.terms.clone(), self.process.environment.clone());
+        if let Err(error) = self.gateway.configure_webhooks(parts.delivery, owners).await {
+            tracing::error!(error = error.detail, "the webhooks of the new configuration are not in effect");
+        }
         let ConfigDiff { added, changed, removed, catalogue } = changed;
         tracing::info!(
             connections_added = listed(&added),
@@ -181,6 +185,7 @@ fn limits_that_differ(in_force: &ActiveConfig, server: &ServerSettings, retentio
         ("store.idempotency_retention", in_force.retention.keys != retention.keys),
         ("store.report_retention", in_force.retention.reports != retention.reports),
         ("store.parked_retention", in_force.retention.parked_reports != retention.parked_reports),
+        ("store.event_retention", in_force.retention.events != retention.events),
     ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -80,7 +80,7 @@ fn print_config(options: &Options, process: &Process) -> Result<(), Failure> {
         host => host,
     };
     let port = |number| SocketAddr::new(host, options.port_base + number);
-    let simulators = Simulators { startexam: port(0), thinkexam: port(1), examtesting: port(2) };
+    let simulators = Simulators { startexam: port(0), thinkexam: port(1), examtesting: port(2), lms: port(3) };
     let api_key = key::generate(process);
     say(sandbox_config::file(simulators, &api_key, &key::hash(&api_key)).trim_end())
 }

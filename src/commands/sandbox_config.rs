@@ -29,6 +29,7 @@ pub(super) struct Simulators {
     pub(super) startexam: SocketAddr,
     pub(super) thinkexam: SocketAddr,
     pub(super) examtesting: SocketAddr,
+    pub(super) lms: SocketAddr,
 }
 
 /// Renders a complete configuration file for a gateway in front of these simulators. It contains the key of its only
@@ -54,8 +55,10 @@ pub(super) fn file(simulators: Simulators, key: &Secret, hash: &str) -> String {
          # Created with the database.\n\
          encryption_key = \"file:examgate-sandbox.key\"\n\
          \n\
+         {}\n\
          {}",
         client("demo", hash),
+        webhooks("demo", simulators),
         connections(simulators),
     )
 }
@@ -71,9 +74,24 @@ pub(super) fn every_scope() -> String {
     format!("scopes = [\n{}]", scopes.concat())
 }
 
+/// Renders a webhook of this tenant to the LMS, and what permits deliveries to its machine.
+pub(super) fn webhooks(tenant: &str, Simulators { lms, .. }: Simulators) -> String {
+    let (address, path, secret) = (lms.ip(), accounts::lms::PATH, accounts::lms::SECRET);
+    format!(
+        "[delivery]\n\
+         allow_hosts = [\"{address}\"]\n\
+         allow_private = [\"{address}\"]\n\
+         allow_http = true\n\
+         [webhooks.lms]\n\
+         tenant = \"{tenant}\"\n\
+         url = \"http://{lms}{path}\"\n\
+         secret = \"plain:{secret}\"\n"
+    )
+}
+
 /// Renders the connections to the simulators, and the catalogue.
 pub(super) fn connections(simulators: Simulators) -> String {
-    let Simulators { startexam, thinkexam, examtesting } = simulators;
+    let Simulators { startexam, thinkexam, examtesting, lms: _ } = simulators;
     format!(
         "{}\n{}\n{}\n{}",
         self::startexam(startexam),

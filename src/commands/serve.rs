@@ -20,7 +20,8 @@ use crate::commands::load_config::ConfigOption;
 use crate::commands::{load_config, open_store};
 use crate::config::{Config, ServerSettings, Startup};
 use crate::http::{
-    self, ApiParts, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges, ShutdownHandle, Tls,
+    self, ApiParts, ClientWebhookOwners, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges,
+    ShutdownHandle, Tls,
 };
 use crate::service::Gateway;
 use crate::telemetry::{metrics, process as process_metrics};
@@ -108,6 +109,11 @@ async fn serve(
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let face = api_parts(config, gateway.clone(), process);
     let terms = LiveSettings::of(&face);
+    let owners = ClientWebhookOwners::new(terms.clone(), process.environment.clone());
+    gateway
+        .configure_webhooks(parts.delivery, owners)
+        .await
+        .map_err(|fault| Failure::other("webhooks cannot be delivered", fault.detail))?;
     let reloader = Reloader::new(file, process, gateway.clone(), (terms.clone(), tls.clone()), in_force);
 
     let ended = ShutdownHandle::new(Duration::from_secs(1));

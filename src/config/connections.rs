@@ -1,7 +1,7 @@
 //! Validates `[connections.<name>]` and builds the adapters.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -81,7 +81,10 @@ pub(super) fn connect(
         match vendor.clone().connect(&setup) {
             Ok(connected) => {
                 let fingerprint = ConfigFingerprint::of(secrets.read.into_inner());
-                built.insert(name.clone(), ConnectionSetup { connected, settings, fingerprint, only_tenant: None });
+                built.insert(
+                    name.clone(),
+                    ConnectionSetup { connected, settings, fingerprint, only_tenant: None, tenants: BTreeSet::new() },
+                );
             }
             Err(found) => {
                 for error in found {

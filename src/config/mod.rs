@@ -14,12 +14,13 @@ use crate::domain::scope::Scope;
 use crate::domain::system::System;
 use crate::domain::units::{ByteSize, ConfigDuration};
 use crate::secret::{SecretRef, SecretSource};
-use crate::service::{Catalogue, ConnectionAccess, ConnectionSetup, Retention};
+use crate::service::{Catalogue, ConnectionAccess, ConnectionSetup, DeliverySettings, Retention};
 
 mod auth;
 mod bounds;
 mod catalogue;
 mod connections;
+mod delivery;
 mod env;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -58,12 +59,14 @@ pub struct Config {
     pub connections: BTreeMap<String, ConnectionConfig>,
 }
 
-/// The connections and the catalogue, ready for the gateway.
+/// The connections, the catalogue and the webhooks, ready for the gateway.
 pub struct Components {
     /// The connections by name.
     pub connections: BTreeMap<String, ConnectionSetup>,
     /// Assessments and programs by their vendor-neutral ids.
     pub catalogue: Catalogue,
+    /// Where and how events are delivered, with the operator's own webhooks.
+    pub delivery: DeliverySettings,
 }
 
 /// A valid configuration and everything built from it.
@@ -174,6 +177,18 @@ impl Auth {
         }
     }
 
+    /// Returns the tenants with a client that may use this connection.
+    #[must_use]
+    pub fn tenants_of(&self, connection: &str) -> BTreeSet<String> {
+        match self.clients() {
+            Some(clients) => {
+                let allowed = clients.values().filter(|client| client.connections.contains(connection));
+                allowed.map(|client| client.tenant.clone()).collect()
+            }
+            None => BTreeSet::from([DEFAULT_TENANT.to_owned()]),
+        }
+    }
+
     /// Returns the only tenant there is; `None` if there are several.
     #[must_use]
     pub fn only_tenant(&self) -> Option<&str> {
@@ -273,6 +288,8 @@ pub struct StoreSettings {
     pub report_retention: ConfigDuration,
     /// How long reports are kept that were not applied.
     pub parked_retention: ConfigDuration,
+    /// How long events and ended deliveries are kept.
+    pub event_retention: ConfigDuration,
 }
 
 impl StoreSettings {
@@ -284,6 +301,7 @@ impl StoreSettings {
             keys: self.idempotency_retention.0,
             reports: self.report_retention.0,
             parked_reports: self.parked_retention.0,
+            events: self.event_retention.0,
         }
     }
 }
@@ -331,18 +349,21 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
     }
     let mut connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
     let only_tenant = raw.auth.as_ref().and_then(Auth::only_tenant);
-    for setup in connections.values_mut() {
+    for (name, setup) in &mut connections {
         setup.only_tenant = only_tenant.map(str::to_owned);
+        setup.tenants = raw.auth.as_ref().map(|auth| auth.tenants_of(name)).unwrap_or_default();
     }
     connections::check_owners(&connections, raw.auth.as_ref(), &mut errors);
     let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);
     let store =
         raw.store.as_ref().and_then(|settings| store::view(settings, machine.secrets, machine.files, &mut errors));
+    let delivery = raw.delivery.as_ref();
+    let delivery = delivery.and_then(|draft| delivery::resolved(draft, &raw.webhooks, machine.secrets, &mut errors));
     let tls = raw.server.as_ref().and_then(|(server, _)| server.tls.as_ref());
     let identity = tls.and_then(|settings| tls::identity(settings, machine.secrets, &mut errors));
-    match (errors.is_empty(), raw.finished(), store) {
-        (true, Some(config), Some(store)) => {
-            let parts = Components { connections, catalogue };
+    match (errors.is_empty(), raw.finished(), store, delivery) {
+        (true, Some(config), Some(store), Some(delivery)) => {
+            let parts = Components { connections, catalogue, delivery };
             Ok((Loaded { config, parts, store, identity }, layers.places))
         }
         _ => Err(errors.into_sorted()),
@@ -356,6 +377,8 @@ struct Raw {
     store: Option<StoreSettings>,
     connections: BTreeMap<String, ConnectionConfig>,
     catalogue: catalogue::CatalogueDraft,
+    delivery: Option<delivery::DeliveryDraft>,
+    webhooks: Vec<delivery::WebhookDraft>,
 }
 
 impl Raw {
@@ -365,11 +388,12 @@ impl Raw {
         }
         let mut root = layers.tree.as_object().cloned().unwrap_or_default();
         let mut part = |name: &str| root.remove(name).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-        let (server, auth, store) = (part("server"), part("auth"), part("store"));
+        let (server, auth, store, delivery) = (part("server"), part("auth"), part("store"), part("delivery"));
         let mut tables = |name: &str| -> Vec<(String, Value)> {
             section::table(&part(name), &[name], errors).into_iter().flatten().collect()
         };
         let (connections, assessments, programs) = (tables("connections"), tables("assessments"), tables("programs"));
+        let webhooks = tables("webhooks");
         for name in root.keys() {
             let path = [name.clone()];
             errors.push(&path, format!("unknown key{}", suggest::key(&path)));
@@ -388,13 +412,22 @@ impl Raw {
         if let Some(settings) = &store {
             self::store::check(settings, errors);
         }
+        let delivery = section::section(&delivery, &["delivery"], errors)
+            .and_then(|document| self::delivery::checked(document, errors));
+        let known = self::delivery::Known {
+            delivery: delivery.as_ref(),
+            auth: auth.as_ref(),
+            connections: &names,
+            assessments: &assessments.iter().map(|(id, _)| id.clone()).collect(),
+        };
+        let webhooks = self::delivery::webhooks(webhooks, &known, errors);
         let known = catalogue::Connections { names: &names, known: &connections };
         let catalogue = catalogue::checked(assessments, programs, &known, errors);
-        Self { server, auth, store, connections, catalogue }
+        Self { server, auth, store, connections, catalogue, delivery, webhooks }
     }
 
     fn finished(self) -> Option<Config> {
-        let Self { server, auth, store, connections, catalogue: _ } = self;
+        let Self { server, auth, store, connections, catalogue: _, delivery: _, webhooks: _ } = self;
         let (server, _) = server?;
         Some(Config { server, auth: auth?, store: store?, connections })
     }

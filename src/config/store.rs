@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer};
@@ -69,6 +70,9 @@ impl fmt::Display for StoreLocation {
     }
 }
 
+/// The shortest retention of events: a reader or a webhook must be able to be away for a while.
+const MIN_EVENT_RETENTION: Duration = Duration::from_hours(1);
+
 /// Supported query parameters of a PostgreSQL URL. Others are rejected, because the library would log and ignore them.
 const PARAMETERS: [&str; 8] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "hostaddr", "port", "options"];
 
@@ -125,6 +129,7 @@ pub(super) fn check(settings: &StoreSettings, errors: &mut ConfigErrors<'_>) {
         idempotency_retention,
         report_retention,
         parked_retention,
+        event_retention,
     } = settings;
     for (key, span) in [
         ("retention", retention),
@@ -134,6 +139,10 @@ pub(super) fn check(settings: &StoreSettings, errors: &mut ConfigErrors<'_>) {
     ] {
         errors.check(&["store", key], bounds::more_than_zero(*span, ConfigDuration::MAX.0));
     }
+    errors.check(
+        &["store", "event_retention"],
+        bounds::within(*event_retention, MIN_EVENT_RETENTION, ConfigDuration::MAX.0),
+    );
     if retention < idempotency_retention {
         // The response to a retry under a bulk's idempotency key comes from its operation.
         errors.push(&["store", "retention"], "must not be shorter than store.idempotency_retention");

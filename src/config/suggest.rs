@@ -57,7 +57,7 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
 /// Replaces names that the operator chooses: `connections.*.retry`.
 fn general(section: &[impl AsRef<str>]) -> String {
     let named = match section {
-        [first, ..] if ["connections", "assessments", "programs"].contains(&first.as_ref()) => 1,
+        [first, ..] if ["connections", "assessments", "programs", "webhooks"].contains(&first.as_ref()) => 1,
         [first, second, ..] if first.as_ref() == "auth" && second.as_ref() == "clients" => 2,
         _ => usize::MAX,
     };

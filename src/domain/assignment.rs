@@ -214,6 +214,9 @@ pub struct Assignment {
     pub created: Timestamp,
     /// The time of the last change.
     pub last_modified: Timestamp,
+    /// Whether an event has reported that its window ended without an attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expiry_reported: bool,
 }
 
 impl Assignment {

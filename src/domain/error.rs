@@ -134,6 +134,9 @@ pub struct Error {
     /// The exchange that holds the vendor call; unset if it is the request's own exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeId>,
+    /// The number of the oldest event that is kept, if older ones were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<u64>,
 }
 
 /// A connection and the vendor it leads to.
@@ -161,6 +164,7 @@ impl Error {
             chunks: Vec::new(),
             duplicate_of: None,
             exchange: None,
+            oldest: None,
         }
     }
 

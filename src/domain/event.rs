@@ -9,6 +9,10 @@ use serde_json::{Map, Value};
 use super::ids::{AssignmentId, EventId};
 use super::words::words;
 
+mod document;
+
+pub use document::{EventData, EventDocument, RowCounts, example_of};
+
 words! {
     /// What an event is about.
     #[derive(PartialOrd, Ord)]
@@ -45,6 +49,35 @@ words! {
         WebhookGap "webhook.gap",
         /// A test that a client asked for; only ever delivered to the webhook it was asked for.
         Ping "ping",
+    }
+}
+
+words! {
+    /// How an unknown write became known.
+    pub enum SettledBy {
+        /// The gateway has found out by itself.
+        Reconciler "reconciler",
+        /// The next request about the candidate or assignment has found out.
+        Caller "caller",
+        /// A person has said so.
+        Operator "operator",
+        /// A vendor's report of an attempt proves it.
+        Evidence "evidence",
+    }
+}
+
+words! {
+    /// The state of a connection as events report it.
+    #[derive(PartialOrd, Ord)]
+    pub enum ConnectionState {
+        /// The vendor responds, and its feed is read.
+        Ok "ok",
+        /// Calls fail, or are paused because they failed.
+        Degraded "degraded",
+        /// The vendor rejects the credentials.
+        CredentialsInvalid "credentials_invalid",
+        /// The vendor responds, but its feed of results could not be read.
+        FeedStale "feed_stale",
     }
 }
 

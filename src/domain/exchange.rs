@@ -67,6 +67,11 @@ pub enum Cause {
     Operation,
     /// Reading a vendor's reports in the background.
     Reports,
+    /// A delivery to a webhook, or a ping, that the receiver did not accept.
+    Delivery {
+        /// Path of the webhook.
+        resource: String,
+    },
     /// The reconciliation of an unknown write.
     Settling {
         /// Path of the record's resource.

@@ -32,6 +32,12 @@ macro_rules! id {
                 Self(format!("{}{}", Self::PREFIX, new_uuid_v7(environment).simple()))
             }
 
+            /// Creates the identifier of what is known by other means, from a hash of them.
+            #[must_use]
+            pub fn of_hash(hash: [u8; 16]) -> Self {
+                Self(format!("{}{}", Self::PREFIX, data_encoding::HEXLOWER.encode(&hash)))
+            }
+
             /// Parses an identifier.
             ///
             /// # Errors

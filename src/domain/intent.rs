@@ -15,6 +15,7 @@ use super::program::Enrolled;
 use super::record::RecordId;
 use super::subject::SubjectKey;
 use super::vendor::{Booking, Cancellation, CandidateSnapshot, EnrolmentBatch, Registration, Update, Vendor};
+use super::webhook::{Delivery, PingResult, Webhook, WebhookPosition};
 use crate::secret::Secret;
 
 /// Initial back-off between two background attempts at the same write.
@@ -242,6 +243,23 @@ pub enum StoredReply {
         /// The assignment.
         assignment: Box<Assignment>,
     },
+    /// A webhook, without its secrets.
+    Webhook {
+        /// Whether the webhook was created now.
+        created: bool,
+        /// The webhook.
+        webhook: Box<Webhook>,
+        /// How far its deliveries were.
+        position: WebhookPosition,
+        /// Its new secret.
+        secret: Option<Secret>,
+        /// What came back for the ping of a new webhook.
+        ping: Option<PingResult>,
+    },
+    /// What came back for a ping.
+    Ping(PingResult),
+    /// A delivery.
+    Delivery(Box<Delivery>),
     /// The resource was deleted or cancelled.
     Gone,
     /// A program's employees were changed.

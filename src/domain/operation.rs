@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::assignment::NewAssignment;
 use super::candidate::NewCandidate;
 use super::error::{Code, Error};
-use super::ids::OperationId;
+use super::event::EventType;
+use super::ids::{OperationId, WebhookId};
 use super::outcome::{Outcome, Warning};
 use super::program::EnrolmentCounts;
 use super::vendor::EnrolmentBatch;
@@ -24,6 +25,8 @@ words! {
         ProgramEmployees "program_employees",
         /// None: the connection's kept reports are read again.
         Reread "reread",
+        /// None: events are delivered to a webhook again.
+        Replay "replay",
     }
 }
 
@@ -87,6 +90,25 @@ pub struct Operation {
     pub request_id: String,
     /// W3C `traceparent` of that request.
     pub traceparent: Option<String>,
+    /// Of an operation that delivers events again: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<EventReplay>,
+}
+
+/// Events that an operation delivers to a webhook again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReplay {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// The number that the first event follows.
+    pub after: u64,
+    /// The number of the last event.
+    pub until: u64,
+    /// Of these types; of those of the webhook if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<EventType>,
+    /// Only events whose delivery has failed.
+    pub failed_only: bool,
 }
 
 /// Rows counted by state; every row counts once, and those being settled are counted besides.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::assignment::{Assignment, AssignmentState};
 use super::candidate::{Candidate, CandidateState};
 use super::error::{Code, Error};
-use super::ids::{AssignmentId, CandidateId, EnrolmentId, OperationId};
+use super::ids::{AssignmentId, CandidateId, EnrolmentId, OperationId, WebhookId};
 use super::outcome::Outcome;
 
 /// Identifies what a write is about. It is also the key of the write's intent: a record has at most one open write.
@@ -20,6 +20,8 @@ pub enum RecordId {
     Enrolment(EnrolmentId),
     /// An operation, to which the key of the request that created it leads.
     Operation(OperationId),
+    /// A webhook, to which the key of the request that created it leads.
+    Webhook(WebhookId),
 }
 
 impl RecordId {
@@ -30,7 +32,13 @@ impl RecordId {
         let assignment = || AssignmentId::parse(text).map(Self::Assignment);
         let enrolment = || EnrolmentId::parse(text).map(Self::Enrolment);
         let operation = || OperationId::parse(text).map(Self::Operation);
-        candidate.or_else(|_| assignment()).or_else(|_| enrolment()).or_else(|_| operation()).ok()
+        let webhook = || WebhookId::parse(text).map(Self::Webhook);
+        candidate
+            .or_else(|_| assignment())
+            .or_else(|_| enrolment())
+            .or_else(|_| operation())
+            .or_else(|_| webhook())
+            .ok()
     }
 
     /// Returns the id as text.
@@ -41,6 +49,7 @@ impl RecordId {
             Self::Assignment(id) => id.as_str(),
             Self::Enrolment(id) => id.as_str(),
             Self::Operation(id) => id.as_str(),
+            Self::Webhook(id) => id.as_str(),
         }
     }
 
@@ -52,6 +61,7 @@ impl RecordId {
             Self::Assignment(id) => id.path(),
             Self::Enrolment(id) => id.path(),
             Self::Operation(id) => id.path(),
+            Self::Webhook(id) => id.path(),
         }
     }
 }

@@ -34,5 +34,8 @@ scopes! {
     ResultsRead "results:read" "Read results and their versions, and ask the vendor for an assignment's report.";
     ReportsRead "reports:read" "Read the vendors' reports, including their raw bodies.";
     ReportsWrite "reports:write" "Match and dismiss reports, and read them again.";
+    EventsRead "events:read" "Read events.";
+    WebhooksRead "webhooks:read" "Read webhooks and their deliveries.";
+    WebhooksWrite "webhooks:write" "Create, change and delete webhooks, and have events delivered again.";
     AuditRead "audit:read" "Read the audit log.";
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{CandidateId, OperationId};
+use super::ids::{CandidateId, OperationId, WebhookId};
 
 /// What a write is ordered by: no two writes of one subject run at once.
 ///
@@ -56,6 +56,12 @@ impl SubjectKey {
     #[must_use]
     pub fn operation(id: &OperationId) -> Self {
         Self(format!("operation {id}"))
+    }
+
+    /// Returns the subject of a webhook, whose lock the instance that sends its deliveries holds.
+    #[must_use]
+    pub fn webhook(id: &WebhookId) -> Self {
+        Self(format!("webhook {id}"))
     }
 
     /// Returns the text.

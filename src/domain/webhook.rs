@@ -1,5 +1,9 @@
 //! Webhooks, to which a tenant's events are delivered, and their deliveries.
 
+pub mod schedule;
+pub mod secret;
+pub mod signature;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -110,8 +114,8 @@ pub struct WebhookSettings {
     pub requests_per_second: u32,
 }
 
-/// A webhook as it is stored.
-#[derive(Debug, Clone)]
+/// A webhook as it is stored. Its serialised form is without its secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Webhook {
     /// The gateway's identifier.
     pub id: WebhookId,
@@ -124,6 +128,7 @@ pub struct Webhook {
     /// Its settings.
     pub settings: WebhookSettings,
     /// Its secrets, the current one first.
+    #[serde(skip)]
     pub secrets: Vec<WebhookSecret>,
     /// Its state.
     pub state: WebhookState,
@@ -160,8 +165,30 @@ pub struct DeliveryAttempt {
     pub error: Option<String>,
 }
 
+/// How far the deliveries of a webhook have come, in sequence numbers of its tenant's events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookPosition {
+    /// Up to this event, nothing is pending; 0 for none.
+    pub delivered: u64,
+    /// The latest event that passes the webhook's filter; 0 for none.
+    pub latest: u64,
+    /// The oldest event that is to be delivered.
+    pub oldest_pending: Option<u64>,
+}
+
+/// What came back for a ping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingResult {
+    /// The id of the event.
+    pub event: EventId,
+    /// Whether the receiver has accepted it.
+    pub delivered: bool,
+    /// The attempt.
+    pub attempt: DeliveryAttempt,
+}
+
 /// One event on its way to one webhook.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     /// The gateway's identifier.
     pub id: DeliveryId,

@@ -6,8 +6,10 @@ use http::StatusCode;
 use crate::domain::outcome::Outcome;
 use crate::http::dto::assignment::Assignment;
 use crate::http::dto::candidate::Candidate;
+use crate::http::dto::delivery::Delivery;
 use crate::http::dto::operation::Operation;
 use crate::http::dto::report::Report;
+use crate::http::dto::webhook::Webhook;
 use crate::service::OperationStatus;
 
 /// A document of a resource.
@@ -34,6 +36,18 @@ impl Auditable for Operation {
     }
 }
 
+impl Auditable for Webhook {
+    fn audit_info(&self) -> AuditInfo {
+        AuditInfo::object(format!("/webhooks/{}", self.id))
+    }
+}
+
+impl Auditable for Delivery {
+    fn audit_info(&self) -> AuditInfo {
+        AuditInfo::object(format!("/deliveries/{}", self.id))
+    }
+}
+
 impl Auditable for Report {
     fn audit_info(&self) -> AuditInfo {
         AuditInfo::new(format!("/reports/{}", self.id), &self.connection, None)
@@ -51,6 +65,11 @@ pub(super) struct AuditInfo {
 impl AuditInfo {
     fn new(object: String, connection: &str, outcome: Option<Outcome>) -> Self {
         Self { object: Some(object), connection: Some(connection.to_owned()), outcome }
+    }
+
+    /// Describes a response about this object of the gateway's own, which no vendor has.
+    fn object(path: String) -> Self {
+        Self { object: Some(path), connection: None, outcome: Some(Outcome::Applied) }
     }
 
     /// Describes a response with this document.

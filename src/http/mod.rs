@@ -26,6 +26,7 @@ mod response;
 mod router;
 mod routes;
 mod server;
+mod webhook_owners;
 
 pub use crate::http::app_state::{ApiParts, JwksFetcher, Limits, LiveSettings, LoadGauges};
 pub use crate::http::openapi::v3_0::converted as document_3_0;
@@ -33,6 +34,7 @@ pub use crate::http::server::connection_limit::ListenerOptions;
 pub use crate::http::server::listener::serve;
 pub use crate::http::server::shutdown::ShutdownHandle;
 pub use crate::http::server::tls::Tls;
+pub use crate::http::webhook_owners::ClientWebhookOwners;
 pub use openapi::{document, printed};
 pub use problem::status;
 pub use router::{admin_router, receiver_router, router, router_with_settings};

@@ -21,6 +21,7 @@ use crate::http::problem::Problem;
 use crate::http::routes::route_entries;
 
 pub(super) mod components;
+mod event_webhooks;
 pub(super) mod v3_0;
 
 /// The title of the description and of the page that shows it.
@@ -28,11 +29,13 @@ pub(super) const TITLE: &str = "examgate API";
 
 const DESCRIPTION: &str = include_str!("description.md");
 
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 15] = [
     ("Candidates", "People registered on a connection."),
     ("Assignments", "Bookings of candidates for assessments."),
     ("Results", "What became of exams."),
     ("Reports", "What vendors said about attempts, as it came; results are made from it."),
+    ("Events", "What happened that no response told."),
+    ("Webhooks", "Where the tenant's events are delivered, and the deliveries."),
     ("Programs", "Employees enrolled in programs at the vendor."),
     ("Operations", "Jobs with many rows: bulk requests and changes to programs."),
     ("Catalogue", "Assessments and programs that can be booked, and the capabilities of each vendor."),
@@ -50,6 +53,7 @@ const TAGS: [(&str, &str); 13] = [
 pub fn document(public_url: Option<&str>) -> OpenApi {
     let mut document = route_entries().fold(OpenApiRouter::with_openapi(base()), OpenApiRouter::routes).into_openapi();
     document.servers = Some(servers(public_url));
+    document.webhooks = Some(event_webhooks::webhooks());
     let components = document.components.get_or_insert_default();
     describe_parts(components);
     let inputs = reachable(components, operations(&mut document.paths.paths), Side::Request);

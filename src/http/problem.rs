@@ -19,6 +19,7 @@ use crate::domain::error::{Code, ConnectionRef, Error, FieldError, PartialResult
 use crate::domain::outcome::Outcome;
 use crate::http::auth::challenge;
 use crate::http::exchange_context::ExchangeContext;
+use crate::http::pagination::encode_cursor;
 
 mod example;
 mod status;
@@ -78,6 +79,9 @@ pub struct Problem {
     /// The `index` of the earlier row that this row repeats, if the problem is `duplicate_item`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_of: Option<u64>,
+    /// A cursor of `GET /events` before the oldest event that is kept, if the problem is `cursor_expired`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
 }
 
 /// The vendor's response, for use when contacting the vendor. Secrets are masked.
@@ -126,6 +130,7 @@ impl Problem {
             errors,
             chunks: error.chunks.clone(),
             duplicate_of: error.duplicate_of,
+            oldest: error.oldest.map(|oldest| encode_cursor(oldest.saturating_sub(1))),
         }
     }
 

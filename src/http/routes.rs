@@ -7,8 +7,8 @@ use crate::domain::error::Code;
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::handlers::{
-    assignments, audit, bulk, candidates, catalogue, client, exchanges, health, operation_events, operations, programs,
-    receivers, reports, results,
+    assignments, audit, bulk, candidates, catalogue, client, deliveries, events, exchanges, health, operation_events,
+    operations, programs, receivers, reports, results, webhooks,
 };
 use crate::http::middleware::authorize::{
     guarded, guarded_action, guarded_disclosure, guarded_without_scope, guarded_write, open, with_optional_body,
@@ -22,6 +22,8 @@ const NAMED: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
 const MATCH: &[Code] = &[Code::Draining, Code::InvalidReference, Code::ReportMatched];
 /// Problems of operations that have reports read.
 const READ: &[Code] = &[Code::CapabilityUnsupported, Code::Draining];
+/// Problems of changes to a webhook that the operator may have configured.
+const OWN_HOOK: &[Code] = &[Code::Draining, Code::WebhookConfigured];
 /// Problems of receivers.
 const RECEIVE: &[Code] = &[
     Code::Draining,
@@ -49,6 +51,8 @@ pub(super) fn caller_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppSta
         assignment_routes(),
         result_routes(),
         report_routes(),
+        event_routes(),
+        webhook_routes(),
         operation_routes(),
         catalogue_routes(),
         service_routes(),
@@ -154,6 +158,38 @@ fn report_routes() -> &'static [Entry] {
             guarded_action("connections.reread", ReportsWrite, &[NAMED, STORE, READ], route)
         },
         || guarded_action("connections.read", ConnectionsCheck, &[NAMED, READ], routes!(reports::read_feed)),
+    ]
+}
+
+fn event_routes() -> &'static [Entry] {
+    &[|| guarded(Scope::EventsRead, &[STORE, &[Code::CursorExpired]], routes!(events::list))]
+}
+
+fn webhook_routes() -> &'static [Entry] {
+    use Scope::{WebhooksRead, WebhooksWrite};
+    &[
+        || {
+            let problems: &[&[Code]] = &[STORE, &[Code::Draining, Code::WebhookNotAllowed]];
+            guarded_write("webhooks.create", WebhooksWrite, problems, routes!(webhooks::create))
+        },
+        || guarded(WebhooksRead, &[STORE], routes!(webhooks::list)),
+        || guarded(WebhooksRead, &[STORE], routes!(webhooks::read)),
+        || {
+            let problems: &[&[Code]] = &[STORE, OWN_HOOK, &[Code::WebhookNotAllowed]];
+            guarded_write("webhooks.update", WebhooksWrite, problems, routes!(webhooks::update))
+        },
+        || guarded_write("webhooks.delete", WebhooksWrite, &[STORE, OWN_HOOK], routes!(webhooks::delete)),
+        || guarded_write("webhooks.ping", WebhooksWrite, &[STORE, &[Code::Draining]], routes!(webhooks::ping)),
+        || guarded_write("webhooks.rotate", WebhooksWrite, &[STORE, OWN_HOOK], routes!(webhooks::rotate)),
+        || guarded_write("webhooks.pause", WebhooksWrite, &[STORE, OWN_HOOK], routes!(webhooks::pause)),
+        || guarded_write("webhooks.resume", WebhooksWrite, &[STORE, &[Code::Draining]], routes!(webhooks::resume)),
+        || guarded_write("webhooks.replay", WebhooksWrite, &[STORE, &[Code::Draining]], routes!(webhooks::replay)),
+        || guarded(WebhooksRead, &[STORE], routes!(deliveries::list)),
+        || guarded(WebhooksRead, &[STORE], routes!(deliveries::read)),
+        || {
+            let problems: &[&[Code]] = &[STORE, &[Code::DeliveryDelivered, Code::Draining]];
+            guarded_write("deliveries.retry", WebhooksWrite, problems, routes!(deliveries::retry))
+        },
     ]
 }
 

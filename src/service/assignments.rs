@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, NewAssignment};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::event::SettledBy;
 use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, StoredReply, Write};
 use crate::domain::outcome::Outcome;
@@ -115,7 +116,11 @@ impl Gateway {
             intent.reason = None;
             let result = with_reason(result, assignment.problem.as_deref());
             let connection = gateway.connection_of(&assignment.connection)?;
-            let ended = gateway.0.executor.conclude_one(&connection, assignment.into(), intent, result).await?;
+            let ended = gateway
+                .0
+                .executor
+                .conclude_one(&connection, assignment.into(), intent, result, SettledBy::Operator)
+                .await?;
             Ok(WriteResult::Existing(ended.record.try_into()?))
         })
     }
@@ -185,7 +190,7 @@ impl Gateway {
         // sent.
         let shares = open.is_some_and(|open| matches!(open.write, Write::Cancel(_)));
         let call = caller.call_context(CallPurpose::Reconcile);
-        let settled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
+        let settled = self.0.reconciler.reconcile(connection, assignment.into(), &call, SettledBy::Caller).await;
         let settled =
             settled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
         let Some(record) = settled.record else { return Ok(WriteResult::Existing(Removal::Done)) };

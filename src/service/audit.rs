@@ -214,24 +214,27 @@ impl Gateway {
         Entry::about(&caller.exchange, &caller.tenant, &caller.client, self.0.system.now())
     }
 
-    /// Builds the entry of an operation that has ended.
-    pub(super) fn operation_entry(
+    /// Builds the mutations that commit the end of an operation: the operation, its audit entry and its event.
+    pub(super) fn operation_end(
         &self,
         caller: &RequestContext,
-        operation: &Operation,
+        operation: Operation,
         progress: &Progress,
-    ) -> Mutation {
+    ) -> Vec<Mutation> {
+        let entry = self.operation_entry(caller, &operation, progress);
+        let event = self.emitter().operation_completed(&operation, progress, operation_action(operation.kind));
+        vec![Mutation::Operation(operation), entry, Mutation::Event(Box::new(event))]
+    }
+
+    /// Builds the entry of an operation that has ended.
+    fn operation_entry(&self, caller: &RequestContext, operation: &Operation, progress: &Progress) -> Mutation {
         let Progress { total, applied, not_applied, unknown, skipped, pending: _, settling: _ } = *progress;
         Mutation::Audit(Entry {
             event: AuditEvent::Ended,
-            action: match operation.kind {
-                OperationKind::Candidates => "candidates.bulk",
-                OperationKind::Assignments => "assignments.bulk",
-                OperationKind::ProgramEmployees => "programs.employees",
-                OperationKind::Reread => "reports.reread",
-            },
+            action: operation_action(operation.kind),
             object: Some(format!("/operations/{}", operation.id)),
-            connection: Some(operation.connection.clone()),
+            // A replay is at no connection.
+            connection: Some(operation.connection.clone()).filter(|name| !name.is_empty()),
             counts: Some(RowCounts { applied, not_applied, skipped, total, unknown }),
             ..self.entry_of(caller)
         })
@@ -243,6 +246,17 @@ impl AuditWriter {
         let mut waiting = lock_unpoisoned(&self.waiting);
         let count = waiting.len().min(MAX_BATCH);
         waiting.drain(..count).map(|QueuedEntry { entry, written }| (entry, written)).unzip()
+    }
+}
+
+/// Returns the action of an operation.
+const fn operation_action(kind: OperationKind) -> &'static str {
+    match kind {
+        OperationKind::Candidates => "candidates.bulk",
+        OperationKind::Assignments => "assignments.bulk",
+        OperationKind::ProgramEmployees => "programs.employees",
+        OperationKind::Reread => "reports.reread",
+        OperationKind::Replay => "webhooks.replay",
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::domain::candidate::{Candidate, CandidateChanges, CandidateState, Identity, NewCandidate};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::event::SettledBy;
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::{Intent, StoredReply, Write};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
@@ -220,7 +221,11 @@ impl Gateway {
             intent.reason = None;
             let password = intent.write.generated_password().cloned();
             let result = with_reason(result, candidate.problem.as_deref());
-            let ended = gateway.0.executor.conclude_one(&connection, candidate.clone().into(), intent, result).await?;
+            let ended = gateway
+                .0
+                .executor
+                .conclude_one(&connection, candidate.clone().into(), intent, result, SettledBy::Operator)
+                .await?;
             // An erased person is shown as they were.
             let shown = if ended.erased { candidate } else { ended.record.try_into()? };
             let initial_password = password.filter(|_| ended.result.is_ok() && !ended.erased);
@@ -326,7 +331,7 @@ impl Gateway {
         let connection = &*connection?;
         let shares = self.0.store.intent(id.as_str()).await.or_not_applied()?.is_some_and(|open| shares(&open.write));
         let call = caller.call_context(CallPurpose::Reconcile);
-        let settled = reconciler.reconcile(connection, candidate.into(), &call).await;
+        let settled = reconciler.reconcile(connection, candidate.into(), &call, SettledBy::Caller).await;
         let settled =
             settled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
         let record = settled.record.ok_or_else(|| no_candidate(id))?;

@@ -1,6 +1,6 @@
 //! Configured connections at run time: their vendor adapter, limits and observed status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::candidate::Identity;
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, ConnectionRef, Error, VendorResponse};
+use crate::domain::event::ConnectionState;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::results::ReportSource;
 use crate::domain::vendor::{CallPurpose, CredentialCheck, Vendor};
@@ -34,6 +35,8 @@ pub struct ConnectionSetup {
     pub fingerprint: ConfigFingerprint,
     /// The only tenant there is; `None` if there are several, or if that is not known.
     pub only_tenant: Option<String>,
+    /// The tenants with a client that may use it.
+    pub tenants: BTreeSet<String>,
 }
 
 /// State of a connection's circuit breaker.
@@ -78,6 +81,7 @@ pub(super) struct Connection {
     settings: ConnectionSettings,
     fingerprint: ConfigFingerprint,
     only_tenant: Option<String>,
+    tenants: BTreeSet<String>,
     seen: Mutex<LastCheck>,
     bulk_limits: BulkLimits,
     seats: SeatLimit,
@@ -104,15 +108,29 @@ impl Connection {
     }
 
     fn with_limits(name: String, setup: ConnectionSetup, bulk_limits: BulkLimits) -> Self {
-        let ConnectionSetup { connected, settings, fingerprint, only_tenant } = setup;
+        let ConnectionSetup { connected, settings, fingerprint, only_tenant, tenants } = setup;
         let destination = connected.destination().into();
         let (seen, seats, feed_faults) = (Mutex::default(), SeatLimit::default(), Mutex::default());
-        Self { name, destination, connected, settings, fingerprint, only_tenant, seen, bulk_limits, seats, feed_faults }
+        Self {
+            name,
+            destination,
+            connected,
+            settings,
+            fingerprint,
+            only_tenant,
+            tenants,
+            seen,
+            bulk_limits,
+            seats,
+            feed_faults,
+        }
     }
 
     /// Returns whether this setup has the same configuration.
     pub(super) fn is_same_config(&self, setup: &ConnectionSetup) -> bool {
-        self.fingerprint.same(&setup.fingerprint) && self.only_tenant == setup.only_tenant
+        self.fingerprint.same(&setup.fingerprint)
+            && self.only_tenant == setup.only_tenant
+            && self.tenants == setup.tenants
     }
 
     /// Makes the client send requests only while this lease is held.
@@ -253,6 +271,29 @@ impl Connection {
     /// only one there is.
     pub(super) fn reports_owner(&self) -> Option<&str> {
         self.report_source().and_then(|source| source.owner()).or(self.only_tenant.as_deref())
+    }
+
+    /// Returns the tenants with a client that may use the connection.
+    pub(super) const fn tenants(&self) -> &BTreeSet<String> {
+        &self.tenants
+    }
+
+    /// Returns the state of the connection as events report it, with the time of the last call that shows it; `None` if no
+    /// call has shown one yet.
+    pub(super) fn observed_state(&self) -> Option<(ConnectionState, Timestamp)> {
+        let LastCheck { status, since, .. } = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_open = matches!(self.stats().circuit, transport::CircuitState::Open { .. });
+        let state = match status {
+            ConnectionStatus::Unchecked => return None,
+            ConnectionStatus::CredentialsInvalid => ConnectionState::CredentialsInvalid,
+            _ if is_open => ConnectionState::Degraded,
+            ConnectionStatus::Degraded | ConnectionStatus::CircuitOpen | ConnectionStatus::ClockSkew => {
+                ConnectionState::Degraded
+            }
+            ConnectionStatus::Ok if !lock_unpoisoned(&self.feed_faults).is_empty() => ConnectionState::FeedStale,
+            ConnectionStatus::Ok => ConnectionState::Ok,
+        };
+        Some((state, since?))
     }
 
     /// Records whether the feed of this centre could be read, and why not.

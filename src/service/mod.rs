@@ -11,6 +11,8 @@
 //!   them through `write`.
 //! * `bulk`: operations of many rows, sent through the same path in batches.
 //! * `results`: reports of attempts, and the results that are made from them.
+//! * `events`: what happened that no response told, in the order of its commits.
+//! * `webhooks`: delivers events to the addresses that clients and the operator name.
 //! * `background`: the tasks that reconcile due writes, retry queued commits, start operations and purge expired data.
 //! * `cluster`: this instance's lease and its steady clock.
 //! * `snapshot`, `connections`: the current configuration, and the runtime state of each connection.
@@ -29,6 +31,7 @@ mod connection_status;
 mod connections;
 mod diagnostics;
 mod errors;
+mod events;
 mod exchange_log;
 mod fair_semaphore;
 mod metrics;
@@ -45,6 +48,7 @@ mod snapshot;
 mod streams;
 #[cfg(test)]
 mod test_reports;
+mod webhooks;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +78,7 @@ use crate::service::exchange_log::Exchanges;
 use crate::service::read_limit::ReadLimits;
 use crate::service::results::ResultsState;
 use crate::service::snapshot::Snapshot;
+use crate::service::webhooks::WebhooksState;
 use crate::service::write::executor::Executor;
 use crate::service::write::handle::AcceptedSender;
 use crate::service::write::idempotency::IdempotencyKeys;
@@ -93,10 +98,15 @@ pub use self::candidates::{CandidatePatch, CandidateWithPassword};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connection_status::ConnectionStatus;
 pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
+pub use self::events::{EventQuery, EventReader, EventStart};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{
     Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultView,
     receiver_addresses,
+};
+pub use self::webhooks::{
+    ConfiguredWebhook, DeliverySettings, NewWebhook, PingResult, ReplayOrder, ReplayScope, ReplayStart, SecretRotation,
+    WebhookOwner, WebhookOwners, WebhookPatch, WebhookPosition, WebhookReply, WebhookView,
 };
 pub use crate::service::audit::pending_entry::PendingAuditEntry;
 pub use crate::service::diagnostics::{Check, CheckResult, CheckStatus, DiagnosticReport, diagnose};
@@ -104,7 +114,7 @@ pub use crate::service::exchange_log::ExchangeFilter;
 pub use crate::service::request_context::{ConnectionAccess, IdempotencyRequest, RequestContext};
 pub use crate::service::snapshot::ConfigDiff;
 pub use crate::service::write::handle::{Removal, WriteHandle, WriteReply, WriteResult};
-pub use crate::store::{ListPart, Page};
+pub use crate::store::{DeliveryFilter, ListPart, Page};
 
 /// Retention periods of data the gateway no longer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +127,8 @@ pub struct Retention {
     pub reports: Duration,
     /// Reports that were not applied, counted from their arrival.
     pub parked_reports: Duration,
+    /// Events, counted from when they happened, and deliveries, counted from their end.
+    pub events: Duration,
 }
 
 /// How long a start retries while the store does not respond.
@@ -144,6 +156,7 @@ struct Inner {
     audit_writer: AuditWriter,
     reads: ReadLimits,
     results: ResultsState,
+    webhooks: WebhooksState,
     steady_clock: Arc<SteadyClock>,
     tasks: TaskTracker,
     not_ready: AtomicBool,
@@ -216,6 +229,7 @@ impl Gateway {
             audit_writer: AuditWriter::default(),
             reads: ReadLimits::default(),
             results: ResultsState::default(),
+            webhooks: WebhooksState::default(),
             steady_clock,
             tasks,
             not_ready: AtomicBool::new(false),

@@ -146,6 +146,7 @@ impl Gateway {
             finished: None,
             request_id: caller.exchange.request_id().to_owned(),
             traceparent: traceparent(&caller.exchange),
+            replay: None,
         };
         let id = operation.id.clone();
         self.0.store.open_operation(&operation).await.or_not_applied()?;

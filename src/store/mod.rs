@@ -13,10 +13,12 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
+use crate::domain::event::EventType;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation};
 use crate::telemetry::{metrics, spans};
@@ -28,6 +30,9 @@ mod columns;
 pub(crate) mod conformance;
 mod encryption;
 mod engine;
+mod event_reads;
+mod event_sql;
+mod events;
 mod health;
 mod inspection;
 mod mutation;
@@ -39,9 +44,14 @@ mod results;
 mod sql;
 mod sqlite;
 mod types;
+mod webhook_reads;
+mod webhook_sql;
+mod webhooks;
 
 pub use crate::store::encryption::{Keyring, SealError};
 pub use backup::{BackupError, RestoredBackup, WrittenBackup};
+pub use event_reads::EventReads;
+pub use events::{ConnectionStateChange, EventBounds, EventPage, FeedExpiry};
 pub use inspection::{Inspection, SchemaChange};
 pub use mutation::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 pub use postgres::PostgresStore;
@@ -59,6 +69,8 @@ pub use types::{
     ItemCounts, KeyState, ListPart, OperationFilter, Page, Peer, PurgeCounts, ReindexedPage, RunningOperation,
     UnindexedCandidate, UnsettledCount, Window, WindowedRows,
 };
+pub use webhook_reads::WebhookReads;
+pub use webhooks::{DeliveryFilter, WebhookBacklog, WebhookHealth, WebhookScan};
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,9 +118,9 @@ impl StoreError {
     }
 }
 
-/// Persistent state of the gateway; [`StoreReads`] has the reads that are the same for every engine.
+/// Persistent state of the gateway; [`StoreReads`] and the other traits of reads have those that are the same for every engine.
 #[async_trait]
-pub trait Store: StoreReads + ResultReads {
+pub trait Store: StoreReads + ResultReads + EventReads + WebhookReads {
     /// Checks that the store can be read, and, if the last write failed, that it can be written.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -274,9 +286,44 @@ pub trait Store: StoreReads + ResultReads {
     /// rejected and dismissed ones received before `parked`. Returns the number of bodies and reports removed.
     async fn purge_reports(&self, applied: Timestamp, parked: Timestamp) -> Result<u64, StoreError>;
 
+    // Events ---------------------------------------------------------------------------------------------------------
+
+    /// Gives committed events that have no number the next numbers of their tenants, at most `limit`, and returns how many.
+    /// Any instance may do so at any time. Does nothing if the store belongs to one process, which numbers them at once.
+    async fn number_events(&self, limit: usize) -> Result<u64, StoreError>;
+
+    /// Returns what changes after each commit of this process that made events visible. Those that another instance has made
+    /// visible do not change it.
+    fn event_signal(&self) -> watch::Receiver<u64>;
+
+    /// Returns what changes after each commit of this process that left events to be numbered. A commit in doubt, or of
+    /// another instance, may leave some without changing it.
+    fn unnumbered_signal(&self) -> watch::Receiver<u64>;
+
+    /// Removes the events of each tenant that were made before this time, up to the first that was not: never one that follows
+    /// one that is kept. Also removes deliveries that ended before it, and those of webhooks that are gone. Returns how many
+    /// events and deliveries were removed.
+    async fn purge_events(&self, before: Timestamp) -> Result<u64, StoreError>;
+
     /// Removes operations that ended before `finished`, keys that have expired by `now`, and operations that an
     /// instance was still receiving when it ended.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError>;
+}
+
+/// Returns the types of the events that these mutations append.
+fn event_types(changes: &[Mutation]) -> Vec<EventType> {
+    let event = |change: &Mutation| match change {
+        Mutation::Event(event) | Mutation::EventAbout(_, event) => Some(event.event_type),
+        _ => None,
+    };
+    changes.iter().filter_map(event).collect()
+}
+
+/// Counts events that were committed.
+fn count_events(types: &[EventType]) {
+    for event_type in types {
+        metrics::event(event_type.as_str());
+    }
 }
 
 /// Measures and traces an action of an engine, including its waiting time.

@@ -5,12 +5,15 @@ use jiff::Timestamp;
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::Entry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::{CandidateId, EnrolmentId, OperationId};
+use crate::domain::event::NewEvent;
+use crate::domain::ids::{CandidateId, EnrolmentId, OperationId, WebhookId};
 use crate::domain::intent::{IdempotencyKeyUse, Intent, StoredReply};
 use crate::domain::operation::{ItemId, ItemOutcome, Operation};
 use crate::domain::results::{ExamResult, ResultVersion};
+use crate::domain::webhook::{Delivery, Webhook};
 use crate::store::{
-    FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportHint, StoreError, UnindexedCandidate,
+    ConnectionStateChange, FeedExpiry, FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange,
+    ReportHint, StoreError, UnindexedCandidate, WebhookHealth, WebhookScan,
 };
 
 /// Keyed hash of the subject of a row, made by [`Store::hash_subject`](crate::store::Store::hash_subject); a second row
@@ -136,6 +139,31 @@ pub enum Mutation {
     /// Makes the parked reports of the connection, and the applied ones without an assignment, due that have one of these
     /// hints, because a candidate, an assignment or a registration became known. Also reports of the same transaction.
     RecheckReports(String, Vec<ReportHint>),
+    /// Appends an event to its tenant's. The store numbers it in the order of commits: in the same transaction or, if the store is
+    /// shared, later ([`Store::number_events`](crate::store::Store::number_events)).
+    Event(Box<NewEvent>),
+    /// As [`Mutation::Event`], of an event about what is recorded of a candidate. Does nothing if the candidate was erased:
+    /// what the event is about is then not recorded either.
+    EventAbout(CandidateId, Box<NewEvent>),
+    /// Inserts a webhook of version 1, or replaces the version before. A replaced one keeps what [`Mutation::ScanWebhook`] and
+    /// [`Mutation::WebhookHealth`] have written. [`StoreError::Superseded`] unless the stored one has the version before, so also
+    /// if it is gone.
+    Webhook(Box<Webhook>),
+    /// Removes the tenant's webhook with its deliveries. Does nothing if it is gone.
+    RemoveWebhook(String, WebhookId),
+    /// Records up to which event deliveries were made for a webhook; never moves it backwards. [`StoreError::Superseded`] unless
+    /// the stored position is the one it was read with, so that no event is delivered twice because a commit was in doubt.
+    ScanWebhook(WebhookScan),
+    /// Records what the last attempts say of a webhook's receiver. Does nothing if the webhook is gone.
+    WebhookHealth(WebhookHealth),
+    /// Inserts a delivery, or updates its state, step, due time and attempts. Does nothing if its webhook is gone.
+    Delivery(Box<Delivery>),
+    /// Records the last reported state of a connection. [`StoreError::Superseded`] unless the stored one is the one it was read
+    /// with.
+    ConnectionState(ConnectionStateChange),
+    /// Records up to which position of a feed expired assignments were reported. [`StoreError::Superseded`] unless the stored
+    /// position is the one it was read with, so also if the feed has no watermark.
+    FeedExpiry(FeedExpiry),
     /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
     Audit(Entry),
 }

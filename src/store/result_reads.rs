@@ -407,7 +407,7 @@ fn distinct(mut assignments: Vec<Assignment>) -> Vec<Assignment> {
 
 /// Returns a text in which each of these texts is a line, and which has nothing else. Leaves out what no stored text is: a text
 /// of several lines, or one with a NUL, which a server would reject as an error.
-fn lines(texts: &[String]) -> String {
+pub(super) fn lines(texts: &[String]) -> String {
     let mut lines = "\n".to_owned();
     for text in texts.iter().filter(|text| !text.contains(['\n', '\0'])) {
         lines.push_str(text);
@@ -417,6 +417,6 @@ fn lines(texts: &[String]) -> String {
 }
 
 /// Converts a place in the order of arrival to its column.
-fn column(arrival: u64) -> i64 {
+pub(super) fn column(arrival: u64) -> i64 {
     i64::try_from(arrival).unwrap_or(i64::MAX)
 }

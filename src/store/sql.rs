@@ -57,6 +57,7 @@ impl Statement {
             SqlValue::Number(_) | SqlValue::Flag(_) => size_of::<i64>(),
             SqlValue::Texts(texts) => texts.iter().map(String::len).sum(),
             SqlValue::Blinds(blinds) => size_of_val(&**blinds),
+            SqlValue::Numbers(numbers) => size_of_val(&**numbers),
         };
         self.values.iter().map(size).sum()
     }
@@ -71,6 +72,7 @@ pub(super) enum SqlValue<'a> {
     Bytes(Cow<'a, [u8]>),
     Texts(Cow<'a, [String]>),
     Blinds(Cow<'a, [BlindIndex]>),
+    Numbers(Cow<'a, [i64]>),
 }
 
 impl SqlValue<'_> {
@@ -83,6 +85,7 @@ impl SqlValue<'_> {
             Self::Bytes(bytes) => SqlValue::Bytes(Cow::Owned(bytes.into_owned())),
             Self::Texts(texts) => SqlValue::Texts(Cow::Owned(texts.into_owned())),
             Self::Blinds(blinds) => SqlValue::Blinds(Cow::Owned(blinds.into_owned())),
+            Self::Numbers(numbers) => SqlValue::Numbers(Cow::Owned(numbers.into_owned())),
         }
     }
 }
@@ -113,6 +116,7 @@ from! {
     &'a [String]: texts => Self::Texts(Cow::Borrowed(texts));
     Vec<String>: texts => Self::Texts(Cow::Owned(texts));
     &'a [BlindIndex]: blinds => Self::Blinds(Cow::Borrowed(blinds));
+    &'a [i64]: numbers => Self::Numbers(Cow::Borrowed(numbers));
 }
 
 /// Collects values to bind, in order.
@@ -182,7 +186,7 @@ macro_rules! operations {
     ($($rest:tt)*) => {
         sql!(
             "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
-                 started, finished, request_id, traceparent, coalesce(accepted, created) FROM "
+                 started, finished, request_id, traceparent, coalesce(accepted, created), replay FROM "
             $($rest)*
         )
     };
@@ -330,8 +334,8 @@ statements! {
 
     OPEN_OPERATION = sql!(
         "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,
-             total, created, started, finished, request_id, traceparent, accepted, owner)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+             total, created, started, finished, request_id, traceparent, accepted, owner, replay)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
     );
     /// Updates the mutable columns of an operation. Only a requeue clears `cancelling`.
     UPDATE_OPERATION = sql!(

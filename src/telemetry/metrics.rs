@@ -36,6 +36,9 @@ const RESULTS_AS_OF: &str = "examgate_results_as_of_seconds";
 const REPORTS: &str = "examgate_reports";
 const FEED_FAULTS: &str = "examgate_feed_faults_total";
 const FEED_HOLES: &str = "examgate_feed_holes_total";
+const EVENTS: &str = "examgate_events_total";
+const WEBHOOK_LAG: &str = "examgate_webhook_lag_events";
+const DELIVERIES: &str = "examgate_deliveries_total";
 
 /// Upper bounds of the histogram buckets, in seconds: from the gateway's own overhead to the duration of slow vendor
 /// calls.
@@ -74,6 +77,9 @@ pub fn describe() {
     describe_gauge!(REPORTS, "Vendors' reports of attempts, by state");
     describe_counter!(FEED_FAULTS, "Runs over feeds of results that failed");
     describe_counter!(FEED_HOLES, "Attempts that feeds of results left out and the sweep found");
+    describe_counter!(EVENTS, "Events that were committed, by type");
+    describe_gauge!(WEBHOOK_LAG, "Events that a webhook is still to get");
+    describe_counter!(DELIVERIES, "Deliveries to webhooks that have ended, by state: delivered or failed");
     // Create the counter at start: a counter that first appears with a value shows no increase.
     counter!(AUDIT_LOST).absolute(0);
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -267,6 +273,26 @@ pub fn feed_faults(connection: &str, count: u64) {
 /// Counts attempts that a connection's feed left out; 0 creates the counter.
 pub fn feed_holes(connection: &str, count: usize) {
     counter!(FEED_HOLES, "connection" => connection.to_owned()).increment(u64::try_from(count).unwrap_or(u64::MAX));
+}
+
+/// Counts an event that was committed.
+pub fn event(event_type: &'static str) {
+    counter!(EVENTS, "type" => event_type).increment(1);
+}
+
+/// Creates the counter of an event type, so that a first event shows as an increase.
+pub fn event_type(event_type: &'static str) {
+    counter!(EVENTS, "type" => event_type).absolute(0);
+}
+
+/// Sets the number of events that a webhook is still to get.
+pub fn webhook_lag(webhook: &str, events: u64) {
+    gauge!(WEBHOOK_LAG, "webhook" => webhook.to_owned()).set(float_of(events));
+}
+
+/// Counts deliveries that have ended in this state; 0 creates the counter.
+pub fn deliveries(state: &'static str, count: u64) {
+    counter!(DELIVERIES, "state" => state).increment(count);
 }
 
 /// Returns the method as a label: only methods that the API knows, because a caller may send any word.

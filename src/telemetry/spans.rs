@@ -22,6 +22,26 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// W3C Trace Context: the header with additional data of tracing systems.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
+/// Creates the span of an attempt to deliver an event to a webhook.
+pub fn delivery(webhook: &str, event: &str, event_type: &'static str) -> Span {
+    debug_span!(
+        "delivery",
+        otel.kind = "client",
+        http.request.method = "POST",
+        http.response.status_code = Empty,
+        examgate.webhook.id = webhook,
+        examgate.event.id = event,
+        examgate.event.type = event_type,
+    )
+}
+
+/// Records the status of a receiver's response.
+pub fn delivered(span: &Span, status: Option<u16>) {
+    if let Some(status) = status {
+        span.record("http.response.status_code", i64::from(status));
+    }
+}
+
 /// Creates the span of a caller's request. `route` is the pattern, never the path.
 pub fn request(method: &Method, route: Option<&str>, request_id: &str, exchange: &str) -> Span {
     let (verb, name) = verb(method);

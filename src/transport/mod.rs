@@ -19,6 +19,8 @@
 //! Only the retry budget is a tower component. The other layers decide by what is known of the wire (was a byte of the
 //! body read?) and pass that knowledge upwards, which a `Service`'s error type cannot express (`docs/decisions/0005`).
 //!
+//! Deliveries to webhooks have a client of their own (`delivery`).
+//!
 //! This module must never retry a request that may have reached the vendor: every other retry belongs to `service`,
 //! which records a write intent first.
 
@@ -26,6 +28,7 @@ mod attempt;
 mod circuit_breaker;
 mod client;
 mod concurrency_limit;
+pub mod delivery;
 mod fetch;
 mod http_client;
 mod pacer;

@@ -33,6 +33,8 @@ async fn routes(gateway: &Gateway) -> Vec<Route> {
                 Some("assignments") => "asg",
                 Some("results") => "res",
                 Some("reports") => "rep",
+                Some("webhooks") => "wh",
+                Some("deliveries") => "dlv",
                 _ => "cand",
             };
             let path = path
@@ -110,10 +112,11 @@ struct TenantRecords {
     assignment: String,
     operation: String,
     exchange: String,
+    webhook: String,
 }
 
 impl TenantRecords {
-    async fn create(gateway: &Gateway) -> Self {
+    async fn create(gateway: &Gateway, receiver: &str) -> Self {
         let person = json!({ "connection": "startexam-main", "externalId": "a", "email": "ada@example.com" });
         let candidate = gateway.post("/candidates", &person).await.text("/id").to_owned();
         let order = json!({ "candidate": { "id": candidate }, "assessment": TEST });
@@ -122,13 +125,16 @@ impl TenantRecords {
         let operation = gateway.post("/candidates/bulk", &rows).await.text("/operation").to_owned();
         let exchanges = gateway.get(&format!("/exchanges?operation={operation}")).await;
         let exchange = exchanges.text("/items/0/id").to_owned();
-        let all = Self { candidate, assignment, operation, exchange };
+        // Nothing of this type happens here, so nothing but the ping is delivered.
+        let hook = json!({ "url": receiver, "types": ["attempt.reopened"] });
+        let webhook = gateway.post("/webhooks", &hook).await.text("/id").to_owned();
+        let all = Self { candidate, assignment, operation, exchange, webhook };
         assert!(all.ids().iter().all(|id| id.len() > 30), "{:?}", all.ids());
         all
     }
 
-    fn ids(&self) -> [&str; 4] {
-        [&self.candidate, &self.assignment, &self.operation, &self.exchange]
+    fn ids(&self) -> [&str; 5] {
+        [&self.candidate, &self.assignment, &self.operation, &self.exchange, &self.webhook]
     }
 
     /// Returns the record a documented path addresses; `None` if it addresses none of a tenant's records.
@@ -143,6 +149,8 @@ impl TenantRecords {
             // Those of real attempts are tested in `results::tenants`.
             "results" => Some("res_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
             "reports" => Some("rep_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
+            "webhooks" => Some(&self.webhook),
+            "deliveries" => Some("dlv_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
             "programs" => None,
             other => panic!("the test does not know whose {other} are: say it here"),
         }
@@ -165,11 +173,28 @@ fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
         }
         ("POST", "/programs/{id}/employees") => json!({ "connection": connection, "scope": "all", "register": ["a"] }),
         ("POST", path) if path.ends_with("/settle") => json!({ "outcome": "not_applied" }),
+        // No connection is named, so the address decides, which nobody may use.
+        ("POST", "/webhooks") => json!({ "url": "https://hooks.example.com/" }),
+        ("PATCH", "/webhooks/{id}") => json!({ "description": "x" }),
+        ("POST", "/webhooks/{id}/rotate") => json!({}),
+        ("POST", "/webhooks/{id}/replay") => json!({ "after": 0 }),
         ("POST", "/reports/{id}/match") => json!({ "candidate": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f" }),
         ("POST", path)
-            if ["/cancel", "/retry", "/check", "/initial-password", "/refresh", "/dismiss", "/reread", "/read"]
-                .iter()
-                .any(|end| path.ends_with(end)) =>
+            if [
+                "/cancel",
+                "/retry",
+                "/check",
+                "/initial-password",
+                "/refresh",
+                "/dismiss",
+                "/reread",
+                "/read",
+                "/ping",
+                "/pause",
+                "/resume",
+            ]
+            .iter()
+            .any(|end| path.ends_with(end)) =>
         {
             return None;
         }
@@ -188,8 +213,9 @@ async fn every_route_isolates_tenants_and_connections() {
     let clients = client("lms", "", "[\"*\"]")
         + &client("stranger", "", "[\"*\"]")
         + &client("narrow", "lms", "[\"startexam-two\"]");
-    let gateway = Gateway::start_with(&(startexam(&stub.url(), "") + &second), &clients).await;
-    let own = TenantRecords::create(&gateway).await;
+    let delivery = "[delivery]\nallow_hosts = [\"127.0.0.1\"]\nallow_private = [\"127.0.0.1\"]\nallow_http = true\n";
+    let gateway = Gateway::start_with(&(startexam(&stub.url(), "") + &second + delivery), &clients).await;
+    let own = TenantRecords::create(&gateway, &stub.url()).await;
     let before = stub.seen().len();
     let document = gateway.anonymous(Method::GET, "/openapi.json").send().await.body;
     let mut seen = std::collections::BTreeSet::new();
@@ -228,11 +254,14 @@ async fn every_route_isolates_tenants_and_connections() {
                 "hidden"
             } else if forbids {
                 "forbidden"
+            } else if (method.as_str(), template.as_str()) == ("POST", "/webhooks") {
+                "not allowed"
             } else {
                 "open"
             };
             match expected {
                 "hidden" => assert_eq!(narrow.problem(), (404, "not_found", "not_applied"), "{what}"),
+                "not allowed" => assert_eq!(narrow.problem(), (422, "webhook_not_allowed", "not_applied"), "{what}"),
                 "forbidden" => assert_eq!(narrow.problem(), (403, "connection_forbidden", "not_applied"), "{what}"),
                 _ => assert_eq!(narrow.status, 200, "{what}: {narrow:?}"),
             }
@@ -260,7 +289,7 @@ async fn every_route_isolates_tenants_and_connections() {
             }
         }
     }
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["forbidden", "hidden", "open"]);
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["forbidden", "hidden", "not allowed", "open"]);
     assert_eq!(stub.seen().len(), before, "nothing was sent for any of it");
     let candidate = gateway.get(&format!("/candidates/{}", own.candidate)).await;
     assert_eq!((candidate.status, candidate.text("/email")), (200, "ada@example.com"));

@@ -76,6 +76,8 @@ fn the_demo_completes_with_every_outcome_as_expected() {
         ["88/100", "45/100"].iter().all(|score| rows.iter().filter(|row| row.contains(score)).count() == 2),
         "{stdout}"
     );
+    // Each of these scores has arrived at the LMS, which has verified the signature.
+    assert!(rows.iter().all(|row| row.contains("/100 ") == row.contains(" ✓ ")), "{stdout}");
     let links = |host: &str| rows.iter().filter(|row| row.contains(host)).count();
     assert_eq!(links("https://go.startexam.com/mycenter#participant/"), 8, "{stdout}");
     assert_eq!(links("https://exams.example.com/start?token="), 8, "{stdout}");
@@ -106,6 +108,7 @@ fn the_demo_prints_one_document_for_programs() {
     let sat: Vec<_> = people.iter().filter(|person| person["score"].is_string()).collect();
     let passed = |wanted: bool| sat.iter().filter(|person| person["passed"] == wanted).count();
     assert_eq!((sat.len(), passed(true), passed(false)), (16, 12, 4), "{document}");
+    assert_eq!(people.iter().filter(|person| person["webhookVerified"] == true).count(), 16, "{document}");
     let outcomes = &document["outcomes"];
     assert_eq!((&outcomes["planned"], &outcomes["differences"]), (&outcomes["asExpected"], &Value::Array(Vec::new())));
     assert!(document["apiKey"].as_str().is_some_and(|key| key.starts_with("egk_")), "{document}");

@@ -53,6 +53,11 @@ impl Client {
         Ok(answer.body)
     }
 
+    /// Fetches the webhooks that the simulated LMS has received.
+    pub(super) async fn ledger(&self, lms: SocketAddr) -> Result<Value, Failure> {
+        Ok(send(self.http.get(format!("http://{lms}/_ledger"))).await?.body)
+    }
+
     /// Fetches the calls that the simulator has received.
     pub(super) async fn calls(&self, simulator: SocketAddr) -> Result<Value, Failure> {
         let answer = send(self.http.get(format!("http://{simulator}/_effects?state=false"))).await?;

@@ -19,14 +19,16 @@ pub(super) fn of(rows: &[Row], ledger: &Expectations, taken: Duration, closing: 
         "api": format!("http://{}", closing.gateway),
         "apiKey": closing.key.expose(),
         "simulators": simulators,
+        "lms": format!("http://{}", closing.lms),
         "serving": closing.stays,
     })
 }
 
 fn person(row: &Row) -> Value {
-    let Row { person, vendor, candidate, state, outcome, assignment, score, passed, link, as_expected } = row;
+    let Row { person, vendor, candidate, state, outcome, assignment, score, passed, verified, link, as_expected } = row;
     json!({
         "person": person, "vendor": vendor, "candidate": candidate, "state": state, "outcome": outcome,
-        "assignment": assignment, "score": score, "passed": passed, "launchLink": link, "asExpected": as_expected,
+        "assignment": assignment, "score": score, "passed": passed, "webhookVerified": verified, "launchLink": link,
+        "asExpected": as_expected,
     })
 }

@@ -21,7 +21,7 @@ use crate::commands::demo::scenario::{PLANNED, Scenario};
 use crate::commands::demo::terminal::{Closing, Screen};
 use crate::commands::output::OutputFormat;
 use crate::config::Startup;
-use crate::http::{self, ListenerOptions, ShutdownHandle};
+use crate::http::{self, ClientWebhookOwners, ListenerOptions, LiveSettings, ShutdownHandle};
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
 use crate::service::Gateway;
@@ -93,7 +93,8 @@ async fn show(options: &Options, screen: &Screen, process: &Process) -> Result<(
     let (rows, ledger) = Scenario::new(&client, &running.sandbox, screen).run().await?;
     screen.clear();
     let addresses = Vendor::ALL.map(|vendor| (vendor.name(), setup::simulator(&running.sandbox, vendor)));
-    let closing = Closing { gateway: running.address, simulators: addresses, key: &key, stays: !options.exit };
+    let lms = running.sandbox.lms();
+    let closing = Closing { gateway: running.address, simulators: addresses, lms, key: &key, stays: !options.exit };
     let taken = started.elapsed();
     match options.output {
         OutputFormat::Text => {
@@ -130,7 +131,14 @@ impl Running {
                 .await
                 .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
         let keeping = ListenerOptions::within(most_files(), config.server.keep_alive.0);
-        let router = http::router(&api_parts(config, gateway.clone(), process));
+        let face = api_parts(config, gateway.clone(), process);
+        let terms = LiveSettings::of(&face);
+        let owners = ClientWebhookOwners::new(terms.clone(), environment.clone());
+        gateway
+            .configure_webhooks(parts.delivery, owners)
+            .await
+            .map_err(|fault| Failure::other("webhooks cannot be delivered", fault.detail))?;
+        let router = http::router_with_settings(&face, &terms);
         let ending = ShutdownHandle::new(GRACE);
         let server = tokio::spawn(http::serve(listener, router, keeping, ending.clone()));
         Ok(Self { sandbox, gateway, address, ending, server })

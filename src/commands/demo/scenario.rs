@@ -14,6 +14,7 @@ use crate::commands::demo::terminal::{Row, Screen};
 use crate::commands::sandbox_config::PROGRAM;
 use crate::sandbox::{Sandbox, accounts};
 
+mod delivery;
 mod sitting;
 
 /// How many times the request whose response was lost is retried.
@@ -22,9 +23,9 @@ const MAX_RETRIES: usize = 10;
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Registrations; the lost response, its retry and the vendor's record of it; bookings and their links; the enrolment;
-/// repeated requests and that no vendor saw them; rejections and that the vendor saw none; results; the vendors' records;
-/// reading back.
-pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + 16 + (24 + 16) + (24 + 16);
+/// repeated requests and that no vendor saw them; rejections and that the vendor saw none; results and their events at the
+/// LMS; the vendors' records; reading back.
+pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (16 + 16) + (24 + 16) + (24 + 16);
 
 const REGISTERED: &str = "registered applied";
 
@@ -42,10 +43,14 @@ struct Member {
     candidate: Option<String>,
     assignment: Option<String>,
     attempt: Option<Attempt>,
+    /// Whether the LMS has been told of the attempt's result, with a valid signature.
+    verified: Option<bool>,
 }
 
 /// What the gateway says of an attempt.
 struct Attempt {
+    /// The path of its result.
+    resource: String,
     /// The points given and those that can be had.
     score: Option<String>,
     passed: Option<bool>,
@@ -56,7 +61,8 @@ impl Attempt {
         let score = &result["score"];
         let points = score["given"].as_f64().zip(score["maximum"].as_f64());
         let score = points.map(|(given, maximum)| format!("{given}/{maximum}"));
-        Self { score, passed: result["passed"].as_bool() }
+        let resource = format!("/results/{}", result["id"].as_str().unwrap_or_default());
+        Self { resource, score, passed: result["passed"].as_bool() }
     }
 }
 
@@ -69,7 +75,7 @@ struct Step<'a> {
 
 impl<'a> Scenario<'a> {
     pub(super) fn new(client: &'a Client, sandbox: &'a Sandbox, screen: &'a Screen) -> Self {
-        let member = |person| Member { person, candidate: None, assignment: None, attempt: None };
+        let member = |person| Member { person, candidate: None, assignment: None, attempt: None, verified: None };
         let class = everybody().into_iter().map(member).collect();
         Self { client, sandbox, screen, ledger: Expectations::new(PLANNED), class }
     }
@@ -97,6 +103,7 @@ impl<'a> Scenario<'a> {
         for vendor in Vendor::ALL {
             self.sit(vendor).await?;
         }
+        self.hear().await?;
         self.compare().await?;
         let rows = self.read_back().await?;
         Ok((rows, self.ledger))
@@ -329,6 +336,7 @@ impl<'a> Scenario<'a> {
                 assignment: member.assignment.clone(),
                 score: member.attempt.as_ref().and_then(|attempt| attempt.score.clone()),
                 passed: member.attempt.as_ref().and_then(|attempt| attempt.passed),
+                verified: member.verified,
                 link,
                 as_expected,
             });

@@ -60,8 +60,10 @@ fn configuration(listen: SocketAddr, sandbox: &Sandbox, api_key: &Secret, sealin
         startexam: sandbox.startexam(),
         thinkexam: sandbox.thinkexam(),
         examtesting: sandbox.examtesting(),
+        lms: sandbox.lms(),
     };
     let (sealing, connections) = (sealing.expose(), sandbox_config::connections(simulators));
+    let webhooks = sandbox_config::webhooks("demo", simulators);
     format!(
         "[server]\n\
          listen = \"{listen}\"\n\
@@ -70,6 +72,7 @@ fn configuration(listen: SocketAddr, sandbox: &Sandbox, api_key: &Secret, sealin
          [store]\n\
          url = \"sqlite:demo-in-memory\"\n\
          encryption_key = \"plain:{sealing}\"\n\
+         {webhooks}\
          {connections}"
     )
 }

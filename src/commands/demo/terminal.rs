@@ -37,6 +37,8 @@ pub(super) struct Row {
     pub(super) assignment: Option<String>,
     pub(super) score: Option<String>,
     pub(super) passed: Option<bool>,
+    /// Whether the LMS has been told of the result, with a valid signature.
+    pub(super) verified: Option<bool>,
     pub(super) link: Option<String>,
     pub(super) as_expected: bool,
 }
@@ -45,6 +47,7 @@ pub(super) struct Row {
 pub(super) struct Closing<'a> {
     pub(super) gateway: SocketAddr,
     pub(super) simulators: [(&'static str, SocketAddr); 3],
+    pub(super) lms: SocketAddr,
     pub(super) key: &'a Secret,
     /// Whether gateway and simulators keep running.
     pub(super) stays: bool,
@@ -121,12 +124,12 @@ impl Screen {
     /// Prints the title line.
     pub(super) fn opening(&self, gateway: SocketAddr) -> Result<(), Failure> {
         let title = self.painted("examgate demo", "1");
-        self.say(&format!("{title}: 24 people, three simulated vendors, http://{gateway}\n"))
+        self.say(&format!("{title}: 24 people, three simulated vendors and an LMS, http://{gateway}\n"))
     }
 
     /// Prints the addresses and commands to try.
     pub(super) fn closing(&self, closing: &Closing<'_>) -> Result<(), Failure> {
-        let Closing { gateway, simulators, key, stays } = closing;
+        let Closing { gateway, simulators, lms, key, stays } = closing;
         let api = format!("http://{gateway}");
         let key = key.expose();
         let heading = |text: &str| format!("\n{}", self.painted(text, "1"));
@@ -138,6 +141,7 @@ impl Screen {
         for (vendor, address) in simulators {
             say(format_args!("  {vendor:<12}  http://{address}/_effects (what happened), /_faults"))?;
         }
+        say(format_args!("  {:<12}  http://{lms}/_ledger (what it received by webhook), /_faults", "LMS"))?;
         say(heading("Try it"))?;
         for (purpose, command) in commands(&api, key) {
             say(format_args!("  {}\n  {command}", self.painted(&format!("# {purpose}"), "2")))?;
@@ -172,7 +176,9 @@ fn commands(api: &str, key: &str) -> [(&'static str, String); 4] {
 
 /// A header line and no grid: 24 rows are easier to read, and easier to cut by a program.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
-const TITLES: [&str; 7] = ["person", "vendor", "candidate", "outcome", "assignment", "score", "launch link"];
+const TITLES: [&str; 8] = ["person", "vendor", "candidate", "outcome", "assignment", "score", "LMS", "launch link"];
+/// The column of the link, the last one.
+const LINK: usize = TITLES.len() - 1;
 
 fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
     let mut table = Table::new();
@@ -188,18 +194,21 @@ fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
     for row in rows {
         let mut cells = cells(row, ids).map(Cell::new);
         let link = shortened(row.link.as_deref().unwrap_or("–"), link_width);
-        cells[6] = Cell::new(link);
+        cells[LINK] = Cell::new(link);
         if colored {
-            let [_, _, _, outcome, _, score, _] = &mut cells;
+            let [_, _, _, outcome, _, score, verified, _] = &mut cells;
             let color = |good: bool| if good { Color::Green } else { Color::Red };
             *outcome = Cell::new(&row.outcome).fg(color(row.as_expected));
             if let (Some(points), Some(passed)) = (&row.score, row.passed) {
                 *score = Cell::new(points).fg(color(passed));
             }
+            if let Some(is_verified) = row.verified {
+                *verified = Cell::new(mark(row.verified)).fg(color(is_verified));
+            }
         }
         table.add_row(cells);
     }
-    if let Some(column) = table.column_mut(6) {
+    if let Some(column) = table.column_mut(LINK) {
         column.set_padding((1, 0));
     }
     table
@@ -220,7 +229,7 @@ fn fitting(rows: &[Row], width: Option<usize>) -> (Ids, usize) {
 }
 
 fn width_before_link(rows: &[Row], ids: Ids) -> usize {
-    let columns = (0..6).map(|column| {
+    let columns = (0..LINK).map(|column| {
         let widths = rows.iter().map(|row| cells(row, ids)[column].chars().count());
         // One space on either side.
         widths.chain([TITLES[column].len()]).max().unwrap_or_default() + 2
@@ -228,7 +237,7 @@ fn width_before_link(rows: &[Row], ids: Ids) -> usize {
     columns.sum::<usize>() + 1
 }
 
-fn cells(row: &Row, ids: Ids) -> [String; 7] {
+fn cells(row: &Row, ids: Ids) -> [String; 8] {
     let id = |id: &Option<String>| id.as_deref().map_or_else(|| "–".to_owned(), |id| identifier(id, ids));
     [
         row.person.to_owned(),
@@ -237,8 +246,18 @@ fn cells(row: &Row, ids: Ids) -> [String; 7] {
         row.outcome.clone(),
         id(&row.assignment),
         row.score.clone().unwrap_or_else(|| "–".to_owned()),
+        mark(row.verified).to_owned(),
         String::new(),
     ]
+}
+
+/// Returns the mark of a delivery: verified, missing, or none to be made.
+const fn mark(verified: Option<bool>) -> &'static str {
+    match verified {
+        Some(true) => "✓",
+        Some(false) => "✗",
+        None => "–",
+    }
 }
 
 fn identifier(id: &str, ids: Ids) -> String {
@@ -282,6 +301,7 @@ mod tests {
             assignment: Some("asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f".to_owned()),
             score: Some("88/100".to_owned()),
             passed: Some(true),
+            verified: Some(true),
             link: Some("https://go.startexam.com/mycenter#participant/5b1f0a52-6d5e-4f0c-9a57-1f2d3c4b5a69".to_owned()),
             as_expected: true,
         }

@@ -24,6 +24,7 @@ use crate::domain::units::ConfigDuration;
 use crate::secret::Secret;
 
 mod download;
+mod follow;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

@@ -6,6 +6,7 @@ use crate::domain::results::{Counts, PassRule, ReportChannel, ScoringRules};
 #[test]
 fn a_configuration_with_every_key_builds_a_gateway() {
     let vendors = [
+        ("LMS_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
         ("STARTEXAM_SECRET", PLANTED),
         ("THINKEXAM_KEY", PLANTED),
         ("THINKEXAM_SECRET", PLANTED),
@@ -40,9 +41,10 @@ fn missing_secrets_are_reported_with_other_errors_and_no_key_is_created() {
     let text = EVERY_KEY.replace("listen = \"127.0.0.1:8080\"", "listen = \"here\"");
     let Err(errors) = prepare(&sources(&text, &[]), &machine) else { panic!("no fault") };
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    assert_eq!(errors.len(), 8, "{errors:#?}");
+    assert_eq!(errors.len(), 9, "{errors:#?}");
     assert!(errors[0].contains("server.listen"), "{errors:#?}");
-    assert!(errors[1].ends_with("connections.startexam-main.secret: environment variable STARTEXAM_SECRET is not set"));
+    assert!(errors[1].ends_with("webhooks.lms.secret: environment variable LMS_HOOK_SECRET is not set"), "{errors:#?}");
+    assert!(errors[2].ends_with("connections.startexam-main.secret: environment variable STARTEXAM_SECRET is not set"));
     assert!(bench.made.borrow().is_empty());
 }
 
@@ -135,4 +137,63 @@ fn no_key_is_created_for_postgres() {
             && errors[0].contains("store.encryption_key: file examgate.key is missing, and with PostgreSQL")
     );
     assert!(!errors[0].contains("hush"), "{errors:#?}");
+}
+
+#[test]
+fn deliveries_and_webhooks_are_built_from_their_sections() {
+    let current = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let former = "whsec_ZXhhbWdhdGUtc2FuZGJveC1sbXMtc2VjcmV0LTAwMDI=";
+    let text = fine(
+        "[delivery]\nallow_hosts = [\"*.example.com\"]\nallow_private = [\"10.0.0.0/8\"]\ntimeout = \"7s\"\n\
+         schedule = [\"0s\", \"1m\"]\n\
+         [webhooks.lms]\ntenant = \"lms\"\nurl = \"https://10.1.2.3/hook\"\nsecret = [\"env:CURRENT\", \"env:FORMER\"]\n\
+         types = [\"result.*\"]\npayload = \"full\"\norder = \"none\"\nconnections = [\"startexam-main\"]\n\
+         [webhooks.audit]\ntenant = \"lms\"\nurl = \"https://audit.example.com/\"\nsecret = \"env:CURRENT\"\n",
+    );
+    let bench = bench(&[("CURRENT", current), ("FORMER", former)]);
+    let delivery = prepared(&text, &bench).unwrap_or_else(|errors| panic!("{errors:#?}")).parts.delivery;
+    assert_eq!(delivery.timeout, std::time::Duration::from_secs(7));
+    assert!(delivery.policy.judge_named("https://lms.example.com/").is_ok());
+    assert!(delivery.policy.judge_named("https://10.1.2.3/").is_err(), "a client cannot name it");
+    assert!(delivery.schedule.pause(1, 0).is_some() && delivery.schedule.pause(2, 0).is_none());
+    let names: Vec<&str> = delivery.webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
+    assert_eq!(names, ["audit", "lms"]);
+    let lms = &delivery.webhooks[1];
+    let secrets: Vec<&str> = lms.secrets.iter().map(Secret::expose).collect();
+    assert_eq!(secrets, [current, former]);
+    assert_eq!((lms.tenant.as_str(), lms.settings.max_in_flight), ("lms", 4));
+    assert_eq!(lms.settings.payload, crate::domain::webhook::WebhookPayload::Full);
+}
+
+#[test]
+fn the_documented_defaults_of_webhooks_are_the_coded_ones() {
+    let keys = [
+        "types",
+        "connections",
+        "assessments",
+        "payload",
+        "order",
+        "max_in_flight",
+        "requests_per_second",
+        "description",
+    ];
+    let documented: Vec<&str> = DEFAULTS
+        .lines()
+        .skip_while(|line| *line != "# [webhooks.lms]")
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| keys.iter().any(|key| line.starts_with(&format!("{key} = "))))
+        .map(|line| if line.starts_with("types") { "types = []" } else { line })
+        .collect();
+    assert_eq!(documented.len(), keys.len(), "{documented:?}");
+    let with = |more: &str| {
+        let secret = "plain:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let text =
+            format!("[webhooks.lms]\ntenant = \"lms\"\nurl = \"https://a.example/\"\nsecret = \"{secret}\"\n{more}\n");
+        let bench = bench(&[]);
+        prepared(&fine(&text), &bench).unwrap_or_else(|errors| panic!("{errors:#?}")).parts.delivery.webhooks[0]
+            .settings
+            .clone()
+    };
+    assert_eq!(with(&documented.join("\n")), with(""));
 }

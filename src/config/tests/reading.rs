@@ -17,8 +17,14 @@ fn the_embedded_defaults_are_the_documented_ones() {
     );
     assert_eq!(server.receiver_listen, None);
     let store = &config.store;
-    let spans = [store.retention, store.idempotency_retention, store.report_retention, store.parked_retention];
-    assert_eq!(spans.map(|span| span.to_string()), ["30d", "1d", "90d", "90d"]);
+    let spans = [
+        store.retention,
+        store.idempotency_retention,
+        store.report_retention,
+        store.parked_retention,
+        store.event_retention,
+    ];
+    assert_eq!(spans.map(|span| span.to_string()), ["30d", "1d", "90d", "90d", "30d"]);
     assert_eq!(format!("{:?} {:?}", store.encryption_key, store.decryption_keys), "file:examgate.key []");
     let Auth::Keys(clients) = &config.auth else { panic!("{:?}", config.auth) };
     let lms = &clients["lms"];

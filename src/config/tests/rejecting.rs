@@ -102,11 +102,30 @@ fn invalid_values_are_rejected() {
         ("[store]\nurl = \"postgresql://u:hush@h/d?sslmode=allow\"", "store.url: sslmode must be disable"),
         ("[store]\nurl = \"mysql:x\"", "store.url: expected \"sqlite:PATH\" or \"postgres://"),
         ("[store]\nurl = \"sqlite::memory:\"", "store.url: must name a file"),
+        ("[delivery]\ntimeout = \"0s\"", "delivery.timeout: must be more than 0"),
+        ("[delivery]\ntimeout = \"61s\"", "delivery.timeout: must be at most 1m"),
+        ("[delivery]\nschedule = []", "delivery.schedule: must not be empty: [\"0s\"] attempts each delivery once"),
+        ("[delivery]\nschedule = [\"0s\", \"8d\"]", "delivery.schedule.1: must be at most 7d"),
+        ("[delivery]\nschedule = [\"soon\"]", "delivery.schedule.0: expected a duration"),
+        ("[delivery]\ndisable_after = \"59s\"", "delivery.disable_after: must be at least 1m"),
+        ("[delivery]\nallow_hosts = [\"https://a.example\"]", "delivery.allow_hosts.0: must be a host name"),
+        (
+            "[delivery]\nallow_hosts = [\"a.example\", \"169.254.169.254\"]",
+            "delivery.allow_hosts.1: is an address that",
+        ),
+        ("[delivery]\nallow_hosts = [\"::ffff:169.254.169.254\"]", "delivery.allow_hosts.0: is an address that"),
+        (
+            "[delivery]\nallow_private = [\"10.0.0.1/8\"]",
+            "delivery.allow_private.0: has bits set beyond its prefix; the network is 10.0.0.0/8",
+        ),
+        ("[delivery]\nallow_private = [\"intranet\"]", "delivery.allow_private.0: must be a network such as"),
+        ("[delivery]\nallowed_hosts = []", "delivery.allowed_hosts: unknown key (did you mean allow_hosts?)"),
         ("[store]\nretention = \"0s\"", "store.retention: must be more than 0"),
         ("[store]\nretention = \"3s\"", "store.retention: must not be shorter than store.idempotency_retention"),
         ("[store]\nretention = \"3000000d\"", "store.retention: must be at most 3650d"),
         ("[store]\nreport_retention = \"0s\"", "store.report_retention: must be more than 0"),
         ("[store]\nparked_retention = \"3000000d\"", "store.parked_retention: must be at most 3650d"),
+        ("[store]\nevent_retention = \"59m\"", "store.event_retention: must be at least 1h"),
         ("[store]\nparked_retension = \"1d\"", "store.parked_retension: unknown key (did you mean parked_retention?)"),
         ("[store]\nidempotency_retention = \"31d\"", "store.retention: must not be shorter than"),
         ("[server]\nrequest_timeout = \"2h\"", "server.request_timeout: must be at most 1h"),
@@ -255,4 +274,63 @@ fn catalogue_entries_are_validated_by_their_vendor() {
     let prepared = prepared(&right, &Bench::default()).unwrap_or_else(|errors| panic!("{errors:#?}"));
     let program = &prepared.parts.catalogue.programs["p"];
     assert_eq!((program.name.as_str(), program.reference.as_str()), ("p", "ext:our-id"));
+}
+
+/// Returns a webhook with these lines instead of, or in addition to, its own.
+fn webhook(more: &[(&str, &str)]) -> String {
+    let mut lines = std::collections::BTreeMap::from([
+        ("tenant", "\"lms\""),
+        ("url", "\"https://lms.example.com/\""),
+        ("secret", "\"plain:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""),
+    ]);
+    lines.extend(more.iter().copied());
+    let lines = lines.into_iter().filter(|(_, value)| !value.is_empty());
+    "[webhooks.lms]\n".to_owned() + &lines.map(|(key, value)| format!("{key} = {value}\n")).collect::<String>()
+}
+
+#[test]
+fn webhooks_with_faults_are_rejected() {
+    assert!(load(&sources(&fine(&webhook(&[])), &[])).is_ok());
+    for (more, expected) in [
+        (("tenant", ""), "webhooks.lms.tenant: is missing"),
+        (("tenant", "\"lsm\""), "webhooks.lms.tenant: unknown tenant (did you mean lms?)"),
+        (("url", ""), "webhooks.lms.url: is missing"),
+        (("url", "\"http://lms.example.com/\""), "webhooks.lms.url: must be https"),
+        (("url", "\"https://u:hush@lms.example.com/\""), "webhooks.lms.url: must not contain a user name"),
+        (("url", "\"https://10.0.0.1/\""), "webhooks.lms.url: has an address that is not public"),
+        (("url", "\"https://169.254.169.254/\""), "webhooks.lms.url: has an address that is link-local"),
+        (("url", "\"lms\""), "webhooks.lms.url: must be an absolute URL"),
+        (("secret", ""), "webhooks.lms.secret: is missing"),
+        (("secret", "[]"), "webhooks.lms.secret: must not be empty"),
+        (("secret", "7"), "webhooks.lms.secret: expected a secret reference or a list of them"),
+        (("secret", "[\"whsec_x\"]"), "webhooks.lms.secret.0: expected a secret reference"),
+        (("types", "[\"result.*\", \"result.publish\"]"), "webhooks.lms.types.1: is no type of event"),
+        (("types", "[\"ping\"]"), "webhooks.lms.types.0: is no type of event"),
+        (
+            ("connections", "[\"startexam\"]"),
+            "webhooks.lms.connections.0: unknown connection (did you mean startexam-main?)",
+        ),
+        (("assessments", "[\"rust-101\"]"), "webhooks.lms.assessments.0: unknown assessment"),
+        (("payload", "\"fat\""), "webhooks.lms.payload: expected"),
+        (("order", "\"time\""), "webhooks.lms.order: expected"),
+        (("max_in_flight", "0"), "webhooks.lms.max_in_flight: must be from 1 to 100"),
+        (("max_in_flight", "101"), "webhooks.lms.max_in_flight: must be from 1 to 100"),
+        (("secrets", "[]"), "webhooks.lms.secrets: unknown key (did you mean secret?)"),
+    ] {
+        let error = only_error(&fine(&webhook(&[more])));
+        assert!(error.contains(expected), "{more:?}: {error}");
+        assert!(!error.contains("hush"), "{error}");
+    }
+    let named = webhook(&[]).replace("webhooks.lms", "webhooks.\"a b\"");
+    assert!(only_error(&fine(&named)).contains("is not a valid name"), "{named}");
+}
+
+#[test]
+fn a_secret_of_a_webhook_has_the_form_of_the_specification() {
+    for secret in ["hushhushdonttellthis", "whsec_c2hvcnQ=", "whsec_?"] {
+        let errors = prepared(&fine(&webhook(&[("secret", &format!("[\"plain:{secret}\"]"))])), &Bench::default());
+        let errors = errors.err().unwrap();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("webhooks.lms.secret: must ") && !errors[0].contains(secret), "{errors:?}");
+    }
 }

@@ -104,6 +104,14 @@ codes! {
         "The connection is busy"
         "Too many requests are already waiting for this connection. Nothing was sent."
         "Retry after the time in `Retry-After`.";
+    CursorExpired "cursor_expired" Request false
+        "The events after this position are no longer all kept"
+        "Events are kept for a limited time, and some of those after the given position have been removed. Nothing can tell which."
+        "Begin again at `oldest`, and read what you need of the resources themselves.";
+    DeliveryDelivered "delivery_delivered" Request false
+        "The delivery has succeeded already"
+        "The receiver has accepted the delivery, so it is not sent again by itself."
+        "To deliver its event again, replay the webhook's events with `only: all`.";
     Draining "draining" Gateway true
         "The gateway is shutting down"
         "This instance accepts no new work. Nothing was sent."
@@ -257,4 +265,13 @@ codes! {
         "The exam vendor cannot be reached"
         "The gateway could not connect to the vendor. Nothing was sent."
         "Retry later.";
+    WebhookConfigured "webhook_configured" Request false
+        "The webhook belongs to the operator's configuration"
+        "The operator has configured this webhook, so the API can neither change nor delete it."
+        "Ask the operator to change it, or create a webhook of your own.";
+    WebhookNotAllowed "webhook_not_allowed" Request false
+        "The webhook's address is not allowed"
+        "The operator allows webhooks to certain hosts only, and none to private addresses unless they are named. Nothing was \
+         sent."
+        "Use an allowed address, or ask the operator to allow this one.";
 }

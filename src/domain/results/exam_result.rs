@@ -96,6 +96,15 @@ words! {
     }
 }
 
+impl ResultMember {
+    /// Returns whether a change of it corrects a result that was published: warnings and the vendor's identifiers only explain
+    /// it.
+    #[must_use]
+    pub const fn is_content(self) -> bool {
+        !matches!(self, Self::Warnings | Self::VendorRef)
+    }
+}
+
 /// What a series is about, as matching has found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Match {
@@ -138,6 +147,12 @@ impl ResultState {
             warnings,
             vendor_ref,
         }
+    }
+
+    /// Returns whether nothing more is expected: the attempt is fully graded, or has no score.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self.grading, Grading::FullyGraded | Grading::NotGraded)
     }
 
     /// Returns the members in which this state differs from an earlier one; against none, those that it has. Until when
@@ -230,6 +245,9 @@ pub struct ExamResult {
     pub version: u32,
     /// What the latest version says.
     pub state: ResultState,
+    /// Whether an earlier version was final.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub published: bool,
     /// Until when the vendor's state is known.
     pub as_of: Timestamp,
     /// How the latest report that agrees reached the gateway.
@@ -277,9 +295,27 @@ impl ExamResult {
         let first = ResultVersion { version: 1, state: state.clone(), changed, recorded: now };
         let Provenance { as_of, source } = provenance;
         let (created, last_modified) = (now, now);
-        let result =
-            Self { id, tenant, connection, series, key, version: 1, state, as_of, source, created, last_modified };
+        let result = Self {
+            id,
+            tenant,
+            connection,
+            series,
+            key,
+            version: 1,
+            state,
+            published: false,
+            as_of,
+            source,
+            created,
+            last_modified,
+        };
         (result, first)
+    }
+
+    /// Returns whether a version was final, so that clients may have acted on it.
+    #[must_use]
+    pub const fn is_published(&self) -> bool {
+        self.published || self.state.is_final()
     }
 
     /// Takes over a state; returns the version it makes, or `None` if it changes no member.
@@ -298,6 +334,7 @@ impl ExamResult {
             return None;
         }
         self.version += 1;
+        self.published = self.is_published();
         self.state = state;
         self.last_modified = now;
         Some(ResultVersion { version: self.version, state: self.state.clone(), changed, recorded: now })

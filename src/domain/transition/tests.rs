@@ -291,6 +291,7 @@ fn assignment() -> Assignment {
         warnings: Vec::new(),
         created: Timestamp::UNIX_EPOCH,
         last_modified: Timestamp::UNIX_EPOCH,
+        expiry_reported: false,
     }
 }
 

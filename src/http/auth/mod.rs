@@ -106,6 +106,11 @@ impl ClientRegistry {
         Self { keys: keys.collect(), all, by, ask }
     }
 
+    /// Returns the tenant's client of this name.
+    pub(super) fn client(&self, tenant: &str, name: &str) -> Option<&Client> {
+        self.all.iter().find(|client| client.name == name && client.tenant == tenant)
+    }
+
     /// Returns whether there is only one client.
     pub(super) fn alone(&self) -> bool {
         self.all.len() < 2
@@ -206,6 +211,16 @@ impl Client {
             default_connection: None,
             rate: None,
         }
+    }
+
+    /// Returns whether the client has this scope.
+    pub(super) fn has_scope(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// Returns the connections that the client may use.
+    pub(super) const fn connections(&self) -> &ConnectionAccess {
+        &self.connections
     }
 
     /// Counts the request against the client's rate limit; returns the remaining quota, if the client has a limit.

@@ -177,6 +177,7 @@ impl Assignment {
             warnings,
             created,
             last_modified,
+            expiry_reported: _,
         } = assignment;
         let domain::NewAssignment {
             candidate,

@@ -40,7 +40,7 @@ pub struct Exchange {
     /// The route of the request; never the path, which may name a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// The resource that was settled.
+    /// The resource that was settled, or the webhook that was delivered to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// The operation the request created, or whose rows were sent.
@@ -73,6 +73,8 @@ word_document! {
         Operation,
         /// The gateway read a vendor's reports of attempts in the background.
         Reports,
+        /// A receiver did not accept a delivery to a webhook. Deliveries that succeed are not kept.
+        Delivery,
         /// The gateway settled an unknown write in the background.
         Settling,
     }
@@ -139,6 +141,7 @@ impl From<ExchangeView> for Exchange {
         let (cause, client, key, method, route, resource) = match about.map(|ExchangeOwner { tenant: _, cause }| cause)
         {
             Some(Cause::Settling { resource }) => (ExchangeCause::Settling, None, None, None, None, Some(resource)),
+            Some(Cause::Delivery { resource }) => (ExchangeCause::Delivery, None, None, None, None, Some(resource)),
             Some(Cause::Request { client, key, method, route }) => {
                 (ExchangeCause::Request, Some(client), key, Some(method), Some(route), None)
             }

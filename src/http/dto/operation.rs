@@ -132,6 +132,7 @@ impl From<OperationStatus> for Operation {
             finished,
             request_id: _,
             traceparent: _,
+            replay: _,
         } = operation;
         Self {
             id: id.into(),

@@ -200,6 +200,7 @@ impl From<ResultView> for ExamResult {
             key: _,
             version,
             state,
+            published: _,
             as_of,
             source,
             created,

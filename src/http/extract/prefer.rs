@@ -67,6 +67,11 @@ impl Preferences {
         self.strict.unwrap_or(false)
     }
 
+    /// Returns the value of `Preference-Applied` of a request that only waits.
+    pub(in crate::http) fn wait_applied(self) -> Option<HeaderValue> {
+        Self { wait: self.wait, ..Self::default() }.applied(false)
+    }
+
     /// Returns the value of `Preference-Applied`; `accepted` if the response came before the work ended.
     pub(in crate::http) fn applied(self, accepted: bool) -> Option<HeaderValue> {
         let handling = self.strict.map(|strict| format!("handling={}", if strict { "strict" } else { "lenient" }));

@@ -129,8 +129,13 @@ impl QueryParams {
 
     /// Reads `limit` and `cursor` of a list.
     pub(in crate::http) fn page(&mut self) -> (usize, Option<String>) {
+        (self.limit(), self.text("cursor"))
+    }
+
+    /// Reads the `limit` of a list.
+    pub(in crate::http) fn limit(&mut self) -> usize {
         let limit = |text: &str| usize::from_str(text).ok().filter(|limit| (1..=200).contains(limit));
-        (self.parsed("limit", "a number from 1 to 200", limit).unwrap_or(50), self.text("cursor"))
+        self.parsed("limit", "a number from 1 to 200", limit).unwrap_or(50)
     }
 
     /// Finishes with the connection of a request that may name it both here and in its body.

@@ -10,7 +10,7 @@ use http::StatusCode;
 use crate::domain::audit::{AuditEvent, Entry};
 use crate::domain::error::{Code, Error};
 use crate::domain::exchange::Exchange;
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId, ReportId};
+use crate::domain::ids::{AssignmentId, CandidateId, DeliveryId, OperationId, ReportId, WebhookId};
 use crate::domain::outcome::Outcome;
 use crate::http::app_state::AppState;
 use crate::http::audit_info::AuditInfo;
@@ -132,6 +132,8 @@ fn path_target(request: &Request) -> Option<PathTarget> {
         "assignments" => AssignmentId::parse(id).is_ok(),
         "operations" => OperationId::parse(id).is_ok(),
         "reports" => ReportId::parse(id).is_ok(),
+        "webhooks" => WebhookId::parse(id).is_ok(),
+        "deliveries" => DeliveryId::parse(id).is_ok(),
         // Excludes an e-mail address in the wrong position.
         _ => return id.bytes().all(is_plain).then_some(PathTarget::Other(path)),
     };

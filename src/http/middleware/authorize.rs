@@ -298,6 +298,9 @@ const fn needs_store(scope: Scope) -> bool {
         | Scope::ResultsRead
         | Scope::ReportsRead
         | Scope::ReportsWrite
+        | Scope::EventsRead
+        | Scope::WebhooksRead
+        | Scope::WebhooksWrite
         | Scope::AuditRead => true,
         Scope::CatalogueRead | Scope::ConnectionsCheck | Scope::ExchangesRead => false,
     }

@@ -47,5 +47,6 @@ pub(super) fn example_error(code: Code) -> Error {
         _ => None,
     };
     error.errors.extend(field);
+    error.oldest = (code == Code::CursorExpired).then_some(4107);
     error
 }

@@ -19,10 +19,13 @@ pub fn status(code: Code) -> StatusCode {
         Code::AssignmentAlreadyExists
         | Code::CandidateAlreadyExists
         | Code::CandidateConflict
+        | Code::DeliveryDelivered
         | Code::IdempotencyInProgress
         | Code::ReportMatched
         | Code::SubjectUnsettled
-        | Code::VendorSeatLimitReached => StatusCode::CONFLICT,
+        | Code::VendorSeatLimitReached
+        | Code::WebhookConfigured => StatusCode::CONFLICT,
+        Code::CursorExpired => StatusCode::GONE,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::CapabilityUnsupported
@@ -34,7 +37,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::InvalidReference
         | Code::MissingField
         | Code::ValidationFailed
-        | Code::VendorRejectedRequest => StatusCode::UNPROCESSABLE_ENTITY,
+        | Code::VendorRejectedRequest
+        | Code::WebhookNotAllowed => StatusCode::UNPROCESSABLE_ENTITY,
         Code::ConnectionCredentialsInvalid | Code::ConnectionMisconfigured | Code::Skipped => {
             StatusCode::FAILED_DEPENDENCY
         }

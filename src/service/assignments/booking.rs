@@ -9,6 +9,7 @@ use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAss
 use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::event::SettledBy;
 use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
@@ -163,7 +164,9 @@ impl Gateway {
         let (reconciler, call) = (&self.0.reconciler, caller.call_context(CallPurpose::Reconcile));
         let locked = reconciler.lock_candidate(&caller.tenant, &id, connection.longest_call()).await?;
         let settled = match locked {
-            Some((_lock, candidate)) => reconciler.reconcile(connection, candidate.into(), &call).await.map(Some),
+            Some((_lock, candidate)) => {
+                reconciler.reconcile(connection, candidate.into(), &call, SettledBy::Caller).await.map(Some)
+            }
             None => Ok(None),
         };
         // The booking itself was not sent, even if the candidate's outcome is unknown.
@@ -224,6 +227,7 @@ impl Gateway {
             warnings,
             created: accepted,
             last_modified: accepted,
+            expiry_reported: false,
         };
         let intent = self.0.executor.intent(caller, connection, assignment.subject_key(), Write::Assign(booking));
         Ok(PreparedBooking { assignment, intent })
@@ -248,7 +252,7 @@ impl Gateway {
         for assignment in earlier {
             let (id, open) = (assignment.id.clone(), !assignment.state.is_terminal());
             let call = caller.call_context(CallPurpose::Reconcile);
-            let settled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
+            let settled = self.0.reconciler.reconcile(connection, assignment.into(), &call, SettledBy::Caller).await;
             // With `reuse`, the order shares the outcome of the open booking; any other order was not sent.
             let shares = order.if_exists == IfAssignmentExists::Reuse;
             let settled =

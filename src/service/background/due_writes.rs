@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 
 use crate::domain::capability::RetrySafety;
 use crate::domain::error::Error;
+use crate::domain::event::SettledBy;
 use crate::domain::exchange::{Cause, ExchangeOwner};
 use crate::domain::intent::{Intent, MAX_BACKOFF, Write};
 use crate::domain::subject::SubjectKey;
@@ -98,7 +99,8 @@ impl Gateway {
         let call = self.reconcile_context(intent);
         let Some(_locks) = self.try_lock_subjects(intent).await? else { return Ok(false) };
         let id = intent.write.record();
-        let reconciled = self.0.reconciler.reconcile_locked(&intent.tenant, connection, &id, &call).await?;
+        let reconciled =
+            self.0.reconciler.reconcile_locked(&intent.tenant, connection, &id, &call, SettledBy::Reconciler).await?;
         if reconciled.is_none() {
             // The record was erased, so there is no outcome to report.
             self.0.store.commit(vec![Mutation::RemoveIntent(id.to_string())]).await.or_not_applied()?;
@@ -159,7 +161,8 @@ impl Gateway {
                 .zip(&part)
                 .map(|(result, write)| result.map_err(|error| keep_unknown_unless_proved(error, &write.record.path())));
             let results = results.collect();
-            end = end.and(executor.conclude(&connection, part, results, RowFate::End, &name).await.map(drop));
+            let by = Some(SettledBy::Reconciler);
+            end = end.and(executor.conclude(&connection, part, results, RowFate::End, by, &name).await.map(drop));
         }
         end.map(|()| handled)
     }

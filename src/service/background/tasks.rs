@@ -45,6 +45,9 @@ impl Gateway {
     pub(in crate::service) fn run_in_background(&self) {
         self.spawn_reconcilers();
         self.spawn_report_readers();
+        Self::create_event_counters();
+        self.spawn_event_numbering();
+        self.spawn_connection_monitor();
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let (mut tidied, mut counted, mut erased, mut indexed) = (None, None, false, false);
@@ -148,6 +151,7 @@ impl Gateway {
             Err(error) => tracing::warn!(%error, "purging expired data failed; will retry"),
         }
         self.purge_reports().await;
+        self.purge_events().await;
     }
 
     /// Counts open writes by connection, including removed ones. Keeps reporting connections that were reported before;

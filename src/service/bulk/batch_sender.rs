@@ -139,7 +139,7 @@ impl OperationRun {
             self.failures.add(results.iter().filter(|result| result.is_err()).count() as u64);
         }
         let resource = self.operation.id.path();
-        self.gateway.0.executor.conclude(connection, rows, results, fate, &resource).await.map(drop)
+        self.gateway.0.executor.conclude(connection, rows, results, fate, None, &resource).await.map(drop)
     }
 }
 

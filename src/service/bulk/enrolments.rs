@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::domain::error::{Code, Error};
+use crate::domain::event::SettledBy;
 use crate::domain::ids::{EnrolmentId, OperationId};
 use crate::domain::intent::{EnrolmentWrite, Write};
 use crate::domain::operation::{Item, ItemId, ItemOutcome, ItemRequest, ItemState};
@@ -94,7 +95,8 @@ impl OperationRun {
         for earlier in own {
             let call = self.caller.call_context(CallPurpose::Reconcile);
             let id = earlier.write.record();
-            let settled = gateway.0.reconciler.reconcile_locked(&earlier.tenant, connection, &id, &call).await;
+            let settled =
+                gateway.0.reconciler.reconcile_locked(&earlier.tenant, connection, &id, &call, SettledBy::Caller).await;
             settled.map_err(|error| blocked_by_unknown_write(connection, error))?;
         }
         let id = EnrolmentId::new(&item.id.operation, item.id.index);
@@ -112,7 +114,8 @@ impl OperationRun {
         let Some(id) = RecordId::parse(record) else { return Ok(()) };
         let call = self.caller.call_context(CallPurpose::Reconcile);
         let reconciler = &self.gateway.0.reconciler;
-        let settled = reconciler.reconcile_locked(&self.operation.tenant, connection, &id, &call).await?;
+        let settled =
+            reconciler.reconcile_locked(&self.operation.tenant, connection, &id, &call, SettledBy::Caller).await?;
         settled.and_then(|settled| settled.rejection).map_or(Ok(()), Err)
     }
 }

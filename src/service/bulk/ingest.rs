@@ -125,6 +125,7 @@ impl Gateway {
             finished: None,
             request_id: caller.exchange.request_id().to_owned(),
             traceparent: traceparent(&caller.exchange),
+            replay: None,
         };
         self.0.store.open_operation(&operation).await.or_not_applied()?;
         caller.exchange.set_operation(operation.id.clone());
@@ -165,7 +166,9 @@ impl Gateway {
         connection.require_capability(match kind {
             OperationKind::Candidates => WriteKind::CandidatesCreate,
             OperationKind::Assignments => WriteKind::AssignmentsCreate,
-            OperationKind::ProgramEmployees | OperationKind::Reread => WriteKind::ProgramsEmployees,
+            OperationKind::ProgramEmployees | OperationKind::Reread | OperationKind::Replay => {
+                WriteKind::ProgramsEmployees
+            }
         })?;
         Ok(connection.name.clone())
     }

@@ -1,6 +1,7 @@
 //! Manual resolution of an enrolment's vendor calls that the gateway cannot reconcile.
 
 use crate::domain::error::{Error, FieldError};
+use crate::domain::event::SettledBy;
 use crate::domain::ids::OperationId;
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemState, OperationKind};
@@ -47,7 +48,7 @@ impl Gateway {
             intent.reason = None;
             if let RecordId::Enrolment(call) = intent.write.record() {
                 let record = Record::Enrolment(call);
-                self.0.executor.conclude_one(&connection, record, intent, result.clone()).await?;
+                self.0.executor.conclude_one(&connection, record, intent, result.clone(), SettledBy::Operator).await?;
             }
         }
         self.0.active_operations.notify();

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::event::SettledBy;
 use crate::domain::operation::{Item, ItemOutcome, ItemState, OperationKind};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::RecordId;
@@ -115,9 +116,10 @@ impl RowPager {
         work.commit_unsent_outcomes(ends).await?;
         let calls = match work.operation.kind {
             OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await,
-            OperationKind::Candidates | OperationKind::ProgramEmployees | OperationKind::Reread => {
-                work.plan_candidates(connection, items, &mut self.seen).await
-            }
+            OperationKind::Candidates
+            | OperationKind::ProgramEmployees
+            | OperationKind::Reread
+            | OperationKind::Replay => work.plan_candidates(connection, items, &mut self.seen).await,
         };
         Ok(Some((calls?, Arc::new(held))))
     }
@@ -159,7 +161,8 @@ impl OperationRun {
             return Err(Error::from_fields(vec![FieldError::invalid("", "is not a known record")]));
         };
         let (reconciler, call) = (&self.gateway.0.reconciler, self.caller.call_context(CallPurpose::Reconcile));
-        let settled = reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call).await?;
+        let settled =
+            reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call, SettledBy::Caller).await?;
         // A record that is gone was erased, which only an applied write can have been.
         let record = settled.and_then(|settled| settled.record);
         Ok(record.is_none_or(|record| record.outcome() == Some(Outcome::Applied)))

@@ -220,7 +220,7 @@ impl Gateway {
                 let found = self.0.store.assignments_by_id(&caller.tenant, &records).await.or_not_applied()?;
                 resources.extend(found.into_iter().map(|found| (found.id.to_string(), RowResource::Assignment(found))));
             }
-            OperationKind::ProgramEmployees | OperationKind::Reread => {}
+            OperationKind::ProgramEmployees | OperationKind::Reread | OperationKind::Replay => {}
         }
         let visible = self.are_passwords_visible(&operation);
         Ok((items.into_iter().map(|item| result(item, &resources, visible)).collect(), more))
@@ -260,7 +260,9 @@ impl Gateway {
         let kept = SignedDuration::try_from(self.configured().retention.operations).unwrap_or(SignedDuration::MAX);
         let expires = operation.finished.map(|finished| finished.saturating_add(kept).unwrap_or(Timestamp::MAX));
         let over = expires.is_some_and(|expires| expires <= self.now());
-        (!over && caller.connections.contains(&operation.connection)).then_some(OperationStatus {
+        // A replay is at no connection: it is its client's.
+        let is_own = operation.replay.is_some() && operation.client == caller.client;
+        (!over && (is_own || caller.connections.contains(&operation.connection))).then_some(OperationStatus {
             operation,
             progress,
             expires,

@@ -42,8 +42,8 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation, lock:
         operation.started = operation.started.or(Some(gateway.now()));
         gateway.0.store.commit(vec![Mutation::Operation(operation.clone())]).await.or_not_applied()?;
     }
-    if operation.kind == OperationKind::Reread {
-        return reread(gateway, operation).await;
+    if matches!(operation.kind, OperationKind::Reread | OperationKind::Replay) {
+        return run_without_rows(gateway, operation).await;
     }
     let failed = count_failed(gateway, &operation, &progress).await?;
     let failures = ErrorBudget::new(operation.fail_on_errors, failed);
@@ -64,9 +64,13 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation, lock:
     work.end().await
 }
 
-/// Runs an operation without rows, which reads reports again. One that breaks off is run again.
-async fn reread(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
-    if !gateway.run_reread(&operation).await? {
+/// Runs an operation without rows, which reads reports or delivers events again. One that breaks off is run again.
+async fn run_without_rows(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
+    let is_done = match &operation.replay {
+        Some(replay) => gateway.run_replay(&operation, replay).await?,
+        None => gateway.run_reread(&operation).await?,
+    };
+    if !is_done {
         return Ok(());
     }
     let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.or_not_applied()?;
@@ -74,9 +78,9 @@ async fn reread(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
     operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
     operation.finished = Some(gateway.now());
     let caller = RequestContext::of_operation(&operation, gateway.exchange_of_operation(&operation));
-    let entry = gateway.operation_entry(&caller, &operation, &progress);
-    gateway.0.store.commit(vec![Mutation::Operation(operation.clone()), entry]).await.or_not_applied()?;
-    gateway.0.active_operations.forget(&operation.id);
+    let id = operation.id.clone();
+    gateway.0.store.commit(gateway.operation_end(&caller, operation, &progress)).await.or_not_applied()?;
+    gateway.0.active_operations.forget(&id);
     gateway.0.active_operations.notify();
     Ok(())
 }
@@ -211,8 +215,7 @@ impl OperationRun {
         }
         operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
         operation.finished = Some(self.gateway.now());
-        let entry = self.gateway.operation_entry(&self.caller, &operation, &progress);
-        store.commit(vec![Mutation::Operation(operation), entry]).await.or_not_applied()?;
+        store.commit(self.gateway.operation_end(&self.caller, operation, &progress)).await.or_not_applied()?;
         self.gateway.0.active_operations.forget(&self.operation.id);
         // The slot is free for another operation.
         self.gateway.0.active_operations.notify();

@@ -10,6 +10,7 @@ use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
 };
 use crate::domain::error::{Code, Error};
+use crate::domain::event::SettledBy;
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::operation::ItemId;
@@ -179,7 +180,7 @@ impl Gateway {
         let locked = reconciler.lock_candidate(&caller.tenant, &holder.id, connection.longest_call()).await?;
         let Some((_lock, candidate)) = locked else { return Ok(None) };
         let call = caller.call_context(CallPurpose::Reconcile);
-        let settled = reconciler.reconcile(connection, candidate.into(), &call).await;
+        let settled = reconciler.reconcile(connection, candidate.into(), &call, SettledBy::Caller).await;
         // With `reuse`, the request shares the outcome of the open write; any other request was not sent.
         let shares = new.if_exists == IfCandidateExists::Reuse && caller.origin.item.is_none();
         let settled = match settled {

@@ -90,7 +90,7 @@ impl Gateway {
                 (Verdict::Matched(_) | Verdict::Parked(..), Some(owner)) => {
                     matched.push(MatchedReport { draft, series, owner: owner.clone() });
                 }
-                (verdict, _) => plan.changes.extend(record_unmatched(connection, draft, verdict)),
+                (verdict, _) => self.record_unmatched(connection, draft, verdict, plan),
             }
         }
         Ok(matched)
@@ -150,9 +150,21 @@ impl Gateway {
             }
             admitted.push(report);
         }
-        let held_up = held_up.into_iter();
-        plan.changes.extend(held_up.filter_map(|(draft, verdict)| record_unmatched(connection, draft, verdict)));
+        for (draft, verdict) in held_up {
+            self.record_unmatched(connection, draft, verdict, plan);
+        }
         Ok(admitted)
+    }
+
+    /// Records a report whose owner is not known. An event tells of one that has just come.
+    fn record_unmatched(&self, connection: &Connection, draft: Draft, verdict: Verdict, plan: &mut IngestPlan) {
+        let change = unmatched_mutation(connection, draft, verdict);
+        let event = match &change {
+            Some(Mutation::Report(new)) => self.emitter().report_event(&new.report),
+            _ => None,
+        };
+        plan.changes.extend(change);
+        plan.changes.extend(event.map(|event| Mutation::Event(Box::new(event))));
     }
 }
 
@@ -178,7 +190,7 @@ fn is_better(owner: &Owner, known: &Owner) -> bool {
 }
 
 /// Builds the mutation that records a report whose owner is not known; `None` if it stays as it is, and due.
-fn record_unmatched(connection: &Connection, draft: Draft, verdict: Verdict) -> Option<Mutation> {
+fn unmatched_mutation(connection: &Connection, draft: Draft, verdict: Verdict) -> Option<Mutation> {
     let Draft { report, mut reading, kept, said: _ } = draft;
     let owner = connection.reports_owner().map(str::to_owned);
     let mut series = None;
@@ -213,7 +225,7 @@ fn record_unmatched(connection: &Connection, draft: Draft, verdict: Verdict) -> 
         }
         Verdict::Matched(owner) => {
             let draft = Draft { report, reading, kept, said: None };
-            return record_unmatched(connection, draft, Verdict::Busy(owner.tenant));
+            return unmatched_mutation(connection, draft, Verdict::Busy(owner.tenant));
         }
         Verdict::Busy(tenant) => match kept {
             Kept::Recorded { .. } => return None,

@@ -85,8 +85,10 @@ impl Gateway {
                 Ok(reading) => drafts.push(Draft { report, reading, kept: Kept::New(body), said: None }),
                 Err(rejection) => {
                     let report = Report { state: ReportState::Rejected, rejection: Some(rejection), ..report };
+                    let event = self.emitter().report_event(&report);
                     let report = NewReport { report, body: Some(body), reading: None, series: None };
                     plan.changes.push(Mutation::Report(Box::new(report)));
+                    plan.changes.extend(event.map(|event| Mutation::Event(Box::new(event))));
                 }
             }
             if again > 1 {

@@ -9,6 +9,7 @@ use serde_json::Map;
 
 use crate::domain::assignment::{Assignment, AssignmentState, Launch, NewAssignment};
 use crate::domain::error::Error;
+use crate::domain::event::SettledBy;
 use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::{Warning, WarningCode};
@@ -117,8 +118,9 @@ impl Gateway {
         let vendor_ref = Map::from_iter(proof.participant.map(|id| ("id".to_owned(), id.into())));
         let booked = Booked { vendor_ref, launch, already_there: false };
         let success = WriteSuccess { value: VendorReply::Booked(booked), warnings };
+        let by = Some(SettledBy::Evidence);
         tracing::info!(record = %booking.id, connection = connection.name, "a report settles an unknown booking");
-        let (changes, transition) = self.0.executor.conclusion(connection, booking.into(), intent, Ok(success));
+        let (changes, transition) = self.0.executor.conclusion(connection, booking.into(), intent, Ok(success), by);
         evidence.changes.extend(changes);
         transition.record.try_into().map(Some)
     }

@@ -4,6 +4,7 @@
 //! * `chunk`, `drafts`, `admission`, `recording`, `ingest`: a chunk of reports on its way to results, in that order.
 //! * `directory`, `matching`, `evidence`: whose a report is, and what it proves about a booking.
 //! * `revision`: folds series and gives results their versions.
+//! * `expiry`: reports bookings whose windows ended without an attempt.
 //! * `feed_reader`, `receiver`, `look_again`, `sweep`, `reader_tasks`: where reports come from, and when they are looked at.
 //! * `reread`, `rereading`: kept reports are read again under other settings.
 //! * `queries`, `progress`, `requests`: what callers ask.
@@ -13,6 +14,7 @@ mod chunk;
 mod directory;
 mod drafts;
 mod evidence;
+mod expiry;
 mod feed_reader;
 pub(in crate::service) mod hints;
 mod ingest;

@@ -14,6 +14,7 @@ use crate::domain::results::{FeedPlan, ReportChannel};
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::results::expiry::ending_windows;
 use crate::service::results::feed_reader::FeedRead;
 use crate::service::results::state::ReaderSignals;
 use crate::telemetry::{metrics, spans};
@@ -200,6 +201,10 @@ impl Gateway {
             }
         }
         self.show_feed_time(&connection.name).await;
+        if let Err(error) = self.report_expired(connection, plan).await {
+            let (code, detail) = (error.code.as_str(), error.detail);
+            tracing::warn!(connection = connection.name, code, detail, "reporting expired bookings failed; will retry");
+        }
         let unfetched = self.0.results.take_unfetched(&connection.name);
         if unfetched.is_empty() {
             return all;
@@ -211,11 +216,13 @@ impl Gateway {
     /// Returns the centres whose feeds are read: the configured ones and those of bookings.
     async fn centers(&self, connection: &Connection, plan: &FeedPlan) -> Result<BTreeSet<Option<String>>, Error> {
         let mut known = self.0.results.known_centers(&connection.name);
+        let positions = self.feed_positions(&connection.name).await?;
         loop {
             let page = self.0.store.booked_assignments(&connection.name, known.after.as_ref(), PAGE).await;
             let page = page.or_not_applied()?;
             let Some(last) = page.last() else { break };
             known.after = Some(last.id.clone());
+            self.0.results.keep_ending_windows(&connection.name, ending_windows(&page, plan, &positions));
             known.centers.extend(page.into_iter().filter_map(|booking| booking.order.center));
         }
         let centers = plan.centers.iter().cloned().chain(known.centers.iter().cloned().map(Some)).collect();

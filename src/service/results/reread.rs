@@ -56,6 +56,7 @@ impl Gateway {
             finished: None,
             request_id: caller.exchange.request_id().to_owned(),
             traceparent: traceparent(&caller.exchange),
+            replay: None,
         };
         self.0.store.open_operation(&operation).await.or_not_applied()?;
         caller.exchange.set_operation(operation.id.clone());

@@ -60,6 +60,7 @@ impl Gateway {
         plan: &mut IngestPlan,
     ) -> Result<(), Error> {
         let (mut drafts, mut before) = (Vec::with_capacity(reports.len()), HashMap::new());
+        let begin = plan.changes.len();
         for RereadReport { stored, series } in reports {
             rereading.series.extend(series.clone());
             let named = stored.reading.as_ref().and_then(|reading| named_series(&reading.series));
@@ -88,6 +89,16 @@ impl Gateway {
         }
         let matched = self.match_drafts(connection, source, drafts, &HashMap::new(), plan).await?;
         let matched = self.admit_evidence(connection, matched, plan).await?;
+        let changed = plan.changes.get(begin..).unwrap_or_default().iter().filter_map(|change| match change {
+            Mutation::UpdateReport(change) => Some(&change.report),
+            _ => None,
+        });
+        let other = changed.filter(|now| before.get(&now.id).is_some_and(|(then, _)| then.state != now.state));
+        let events: Vec<Mutation> = other
+            .filter_map(|report| self.emitter().report_event(report))
+            .map(|event| Mutation::Event(Box::new(event)))
+            .collect();
+        plan.changes.extend(events);
         for MatchedReport { draft, series, owner } in matched {
             let Draft { report, reading, kept, said } = draft;
             let Kept::Recorded { rechecks, .. } = kept else { continue };

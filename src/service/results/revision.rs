@@ -17,13 +17,13 @@ use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::results::exam_result::ResultState;
 use crate::domain::results::{
     AttemptKey, AttemptPairs, ExamResult, FoldSettings, FoldedAttempt, Match, Provenance, ReportSource, ResultOwner,
-    ScoringRules, SeriesKey, Sighting, fold, number_attempts, pair_attempts,
+    ResultVersion, ScoringRules, SeriesKey, Sighting, fold, number_attempts, pair_attempts,
 };
-use crate::domain::system::System;
 use crate::service::Gateway;
 use crate::service::catalogue::Catalogue;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
+use crate::service::events::emit::{EarlierVersion, Emitter};
 use crate::service::results::matching::{Owner, is_outside_window};
 use crate::service::streams::complete_all;
 use crate::store::{Mutation, Series};
@@ -183,11 +183,11 @@ impl Gateway {
         let neighbours = self.neighbours(connection, &folded).await?;
         folded.extend(neighbours.into_iter().map(|work| FoldedSeries::new(work, rules)));
         let numbers = numbers(&folded);
-        let now = self.0.system.now();
+        let emitter = self.emitter();
         let mut revision = Revision::default();
         for (index, series) in folded.into_iter().enumerate() {
             let key = series.work.key.clone();
-            let held = revise_series(connection, series, &numbers[index], now, &self.0.system, &mut revision.changes);
+            let held = revise_series(connection, series, &numbers[index], emitter, &mut revision.changes);
             revision.attempts.insert(key, held);
         }
         Ok(revision)
@@ -256,10 +256,10 @@ fn revise_series(
     connection: &Connection,
     series: FoldedSeries,
     numbers: &[u32],
-    now: Timestamp,
-    system: &System,
+    emitter: Emitter<'_>,
     changes: &mut Vec<Mutation>,
 ) -> Vec<HeldAttempt> {
+    let now = emitter.system.now();
     let FoldedSeries { work, foreign, attempts, pairs, claims } = series;
     let SeriesWork { key: series, sightings: _, results, owner, claims_again } = work;
     let mut results: Vec<Option<ExamResult>> = results.into_iter().map(Some).collect();
@@ -276,6 +276,7 @@ fn revise_series(
         let FoldedAttempt { key, state, first_seen, as_of, source, unconfirmed } = attempt;
         let (state, provenance) = (ResultState::of(state, *number, matched), Provenance { as_of, source });
         let assignment = state.assignment.clone();
+        let before = recorded.as_ref().map(EarlierVersion::from);
         let (result, version) = if let Some(mut result) = recorded {
             let same = result.key == key && result.as_of == as_of && result.source == source;
             let version = result.revise(key, state, provenance, now);
@@ -292,7 +293,7 @@ fn revise_series(
             (result, version)
         } else {
             let owner = ResultOwner {
-                id: ResultId::generate(system),
+                id: ResultId::generate(emitter.system),
                 tenant: owner.tenant.clone(),
                 connection: connection.name.clone(),
                 series: series.clone(),
@@ -302,16 +303,31 @@ fn revise_series(
         };
         let is_unconfirmed = unconfirmed.is_some();
         held.push(HeldAttempt { key, first_seen, result: result.id.clone(), assignment, is_unconfirmed });
-        changes.push(Mutation::Result(Box::new(result), version.map(Box::new)));
+        changes.extend(record_result(result, version, before, emitter));
     }
     let left = results.into_iter().flatten().chain(foreign);
     for mut result in left.filter(|result| !result.state.superseded) {
         let (key, provenance) = (result.key, Provenance { as_of: result.as_of, source: result.source });
         let state = ResultState { superseded: true, ..result.state.clone() };
+        let before = Some(EarlierVersion::from(&result));
         let version = result.revise(key, state, provenance, now);
-        changes.push(Mutation::Result(Box::new(result), version.map(Box::new)));
+        changes.extend(record_result(result, version, before, emitter));
     }
     held
+}
+
+/// Builds the mutations that record a result, with the events of its new version.
+fn record_result(
+    result: ExamResult,
+    version: Option<ResultVersion>,
+    before: Option<EarlierVersion>,
+    emitter: Emitter<'_>,
+) -> impl Iterator<Item = Mutation> + use<> {
+    let events = version.as_ref().map_or_else(Vec::new, |version| emitter.result_events(before, &result, version));
+    let candidate = result.state.candidate.clone();
+    let result = Mutation::Result(Box::new(result), version.map(Box::new));
+    let events = events.into_iter().map(move |event| Mutation::EventAbout(candidate.clone(), Box::new(event)));
+    std::iter::once(result).chain(events)
 }
 
 fn vendor_ref(series: &SeriesKey) -> Map<String, Value> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::domain::ids::AssignmentId;
@@ -17,9 +18,19 @@ pub(in crate::service) struct ResultsState {
     readers: Mutex<BTreeMap<String, Arc<ReaderSignals>>>,
     limits: Mutex<BTreeMap<String, Arc<ReceiverLimit>>>,
     centers: Mutex<BTreeMap<String, KnownCenters>>,
+    ending_windows: Mutex<BTreeMap<String, BTreeSet<EndingWindow>>>,
     unfetched: Mutex<BTreeMap<String, BTreeSet<FetchRequest>>>,
     /// Whether a commit of reports is in doubt.
     pub(super) in_doubt: AtomicBool,
+}
+
+/// A booking whose window ends soon.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EndingWindow {
+    pub(super) valid_until: Timestamp,
+    pub(super) id: AssignmentId,
+    pub(super) tenant: String,
+    pub(super) center: Option<String>,
 }
 
 /// Signals to the tasks that read a connection's reports.
@@ -93,6 +104,25 @@ impl ResultsState {
     /// Keeps the known centres of a connection's bookings.
     pub(super) fn keep_centers(&self, connection: &str, known: KnownCenters) {
         lock_unpoisoned(&self.centers).insert(connection.to_owned(), known);
+    }
+
+    /// Returns the bookings of a connection whose windows end soon.
+    pub(super) fn ending_windows(&self, connection: &str) -> BTreeSet<EndingWindow> {
+        lock_unpoisoned(&self.ending_windows).get(connection).cloned().unwrap_or_default()
+    }
+
+    /// Keeps bookings of a connection whose windows end soon.
+    pub(super) fn keep_ending_windows(&self, connection: &str, ending: BTreeSet<EndingWindow>) {
+        lock_unpoisoned(&self.ending_windows).entry(connection.to_owned()).or_default().extend(ending);
+    }
+
+    /// Forgets bookings of a connection that need not be looked at again.
+    pub(super) fn forget_ending_windows(&self, connection: &str, done: &[EndingWindow]) {
+        if let Some(ending) = lock_unpoisoned(&self.ending_windows).get_mut(connection) {
+            for window in done {
+                ending.remove(window);
+            }
+        }
     }
 
     /// Keeps registrations whose reports could not be fetched, for the next run over the feeds.

@@ -30,8 +30,13 @@ pub(super) struct FeedPositions(BTreeMap<String, Timestamp>);
 impl FeedPositions {
     /// Returns until when the feed of the booking's centre is known. Where the vendor has one feed only, it is that one.
     pub(super) fn of(&self, booking: &Assignment) -> Option<Timestamp> {
-        let own = self.0.get(booking.order.center.as_deref().unwrap_or_default());
-        own.or_else(|| self.0.values().next().filter(|_| self.0.len() == 1 && booking.order.center.is_none())).copied()
+        self.of_center(booking.order.center.as_deref())
+    }
+
+    /// As [`Self::of`], for a booking of this centre.
+    pub(super) fn of_center(&self, center: Option<&str>) -> Option<Timestamp> {
+        let own = self.0.get(center.unwrap_or_default());
+        own.or_else(|| self.0.values().next().filter(|_| self.0.len() == 1 && center.is_none())).copied()
     }
 
     /// Returns until when all feeds are known; `None` if none was read.

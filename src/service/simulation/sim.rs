@@ -4,7 +4,7 @@
 //! A process is a single-threaded runtime with a paused clock, so that the same case always runs the same way, however
 //! fast the machine is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -386,12 +386,23 @@ impl Sim {
         };
         let settings = self.settings.clone();
         let connected = VendorConnection { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
-        let setup =
-            ConnectionSetup { connected, settings, fingerprint: ConfigFingerprint::default(), only_tenant: None };
+        let setup = ConnectionSetup {
+            connected,
+            settings,
+            fingerprint: ConfigFingerprint::default(),
+            only_tenant: None,
+            tenants: BTreeSet::new(),
+        };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
         let day = Duration::from_hours(24);
         let (kept, environment) = (
-            Retention { operations: 30 * day, keys: day, reports: 90 * day, parked_reports: 90 * day },
+            Retention {
+                operations: 30 * day,
+                keys: day,
+                reports: 90 * day,
+                parked_reports: 90 * day,
+                events: 30 * day,
+            },
             self.environment.clone(),
         );
         let (doomed, serves) = (Arc::clone(&fate), proxy);

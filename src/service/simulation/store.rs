@@ -10,20 +10,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId, ReportId, ResultId};
+use crate::domain::event::{Event, EventFilter};
+use crate::domain::ids::{AssignmentId, CandidateId, DeliveryId, OperationId, ReportId, ResultId, WebhookId};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
 use crate::domain::results::{ExamResult, Report, ReportDigest, ResultVersion, SeriesKey};
+use crate::domain::webhook::{Delivery, Webhook};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, FeedPosition, IdentityUpkeep, ItemCounts,
-    KeyState, ListPart, Mutation, OperationFilter, Page, Peer, PreparedWrite, PurgeCounts, ReceivedWebhook,
-    ReportCount, ReportFilter, ReportHint, ResultFilter, ResultReads, RunningOperation, Series, Store, StoreError,
-    StoreReads, StoredReport, SubjectHash, UnindexedCandidate, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, DeliveryFilter, EventBounds, EventPage,
+    EventReads, FeedPosition, IdentityUpkeep, ItemCounts, KeyState, ListPart, Mutation, OperationFilter, Page, Peer,
+    PreparedWrite, PurgeCounts, ReceivedWebhook, ReportCount, ReportFilter, ReportHint, ResultFilter, ResultReads,
+    RunningOperation, Series, Store, StoreError, StoreReads, StoredReport, SubjectHash, UnindexedCandidate,
+    UnsettledCount, WebhookBacklog, WebhookReads, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -212,7 +216,17 @@ through! {
         fn has_undecided_commits(&self) -> bool {
             self.inner.has_undecided_commits()
         }
+
+        fn event_signal(&self) -> watch::Receiver<u64> {
+            self.inner.event_signal()
+        }
+
+        fn unnumbered_signal(&self) -> watch::Receiver<u64> {
+            self.inner.unnumbered_signal()
+        }
     }
+    take number_events(limit: usize) -> u64;
+    read purge_events(before: Timestamp) -> u64;
     read ping() -> ();
     read renew_lease() -> Vec<Peer>;
     write end_instance(peer: &Peer) -> bool;
@@ -335,4 +349,26 @@ through! {
     read assignments_of_people(connection: &str, ids: &[CandidateId], known_as: &[Identity]) -> Vec<Assignment>;
     read candidates_at(connection: &str, identities: &[Identity]) -> Vec<Candidate>;
     read booked_assignments(connection: &str, after: Option<&AssignmentId>, limit: usize) -> Vec<Assignment>;
+}
+
+through! {
+    EventReads {}
+    read events(tenant: &str, after: u64, filter: &EventFilter, limit: usize) -> EventPage;
+    read event_bounds(tenant: &str, since: Timestamp) -> EventBounds;
+    read last_event(tenant: &str, filter: &EventFilter) -> Option<u64>;
+    read event(tenant: &str, sequence: u64) -> Option<Event>;
+    read events_by_sequence(tenant: &str, sequences: &[u64]) -> Vec<Event>;
+    read connection_states() -> Vec<(String, String)>;
+    read feed_expiries(connection: &str) -> Vec<(String, Timestamp)>;
+}
+
+through! {
+    WebhookReads {}
+    read webhook(tenant: &str, id: &WebhookId) -> Option<Webhook>;
+    read webhooks(tenant: &str, page: &Page) -> Vec<Webhook>;
+    read all_webhooks() -> Vec<Webhook>;
+    read delivery(tenant: &str, id: &DeliveryId) -> Option<Delivery>;
+    read deliveries(tenant: &str, webhook: &WebhookId, filter: &DeliveryFilter, page: &Page) -> Vec<Delivery>;
+    read pending_deliveries(webhook: &WebhookId, after: u64, limit: usize) -> Vec<Delivery>;
+    read webhook_backlog(webhook: &WebhookId) -> WebhookBacklog;
 }

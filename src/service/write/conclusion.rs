@@ -3,6 +3,7 @@
 //! the outcome is queued; meanwhile the intent stays marked as in flight, so no task sends the write again.
 
 use crate::domain::error::Error;
+use crate::domain::event::{NewEvent, SettledBy};
 use crate::domain::intent::{Intent, WriteOrigin};
 use crate::domain::operation::ItemOutcome;
 use crate::domain::outcome::Outcome;
@@ -12,7 +13,7 @@ use crate::domain::vendor::RowResult;
 use crate::service::RequestContext;
 use crate::service::audit::entry::{AuditFacts, reconciled_entry};
 use crate::service::connections::Connection;
-use crate::service::errors::outcome_not_stored_error;
+use crate::service::errors::{StoreResultExt as _, outcome_not_stored_error, with_resource_if_unknown};
 use crate::service::results::hints::recheck;
 use crate::service::write::executor::{Executor, InFlightWrite};
 use crate::store::Mutation;
@@ -27,8 +28,8 @@ pub(in crate::service) enum RowFate {
 }
 
 impl Executor {
-    /// Commits the outcomes of one call's writes in one transaction and returns what became of each, in order.
-    /// `resource` shows the outcomes if the store fails.
+    /// Commits the outcomes of one call's writes in one transaction and returns what became of each, in order. `by` says
+    /// who finds them out if earlier attempts have left the writes unknown. `resource` shows the outcomes if the store fails.
     ///
     /// # Errors
     /// `store_unavailable` with outcome `unknown`: the outcomes are queued.
@@ -38,6 +39,7 @@ impl Executor {
         writes: Vec<InFlightWrite>,
         results: Vec<RowResult<VendorReply>>,
         rows: RowFate,
+        by: Option<SettledBy>,
         resource: &str,
     ) -> Result<Vec<Transition>, Error> {
         let (mut changes, mut transitions) = (Vec::new(), Vec::with_capacity(writes.len()));
@@ -45,7 +47,7 @@ impl Executor {
         for (InFlightWrite { record, intent, lock }, result) in writes.into_iter().zip(results) {
             locks.push(lock);
             let again = (rows == RowFate::Requeue).then(|| requeue_origin(&intent)).flatten();
-            let (more, transition) = self.conclusion(connection, record, intent, result);
+            let (more, transition) = self.conclusion(connection, record, intent, result, by);
             changes.extend(more);
             changes.extend(again);
             transitions.push(transition);
@@ -55,31 +57,40 @@ impl Executor {
         committed.map(|()| transitions)
     }
 
-    /// Commits the outcome of a single write. The caller holds the subject's lock.
+    /// Commits the outcome of a single write that was unknown. The caller holds the subject's lock.
     ///
     /// # Errors
-    /// `store_unavailable` with outcome `unknown`: the outcome is queued.
+    /// `store_unavailable`: the outcome of an attempt is then queued, so its own outcome is `unknown`. What an operator says is not
+    /// queued: it can be said again, and if its commit is in doubt, another one would make a second event.
     pub(in crate::service) async fn conclude_one(
         &self,
         connection: &Connection,
         record: Record,
         intent: Intent,
         result: RowResult<VendorReply>,
+        by: SettledBy,
     ) -> Result<Transition, Error> {
-        let resource = record.path();
-        let (changes, transition) = self.conclusion(connection, record, intent, result);
-        self.commit_outcome(changes, &resource).await?;
+        let (resource, is_attempt) = (record.path(), intent.in_flight);
+        let (changes, transition) = self.conclusion(connection, record, intent, result, Some(by));
+        if is_attempt {
+            self.commit_outcome(changes, &resource).await?;
+        } else {
+            let committed = self.store.commit(changes).await.or_not_applied();
+            committed.map_err(|error| with_resource_if_unknown(error, &resource))?;
+        }
         Ok(transition)
     }
 
     /// Builds the mutations that record the outcome of a write, and says what became of it. An unknown write is
-    /// scheduled for reconciliation.
+    /// scheduled for reconciliation. `by` says who finds it out if an earlier attempt has left the write unknown: an event
+    /// tells of it.
     pub(in crate::service) fn conclusion(
         &self,
         connection: &Connection,
         record: Record,
         mut intent: Intent,
         result: RowResult<VendorReply>,
+        by: Option<SettledBy>,
     ) -> (Vec<Mutation>, Transition) {
         let mut changes: Vec<Mutation> = Vec::with_capacity(6);
         // Fences the outcome to its attempt; an intent that is not in flight is concluded by a person.
@@ -91,6 +102,9 @@ impl Executor {
         let mut transition = record.conclude(&intent, result, connection.vendor(), self.system.now());
         changes.extend(transition_mutations(&transition));
         changes.extend(Some(&transition).filter(|it| !it.erased).and_then(|it| recheck(connection, &it.record)));
+        let error = transition.result.as_ref().err();
+        let settled = by.and_then(|by| self.emitter().settled(intent.write.kind(), &transition.record, by, error));
+        changes.extend(settled.map(|event| Mutation::Event(Box::new(event))));
         let origin = std::mem::take(&mut intent.origin);
         let record_id = intent.write.record_id();
         match &mut transition.result {
@@ -143,26 +157,33 @@ impl Executor {
         })
     }
 
-    /// As [`Self::commit_outcome`], together with the audit entry of the response, if one is due.
-    pub(super) async fn commit_outcome_with_audit(
+    /// Commits the outcome of a single write, together with the audit entry of the response, if one is due. If the store
+    /// fails, the caller is told that the outcome is unknown; `late` makes the event that is then committed with it.
+    pub(super) async fn commit_first_outcome(
         &self,
         changes: Vec<Mutation>,
         resource: &str,
-        caller: &RequestContext,
-        facts: Option<AuditFacts>,
+        (caller, facts): (&RequestContext, Option<AuditFacts>),
+        late: impl FnOnce() -> Option<NewEvent> + Send,
     ) -> Result<(), Error> {
+        let queue = |mut changes: Vec<Mutation>| {
+            changes.extend(late().map(|event| Mutation::Event(Box::new(event))));
+            self.pending_outcomes.push(changes);
+        };
         // Several processes that share a store write the entry in a transaction of its own.
         let pending = caller.audit_entry.as_ref().filter(|_| !self.store.is_shared());
         let taken = pending.zip(facts).and_then(|(pending, facts)| {
             let entry = pending.take_for_commit()?;
             Some((pending, facts.complete(entry, self.system.now())))
         });
-        let Some((pending, entry)) = taken else { return self.commit_outcome(changes, resource).await };
-        let all = changes.iter().cloned().chain([Mutation::Audit(entry.clone())]).collect();
+        let entry = taken.as_ref().map(|(_, entry)| Mutation::Audit(entry.clone()));
+        let all = changes.iter().cloned().chain(entry).collect();
         self.store.commit(all).await.map_err(|error| {
-            // The response will differ from what this entry records, so the HTTP layer writes its own.
-            pending.restore(entry);
-            self.pending_outcomes.push(changes);
+            if let Some((pending, entry)) = taken {
+                // The response will differ from what this entry records, so the HTTP layer writes its own.
+                pending.restore(entry);
+            }
+            queue(changes);
             outcome_not_stored_error(&error, resource)
         })
     }

@@ -58,7 +58,13 @@ pub(in crate::service) async fn redact_erased(
                 _ => StoredReply::Assignment { created, assignment },
             }
         }
-        other @ (StoredReply::Gone | StoredReply::Enrolled(_) | StoredReply::Operation(_)) => other,
+        // Of webhooks and their deliveries, nothing is about a person.
+        other @ (StoredReply::Gone
+        | StoredReply::Enrolled(_)
+        | StoredReply::Operation(_)
+        | StoredReply::Webhook { .. }
+        | StoredReply::Ping(_)
+        | StoredReply::Delivery(_)) => other,
     })
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::error::{Code, Error};
+use crate::domain::event::SettledBy;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::Record;
@@ -27,6 +28,7 @@ use crate::service::audit::entry::AuditFacts;
 use crate::service::cluster::steady_clock::SteadyClock;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, skipped_error, with_resource_if_unknown};
+use crate::service::events::emit::Emitter;
 use crate::service::metrics::LabelLimiter;
 use crate::service::write::grace::GracePeriods;
 use crate::service::write::locks::SubjectLock;
@@ -100,6 +102,11 @@ impl Executor {
         }
     }
 
+    /// Returns the maker of events that happen now.
+    pub(super) fn emitter(&self) -> Emitter<'_> {
+        Emitter { system: &self.system, now: self.clock.now() }
+    }
+
     /// Builds the intent of a first attempt at a write about this subject.
     pub(in crate::service) fn intent(
         &self,
@@ -155,11 +162,16 @@ impl Executor {
         let call = caller.call_context(CallPurpose::Initial);
         let result = self.send_one(connection, &intent.write, &call).await;
         let initial_password = intent.write.generated_password().cloned();
+        let kind = intent.write.kind();
         let is_new = matches!(intent.write, Write::Register(_) | Write::Assign(_));
-        let (changes, transition) = self.conclusion(connection, record, intent, result);
+        let (changes, transition) = self.conclusion(connection, record, intent, result, None);
         let created = is_new && transition.result.as_ref().is_ok_and(|applied| applied.created);
         let facts = created.then(|| AuditFacts::of_record(&transition.record)).flatten();
-        self.commit_outcome_with_audit(changes, &resource, caller, facts).await?;
+        let late = || {
+            let error = transition.result.as_ref().err();
+            self.emitter().settled(kind, &transition.record, SettledBy::Reconciler, error)
+        };
+        self.commit_first_outcome(changes, &resource, (caller, facts), late).await?;
         let AppliedWrite { created, .. } = transition.result?;
         Ok(Execution::Applied { record: transition.record, created, initial_password })
     }

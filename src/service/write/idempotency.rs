@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::error::Error;
+use crate::domain::event::SettledBy;
 use crate::domain::ids::new_uuid_v7;
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply, WriteOrigin};
 use crate::domain::outcome::Outcome;
@@ -252,7 +253,7 @@ impl IdempotencyKeys {
             RecordId::Operation(id) => {
                 self.store.operation(tenant, id).await.or_not_applied()?.map(|(operation, _)| operation.connection)
             }
-            RecordId::Enrolment(_) => None,
+            RecordId::Enrolment(_) | RecordId::Webhook(_) => None,
         })
     }
 
@@ -271,8 +272,8 @@ impl IdempotencyKeys {
     /// example during the grace period), the earlier attempt may still have been applied, so the outcome stays
     /// `unknown`.
     async fn reconcile_for_retry(&self, caller: &RequestContext, id: &RecordId) -> Result<bool, Error> {
-        // The work of an enrolment resumes its operation and waits for it.
-        if matches!(id, RecordId::Operation(_) | RecordId::Enrolment(_)) {
+        // The work of an enrolment resumes its operation and waits for it, and that of a webhook returns it.
+        if matches!(id, RecordId::Operation(_) | RecordId::Enrolment(_) | RecordId::Webhook(_)) {
             return Ok(false);
         }
         self.reconcile_record(caller, id).await.map_err(|error| match error.resource {
@@ -286,7 +287,8 @@ impl IdempotencyKeys {
         let connection = self.snapshot.load().connection_of(&connection)?;
         let call = caller.call_context(CallPurpose::Reconcile);
         // If another task has reconciled it meanwhile, that has concluded the key as well.
-        let settled = self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call).await?;
+        let settled =
+            self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call, SettledBy::Caller).await?;
         Ok(settled.is_some())
     }
 
@@ -343,7 +345,9 @@ fn reply_resource(reply: &StoredReply) -> Option<String> {
         StoredReply::Candidate { candidate, .. } => Some(candidate.id.path()),
         StoredReply::Assignment { assignment, .. } => Some(assignment.id.path()),
         StoredReply::Operation(id) => Some(id.path()),
-        StoredReply::Gone | StoredReply::Enrolled(_) => None,
+        StoredReply::Webhook { webhook, .. } => Some(webhook.id.path()),
+        StoredReply::Delivery(delivery) => Some(delivery.id.path()),
+        StoredReply::Gone | StoredReply::Enrolled(_) | StoredReply::Ping(_) => None,
     }
 }
 

@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::candidate::CandidateState;
 use crate::domain::capability::RetrySafety;
 use crate::domain::error::{Code, Error};
+use crate::domain::event::SettledBy;
 use crate::domain::intent::Intent;
 use crate::domain::record::Record;
 use crate::service::Gateway;
@@ -185,7 +186,9 @@ impl Gateway {
         };
         let record = self.0.reconciler.read(&intent.tenant, &intent.write.record()).await?;
         let Some(record) = record.filter(is_open) else { return Ok(None) };
-        let (mut changes, _) = self.0.executor.conclusion(&connection, record, intent.clone(), Err(error.into()));
+        // The caller of a single write was told that the outcome is unknown; a row waits again.
+        let by = intent.origin.item.is_none().then_some(SettledBy::Reconciler);
+        let (mut changes, _) = self.0.executor.conclusion(&connection, record, intent.clone(), Err(error.into()), by);
         // The caller adds this condition itself.
         changes.retain(|change| !matches!(change, Mutation::RequireAttempt(..)));
         changes.extend(requeue_origin(intent));

@@ -13,6 +13,7 @@ use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
 use crate::domain::capability::RetrySafety;
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::event::SettledBy;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{Intent, MIN_BACKOFF};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
@@ -69,7 +70,7 @@ impl Reconciler {
     }
 
     /// Reconciles the record's open write, if it has one; the caller holds its subject's lock and has read the record
-    /// under it.
+    /// under it. `by` says on whose account.
     ///
     /// # Errors
     /// `subject_unsettled` during the grace period or if the write must not be resent; otherwise the error that left it
@@ -79,6 +80,7 @@ impl Reconciler {
         connection: &Connection,
         record: Record,
         call: &CallContext,
+        by: SettledBy,
     ) -> Result<Reconciled, Error> {
         if record.is_settled() {
             return Ok(Reconciled::known(record));
@@ -96,7 +98,7 @@ impl Reconciler {
         let (password, initial_password) =
             (intent.write.sent_password().cloned(), intent.write.generated_password().cloned());
         let (intent, result) = self.resend(connection, intent, &resource, call).await?;
-        let ended = self.executor.conclude_one(connection, record, intent, result).await?;
+        let ended = self.executor.conclude_one(connection, record, intent, result, by).await?;
         let record = Some(ended.record).filter(|_| !ended.erased);
         match ended.result {
             Ok(_) => Ok(Reconciled { record, password, initial_password, rejection: None }),
@@ -115,9 +117,10 @@ impl Reconciler {
         connection: &Connection,
         id: &RecordId,
         call: &CallContext,
+        by: SettledBy,
     ) -> Result<Option<Reconciled>, Error> {
         match self.read(tenant, id).await? {
-            Some(record) => self.reconcile(connection, record, call).await.map(Some),
+            Some(record) => self.reconcile(connection, record, call, by).await.map(Some),
             None => Ok(None),
         }
     }
@@ -132,6 +135,7 @@ impl Reconciler {
         connection: &Connection,
         id: &RecordId,
         call: &CallContext,
+        by: SettledBy,
     ) -> Result<Option<Reconciled>, Error> {
         let locked = match id {
             RecordId::Candidate(id) => {
@@ -142,10 +146,10 @@ impl Reconciler {
                 let locked = self.lock_assignment(tenant, id).await?;
                 locked.map(|(lock, assignment)| (lock, assignment.into()))
             }
-            RecordId::Enrolment(_) | RecordId::Operation(_) => None,
+            RecordId::Enrolment(_) | RecordId::Operation(_) | RecordId::Webhook(_) => None,
         };
         let Some((_lock, record)) = locked else { return Ok(None) };
-        self.reconcile(connection, record, call).await.map(Some)
+        self.reconcile(connection, record, call, by).await.map(Some)
     }
 
     /// Locks the candidate once no other instance is sending a write about it, for at most `patience`. `None` if it was
@@ -192,7 +196,7 @@ impl Reconciler {
             RecordId::Candidate(id) => self.store.candidate(tenant, id).await.or_not_applied()?.map(Record::from),
             RecordId::Assignment(id) => self.store.assignment(tenant, id).await.or_not_applied()?.map(Record::from),
             RecordId::Enrolment(id) => Some(Record::Enrolment(id.clone())),
-            RecordId::Operation(_) => None,
+            RecordId::Operation(_) | RecordId::Webhook(_) => None,
         })
     }
 

@@ -4,6 +4,7 @@
 //! Every write that passes on a vendor's key of a person is checked here, under the locks of its subjects.
 
 use crate::domain::error::{Code, Error};
+use crate::domain::event::SettledBy;
 use crate::domain::exchange::{Cause, ExchangeOwner};
 use crate::domain::intent::{Intent, Write};
 use crate::domain::vendor::{CallContext, CallPurpose};
@@ -74,7 +75,11 @@ impl Gateway {
             Write::Enrol(_) | Write::Assign(_) | Write::Cancel(_) => {
                 // Reads the record under the lock: it may have been reconciled since.
                 let id = intent.write.record();
-                self.0.reconciler.reconcile_locked(&intent.tenant, connection, &id, &call).await.map(drop)
+                self.0
+                    .reconciler
+                    .reconcile_locked(&intent.tenant, connection, &id, &call, SettledBy::Reconciler)
+                    .await
+                    .map(drop)
             }
             // Their subject is a candidate, which belongs to one tenant.
             Write::Register(_) | Write::Update(_) | Write::Hide(_) => Ok(()),

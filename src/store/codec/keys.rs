@@ -7,6 +7,7 @@ use crate::domain::candidate::Candidate;
 use crate::domain::ids::OperationId;
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::domain::program::Enrolled;
+use crate::domain::webhook::{Delivery, PingResult, Webhook, WebhookPosition};
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
 use crate::store::codec::{RecordCodec, unknown_format};
@@ -66,6 +67,17 @@ enum ReplyRecord {
         created: bool,
         assignment: Box<Assignment>,
     },
+    Webhook {
+        created: bool,
+        webhook: Box<Webhook>,
+        position: WebhookPosition,
+        #[serde(default, serialize_with = "write_secret", deserialize_with = "read_secret")]
+        secret: Option<Secret>,
+        #[serde(default)]
+        ping: Option<PingResult>,
+    },
+    Ping(PingResult),
+    Delivery(Box<Delivery>),
     Gone,
     Enrolled(Enrolled),
     Operation(OperationId),

@@ -26,6 +26,7 @@ use crate::store::{CandidateSelector, StoreError, SubjectHash};
 
 mod assignments;
 mod audit;
+mod events;
 mod intents;
 mod items;
 mod keys;
@@ -37,9 +38,11 @@ mod results;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub(super) use assignments::{AssignmentRow, assignment_state};
 pub(super) use audit::{AuditHead, AuditRow};
+pub(super) use events::{EventRow, MonitorMutation, NewEventRow};
 pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use mutations::{EncodedMutation, ItemOutcomeRow, PreparedWriteRow};
@@ -50,6 +53,7 @@ pub(super) use reports::{
     hints_of, participant_of,
 };
 pub(super) use results::{FeedRow, RepeatRow, ResultMutation, ResultRow};
+pub(super) use webhooks::{DeliveryRow, WebhookMutation, WebhookRow};
 
 const CANDIDATES: &str = "candidates";
 const INTENTS_TABLE: &str = "intents";

@@ -5,7 +5,10 @@ use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemState};
-use crate::store::codec::{AssignmentRow, CandidateRow, IntentRow, OperationRow, RecordCodec, ResultMutation, micros};
+use crate::store::codec::{
+    AssignmentRow, CandidateRow, DeliveryRow, IntentRow, MonitorMutation, NewEventRow, OperationRow, RecordCodec,
+    ResultMutation, WebhookMutation, micros,
+};
 use crate::store::sql::{self, Statement, values};
 use crate::store::{AcquireKey, Mutation, PreparedRecord, PreparedWrite, StoreError, UnindexedCandidate};
 
@@ -46,6 +49,13 @@ pub(in crate::store) enum EncodedMutation {
     RequeueItem(ItemId, String),
     /// A change of reports and results.
     Result(ResultMutation),
+    /// A change of a webhook.
+    Webhook(WebhookMutation),
+    Delivery(Box<DeliveryRow>),
+    /// A change of what events are made by.
+    Monitor(MonitorMutation),
+    /// The engine numbers the event.
+    Event(Box<NewEventRow>),
     /// The engine seals the entry, because it knows the entry's place in the chain.
     Audit(Entry),
 }
@@ -88,10 +98,14 @@ impl EncodedMutation {
                 Self::Identities(_, identities) => 2 * ROW_BYTES * identities.len(),
                 Self::Audit(entry) => ROW_BYTES + entry.text_bytes(),
                 Self::Result(mutation) => mutation.bytes(),
+                Self::Webhook(mutation) => mutation.bytes(),
+                Self::Delivery(row) => row.attempts.len(),
+                Self::Event(row) => row.data.len(),
                 Self::EraseCandidate(_)
                 | Self::RemoveIntent(_)
                 | Self::RequireAttempt(..)
                 | Self::RequeueItem(..)
+                | Self::Monitor(_)
                 | Self::FreeKey(_) => 0,
             }
     }
@@ -158,6 +172,20 @@ impl RecordCodec {
                 EncodedMutation::Operation(Statement::new(sql::CANCEL_OPERATION, values![id.to_string()]))
             }
             Mutation::Audit(entry) => EncodedMutation::Audit(entry),
+            Mutation::Event(event) => EncodedMutation::Event(Box::new((*event).into())),
+            Mutation::EventAbout(candidate, event) => {
+                let row = NewEventRow { candidate: Some(candidate.into()), ..(*event).into() };
+                EncodedMutation::Event(Box::new(row))
+            }
+            Mutation::Webhook(webhook) => {
+                EncodedMutation::Webhook(WebhookMutation::Put(Box::new(self.webhook_row(*webhook)?)))
+            }
+            Mutation::RemoveWebhook(tenant, id) => EncodedMutation::Webhook(WebhookMutation::Remove(tenant, id.into())),
+            Mutation::ScanWebhook(scan) => EncodedMutation::Webhook(WebhookMutation::Scan(scan.into())),
+            Mutation::WebhookHealth(health) => EncodedMutation::Webhook(WebhookMutation::Health(health.into())),
+            Mutation::Delivery(delivery) => EncodedMutation::Delivery(Box::new(self.delivery_row(*delivery)?)),
+            Mutation::FeedExpiry(expiry) => EncodedMutation::Monitor(MonitorMutation::FeedExpiry(expiry.into())),
+            Mutation::ConnectionState(change) => EncodedMutation::Monitor(MonitorMutation::ConnectionState(change)),
             Mutation::ReceiveWebhook(webhook) => {
                 EncodedMutation::Result(ResultMutation::Receive(self.received_row(webhook)?))
             }

@@ -38,6 +38,8 @@ pub(in crate::store) struct OperationRow {
     pub finished: Option<i64>,
     pub request_id: String,
     pub traceparent: Option<String>,
+    /// The JSON form of the replay.
+    pub replay: Option<String>,
 }
 
 impl FromColumns for OperationRow {
@@ -59,6 +61,7 @@ impl FromColumns for OperationRow {
             request_id: row.column(13)?,
             traceparent: row.column(14)?,
             accepted: row.column(15)?,
+            replay: row.column(16)?,
         })
     }
 }
@@ -82,6 +85,7 @@ impl OperationRow {
             finished,
             request_id,
             traceparent,
+            replay,
         } = operation.clone();
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         Self {
@@ -101,6 +105,8 @@ impl OperationRow {
             finished: finished.map(micros),
             request_id,
             traceparent,
+            // Ids, numbers and words are always JSON.
+            replay: replay.and_then(|replay| serde_json::to_string(&replay).ok()),
         }
     }
 
@@ -124,6 +130,7 @@ impl OperationRow {
             self.traceparent,
             self.accepted,
             instance.to_owned(),
+            self.replay,
         ];
         Statement::new(sql::OPEN_OPERATION, values)
     }
@@ -158,6 +165,7 @@ impl OperationRow {
             cancelling: self.cancelling,
             request_id: self.request_id,
             traceparent: self.traceparent,
+            replay: self.replay.map(|json| serde_json::from_str(&json).map_err(|_| odd())).transpose()?,
         })
     }
 

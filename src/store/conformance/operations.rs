@@ -38,6 +38,7 @@ impl Maker {
             finished: None,
             request_id: "req".to_owned(),
             traceparent: Some("00-1-2-01".to_owned()),
+            replay: None,
         }
     }
 

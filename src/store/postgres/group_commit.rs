@@ -37,7 +37,7 @@ const FIRST_ANALYSIS: u64 = 1 << 20;
 /// Skips tables that another process is analysing.
 const ANALYSIS: &str = "ANALYZE (SKIP_LOCKED) candidates, identities, lookups, assignments, intents, idempotency_keys,
     operations, operation_items, operation_counts, audit, series, reports, report_hints, report_counts, results,
-    result_versions";
+    result_versions, events, deliveries";
 
 /// The queue of the group commit. Its task ends, after the jobs that are queued, when this is dropped.
 pub(super) struct GroupCommit(mpsc::Sender<QueuedJob>);
@@ -162,6 +162,9 @@ impl Committer {
         let jobs: Vec<Arc<Job>> = group.iter().map(|queued| Arc::clone(&queued.job)).collect();
         match self.run_with_retries(&jobs).await {
             Ok(results) => {
+                if jobs.iter().any(|job| job.has_events()) {
+                    self.writer.events.send_unnumbered();
+                }
                 group.into_iter().zip(results).for_each(|(job, result)| job.answer(Ok(result)));
                 self.analyse_after(jobs.iter().map(|job| job.bytes() as u64).sum());
             }
@@ -223,6 +226,9 @@ impl Committer {
                 .await;
             match done {
                 Ok((mut results, worked)) => {
+                    if queued.job.has_events() {
+                        writer.events.send_unnumbered();
+                    }
                     queued.answer(Ok(results.pop().unwrap_or(JobResult::Done)));
                     return worked;
                 }
@@ -344,6 +350,7 @@ pub(super) fn answer_undecided(
 ) -> JoinHandle<()> {
     let (writer, loose, error) = (Arc::clone(writer), Arc::clone(loose), commit.error());
     let (patient, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|queued| queued.job.is_patient());
+    let has_events = patient.iter().chain(&others).any(|queued| queued.job.has_events());
     let acquired: Vec<_> = others.iter().filter_map(|queued| queued.job.uncertain_locks()).collect();
     for job in others {
         job.answer(Err(error.clone()));
@@ -352,6 +359,9 @@ pub(super) fn answer_undecided(
         let decided = writer.decide(commit).await;
         if matches!(decided, Ok(true)) {
             loose.add(acquired);
+            if has_events {
+                writer.events.send_unnumbered();
+            }
         }
         for job in patient {
             job.answer(match &decided {

@@ -65,12 +65,19 @@ impl Job {
     }
 
     /// Returns whether the caller waits until it is known whether the job was committed, however long that takes: an audit
-    /// entry must be neither lost nor written twice. The end of an operation has one, too.
+    /// entry must be neither lost nor written twice. The end of an operation has one, too, and an event.
     pub(super) fn is_patient(&self) -> bool {
         let Self::Commit(mutations) = self else { return false };
         let is_audit = |mutation: &EncodedMutation| matches!(mutation, EncodedMutation::Audit(_));
-        let is_operation = |mutation: &EncodedMutation| matches!(mutation, EncodedMutation::Operation(_));
-        mutations.iter().any(is_audit) && mutations.iter().all(|mutation| is_audit(mutation) || is_operation(mutation))
+        let is_end =
+            |mutation: &EncodedMutation| matches!(mutation, EncodedMutation::Operation(_) | EncodedMutation::Event(_));
+        mutations.iter().any(is_audit) && mutations.iter().all(|mutation| is_audit(mutation) || is_end(mutation))
+    }
+
+    /// Returns whether the job appends events.
+    pub(super) fn has_events(&self) -> bool {
+        let Self::Commit(mutations) = self else { return false };
+        mutations.iter().any(|mutation| matches!(mutation, EncodedMutation::Event(_)))
     }
 
     /// Returns what the job acquires, to be released if its caller did not learn of it.

@@ -26,6 +26,7 @@ mod commit_slots;
 mod connect;
 mod erasure;
 mod error;
+mod events;
 mod group_commit;
 mod instances;
 mod items;
@@ -46,6 +47,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transaction;
+mod webhooks;
 
 use crate::store::postgres::begin::BegunWrite;
 use connect::{LISTS, TIMEOUT, WAIT};

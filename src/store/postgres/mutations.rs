@@ -15,7 +15,7 @@ use crate::store::encryption::BlindIndex;
 use crate::store::postgres::candidates::IndexForm;
 use crate::store::postgres::error::TxError;
 use crate::store::postgres::transaction::WriteContext;
-use crate::store::postgres::{audit, candidates, items, keys, records, results};
+use crate::store::postgres::{audit, candidates, events, items, keys, records, results, webhooks};
 
 /// An object that a mutation affects, or that another job depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,7 +58,12 @@ impl<'a> Target<'a> {
             EncodedMutation::Operation(statement) => {
                 statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Operation)
             }
-            EncodedMutation::Result(_) | EncodedMutation::Audit(_) => own(),
+            EncodedMutation::Webhook(change) => Self::Record(change.id()),
+            EncodedMutation::Monitor(change) => Self::Record(change.connection()),
+            EncodedMutation::Result(_)
+            | EncodedMutation::Delivery(_)
+            | EncodedMutation::Event(_)
+            | EncodedMutation::Audit(_) => own(),
         }
     }
 
@@ -94,8 +99,13 @@ fn table(mutation: &EncodedMutation) -> Table {
         EncodedMutation::RequireAttempt(..) => ATTEMPTS,
         EncodedMutation::Intent(_) | EncodedMutation::RemoveIntent(_) => 6,
         EncodedMutation::Result(_) => 7,
+        EncodedMutation::Webhook(_) => 8,
+        EncodedMutation::Delivery(_) => 9,
+        EncodedMutation::Monitor(_) => 10,
+        // After all that waits for a lock: so an event has a greater number than those of the transaction that was waited for.
+        EncodedMutation::Event(_) => 11,
         // Last, because all writers of a tenant contend for the end of its chain.
-        EncodedMutation::Audit(_) => 8,
+        EncodedMutation::Audit(_) => 12,
     }
 }
 
@@ -190,6 +200,8 @@ const fn is_applied_in_order(mutation: &EncodedMutation) -> bool {
             | EncodedMutation::IndexGroup(_)
             | EncodedMutation::Operation(_)
             | EncodedMutation::Result(_)
+            | EncodedMutation::Delivery(_)
+            | EncodedMutation::Event(_)
             | EncodedMutation::Audit(_)
     )
 }
@@ -210,8 +222,9 @@ macro_rules! rows {
 /// Applies a group: in one statement if one exists for many rows, otherwise one by one, which is rare.
 async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> Result<(), TxError> {
     use EncodedMutation::{
-        Assignment, Audit, Candidate, ClaimItem, EndItem, EraseCandidate, FreeKey, Identities, IndexGroup, Intent, Key,
-        Operation, RemoveIntent, RequeueItem, RequireAttempt, Result as ResultChange, SetItemSubjects,
+        Assignment, Audit, Candidate, ClaimItem, Delivery, EndItem, EraseCandidate, Event, FreeKey, Identities,
+        IndexGroup, Intent, Key, Monitor, Operation, RemoveIntent, RequeueItem, RequireAttempt, Result as ResultChange,
+        SetItemSubjects, Webhook,
     };
     let Some(first) = group.first() else { return Ok(()) };
     match first {
@@ -240,6 +253,10 @@ async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> R
         FreeKey(_) => keys::free(tx, rows!(group, FreeKey(token) => token.as_str())).await,
         Key(_) => keys::change(tx, &rows!(group, Key(statement) => statement)).await,
         ResultChange(_) => results::apply(tx, &rows!(group, ResultChange(change) => change)).await,
+        Webhook(_) => webhooks::apply(tx.connection, &rows!(group, Webhook(change) => change)).await,
+        Delivery(_) => webhooks::put_deliveries(tx.connection, &rows!(group, Delivery(row) => &**row)).await,
+        Monitor(_) => events::monitor(tx.connection, &rows!(group, Monitor(change) => change)).await,
+        Event(_) => events::append(tx.connection, &rows!(group, Event(row) => &**row)).await,
         Audit(_) => audit::append(tx, &rows!(group, Audit(entry) => entry)).await,
         IndexGroup(_) | Identities(..) | EraseCandidate(_) | Operation(_) => {
             for mutation in group {

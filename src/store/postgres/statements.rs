@@ -42,5 +42,6 @@ pub(super) fn bound<'q>(sql: &'static Sql, values: &'q [SqlValue<'_>]) -> Query<
         SqlValue::Bytes(bytes) => query.bind(&**bytes),
         SqlValue::Texts(texts) => query.bind(&**texts),
         SqlValue::Blinds(blinds) => query.bind(&**blinds),
+        SqlValue::Numbers(numbers) => query.bind(&**numbers),
     })
 }

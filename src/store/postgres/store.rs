@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::{
-    MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, reports,
-    results, statements,
+    MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, events, instances, items, keys, operations, query, reindex, reports,
+    results, statements, webhooks,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
@@ -18,12 +19,16 @@ use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
 use crate::store::columns::FromColumns;
 use crate::store::engine::{Access, Engine};
+use crate::store::event_reads::expired_events;
+use crate::store::event_sql;
 use crate::store::postgres::begin::{BeginJob, BegunWrite};
 use crate::store::postgres::jobs::{Job, JobResult};
+use crate::store::result_reads::column;
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
-    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, measure,
+    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, count_events, event_types,
+    measure,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
@@ -172,8 +177,11 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
+        let events = event_types(&changes);
         let rows = self.records.encode_mutations(changes)?;
-        self.run_job(Job::Commit(rows)).await.map(|_| ())
+        self.run_job(Job::Commit(rows)).await?;
+        count_events(&events);
+        Ok(())
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
@@ -317,6 +325,57 @@ impl Store for PostgresStore {
             let (gone, more) = self.write(work!(|tx| reports::purge_reports(tx.connection, parked))).await?;
             purged += bodies + gone;
             if !more_bodies && !more {
+                return Ok(purged);
+            }
+        }
+    }
+
+    async fn number_events(&self, limit: usize) -> Result<u64, StoreError> {
+        let unnumbered = self.select_one::<(i64,)>(Access::Scan, event_sql::UNNUMBERED_EVENT, &values![]).await?;
+        if unnumbered.is_none() {
+            return Ok(0);
+        }
+        let writer = Arc::clone(&self.writer);
+        // In a task of its own, because the signal follows the commit even if the caller stops waiting.
+        let numbering = tokio::spawn(async move {
+            let numbered = writer.run(work!(|tx| events::number(tx.connection, limit))).await;
+            if !matches!(numbered, Ok(0)) {
+                writer.events.send_visible();
+            }
+            numbered
+        });
+        let interrupted = |_| Err(StoreError::InDoubt("a transaction was interrupted".to_owned()));
+        let numbered = measure("write", async { numbering.await.unwrap_or_else(interrupted) }).await;
+        self.write_failed.record(&numbered);
+        numbered
+    }
+
+    fn event_signal(&self) -> watch::Receiver<u64> {
+        self.writer.events.visible()
+    }
+
+    fn unnumbered_signal(&self) -> watch::Receiver<u64> {
+        self.writer.events.unnumbered()
+    }
+
+    /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
+    async fn purge_events(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        for (tenant, until) in expired_events(self, before).await? {
+            let mut more = true;
+            while more {
+                let (tenant, until) = (tenant.clone(), column(until));
+                let (gone, again) =
+                    self.write(work!(|tx, tenant| events::purge(tx.connection, &tenant, until))).await?;
+                (purged, more) = (purged + gone, again);
+            }
+        }
+        let before = micros(before);
+        loop {
+            let (ended, more_ended) = self.write(work!(|tx| webhooks::purge_ended(tx.connection, before))).await?;
+            let (removed, more_removed) = self.write(work!(|tx| webhooks::purge_removed(tx.connection))).await?;
+            purged += ended + removed;
+            if !more_ended && !more_removed {
                 return Ok(purged);
             }
         }

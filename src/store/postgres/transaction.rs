@@ -18,6 +18,7 @@ use super::connect::TIMEOUT;
 use super::error::{RetryDecision, TxError, no_response, retry_decision};
 use crate::store::StoreError;
 use crate::store::codec::RecordCodec;
+use crate::store::events::EventSignals;
 use crate::store::postgres::commit_slots::{CommitSlots, SlotGuard};
 use crate::store::postgres::statements;
 use crate::store::sql::Statement;
@@ -52,6 +53,7 @@ pub(super) struct Writer {
     pub(super) pool: PgPool,
     pub(super) records: Arc<RecordCodec>,
     pub(super) lanes: CommitSlots,
+    pub(super) events: EventSignals,
     /// Every undecided commit holds a clone.
     undecided: Arc<()>,
 }
@@ -101,7 +103,7 @@ pub(super) enum AttemptResult {
 
 impl Writer {
     pub(super) fn new(pool: PgPool, records: Arc<RecordCodec>) -> Self {
-        Self { pool, records, lanes: CommitSlots::new(), undecided: Arc::new(()) }
+        Self { pool, records, lanes: CommitSlots::new(), events: EventSignals::default(), undecided: Arc::new(()) }
     }
 
     /// Returns the commit of this slot's last transaction as undecided.

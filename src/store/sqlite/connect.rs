@@ -30,13 +30,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_lists.sql"),
     include_str!("migrations/0012_late_index.sql"),
     include_str!("migrations/0013_results.sql"),
+    include_str!("migrations/0014_events.sql"),
 ];
 
 /// Time a statement waits for another connection that locks the file (a backup).
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Prepared statements cached per connection: more than this engine has, because the default of 16 is fewer.
-const STATEMENTS: usize = 144;
+const STATEMENTS: usize = 192;
 
 /// Creates the file if it is missing and returns its canonical name, free of symbolic links, so that the files beside
 /// it (its lock, its log) are the same for every process that opens it.

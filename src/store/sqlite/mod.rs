@@ -12,6 +12,7 @@ use super::health::WriteFailure;
 use super::{BackupError, DISK_FULL, Inspection, Keyring, RestoredBackup, StoreError, WrittenBackup, measure};
 use crate::domain::system::System;
 use crate::store::codec::RecordCodec;
+use crate::store::events::EventSignals;
 
 mod audit;
 mod backup;
@@ -19,6 +20,7 @@ mod candidates;
 mod checkpointer;
 mod connect;
 mod erasure;
+mod events;
 mod identities;
 mod inspect;
 mod items;
@@ -41,6 +43,7 @@ mod statements;
 mod store;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod write_context;
 mod writer;
 
@@ -59,6 +62,7 @@ pub struct SqliteStore {
     instance: Arc<str>,
     /// What the readers find beside the table of the index.
     entries: SharedEntries,
+    events: Arc<EventSignals>,
     write_failed: WriteFailure,
     // Declared before the writer, so closed first: the last connection to close removes the write-ahead log, which only
     // a connection that may write can do.
@@ -165,10 +169,20 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let instance = records.instance().into();
         let (readers, checkpoints) = aside.map(|Auxiliary { readers, checkpoints }| (readers, checkpoints)).unzip();
-        let entries = session.entries();
+        let (entries, events) = (session.entries(), session.events());
         let writer = Writer::start(session)?;
         let write_failed = WriteFailure::default();
-        Ok(Self { records, instance, entries, write_failed, readers, writer, _checkpoints: checkpoints, _owner: owner })
+        Ok(Self {
+            records,
+            instance,
+            entries,
+            events,
+            write_failed,
+            readers,
+            writer,
+            _checkpoints: checkpoints,
+            _owner: owner,
+        })
     }
 
     /// Runs the work in a transaction.

@@ -7,7 +7,7 @@ use crate::store::codec::{AssignmentRow, EncodedMutation, IntentRow, KeyRow, Pre
 use crate::store::sqlite::candidates::{erase_candidate, insert_candidate, set_identities, update_candidate};
 use crate::store::sqlite::identities::own_holders;
 use crate::store::sqlite::write_context::WriteContext;
-use crate::store::sqlite::{audit, items, keys, query, results};
+use crate::store::sqlite::{audit, events, items, keys, query, results, webhooks};
 
 /// [`crate::store::BeginResult`] before the holders are opened.
 pub(super) enum BegunWrite {
@@ -87,6 +87,10 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(
         EncodedMutation::SetItemSubjects(at, subjects) => items::set_subjects(connection, at, subjects),
         EncodedMutation::RequeueItem(at, record) => items::requeue(connection, at, record),
         EncodedMutation::Result(change) => results::apply(tx, change),
+        EncodedMutation::Webhook(change) => webhooks::apply(connection, change),
+        EncodedMutation::Delivery(row) => webhooks::put_delivery(connection, row),
+        EncodedMutation::Monitor(change) => events::monitor(connection, change),
+        EncodedMutation::Event(row) => events::append(tx, row),
         EncodedMutation::Audit(entry) => audit::append(tx, entry),
     }
 }

@@ -1,11 +1,13 @@
 //! The connection that writes, with what belongs to its transactions.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use crate::store::StoreError;
 use crate::store::codec::RecordCodec;
+use crate::store::events::EventSignals;
 use crate::store::sqlite::late_index::{LateIndex, SharedEntries};
 use crate::store::sqlite::lookup_memo::LookupMemo;
 use crate::store::sqlite::read_context::ReadContext;
@@ -19,16 +21,31 @@ pub(super) struct Session {
     memo: LookupMemo,
     /// Whether the last transaction failed, so that memory may disagree with the disk.
     is_stale: Cell<bool>,
+    /// Whether the transaction has appended events.
+    has_events: Cell<bool>,
+    events: Arc<EventSignals>,
 }
 
 impl Session {
     pub(super) fn new(connection: Connection, index: LateIndex) -> Self {
-        Self { connection, index, memo: LookupMemo::default(), is_stale: Cell::new(false) }
+        Self {
+            connection,
+            index,
+            memo: LookupMemo::default(),
+            is_stale: Cell::new(false),
+            has_events: Cell::new(false),
+            events: Arc::default(),
+        }
     }
 
     /// Returns the entries that readers ask.
     pub(super) fn entries(&self) -> SharedEntries {
         self.index.shared()
+    }
+
+    /// Returns what tells of new events.
+    pub(super) fn events(&self) -> Arc<EventSignals> {
+        Arc::clone(&self.events)
     }
 
     /// Returns what the statements of a read need that is a job of the writer.
@@ -38,8 +55,8 @@ impl Session {
 
     /// Returns what the statements of a transaction need.
     pub(super) fn context<'a>(&'a self, records: &'a RecordCodec, instance: &'a str) -> WriteContext<'a> {
-        let Self { connection, index, memo, is_stale: _ } = self;
-        WriteContext { connection, index, memo, records, instance }
+        let Self { connection, index, memo, is_stale: _, has_events, events: _ } = self;
+        WriteContext { connection, index, memo, has_events, records, instance }
     }
 
     /// Reads the index anew if the last transaction failed: a commit that failed may still have taken place.
@@ -80,11 +97,20 @@ impl Session {
     pub(super) fn committed(&self) {
         self.index.publish();
         self.memo.keep();
+        self.send_events();
     }
 
     /// Forgets a transaction that failed.
     pub(super) fn failed(&self) {
         self.begin();
         self.is_stale.set(true);
+        // Its commit may still have taken place.
+        self.send_events();
+    }
+
+    fn send_events(&self) {
+        if self.has_events.take() {
+            self.events.send_visible();
+        }
     }
 }

@@ -73,6 +73,7 @@ fn list_length(value: &SqlValue<'_>) -> Option<usize> {
     match value {
         SqlValue::Texts(texts) => Some(texts.len()),
         SqlValue::Blinds(blinds) => Some(blinds.len()),
+        SqlValue::Numbers(numbers) => Some(numbers.len()),
         SqlValue::Text(_) | SqlValue::Number(_) | SqlValue::Flag(_) | SqlValue::Bytes(_) => None,
     }
 }
@@ -88,6 +89,7 @@ fn parameters<'v>(values: &'v [SqlValue<'_>]) -> Vec<ToSqlOutput<'v>> {
             SqlValue::Bytes(bytes) => parameters.push(ToSqlOutput::from(&**bytes)),
             SqlValue::Texts(texts) => parameters.extend(texts.iter().map(|text| ToSqlOutput::from(text.as_str()))),
             SqlValue::Blinds(blinds) => parameters.extend(blinds.iter().map(|blind| ToSqlOutput::from(&blind[..]))),
+            SqlValue::Numbers(numbers) => parameters.extend(numbers.iter().map(|number| ToSqlOutput::from(*number))),
         }
     }
     parameters

@@ -2,8 +2,11 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
-use super::{SqliteStore, items, keys, mutations, operations, query, reindex, reports, results, statements};
+use super::{
+    SqliteStore, events, items, keys, mutations, operations, query, reindex, reports, results, statements, webhooks,
+};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::OperationId;
@@ -11,12 +14,14 @@ use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, OperationRow, RecordCodec, micros};
 use crate::store::columns::FromColumns;
 use crate::store::engine::{Access, Engine};
+use crate::store::event_reads::expired_events;
+use crate::store::result_reads::column;
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::sqlite::mutations::BegunWrite;
 use crate::store::sqlite::read_context::ReadContext;
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
-    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
+    PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, count_events, event_types,
 };
 
 /// Maximum identities whose look-up is as fast as that of one record.
@@ -116,8 +121,11 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
+        let events = event_types(&changes);
         let rows = self.records.encode_mutations(changes)?;
-        self.write(move |tx| rows.iter().try_for_each(|row| mutations::apply(tx, row))).await
+        self.write(move |tx| rows.iter().try_for_each(|row| mutations::apply(tx, row))).await?;
+        count_events(&events);
+        Ok(())
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
@@ -273,6 +281,40 @@ impl Store for SqliteStore {
             let (gone, more) = self.write(move |tx| reports::purge_reports(tx.connection, parked)).await?;
             purged += bodies + gone;
             if !more_bodies && !more {
+                return Ok(purged);
+            }
+        }
+    }
+
+    async fn number_events(&self, _limit: usize) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn event_signal(&self) -> watch::Receiver<u64> {
+        self.events.visible()
+    }
+
+    fn unnumbered_signal(&self) -> watch::Receiver<u64> {
+        self.events.unnumbered()
+    }
+
+    /// Purges in portions, so that other writes can run in between.
+    async fn purge_events(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        for (tenant, until) in expired_events(self, before).await? {
+            let mut more = true;
+            while more {
+                let (tenant, until) = (tenant.clone(), column(until));
+                let (gone, again) = self.write(move |tx| events::purge(tx.connection, &tenant, until)).await?;
+                (purged, more) = (purged + gone, again);
+            }
+        }
+        let before = micros(before);
+        loop {
+            let (ended, more_ended) = self.write(move |tx| webhooks::purge_ended(tx.connection, before)).await?;
+            let (removed, more_removed) = self.write(|tx| webhooks::purge_removed(tx.connection)).await?;
+            purged += ended + removed;
+            if !more_ended && !more_removed {
                 return Ok(purged);
             }
         }

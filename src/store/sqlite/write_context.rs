@@ -1,5 +1,7 @@
 //! The context of the statements that write.
 
+use std::cell::Cell;
+
 use rusqlite::Connection;
 
 use crate::store::StoreError;
@@ -15,6 +17,8 @@ pub(super) struct WriteContext<'a> {
     pub(super) connection: &'a Connection,
     pub(super) index: &'a LateIndex,
     pub(super) memo: &'a LookupMemo,
+    /// Whether the transaction has appended events.
+    pub(super) has_events: &'a Cell<bool>,
     pub(super) records: &'a RecordCodec,
     pub(super) instance: &'a str,
 }

@@ -51,6 +51,7 @@ const RETENTION: Retention = Retention {
     keys: Duration::from_hours(1),
     reports: Duration::from_hours(1),
     parked_reports: Duration::from_hours(1),
+    events: Duration::from_hours(1),
 };
 
 /// Returns an API with small limits.

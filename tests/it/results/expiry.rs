@@ -43,6 +43,12 @@ async fn a_booking_expires_by_the_vendors_clock_and_a_late_attempt_is_taken() {
     assert!(warning_codes(&result).contains(&"outside_window"), "{result}");
     wait_for_activity(&gateway, &late, "completed").await;
     assert_eq!(gateway.get(&path_of(&missed)).await.text("/progress/activity"), "expired");
+    // An event has told so, once of each.
+    for assignment in [&missed, &late] {
+        let path = format!("/events?types=assignment.expired&assignment={}", text(assignment, "/id"));
+        let told = wait_for_count(&gateway, &path, 1).await;
+        assert_eq!(text(&told[0], "/data/resource"), path_of(assignment));
+    }
 }
 
 #[tokio::test]

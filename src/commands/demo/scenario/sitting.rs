@@ -17,10 +17,10 @@ const POINTS: [u32; 8] = [88, 72, 45, 95, 64, 51, 79, 68];
 const MAXIMUM: u32 = 100;
 
 /// How long results may take to arrive before they count as missing.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The first pause between two looks, and the longest: each is twice as long as the one before, so that a gateway that cannot
 /// answer is not asked all the time.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 impl Scenario<'_> {
     /// Has everyone at a vendor sit the test they are booked for, and reads the results from the gateway.

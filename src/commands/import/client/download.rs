@@ -41,7 +41,7 @@ impl Client<'_> {
         }
     }
 
-    fn late(&self) -> RequestError {
+    pub(super) fn late(&self) -> RequestError {
         let what = format!("{}: no response within {} seconds", self.address, RESPONSE_TIMEOUT.as_secs());
         RequestError::Passing { what, after: None }
     }

@@ -55,6 +55,7 @@ pub(in crate::http) fn full_view() -> ResultView {
         key: AttemptKey::Series,
         version: 2,
         state,
+        published: false,
         as_of: time("2035-03-02T09:20:00Z"),
         source: ReportKind::FetchedReport,
         created: time("2035-03-02T09:10:02.114Z"),

@@ -2,6 +2,7 @@
 //! the names of its tests.
 
 mod erasing;
+mod events;
 mod evidence;
 mod feed;
 mod matching;
@@ -10,7 +11,7 @@ mod requests;
 mod rereading;
 mod stub;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -92,7 +93,8 @@ async fn start(store: &Arc<dyn Store>, stub: &Arc<Stub>) -> Gateway {
     let settings =
         ConnectionSettings { settle_grace: ConfigDuration(Duration::from_hours(1)), ..ConnectionSettings::default() };
     let (fingerprint, only_tenant) = (ConfigFingerprint::default(), Some(OWNER.to_owned()));
-    let setup = ConnectionSetup { connected, settings, fingerprint, only_tenant };
+    let tenants = BTreeSet::from([OWNER.to_owned()]);
+    let setup = ConnectionSetup { connected, settings, fingerprint, only_tenant, tenants };
     let entry = CatalogueEntry {
         id: "rust".to_owned(),
         name: "Rust".to_owned(),
@@ -105,7 +107,7 @@ async fn start(store: &Arc<dyn Store>, stub: &Arc<Stub>) -> Gateway {
     let assessments = [entry, other].map(|entry| (entry.id.clone(), entry)).into();
     let catalogue = Catalogue { assessments, programs: BTreeMap::new() };
     let day = Duration::from_hours(24);
-    let kept = Retention { operations: day, keys: day, reports: day, parked_reports: day };
+    let kept = Retention { operations: day, keys: day, reports: day, parked_reports: day, events: day };
     let environment = crate::store::conformance::environment();
     let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
     let gateway = Gateway::start(Arc::clone(store), connections, catalogue, environment, kept).await.unwrap();

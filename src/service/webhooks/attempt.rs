@@ -1,0 +1,113 @@
+//! One attempt: the event's document is signed and sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use url::Url;
+
+use crate::domain::event::{EventDocument, EventType};
+use crate::domain::exchange::{Cause, ExchangeOwner, VendorCall};
+use crate::domain::webhook::secret::SigningKey;
+use crate::domain::webhook::signature::sign;
+use crate::domain::webhook::{DeliveryAttempt, Webhook, WebhookPayload};
+use crate::service::Gateway;
+use crate::service::webhooks::settings::DeliveryContext;
+use crate::service::webhooks::verdict::{Verdict, failure_text, judge};
+use crate::telemetry::spans;
+use crate::transport::delivery::{DeliveryError, DeliveryResponse};
+
+/// The member of an event's data that holds the resource, of a webhook with the payload `full`.
+const OBJECT: &str = "object";
+/// What exchanges show as the kind of vendor.
+const VENDOR: &str = "webhook";
+
+impl Gateway {
+    /// Sends an event to a webhook once.
+    pub(super) async fn attempt(
+        &self,
+        context: &DeliveryContext,
+        webhook: &Webhook,
+        mut document: EventDocument,
+    ) -> (DeliveryAttempt, Verdict) {
+        let path = document.data.get("resource").and_then(|resource| resource.as_str()).map(str::to_owned);
+        if webhook.settings.payload == WebhookPayload::Full
+            && let Some(path) = path
+            && let Some(object) = context.owners.read(self, webhook, &path).await
+        {
+            // Built now and never stored: a person who is erased meanwhile is not in it.
+            document.data.insert(OBJECT.to_owned(), object);
+        }
+        let span = spans::delivery(webhook.id.as_str(), &document.id, document.event_type.as_str());
+        // Receivers read these times, so they are the wall clock's.
+        let (at, began) = (self.0.system.now(), Instant::now());
+        let sent = self.send(context, webhook, &document, at).instrument(span.clone()).await;
+        let took = began.elapsed();
+        let attempt = DeliveryAttempt {
+            at,
+            status: sent.as_ref().ok().map(|response| response.status),
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            error: failure_text(&sent),
+        };
+        spans::delivered(&span, attempt.status);
+        let verdict = judge(&sent, self.0.system.now());
+        if verdict != Verdict::Accepted {
+            let ended = sent.as_ref().map_or_else(DeliveryError::as_str, |_| "answered");
+            self.keep_failed(webhook, document.event_type, &attempt, (took, ended));
+        }
+        (attempt, verdict)
+    }
+
+    async fn send(
+        &self,
+        context: &DeliveryContext,
+        webhook: &Webhook,
+        document: &EventDocument,
+        at: Timestamp,
+    ) -> Result<DeliveryResponse, DeliveryError> {
+        let body = serde_json::to_vec(document).map_err(|error| DeliveryError::NotConnected(error.to_string()))?;
+        let headers = sign(&self.signing_keys(webhook), &document.id, at, &body);
+        context.client.send(&webhook.settings.url, &headers, Bytes::from(body)).await
+    }
+
+    /// Keeps the exchange of an attempt that was not accepted, without what may be secret: of the address only the host. Those
+    /// that succeed would crowd out everything else.
+    fn keep_failed(
+        &self,
+        webhook: &Webhook,
+        event_type: EventType,
+        attempt: &DeliveryAttempt,
+        (took, ended): (Duration, &'static str),
+    ) {
+        let exchange = self.background_exchange(format!("delivery-{}", webhook.id), None);
+        let url = Url::parse(&webhook.settings.url);
+        exchange.add(VendorCall {
+            connection: String::new(),
+            vendor: VENDOR.to_owned(),
+            operation: if event_type == EventType::Ping { "webhooks.ping" } else { "deliveries.send" },
+            settling: false,
+            started: attempt.at,
+            waited: Duration::ZERO,
+            took,
+            method: "POST".to_owned(),
+            address: url.map_or_else(|_| String::new(), |url| url.origin().ascii_serialization()),
+            ended,
+            detail: attempt.error.clone(),
+            status: attempt.status,
+            request: None,
+            headers: Vec::new(),
+            answer: None,
+        });
+        let cause = Cause::Delivery { resource: webhook.id.path() };
+        self.keep_exchange(&exchange, ExchangeOwner { tenant: webhook.tenant.clone(), cause });
+    }
+
+    /// Returns the keys that sign now: the current one, and those that were replaced and whose overlap has not ended.
+    fn signing_keys(&self, webhook: &Webhook) -> Vec<SigningKey> {
+        let now: Timestamp = self.now();
+        let valid = webhook.secrets.iter().filter(|secret| secret.expires.is_none_or(|end| end > now));
+        valid.filter_map(|secret| SigningKey::parse(secret.value.expose()).ok()).collect()
+    }
+}

@@ -1,0 +1,250 @@
+//! Which webhooks there are: takes over those that the operator has configured, and has a sender for each that is to be sent
+//! to.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use crate::domain::error::{Code, Error};
+use crate::domain::ids::WebhookId;
+use crate::domain::webhook::{DeliveryState, Webhook, WebhookSecret, WebhookSource, WebhookState};
+use crate::service::Gateway;
+use crate::service::errors::StoreResultExt as _;
+use crate::service::webhooks::sender::{self, is_due, is_sendable};
+use crate::service::webhooks::settings::{ConfiguredWebhook, DeliveryContext, DeliverySettings, WebhookOwners};
+use crate::store::{Mutation, StoreError, WebhookHealth};
+use crate::telemetry::metrics;
+
+/// Interval between looks for webhooks without a sender: another instance may have made or resumed one.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between updates of the gauges.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Gateway {
+    /// Sets how webhooks are delivered and which ones the operator defines, at the start and at every reload. From the first
+    /// call on, deliveries are sent. A new webhook gets the events from this call on, or from when the store is back.
+    ///
+    /// # Errors
+    /// `internal` if the HTTP client cannot be created; the former settings stay.
+    pub async fn configure_webhooks(
+        &self,
+        settings: DeliverySettings,
+        owners: Arc<dyn WebhookOwners>,
+    ) -> Result<(), Error> {
+        let context = DeliveryContext::new(settings, owners);
+        self.start_deliveries(context.map_err(|detail| Error::new(Code::Internal, detail))?).await;
+        Ok(())
+    }
+
+    /// Sets how webhooks are delivered, and starts the senders if there are none.
+    pub(super) async fn start_deliveries(&self, context: DeliveryContext) {
+        self.0.webhooks.set_context(context);
+        if let Err(error) = self.take_over_configured().await {
+            let (code, detail) = (error.code.as_str(), error.detail);
+            tracing::warn!(code, detail, "taking over the configured webhooks failed; will retry");
+        }
+        if self.0.webhooks.begin_supervision() {
+            // Counters that first appear with a value show no increase.
+            for state in [DeliveryState::Delivered, DeliveryState::Failed] {
+                metrics::deliveries(state.as_str(), 0);
+            }
+            self.spawn_supervisor();
+        }
+    }
+
+    /// Returns everything that sending needs.
+    ///
+    /// # Errors
+    /// `internal` before it is configured.
+    pub(super) fn delivery_context(&self) -> Result<Arc<DeliveryContext>, Error> {
+        self.0.webhooks.context().ok_or_else(|| Error::new(Code::Internal, "Deliveries are not configured."))
+    }
+
+    fn spawn_supervisor(&self) {
+        let gateway = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let (mut counted, mut shown) = (None, BTreeSet::new());
+            loop {
+                let Some(inner) = gateway.upgrade() else { return };
+                let current = Self(inner);
+                if !current.is_stopping() && current.0.lease.holds() {
+                    if let Err(error) = current.serve_webhooks().await {
+                        let (code, detail) = (error.code.as_str(), error.detail);
+                        tracing::warn!(code, detail, "looking after webhooks failed; will retry");
+                    }
+                    if is_due(counted, GAUGE_INTERVAL) {
+                        counted = Some(Instant::now());
+                        current.count_backlogs(&mut shown).await;
+                    }
+                }
+                let changed = current.0.webhooks.changed();
+                drop(current);
+                tokio::select! {
+                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = changed => {}
+                }
+            }
+        });
+    }
+
+    /// Takes over the configured webhooks if they have changed, and starts the senders that are missing.
+    async fn serve_webhooks(&self) -> Result<(), Error> {
+        self.take_over_configured().await?;
+        let state = &self.0.webhooks;
+        for webhook in self.0.store.all_webhooks().await.or_not_applied()? {
+            if is_sendable(&webhook)
+                && let Some(signals) = state.begin_sending(&webhook.id)
+            {
+                tokio::spawn(sender::run(Arc::downgrade(&self.0), webhook.id, signals));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the store's webhooks up to date with the configured ones, unless they are.
+    async fn take_over_configured(&self) -> Result<(), Error> {
+        let (context, state) = (self.delivery_context()?, &self.0.webhooks);
+        if state.is_registered.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let registered = self.register_configured(&context.settings.webhooks).await;
+        if registered.is_err() {
+            state.is_registered.store(false, Ordering::SeqCst);
+        }
+        registered
+    }
+
+    /// Brings the stored webhooks that the operator defines into the form that is configured now, and removes the others.
+    async fn register_configured(&self, configured: &[ConfiguredWebhook]) -> Result<(), Error> {
+        let stored = self.0.store.all_webhooks().await.or_not_applied()?;
+        let mut changes = Vec::new();
+        for wanted in configured {
+            let id = configured_id(&wanted.tenant, &wanted.name);
+            match stored.iter().find(|webhook| webhook.id == id) {
+                Some(webhook) => changes.push(self.changed_webhook(webhook, wanted)),
+                None => changes.push(vec![Mutation::Webhook(Box::new(self.new_configured(id, wanted).await?))]),
+            }
+        }
+        let wanted: BTreeSet<WebhookId> = configured.iter().map(|it| configured_id(&it.tenant, &it.name)).collect();
+        let is_gone = |it: &&Webhook| it.source == WebhookSource::Configuration && !wanted.contains(&it.id);
+        let gone = stored.iter().filter(is_gone);
+        changes.extend(gone.map(|it| vec![Mutation::RemoveWebhook(it.tenant.clone(), it.id.clone())]));
+        for change in changes.into_iter().filter(|change| !change.is_empty()) {
+            match self.0.store.commit(change).await {
+                // Another instance has written it, or a client has paused it meanwhile: looked at again.
+                Err(StoreError::Superseded) => self.0.webhooks.is_registered.store(false, Ordering::SeqCst),
+                committed => committed.or_not_applied()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a configured webhook, which gets the events from now on.
+    async fn new_configured(&self, id: WebhookId, wanted: &ConfiguredWebhook) -> Result<Webhook, Error> {
+        let now = self.now();
+        let bounds = self.0.store.event_bounds(&wanted.tenant, now).await.or_not_applied()?;
+        Ok(Webhook {
+            id,
+            tenant: wanted.tenant.clone(),
+            owner: wanted.name.clone(),
+            source: WebhookSource::Configuration,
+            settings: wanted.settings.clone(),
+            secrets: secrets_of(wanted),
+            state: WebhookState::Enabled,
+            reason: None,
+            scanned: bounds.latest,
+            failures: 0,
+            failing_since: None,
+            resume_at: None,
+            created: now,
+            last_modified: now,
+            version: 1,
+        })
+    }
+
+    /// Returns the changes that make a stored webhook the configured one. One that was disabled or failing at an address or with
+    /// a secret that was replaced since is tried again.
+    fn changed_webhook(&self, stored: &Webhook, wanted: &ConfiguredWebhook) -> Vec<Mutation> {
+        let secrets = secrets_of(wanted);
+        let exposed = |secrets: &[WebhookSecret]| -> Vec<String> {
+            secrets.iter().map(|secret| secret.value.expose().to_owned()).collect()
+        };
+        let same_secrets = exposed(&secrets) == exposed(&stored.secrets);
+        if stored.settings == wanted.settings && same_secrets {
+            return Vec::new();
+        }
+        let mut webhook = Webhook {
+            settings: wanted.settings.clone(),
+            secrets,
+            last_modified: self.now(),
+            version: stored.version + 1,
+            ..stored.clone()
+        };
+        let mut changes = Vec::new();
+        if webhook.state != WebhookState::Paused && (stored.settings.url != wanted.settings.url || !same_secrets) {
+            enable(&mut webhook);
+            changes.push(Mutation::WebhookHealth(healthy(&webhook.id)));
+        }
+        changes.push(Mutation::Webhook(Box::new(webhook)));
+        changes
+    }
+
+    /// Sets the gauges of what is still to be delivered.
+    async fn count_backlogs(&self, shown: &mut BTreeSet<String>) {
+        let Some(context) = self.0.webhooks.context() else { return };
+        let Ok(webhooks) = self.0.store.all_webhooks().await else { return };
+        let mut labels = BTreeSet::new();
+        for webhook in webhooks {
+            let Some(owner) = context.owners.owner(&webhook) else { continue };
+            let filter = self.filter_of(&webhook, &owner);
+            let backlog = self.0.store.webhook_backlog(&webhook.id).await;
+            let latest = self.0.store.last_event(&webhook.tenant, &filter).await;
+            let (Ok(backlog), Ok(latest)) = (backlog, latest) else { continue };
+            let unseen = latest.unwrap_or(0).saturating_sub(webhook.scanned);
+            let label = label_of(&webhook);
+            metrics::webhook_lag(&label, backlog.pending.saturating_add(unseen));
+            labels.insert(label);
+        }
+        // A gauge would otherwise keep its last value for ever.
+        shown.difference(&labels).for_each(|gone| metrics::webhook_lag(gone, 0));
+        *shown = labels;
+    }
+}
+
+/// Returns the label of a webhook in metrics: the configured name, or the id, of which each tenant has a limited number.
+fn label_of(webhook: &Webhook) -> String {
+    match webhook.source {
+        WebhookSource::Configuration => webhook.owner.clone(),
+        WebhookSource::Api => webhook.id.to_string(),
+    }
+}
+
+/// Sets a webhook to be sent to at once; its health is to be committed, too.
+pub(super) fn enable(webhook: &mut Webhook) {
+    webhook.state = WebhookState::Enabled;
+    webhook.reason = None;
+    webhook.failures = 0;
+    webhook.failing_since = None;
+    webhook.resume_at = None;
+}
+
+/// Returns the health of a webhook whose receiver is not known to fail.
+pub(super) fn healthy(id: &WebhookId) -> WebhookHealth {
+    WebhookHealth { id: id.clone(), failures: 0, failing_since: None, resume_at: None }
+}
+
+fn secrets_of(wanted: &ConfiguredWebhook) -> Vec<WebhookSecret> {
+    wanted.secrets.iter().map(|value| WebhookSecret { value: value.clone(), expires: None }).collect()
+}
+
+/// Returns the id of a configured webhook, which is the same after each start and at each instance.
+fn configured_id(tenant: &str, name: &str) -> WebhookId {
+    let mut id = [0; 16];
+    let hash = Sha256::digest(format!("{tenant}\n{name}"));
+    id.iter_mut().zip(hash).for_each(|(byte, of_hash)| *byte = of_hash);
+    WebhookId::of_hash(id)
+}

@@ -1,0 +1,412 @@
+//! Sends the deliveries of one webhook, in one task of one instance: the one that holds the webhook's lock.
+//!
+//! The results of attempts are committed before others begin. An attempt whose result is lost with its process is made again
+//! with the same `webhook-id`, so that every event arrives at least once. A commit of an instance that was declared dead is
+//! refused, so that two of them never disagree.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::domain::event::{EventDocument, EventFilter};
+use crate::domain::ids::WebhookId;
+use crate::domain::subject::SubjectKey;
+use crate::domain::webhook::{Delivery, DeliveryState, Webhook, WebhookState};
+use crate::service::webhooks::settings::DeliveryContext;
+use crate::service::webhooks::state::SenderSignals;
+use crate::service::webhooks::verdict::{BackOff, EndedAttempt, Rules, Turn, conclude};
+use crate::service::webhooks::window::PendingWindow;
+use crate::service::write::locks::SubjectLock;
+use crate::service::{Gateway, Inner};
+use crate::store::{Mutation, StoreError, WebhookHealth};
+use crate::telemetry::metrics;
+
+/// Pause before a webhook is looked at again whose lock another instance holds, or after an error of the store.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between looks for events that another instance has made visible.
+const SHARED_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest time without a look.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval between reads of the webhook and its deliveries, which another instance may have changed.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The sender of a webhook's deliveries, which holds its lock.
+pub(super) struct Sender {
+    pub(super) context: Arc<DeliveryContext>,
+    pub(super) webhook: Webhook,
+    pub(super) filter: EventFilter,
+    /// Up to which event all were looked at. The webhook's own position follows it.
+    pub(super) scanned: u64,
+    pub(super) window: PendingWindow,
+    /// Whether the store may have pending deliveries that are not in the window.
+    pub(super) is_partial: bool,
+    /// Whether all visible events were looked at.
+    pub(super) is_caught_up: bool,
+    pub(super) visible: watch::Receiver<u64>,
+    pub(super) times: SenderTimes,
+    signals: Arc<SenderSignals>,
+    back_off: BackOff,
+    attempts: JoinSet<EndedAttempt>,
+    numbers: HashMap<Id, u64>,
+    ended: Vec<EndedAttempt>,
+    next_send: Option<Instant>,
+    stopping: CancellationToken,
+    /// Counts as work in progress, so that the process does not exit before the ends of attempts are committed.
+    _token: TaskTrackerToken,
+}
+
+/// When the sender last did what it does from time to time.
+#[derive(Default)]
+pub(super) struct SenderTimes {
+    pub(super) refreshed: Option<Instant>,
+    pub(super) scanned: Option<Instant>,
+    pub(super) persisted: Option<Instant>,
+    pub(super) expired: Option<Instant>,
+}
+
+/// Runs the sender of a webhook until there is nothing to send to, or until the gateway ends.
+pub(super) async fn run(gateway: Weak<Inner>, id: WebhookId, signals: Arc<SenderSignals>) {
+    loop {
+        let Some(inner) = gateway.upgrade() else { return };
+        let opened = Gateway(inner).open_sender(&id, &signals).await;
+        match opened {
+            Ok(Opened::Sender(mut sender, lock)) => {
+                sender.run(&gateway).await;
+                drop(lock);
+            }
+            Ok(Opened::Later) => {}
+            Ok(Opened::Never) => {
+                if let Some(inner) = gateway.upgrade() {
+                    inner.webhooks.end_sending(&id);
+                }
+                return;
+            }
+            Err(error) => tracing::warn!(webhook = %id, %error, "a webhook cannot be served now; will retry"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            () = signals.wake.notified() => {}
+        }
+    }
+}
+
+/// The end of an attempt to become a webhook's sender.
+enum Opened {
+    Sender(Box<Sender>, SubjectLock),
+    /// Another instance is, or the process must not send now.
+    Later,
+    /// The webhook is gone, paused or disabled, or the process ends.
+    Never,
+}
+
+impl Gateway {
+    async fn open_sender(&self, id: &WebhookId, signals: &Arc<SenderSignals>) -> Result<Opened, StoreError> {
+        if self.is_stopping() {
+            return Ok(Opened::Never);
+        }
+        let Some(context) = self.0.webhooks.context().filter(|_| self.0.lease.holds()) else {
+            return Ok(Opened::Later);
+        };
+        let Some(lock) = self.0.subject_locks.try_lock(&SubjectKey::webhook(id)).await? else {
+            return Ok(Opened::Later);
+        };
+        signals.take_refresh();
+        let all = self.0.store.all_webhooks().await?;
+        let Some(webhook) = all.into_iter().find(|webhook| webhook.id == *id && is_sendable(webhook)) else {
+            return Ok(Opened::Never);
+        };
+        let Some(owner) = context.owners.owner(&webhook) else { return Ok(Opened::Later) };
+        let mut sender = Sender {
+            filter: self.filter_of(&webhook, &owner),
+            scanned: webhook.scanned,
+            // Only the time until which nothing is sent is stored; the failures in a row are at least as many as its steps.
+            back_off: BackOff { step: webhook.resume_at.map_or(0, |_| webhook.failures), since: None },
+            context,
+            webhook,
+            window: PendingWindow::default(),
+            is_partial: false,
+            is_caught_up: false,
+            visible: self.0.store.event_signal(),
+            times: SenderTimes::default(),
+            signals: Arc::clone(signals),
+            attempts: JoinSet::new(),
+            numbers: HashMap::new(),
+            ended: Vec::new(),
+            next_send: None,
+            stopping: self.0.stopping.clone(),
+            _token: self.0.tasks.token(),
+        };
+        sender.load_window(self).await?;
+        Ok(Opened::Sender(Box::new(sender), lock))
+    }
+}
+
+/// Returns whether deliveries are sent to the webhook.
+pub(super) fn is_sendable(webhook: &Webhook) -> bool {
+    matches!(webhook.state, WebhookState::Enabled | WebhookState::Failing)
+}
+
+impl Sender {
+    async fn run(&mut self, gateway: &Weak<Inner>) {
+        loop {
+            let Some(inner) = gateway.upgrade() else { return };
+            let gateway = Gateway(inner);
+            let wake = match self.step(&gateway).await {
+                Ok(Some(wake)) => wake,
+                Ok(None) | Err(StoreError::Fenced) => return,
+                Err(error) => {
+                    tracing::warn!(webhook = %self.webhook.id, %error, "sending deliveries failed; will retry");
+                    // What was committed is not certain.
+                    self.times.refreshed = None;
+                    if gateway.is_stopping() {
+                        return;
+                    }
+                    Instant::now() + RETRY_INTERVAL
+                }
+            };
+            drop(gateway);
+            self.wait_until(wake).await;
+        }
+    }
+
+    /// Does what is due. Returns when to look again; `None` if this is no longer the webhook's sender.
+    async fn step(&mut self, gateway: &Gateway) -> Result<Option<Instant>, StoreError> {
+        while let Some(joined) = self.attempts.try_join_next_with_id() {
+            self.note_end(joined);
+        }
+        if !self.conclude_ended(gateway).await? {
+            return Ok(None);
+        }
+        if gateway.is_stopping() || !gateway.0.lease.holds() || !is_sendable(&self.webhook) {
+            let wake = Instant::now() + POLL_INTERVAL;
+            return Ok((!self.attempts.is_empty()).then_some(wake));
+        }
+        if self.signals.take_refresh() || is_due(self.times.refreshed, REFRESH_INTERVAL) {
+            if !self.refresh(gateway).await? {
+                return Ok(None);
+            }
+            if !is_sendable(&self.webhook) {
+                return Ok(Some(Instant::now()));
+            }
+        }
+        self.skip_expired(gateway).await?;
+        self.make_deliveries(gateway).await?;
+        self.start_attempts(gateway).await?;
+        Ok(Some(self.next_look(gateway)))
+    }
+
+    async fn wait_until(&mut self, wake: Instant) {
+        let can_read_more = self.can_make_more();
+        tokio::select! {
+            Some(joined) = self.attempts.join_next_with_id() => self.note_end(joined),
+            () = self.signals.wake.notified() => {}
+            () = self.stopping.cancelled(), if !self.stopping.is_cancelled() => {}
+            changed = self.visible.changed(), if can_read_more => {
+                if changed.is_err() {
+                    // The store ends, and with it the gateway.
+                    tokio::time::sleep_until(wake).await;
+                }
+                self.is_caught_up = false;
+            }
+            () = tokio::time::sleep_until(wake) => {}
+        }
+    }
+
+    fn note_end(&mut self, joined: Result<(Id, EndedAttempt), tokio::task::JoinError>) {
+        match joined {
+            Ok((id, end)) => {
+                self.numbers.remove(&id);
+                self.ended.push(end);
+            }
+            Err(error) => {
+                // Its end is not known: it is made again.
+                let number = self.numbers.remove(&error.id());
+                tracing::error!(webhook = %self.webhook.id, panicked = error.is_panic(), "an attempt ended unexpectedly");
+                if let Some(delivery) = number.and_then(|number| self.window.get(number).cloned()) {
+                    self.window.end(delivery);
+                }
+            }
+        }
+    }
+
+    /// Commits the ends of attempts. Returns `false` if the webhook is gone.
+    async fn conclude_ended(&mut self, gateway: &Gateway) -> Result<bool, StoreError> {
+        while !self.ended.is_empty() {
+            let (mut webhook, mut back_off) = (self.webhook.clone(), self.back_off);
+            let mut deliveries: HashMap<u64, Delivery> = HashMap::new();
+            let mut turns = Vec::new();
+            let settings = &self.context.settings;
+            for end in &self.ended {
+                let known = deliveries.remove(&end.sequence).or_else(|| self.window.get(end.sequence).cloned());
+                let Some(mut delivery) = known else { continue };
+                let random = u64::from_be_bytes(gateway.0.system.random());
+                let rules = Rules { schedule: &settings.schedule, disable_after: settings.disable_after, random };
+                turns.extend(conclude(end, &mut delivery, &mut webhook, &mut back_off, &rules));
+                deliveries.insert(end.sequence, delivery);
+            }
+            let changes = self.changes(gateway, &mut webhook, &deliveries, &turns);
+            match gateway.0.store.commit(changes).await {
+                Ok(()) => {
+                    self.note_committed(webhook, back_off, deliveries, &turns);
+                    self.ended.clear();
+                }
+                Err(StoreError::Superseded) => {
+                    // A client has changed the webhook meanwhile.
+                    if !self.refresh(gateway).await? {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the changes of one transaction with the ends of attempts.
+    fn changes(
+        &self,
+        gateway: &Gateway,
+        webhook: &mut Webhook,
+        deliveries: &HashMap<u64, Delivery>,
+        turns: &[Turn],
+    ) -> Vec<Mutation> {
+        let mut changes: Vec<Mutation> =
+            deliveries.values().map(|delivery| Mutation::Delivery(Box::new(delivery.clone()))).collect();
+        if (webhook.state, webhook.reason) != (self.webhook.state, self.webhook.reason) {
+            webhook.version += 1;
+            webhook.last_modified = gateway.now();
+            changes.push(Mutation::Webhook(Box::new(webhook.clone())));
+        }
+        let health = health_of(webhook);
+        if health != health_of(&self.webhook) {
+            changes.push(Mutation::WebhookHealth(health));
+        }
+        let emitter = gateway.emitter();
+        changes.extend(turns.iter().map(|turn| {
+            let event = match turn {
+                Turn::Failing => emitter.webhook_failing(&webhook.tenant, &webhook.id),
+                Turn::Disabled(reason) => emitter.webhook_disabled(&webhook.tenant, &webhook.id, *reason),
+            };
+            Mutation::Event(Box::new(event))
+        }));
+        changes
+    }
+
+    fn note_committed(
+        &mut self,
+        webhook: Webhook,
+        back_off: BackOff,
+        deliveries: HashMap<u64, Delivery>,
+        turns: &[Turn],
+    ) {
+        for turn in turns {
+            match turn {
+                Turn::Failing => tracing::warn!(webhook = %webhook.id, "a webhook is failing"),
+                Turn::Disabled(reason) => {
+                    tracing::warn!(webhook = %webhook.id, reason = reason.as_str(), "a webhook was disabled");
+                }
+            }
+        }
+        for delivery in deliveries.into_values() {
+            match delivery.state {
+                DeliveryState::Pending => {}
+                state @ (DeliveryState::Delivered | DeliveryState::Failed) => metrics::deliveries(state.as_str(), 1),
+            }
+            self.window.end(delivery);
+        }
+        (self.webhook, self.back_off) = (webhook, back_off);
+    }
+
+    /// Reads the webhook and its deliveries again. Returns `false` if it is gone, or has no owner any more.
+    async fn refresh(&mut self, gateway: &Gateway) -> Result<bool, StoreError> {
+        let found = gateway.0.store.webhook(&self.webhook.tenant, &self.webhook.id).await?;
+        let (Some(webhook), Some(context)) = (found, gateway.0.webhooks.context()) else { return Ok(false) };
+        let Some(owner) = context.owners.owner(&webhook) else { return Ok(false) };
+        self.filter = gateway.filter_of(&webhook, &owner);
+        if webhook.resume_at.is_none() {
+            self.back_off = BackOff::default();
+        }
+        (self.webhook, self.context) = (webhook, context);
+        self.scanned = self.scanned.max(self.webhook.scanned);
+        self.load_window(gateway).await?;
+        self.times.refreshed = Some(Instant::now());
+        Ok(true)
+    }
+
+    async fn start_attempts(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
+        let settings = self.webhook.settings.clone();
+        loop {
+            let now = gateway.now();
+            let is_probe = self.webhook.resume_at.is_some();
+            if self.webhook.resume_at.is_some_and(|resume_at| resume_at > now)
+                || self.window.in_flight() >= self.max_in_flight()
+                || self.next_send.is_some_and(|next| next > Instant::now())
+            {
+                return Ok(());
+            }
+            let Some(number) = self.window.next(now, settings.order, is_probe) else { return Ok(()) };
+            let chained = gateway.chained_event(&self.webhook, &self.filter, number).await;
+            let chained = chained.map_err(|error| StoreError::Unavailable(error.detail))?;
+            let Some(chained) = chained else {
+                // Retention has removed it meanwhile.
+                self.times.expired = None;
+                return self.skip_expired(gateway).await;
+            };
+            if let Some(pause) = Duration::from_secs(1).checked_div(settings.requests_per_second) {
+                self.next_send = Some(Instant::now() + pause);
+            }
+            self.window.begin(number);
+            self.spawn_attempt(gateway, number, chained.event.document(chained.previous));
+        }
+    }
+
+    fn spawn_attempt(&mut self, gateway: &Gateway, sequence: u64, document: EventDocument) {
+        let (gateway, context, webhook) = (gateway.clone(), Arc::clone(&self.context), self.webhook.clone());
+        let spawned = self.attempts.spawn(async move {
+            let began = gateway.now();
+            let (attempt, verdict) = gateway.attempt(&context, &webhook, document).await;
+            EndedAttempt { sequence, began, ended: gateway.now(), attempt, verdict }
+        });
+        self.numbers.insert(spawned.id(), sequence);
+    }
+
+    /// Returns how many attempts may be in flight: one that probes a receiver that was away.
+    fn max_in_flight(&self) -> usize {
+        let most = if self.webhook.resume_at.is_some() { 1 } else { self.webhook.settings.max_in_flight.max(1) };
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Returns when something may be due next, if nothing happens before.
+    fn next_look(&self, gateway: &Gateway) -> Instant {
+        let now = Instant::now();
+        let poll = if gateway.0.store.is_shared() { SHARED_POLL_INTERVAL } else { POLL_INTERVAL };
+        let mut look = now + poll;
+        if self.can_make_more() && !self.is_caught_up {
+            return now;
+        }
+        if self.window.in_flight() < self.max_in_flight()
+            && let Some(due) = self.window.next_due(self.webhook.settings.order)
+        {
+            let due = due.max(self.webhook.resume_at.unwrap_or(Timestamp::MIN));
+            let due = now + Duration::try_from(due.duration_since(gateway.now())).unwrap_or_default();
+            look = look.min(due.max(self.next_send.unwrap_or(now)));
+        }
+        look
+    }
+}
+
+pub(super) fn is_due(last: Option<Instant>, every: Duration) -> bool {
+    last.is_none_or(|last| last.elapsed() >= every)
+}
+
+fn health_of(webhook: &Webhook) -> WebhookHealth {
+    let Webhook { id, failures, failing_since, resume_at, .. } = webhook;
+    WebhookHealth { id: id.clone(), failures: *failures, failing_since: *failing_since, resume_at: *resume_at }
+}

@@ -1,0 +1,97 @@
+//! What this process keeps in memory about the sending of deliveries. All of it can be lost.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use crate::domain::ids::WebhookId;
+use crate::service::mutex::lock_unpoisoned;
+use crate::service::webhooks::settings::DeliveryContext;
+
+/// The senders of this process.
+#[derive(Default)]
+pub(in crate::service) struct WebhooksState {
+    context: ArcSwapOption<DeliveryContext>,
+    senders: Mutex<BTreeMap<WebhookId, Arc<SenderSignals>>>,
+    /// A webhook has changed: there may be one without a sender.
+    changed: Arc<Notify>,
+    /// Whether the store has the configured webhooks as they are configured now.
+    pub(super) is_registered: AtomicBool,
+    is_supervised: AtomicBool,
+}
+
+/// Signals to the sender of a webhook.
+#[derive(Default)]
+pub(super) struct SenderSignals {
+    pub(super) wake: Notify,
+    is_stale: AtomicBool,
+}
+
+impl SenderSignals {
+    /// Has the sender read its webhook and its deliveries again.
+    pub(super) fn refresh(&self) {
+        self.is_stale.store(true, Ordering::SeqCst);
+        self.wake.notify_one();
+    }
+
+    /// Returns whether the sender is to read them again, and takes note of it.
+    pub(super) fn take_refresh(&self) -> bool {
+        self.is_stale.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl WebhooksState {
+    /// Completes when there may be a webhook without a sender.
+    pub(super) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let changed = Arc::clone(&self.changed);
+        async move { changed.notified().await }
+    }
+
+    /// Returns everything that sending needs; `None` until it is configured.
+    pub(super) fn context(&self) -> Option<Arc<DeliveryContext>> {
+        self.context.load_full()
+    }
+
+    /// Replaces what sending needs. Senders take note of it.
+    pub(super) fn set_context(&self, context: DeliveryContext) {
+        self.context.store(Some(Arc::new(context)));
+        self.is_registered.store(false, Ordering::SeqCst);
+        for signals in lock_unpoisoned(&self.senders).values() {
+            signals.refresh();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Returns whether this is the first time that the senders are started.
+    pub(super) fn begin_supervision(&self) -> bool {
+        !self.is_supervised.swap(true, Ordering::SeqCst)
+    }
+
+    /// Registers the sender of a webhook; `None` if it has one.
+    pub(super) fn begin_sending(&self, webhook: &WebhookId) -> Option<Arc<SenderSignals>> {
+        let mut senders = lock_unpoisoned(&self.senders);
+        if senders.contains_key(webhook) {
+            return None;
+        }
+        let signals = Arc::new(SenderSignals::default());
+        senders.insert(webhook.clone(), Arc::clone(&signals));
+        Some(signals)
+    }
+
+    /// Removes the sender of a webhook.
+    pub(super) fn end_sending(&self, webhook: &WebhookId) {
+        lock_unpoisoned(&self.senders).remove(webhook);
+        self.changed.notify_one();
+    }
+
+    /// Takes note of a change of a webhook or its deliveries.
+    pub(super) fn notify(&self, webhook: &WebhookId) {
+        if let Some(signals) = lock_unpoisoned(&self.senders).get(webhook) {
+            signals.refresh();
+        }
+        self.changed.notify_one();
+    }
+}

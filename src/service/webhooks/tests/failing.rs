@@ -1,0 +1,136 @@
+//! Receivers that are away, gone or slow to believe, and events that expire meanwhile.
+
+use super::receiver::{respond, unreachable};
+use super::*;
+use crate::domain::webhook::DisableReason;
+
+#[tokio::test]
+async fn a_host_that_is_away_is_probed_by_one_attempt_at_a_time_and_others_are_unaffected() {
+    let world = World::new().await;
+    let away = world.webhook("away").await;
+    world.webhook("other").await;
+    let mut failures = 12;
+    world.receiver.script(move |one| {
+        if one.is_at("away") && failures > 0 {
+            failures -= 1;
+            return unreachable();
+        }
+        respond(200)
+    });
+    let mut ids = Vec::new();
+    for number in 0..100 {
+        ids.push(world.emit(Some(number)).await.to_string());
+    }
+    for host in ["other", "away"] {
+        world.wait_for_arrival(host, &ids).await;
+    }
+    let received = world.receiver.all();
+    let failed: Vec<&Received> = received.iter().filter(|one| one.is_at("away") && !one.accepted).collect();
+    assert_eq!(failed.len(), 12);
+    let mut delivered: Vec<String> = world.receiver.accepted("away").into_iter().map(|one| one.headers.id).collect();
+    delivered.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(delivered, ids, "each event once, none lost");
+    // The first round has as many as are allowed in flight; every further attempt is a probe of its own.
+    let attempts = world.deliveries(&away).await.iter().map(|delivery| delivery.attempts.len()).sum::<usize>();
+    assert_eq!(attempts, 112);
+    let told = world.told(EventType::WebhookFailing).await;
+    assert_eq!(told.iter().map(|data| data["resource"].clone()).collect::<Vec<_>>(), [json!(away.path())]);
+    let news = |host: &str| {
+        let mut found = world.receiver.accepted(host);
+        found.retain(|one| one.json["type"] == "webhook.failing");
+        found.len()
+    };
+    wait_until(async || news("other") == 1).await;
+    assert_eq!(news("away"), 0, "a webhook is not sent the news of itself");
+    world.wait_for_state(&away, WebhookState::Enabled).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_disables_its_webhook_which_keeps_its_place() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    world.receiver.script(|_| respond(410));
+    for _ in 0..5 {
+        world.emit(None).await;
+    }
+    world.wait_for_state(&webhook, WebhookState::Disabled).await;
+    assert_eq!(world.stored(&webhook).await.reason, Some(DisableReason::Gone));
+    let told = world.told(EventType::WebhookDisabled).await;
+    assert_eq!((told.len(), &told[0]["reason"]), (1, &json!("gone")));
+    world.emit(None).await;
+    world.receiver.script(|_| respond(200));
+    world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
+    // The event about itself is none of them.
+    wait_until(async || sequences(&world.receiver.accepted("a")).len() == 6).await;
+    world.wait_for_delivered(&webhook, 6).await;
+    assert_eq!(world.stored(&webhook).await.state, WebhookState::Enabled);
+}
+
+#[tokio::test]
+async fn a_webhook_without_success_for_too_long_is_disabled() {
+    let settings = DeliverySettings { disable_after: Duration::from_millis(50), ..delivery_settings() };
+    let world = World::with(settings).await;
+    let webhook = world.webhook("a").await;
+    world.receiver.script(|_| respond(503));
+    world.emit(None).await;
+    world.wait_for_state(&webhook, WebhookState::Disabled).await;
+    assert_eq!(world.stored(&webhook).await.reason, Some(DisableReason::Failing));
+    let delivery = &world.deliveries(&webhook).await[0];
+    assert_eq!(delivery.state, DeliveryState::Pending);
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_to_the_end_has_failed_and_the_webhook_goes_on() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    world.receiver.script(|one| respond(if one.sequence == Some(1) { 400 } else { 200 }));
+    world.emit(Some(1)).await;
+    world.emit(Some(1)).await;
+    world.wait_for_delivered(&webhook, 1).await;
+    let all = world.deliveries(&webhook).await;
+    assert_eq!((all[0].state, all[0].attempts.len()), (DeliveryState::Failed, 5), "the steps of the schedule");
+    assert_eq!((all[1].state, all[1].attempts.len()), (DeliveryState::Delivered, 1));
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_paused_for_too_long_gets_what_is_kept_and_one_gap_is_told() {
+    let world = World::new().await;
+    let (paused, other) = (world.webhook("paused").await, world.webhook("other").await);
+    world.gateway.pause_webhook_now(&caller("lms"), &paused).await.unwrap();
+    world.wait_for_state(&paused, WebhookState::Paused).await;
+    // Ten days of events, of which seven are kept.
+    for day in (0..10).rev() {
+        world.emit_old(Some(1), day * DAY + Duration::from_hours(1)).await;
+    }
+    world.wait_for_delivered(&other, 7).await;
+    world.gateway.resume_webhook_now(&caller("lms"), &paused).await.unwrap();
+    world.wait_for_delivered(&paused, 7).await;
+    let in_order = sequences(&world.receiver.accepted("paused"));
+    assert_eq!(in_order, [4, 5, 6, 7, 8, 9, 10]);
+    let gaps = world.told(EventType::WebhookGap).await;
+    let of_paused: Vec<_> = gaps.iter().filter(|gap| gap["resource"] == json!(paused.path())).collect();
+    assert_eq!(of_paused.len(), 1, "{gaps:?}");
+    assert_eq!((&of_paused[0]["from"], &of_paused[0]["to"], &of_paused[0]["count"]), (&json!(1), &json!(3), &json!(3)));
+}
+
+#[tokio::test]
+async fn retry_after_holds_back_the_webhook() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    let mut is_first = true;
+    world.receiver.script(move |_| {
+        if std::mem::take(&mut is_first) {
+            let retry_after = Some("3600".to_owned());
+            return Ok(crate::transport::delivery::DeliveryResponse { status: 429, retry_after });
+        }
+        respond(200)
+    });
+    world.emit(None).await;
+    wait_until(async || world.stored(&webhook).await.resume_at.is_some()).await;
+    let resume_at = world.stored(&webhook).await.resume_at.unwrap();
+    assert!(resume_at.duration_since(now()) > SignedDuration::from_mins(50), "{resume_at}");
+    // A client may have it tried at once.
+    world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
+    world.wait_for_delivered(&webhook, 1).await;
+}

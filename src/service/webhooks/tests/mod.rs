@@ -1,0 +1,243 @@
+//! Tests of webhooks and deliveries, over a store in memory and a receiver in the same process.
+
+mod changing;
+mod delivering;
+mod failing;
+mod killing;
+mod receiver;
+mod resuming;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use self::receiver::{Received, Receiver};
+use crate::domain::event::{EventFilter, EventSubject, EventType, NewEvent};
+use crate::domain::exchange::Exchange;
+use crate::domain::ids::{AssignmentId, EventId, WebhookId};
+use crate::domain::intent::WriteOrigin;
+use crate::domain::system::System;
+use crate::domain::vendor::Priority;
+use crate::domain::webhook::schedule::RetrySchedule;
+use crate::domain::webhook::{
+    Delivery, DeliveryOrder, DeliveryState, Webhook, WebhookPayload, WebhookSettings, WebhookState,
+};
+use crate::service::webhooks::settings::{
+    DeliveryContext, DeliverySettings, DeliveryTransport, WebhookOwner, WebhookOwners,
+};
+use crate::service::webhooks::types::{NewWebhook, WebhookReply};
+use crate::service::{Catalogue, ConnectionAccess, Gateway, RequestContext, Retention};
+use crate::store::{DeliveryFilter, Keyring, Mutation, Page, SqliteStore, Store};
+use crate::transport::delivery::{HostPattern, TargetPolicy};
+
+const TENANT: &str = "lms";
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_hours(24);
+
+/// The owners of all webhooks: their access, and the only resource there is.
+struct Owners {
+    connections: Mutex<ConnectionAccess>,
+}
+
+#[async_trait]
+impl WebhookOwners for Owners {
+    fn owner(&self, _: &Webhook) -> Option<WebhookOwner> {
+        Some(WebhookOwner { connections: self.connections.lock().unwrap().clone() })
+    }
+
+    async fn read(&self, _: &Gateway, webhook: &Webhook, path: &str) -> Option<Value> {
+        Some(json!({ "path": path, "readFor": webhook.owner }))
+    }
+}
+
+struct World {
+    gateway: Gateway,
+    store: Arc<dyn Store>,
+    receiver: Arc<Receiver>,
+    owners: Arc<Owners>,
+    system: System,
+}
+
+fn caller(client: &str) -> RequestContext {
+    RequestContext {
+        tenant: TENANT.to_owned(),
+        client: client.to_owned(),
+        connections: ConnectionAccess::All,
+        default_connection: None,
+        exchange: Exchange::example(),
+        priority: Priority::Interactive,
+        key: None,
+        origin: WriteOrigin::default(),
+        resumed: None,
+        audit_entry: None,
+    }
+}
+
+fn settings(url: &str) -> WebhookSettings {
+    WebhookSettings {
+        url: url.to_owned(),
+        description: None,
+        types: Vec::new(),
+        connections: Vec::new(),
+        assessments: Vec::new(),
+        payload: WebhookPayload::Thin,
+        order: DeliveryOrder::Resource,
+        max_in_flight: 4,
+        requests_per_second: 0,
+    }
+}
+
+/// Returns settings with short pauses.
+fn delivery_settings() -> DeliverySettings {
+    let millis = [0, 5, 10, 20, 40].map(Duration::from_millis);
+    DeliverySettings {
+        policy: TargetPolicy {
+            allow_hosts: vec![HostPattern::parse("*.example.com").unwrap()],
+            ..TargetPolicy::default()
+        },
+        schedule: RetrySchedule::new(&millis).unwrap(),
+        ..DeliverySettings::default()
+    }
+}
+
+async fn start_gateway(
+    store: &Arc<dyn Store>,
+    receiver: &Arc<Receiver>,
+    owners: &Arc<Owners>,
+    settings: DeliverySettings,
+) -> Gateway {
+    let kept = Retention { operations: DAY, keys: DAY, reports: DAY, parked_reports: DAY, events: 7 * DAY };
+    let catalogue = Catalogue { assessments: BTreeMap::new(), programs: BTreeMap::new() };
+    let system = crate::store::conformance::environment();
+    let gateway = Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap();
+    let owners: Arc<dyn WebhookOwners> = Arc::<Owners>::clone(owners);
+    let client: Arc<dyn DeliveryTransport> = Arc::<Receiver>::clone(receiver);
+    gateway.start_deliveries(DeliveryContext { settings, owners, client }).await;
+    gateway
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(delivery_settings()).await
+    }
+
+    async fn with(settings: DeliverySettings) -> Self {
+        let system = crate::store::conformance::environment();
+        let ring = Keyring::new(&Keyring::generate(&system), &[]).unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap());
+        let owners = Arc::new(Owners { connections: Mutex::new(ConnectionAccess::All) });
+        let receiver = Arc::new(Receiver::default());
+        let gateway = start_gateway(&store, &receiver, &owners, settings).await;
+        Self { gateway, store, receiver, owners, system }
+    }
+
+    /// Replaces the gateway by another one over the same store, as after a kill.
+    async fn restart(&mut self, settings: DeliverySettings) {
+        self.gateway = start_gateway(&self.store, &self.receiver, &self.owners, settings).await;
+    }
+
+    async fn create(&self, settings: WebhookSettings) -> WebhookReply {
+        let new = NewWebhook { settings, secret: None };
+        self.gateway.create_webhook_now(&caller("lms"), new).await.unwrap()
+    }
+
+    /// Creates a webhook at this host and forgets its ping.
+    async fn webhook(&self, host: &str) -> WebhookId {
+        let created = self.create(settings(&format!("https://{host}.example.com/hook"))).await;
+        self.receiver.forget();
+        created.view.webhook.id
+    }
+
+    /// Commits an event of an assignment, made so long ago; returns its id.
+    async fn emit_old(&self, assignment: Option<u64>, age: Duration) -> EventId {
+        let assignment = assignment.map(|number| AssignmentId::parse(&format!("asg_{number:032x}")).unwrap());
+        let subject = EventSubject { connection: Some("exam".to_owned()), assignment, assessment_ref: None };
+        self.emit_about(EventType::ResultPublished, subject, age).await
+    }
+
+    async fn emit_about(&self, event_type: EventType, subject: EventSubject, age: Duration) -> EventId {
+        let id = EventId::generate(&self.system);
+        let age = SignedDuration::try_from(age).unwrap();
+        let mut data = Map::new();
+        data.insert("resource".to_owned(), Value::from("/results/res_1"));
+        let event = NewEvent {
+            id: id.clone(),
+            tenant: TENANT.to_owned(),
+            event_type,
+            timestamp: self.system.now().saturating_sub(age).unwrap(),
+            subject,
+            data,
+        };
+        self.store.commit(vec![Mutation::Event(Box::new(event))]).await.unwrap();
+        id
+    }
+
+    async fn emit(&self, assignment: Option<u64>) -> EventId {
+        self.emit_old(assignment, Duration::ZERO).await
+    }
+
+    async fn stored(&self, id: &WebhookId) -> Webhook {
+        self.store.webhook(TENANT, id).await.unwrap().unwrap()
+    }
+
+    /// Returns the deliveries to a webhook, the oldest event first.
+    async fn deliveries(&self, id: &WebhookId) -> Vec<Delivery> {
+        let (filter, page) = (DeliveryFilter::default(), Page { limit: 10_000, after: None });
+        let mut all = self.store.deliveries(TENANT, id, &filter, &page).await.unwrap();
+        all.sort_by_key(|delivery| delivery.sequence);
+        all
+    }
+
+    async fn wait_for_state(&self, id: &WebhookId, state: WebhookState) {
+        wait_until(async || self.stored(id).await.state == state).await;
+    }
+
+    /// Waits until this many deliveries to the webhook have succeeded.
+    async fn wait_for_delivered(&self, id: &WebhookId, count: usize) {
+        let delivered = async || {
+            let all = self.deliveries(id).await;
+            all.iter().filter(|delivery| delivery.state == DeliveryState::Delivered).count() >= count
+        };
+        wait_until(delivered).await;
+    }
+
+    /// Waits until all these events were accepted at a host.
+    async fn wait_for_arrival(&self, host: &str, ids: &[String]) {
+        let arrived = async || {
+            let found: std::collections::BTreeSet<String> =
+                self.receiver.accepted(host).into_iter().map(|one| one.headers.id).collect();
+            ids.iter().all(|id| found.contains(id))
+        };
+        wait_until(arrived).await;
+    }
+
+    /// Returns the data of all events of a type.
+    async fn told(&self, kind: EventType) -> Vec<Map<String, Value>> {
+        let filter = EventFilter { types: Some(vec![kind]), ..EventFilter::default() };
+        let page = self.store.events(TENANT, 0, &filter, 1_000).await.unwrap();
+        page.events.into_iter().map(|event| event.event.data).collect()
+    }
+}
+
+/// Waits for something that must happen, however slow the machine is.
+async fn wait_until(condition: impl AsyncFn() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("it never happened");
+}
+
+fn sequences(received: &[Received]) -> Vec<u64> {
+    received.iter().filter_map(|one| one.sequence).collect()
+}
+
+fn now() -> Timestamp {
+    crate::store::conformance::environment().now()
+}

@@ -1,0 +1,112 @@
+use super::*;
+use crate::domain::event::EventType;
+use crate::domain::ids::{AssignmentId, DeliveryId, EventId, WebhookId};
+use crate::domain::webhook::{DeliveryAttempt, DeliveryState};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn id(prefix: &str, number: u64) -> String {
+    format!("{prefix}{number:032x}")
+}
+
+/// Returns a delivery of an event of this assignment, if one is given, due at this second.
+fn delivery(sequence: u64, assignment: Option<u64>, due: i64) -> Delivery {
+    Delivery {
+        id: DeliveryId::parse(&id("dlv_", sequence)).unwrap(),
+        tenant: "lms".to_owned(),
+        webhook: WebhookId::parse(&id("wh_", 1)).unwrap(),
+        event: EventId::parse(&id("evt_", sequence)).unwrap(),
+        sequence,
+        event_type: EventType::ResultPublished,
+        assignment: assignment.map(|number| AssignmentId::parse(&id("asg_", number)).unwrap()),
+        state: DeliveryState::Pending,
+        step: 0,
+        due: Some(at(due)),
+        attempts: Vec::new(),
+        created: at(0),
+    }
+}
+
+fn attempted(mut delivery: Delivery, times: usize) -> Delivery {
+    let attempt = DeliveryAttempt { at: at(0), status: Some(500), duration_ms: 1, error: None };
+    delivery.attempts = vec![attempt; times];
+    delivery
+}
+
+fn window(deliveries: impl IntoIterator<Item = Delivery>) -> PendingWindow {
+    let mut window = PendingWindow::default();
+    window.extend(deliveries);
+    window
+}
+
+/// Sends everything that may be sent now; returns it in order.
+fn send_all(window: &mut PendingWindow, now: i64, order: DeliveryOrder) -> Vec<u64> {
+    let mut sent = Vec::new();
+    while let Some(next) = window.next(at(now), order, false) {
+        window.begin(next);
+        sent.push(next);
+    }
+    sent
+}
+
+#[test]
+fn a_failing_event_holds_back_only_those_of_its_own_assignment() {
+    let all = || {
+        window([
+            delivery(1, Some(7), 100),
+            delivery(2, Some(8), 0),
+            delivery(3, Some(7), 0),
+            delivery(4, None, 0),
+            delivery(5, Some(8), 0),
+            delivery(6, None, 0),
+        ])
+    };
+    assert_eq!(send_all(&mut all(), 10, DeliveryOrder::Resource), [2, 4, 6]);
+    assert_eq!(send_all(&mut all(), 10, DeliveryOrder::Unordered), [2, 3, 4, 5, 6]);
+    let mut window = all();
+    assert_eq!(send_all(&mut window, 100, DeliveryOrder::Resource), [1, 2, 4, 6]);
+    // The next of an assignment goes once the one before it has left.
+    let ended = |sequence| Delivery { state: DeliveryState::Delivered, due: None, ..delivery(sequence, None, 0) };
+    window.end(ended(1));
+    assert_eq!(send_all(&mut window, 100, DeliveryOrder::Resource), [3]);
+    window.end(ended(2));
+    assert_eq!(send_all(&mut window, 100, DeliveryOrder::Resource), [5]);
+    assert_eq!((window.len(), window.in_flight()), (4, 4));
+}
+
+#[test]
+fn a_failed_attempt_keeps_its_place() {
+    let mut window = window([delivery(1, Some(7), 0), delivery(2, Some(7), 0)]);
+    assert_eq!(send_all(&mut window, 0, DeliveryOrder::Resource), [1]);
+    window.end(attempted(delivery(1, Some(7), 5), 1));
+    assert_eq!(window.next_due(DeliveryOrder::Resource), Some(at(5)));
+    assert_eq!(send_all(&mut window, 4, DeliveryOrder::Resource), [] as [u64; 0]);
+    assert_eq!(send_all(&mut window, 5, DeliveryOrder::Resource), [1]);
+}
+
+#[test]
+fn a_probe_is_the_delivery_with_the_fewest_attempts() {
+    let window = window([
+        attempted(delivery(1, None, 0), 2),
+        attempted(delivery(2, None, 0), 1),
+        attempted(delivery(3, None, 0), 1),
+        attempted(delivery(4, None, 100), 0),
+    ]);
+    assert_eq!(window.next(at(0), DeliveryOrder::Resource, true), Some(2));
+    assert_eq!(window.next(at(0), DeliveryOrder::Resource, false), Some(1));
+}
+
+#[test]
+fn a_reload_keeps_what_is_in_flight() {
+    let mut window = window([delivery(1, None, 0), delivery(2, None, 0), delivery(3, None, 0)]);
+    window.begin(2);
+    window.reload(vec![delivery(1, None, 9), delivery(2, None, 9), delivery(4, None, 0)]);
+    let due = |sequence| window.get(sequence).and_then(|delivery| delivery.due);
+    assert_eq!([1, 2, 3, 4].map(due), [Some(at(9)), Some(at(0)), None, Some(at(0))]);
+    assert_eq!(window.oldest(), Some(1));
+    let gone: Vec<u64> = window.take_before(4).into_iter().map(|delivery| delivery.sequence).collect();
+    assert_eq!(gone, [1]);
+    assert_eq!((window.len(), window.fresh()), (2, 2));
+}

@@ -1,0 +1,232 @@
+//! The reads of events that are the same for every engine.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::event::{Event, EventFilter, EventType};
+use crate::store::codec::{EventRow, micros};
+use crate::store::engine::{Access, Engine};
+use crate::store::event_sql as sql;
+use crate::store::result_reads::{column, lines};
+use crate::store::sql::{SqlValue, values};
+use crate::store::{EventBounds, EventPage, StoreError};
+
+/// Number of events that one statement looks at.
+const WINDOW: u64 = 5_000;
+
+/// Number of events among which the last one that passes a filter is looked for without an index of its type.
+const NEAR: u64 = 200;
+
+/// The reads of a [`Store`](crate::store::Store) that concern events.
+#[async_trait]
+pub trait EventReads: Send + Sync {
+    /// Returns the tenant's next events after this one that pass the filter, at most `limit`.
+    async fn events(
+        &self,
+        tenant: &str,
+        after: u64,
+        filter: &EventFilter,
+        limit: usize,
+    ) -> Result<EventPage, StoreError>;
+
+    /// Returns the first and the last of the tenant's events, of those made at or after `since` and everything that follows them.
+    async fn event_bounds(&self, tenant: &str, since: Timestamp) -> Result<EventBounds, StoreError>;
+
+    /// Returns the last of the tenant's events that passes the filter and is kept.
+    async fn last_event(&self, tenant: &str, filter: &EventFilter) -> Result<Option<u64>, StoreError>;
+
+    /// Returns the tenant's event with this number.
+    async fn event(&self, tenant: &str, sequence: u64) -> Result<Option<Event>, StoreError>;
+
+    /// Returns the tenant's events with these numbers, oldest first. Omits those that are gone.
+    async fn events_by_sequence(&self, tenant: &str, sequences: &[u64]) -> Result<Vec<Event>, StoreError>;
+
+    /// Returns the last reported state of each connection.
+    async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Returns up to which position of the connection's feeds expired assignments were reported, by centre. Omits feeds of which
+    /// nothing was reported.
+    async fn feed_expiries(&self, connection: &str) -> Result<Vec<(String, Timestamp)>, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> EventReads for E {
+    async fn events(
+        &self,
+        tenant: &str,
+        after: u64,
+        filter: &EventFilter,
+        limit: usize,
+    ) -> Result<EventPage, StoreError> {
+        let limit = limit.max(1);
+        let head = Head::read(self, tenant).await?;
+        let texts = FilterTexts::of(filter);
+        let (mut events, mut from) = (Vec::new(), after.max(head.removed));
+        while from < head.latest && events.len() < limit {
+            // The events of one assignment are few.
+            let is_few = texts.assignment.is_some();
+            let to = if is_few { head.latest } else { from.saturating_add(WINDOW).min(head.latest) };
+            events.extend(between(self, tenant, from, to, &texts, limit - events.len()).await?);
+            from = to;
+        }
+        let scanned = events.last().filter(|_| events.len() >= limit).map_or(head.latest, |last: &Event| last.sequence);
+        let first = events.first().map(|first| first.sequence - 1);
+        let previous = match first {
+            Some(until) => last(self, tenant, until, &head, &texts).await?,
+            None => None,
+        };
+        let oldest = Head::read(self, tenant).await?.removed.saturating_add(1);
+        Ok(EventPage { events, previous, scanned, oldest })
+    }
+
+    async fn event_bounds(&self, tenant: &str, since: Timestamp) -> Result<EventBounds, StoreError> {
+        let Head { latest, removed } = Head::read(self, tenant).await?;
+        let values = values![tenant, column(removed), micros(since)];
+        let first: Option<(i64,)> = self.select_one(Access::Key, sql::FIRST_EVENT_SINCE, &values).await?;
+        Ok(EventBounds { oldest: first.map_or(latest.saturating_add(1), |(first,)| number(first)), latest })
+    }
+
+    async fn last_event(&self, tenant: &str, filter: &EventFilter) -> Result<Option<u64>, StoreError> {
+        let head = Head::read(self, tenant).await?;
+        last(self, tenant, head.latest, &head, &FilterTexts::of(filter)).await
+    }
+
+    async fn event(&self, tenant: &str, sequence: u64) -> Result<Option<Event>, StoreError> {
+        Ok(self.events_by_sequence(tenant, &[sequence]).await?.pop())
+    }
+
+    async fn events_by_sequence(&self, tenant: &str, sequences: &[u64]) -> Result<Vec<Event>, StoreError> {
+        let sequences: Vec<i64> = sequences.iter().copied().map(column).collect();
+        let access = if sequences.len() > 1 { Access::Scan } else { Access::Key };
+        let rows: Vec<EventRow> = self.select(access, sql::EVENTS_BY_SEQUENCE, &values![tenant, &*sequences]).await?;
+        rows.into_iter().map(|row| row.event(tenant)).collect()
+    }
+
+    async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.select(Access::Scan, sql::CONNECTION_STATES, &values![]).await
+    }
+
+    async fn feed_expiries(&self, connection: &str) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        let rows: Vec<(String, i64)> = self.select(Access::Key, sql::FEED_EXPIRIES, &values![connection]).await?;
+        let expiry = |(center, until)| {
+            let odd = || StoreError::Unreadable(format!("feeds {connection}: its expiry is no time"));
+            Ok((center, Timestamp::from_microsecond(until).map_err(|_| odd())?))
+        };
+        rows.into_iter().map(expiry).collect()
+    }
+}
+
+/// Returns the tenants with events made before this time, each with the last event before the first that was not.
+pub(super) async fn expired_events<E: Engine>(engine: &E, before: Timestamp) -> Result<Vec<(String, u64)>, StoreError> {
+    let tenants: Vec<(String,)> = engine.select(Access::Scan, sql::EVENT_TENANTS, &values![]).await?;
+    let mut expired = Vec::new();
+    for (tenant,) in tenants {
+        let until = engine.event_bounds(&tenant, before).await?.oldest.saturating_sub(1);
+        if until > Head::read(engine, &tenant).await?.removed {
+            expired.push((tenant, until));
+        }
+    }
+    Ok(expired)
+}
+
+/// The numbers of a tenant's latest event, and of the latest that was removed; 0 if there is none.
+struct Head {
+    latest: u64,
+    removed: u64,
+}
+
+impl Head {
+    async fn read<E: Engine>(engine: &E, tenant: &str) -> Result<Self, StoreError> {
+        let head: Option<(i64, i64)> = engine.select_one(Access::Key, sql::EVENT_HEAD, &values![tenant]).await?;
+        let (latest, removed) = head.unwrap_or_default();
+        Ok(Self { latest: number(latest), removed: number(removed) })
+    }
+}
+
+/// A filter in the form of statements.
+struct FilterTexts {
+    /// The names of types, and the types themselves.
+    types: (Option<String>, Vec<EventType>),
+    connections: Option<String>,
+    assessment_refs: Option<String>,
+    assignment: Option<String>,
+}
+
+impl FilterTexts {
+    fn of(filter: &EventFilter) -> Self {
+        let EventFilter { types, connections, assessment_refs, assignment } = filter;
+        let names = types.as_ref().map(|types| types.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>());
+        let all = || EventType::ALL.to_vec();
+        Self {
+            types: (names.as_deref().map(lines), types.clone().unwrap_or_else(all)),
+            connections: connections.as_deref().map(lines),
+            assessment_refs: assessment_refs.as_deref().map(lines),
+            assignment: assignment.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// Returns the values of a statement about the events of a tenant between two numbers.
+    fn values<'a>(&'a self, tenant: &'a str, from: u64, to: u64) -> Vec<SqlValue<'a>> {
+        let (types, connections) = (self.types.0.as_deref(), self.connections.as_deref());
+        values![tenant, column(from), column(to), types, connections, self.assessment_refs.as_deref()].into()
+    }
+}
+
+/// Returns the events between two numbers that pass a filter.
+async fn between<E: Engine>(
+    engine: &E,
+    tenant: &str,
+    from: u64,
+    to: u64,
+    texts: &FilterTexts,
+    limit: usize,
+) -> Result<Vec<Event>, StoreError> {
+    let mut values = texts.values(tenant, from, to);
+    let sql = if let Some(assignment) = &texts.assignment {
+        values.extend(values![assignment]);
+        sql::EVENTS_OF_ASSIGNMENT
+    } else {
+        sql::EVENTS
+    };
+    values.extend(values![limit]);
+    let rows: Vec<EventRow> = engine.select(Access::List, sql, &values).await?;
+    rows.into_iter().map(|row| row.event(tenant)).collect()
+}
+
+/// Returns the last event up to this one that passes a filter and is kept.
+async fn last<E: Engine>(
+    engine: &E,
+    tenant: &str,
+    until: u64,
+    head: &Head,
+    texts: &FilterTexts,
+) -> Result<Option<u64>, StoreError> {
+    if until <= head.removed {
+        return Ok(None);
+    }
+    if let Some(assignment) = &texts.assignment {
+        let mut values = texts.values(tenant, head.removed, until);
+        values.extend(values![assignment]);
+        let found: Option<(i64,)> = engine.select_one(Access::List, sql::LAST_EVENT_OF_ASSIGNMENT, &values).await?;
+        return Ok(found.map(|(found,)| number(found)));
+    }
+    let near = until.saturating_sub(NEAR).max(head.removed);
+    let found: Option<(i64,)> =
+        engine.select_one(Access::Key, sql::LAST_EVENT, &texts.values(tenant, near, until)).await?;
+    if let Some((found,)) = found {
+        return Ok(Some(number(found)));
+    }
+    let mut best = head.removed;
+    for event_type in texts.types.1.iter().filter(|_| near > head.removed) {
+        let (connections, refs) = (texts.connections.as_deref(), texts.assessment_refs.as_deref());
+        let values = values![tenant, event_type.as_str(), column(best), column(near), connections, refs];
+        let found: Option<(i64,)> = engine.select_one(Access::List, sql::LAST_EVENT_OF_TYPE, &values).await?;
+        best = found.map_or(best, |(found,)| number(found));
+    }
+    Ok((best > head.removed).then_some(best))
+}
+
+/// Converts a column to a number.
+fn number(column: i64) -> u64 {
+    u64::try_from(column).unwrap_or(0)
+}

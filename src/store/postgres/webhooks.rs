@@ -1,0 +1,154 @@
+//! Webhooks and deliveries.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, Row as _};
+
+use super::error::TxError;
+use crate::store::StoreError;
+use crate::store::codec::{DeliveryRow, WebhookMutation, WebhookRow};
+
+/// Maximum deliveries removed in one transaction.
+const PORTION: i64 = 1_000;
+
+/// Applies changes of webhooks one by one, which are rare.
+pub(super) async fn apply(connection: &mut PgConnection, changes: &[&WebhookMutation]) -> Result<(), TxError> {
+    for change in changes {
+        match change {
+            WebhookMutation::Put(row) => put(connection, row).await?,
+            WebhookMutation::Remove(tenant, id) => remove(connection, tenant, id).await?,
+            WebhookMutation::Scan(row) => {
+                let scan =
+                    sqlx::query("UPDATE webhooks SET scanned = greatest(scanned, $3) WHERE id = $1 AND scanned = $2");
+                let scan = scan.bind(&row.id).bind(row.before).bind(row.scanned).execute(&mut *connection).await?;
+                require_change(scan.rows_affected())?;
+            }
+            WebhookMutation::Health(row) => {
+                sqlx::query("UPDATE webhooks SET failures = $2, failing_since = $3, resume_at = $4 WHERE id = $1")
+                    .bind(&row.id)
+                    .bind(row.failures)
+                    .bind(row.failing_since)
+                    .bind(row.resume_at)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Inserts the first version of a webhook, or replaces the version before; fails if that is not the stored one.
+async fn put(connection: &mut PgConnection, row: &WebhookRow) -> Result<(), TxError> {
+    let WebhookRow { id, tenant, version, scanned, failures, failing_since, resume_at, sealed } = row;
+    if *version > 1 {
+        let replaced = sqlx::query(
+            "UPDATE webhooks SET version = $3, sealed = $4 WHERE id = $1 AND tenant = $2 AND version = $3 - 1",
+        )
+        .bind(id)
+        .bind(tenant)
+        .bind(version)
+        .bind(sealed)
+        .execute(connection)
+        .await?;
+        return require_change(replaced.rows_affected());
+    }
+    // What is left of an earlier webhook with this id.
+    let namesake = sqlx::query("DELETE FROM removed_webhooks WHERE id = $1").bind(id).execute(&mut *connection).await?;
+    if namesake.rows_affected() > 0 {
+        sqlx::query("DELETE FROM deliveries WHERE webhook = $1").bind(id).execute(&mut *connection).await?;
+    }
+    let inserted = sqlx::query(
+        "INSERT INTO webhooks (id, tenant, version, scanned, failures, failing_since, resume_at, sealed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(id)
+    .bind(tenant)
+    .bind(version)
+    .bind(scanned)
+    .bind(failures)
+    .bind(failing_since)
+    .bind(resume_at)
+    .bind(sealed)
+    .execute(connection)
+    .await?;
+    require_change(inserted.rows_affected())
+}
+
+fn require_change(rows: u64) -> Result<(), TxError> {
+    if rows == 0 { Err(StoreError::Superseded.into()) } else { Ok(()) }
+}
+
+/// Removes a webhook. Its deliveries are gone with it, and are removed in portions later.
+async fn remove(connection: &mut PgConnection, tenant: &str, id: &str) -> Result<(), TxError> {
+    sqlx::query(
+        "WITH gone AS (DELETE FROM webhooks WHERE id = $1 AND tenant = $2 RETURNING id)
+         INSERT INTO removed_webhooks (id) SELECT id FROM gone ON CONFLICT DO NOTHING",
+    )
+    .bind(id)
+    .bind(tenant)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Inserts or updates deliveries, unless their webhook is gone. Keeps the webhooks from being removed until the commit: a
+/// delivery that is written later would never be removed.
+pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&DeliveryRow]) -> Result<(), TxError> {
+    // The last one of each.
+    let rows: BTreeMap<&str, &DeliveryRow> = rows.iter().map(|row| (row.id.as_str(), *row)).collect();
+    let rows = || rows.values();
+    sqlx::query(
+        "WITH held AS MATERIALIZED (
+             SELECT id, tenant FROM webhooks WHERE id = ANY($3) ORDER BY id FOR KEY SHARE)
+         INSERT INTO deliveries (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended,
+             attempts)
+         SELECT given.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+             $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[])
+             AS given (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended, attempts)
+         WHERE EXISTS (SELECT 1 FROM held WHERE held.id = given.webhook AND held.tenant = given.tenant)
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, due = excluded.due,
+             ended = excluded.ended, attempts = excluded.attempts
+         WHERE deliveries.webhook = excluded.webhook",
+    )
+    .bind(rows().map(|row| row.id.as_str()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.webhook.as_str()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.event.as_str()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.sequence).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.event_type.as_str()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.assignment.as_deref()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.state.as_str()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.step).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.due).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.created).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.ended).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.attempts.as_slice()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes a portion of the deliveries that ended before this time. Returns how many, and whether there may be more.
+pub(super) async fn purge_ended(connection: &mut PgConnection, before: i64) -> Result<(u64, bool), TxError> {
+    let purge = sqlx::query(
+        "DELETE FROM deliveries WHERE id = ANY(ARRAY(
+             SELECT id FROM deliveries WHERE ended < $1 ORDER BY ended LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    );
+    let gone = purge.bind(before).bind(PORTION).execute(connection).await?.rows_affected();
+    Ok((gone, gone > 0))
+}
+
+/// Removes a portion of the deliveries of a webhook that is gone, as [`purge_ended`].
+pub(super) async fn purge_removed(connection: &mut PgConnection) -> Result<(u64, bool), TxError> {
+    let removed = sqlx::query("SELECT id FROM removed_webhooks ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED");
+    let Some(removed) = removed.fetch_optional(&mut *connection).await? else { return Ok((0, false)) };
+    let id: String = removed.try_get(0)?;
+    let purge = sqlx::query(
+        "DELETE FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM deliveries WHERE webhook = $1 ORDER BY id LIMIT $2))",
+    );
+    let gone = purge.bind(&id).bind(PORTION).execute(&mut *connection).await?.rows_affected();
+    if gone == 0 {
+        sqlx::query("DELETE FROM removed_webhooks WHERE id = $1").bind(&id).execute(connection).await?;
+    }
+    Ok((gone, true))
+}

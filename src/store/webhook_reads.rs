@@ -1,0 +1,131 @@
+//! The reads of webhooks and deliveries that are the same for every engine.
+
+use async_trait::async_trait;
+
+use crate::domain::ids::{DeliveryId, EventId, WebhookId};
+use crate::domain::webhook::{Delivery, DeliveryState, Webhook};
+use crate::store::codec::{DeliveryRow, WebhookRow};
+use crate::store::engine::{Access, Engine};
+use crate::store::result_reads::column;
+use crate::store::sql::{AFTER_ALL, Sql, SqlValue, values};
+use crate::store::webhook_sql as sql;
+use crate::store::{DeliveryFilter, Page, StoreError, WebhookBacklog};
+
+/// The reads of a [`Store`](crate::store::Store) that concern webhooks and deliveries.
+#[async_trait]
+pub trait WebhookReads: Send + Sync {
+    /// Returns the tenant's webhook with this id.
+    async fn webhook(&self, tenant: &str, id: &WebhookId) -> Result<Option<Webhook>, StoreError>;
+
+    /// Returns a page of the tenant's webhooks, newest first.
+    async fn webhooks(&self, tenant: &str, page: &Page) -> Result<Vec<Webhook>, StoreError>;
+
+    /// Returns the webhooks of all tenants, ordered by id. Logs and omits those that cannot be read: one must not stop the
+    /// others.
+    async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;
+
+    /// Returns the tenant's delivery with this id, unless its webhook is gone.
+    async fn delivery(&self, tenant: &str, id: &DeliveryId) -> Result<Option<Delivery>, StoreError>;
+
+    /// Returns a page of the deliveries to the tenant's webhook, newest first.
+    async fn deliveries(
+        &self,
+        tenant: &str,
+        webhook: &WebhookId,
+        filter: &DeliveryFilter,
+        page: &Page,
+    ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Returns the next pending deliveries to a webhook, of events after this one, in the order of their events.
+    async fn pending_deliveries(
+        &self,
+        webhook: &WebhookId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Counts the pending deliveries to a webhook.
+    async fn webhook_backlog(&self, webhook: &WebhookId) -> Result<WebhookBacklog, StoreError>;
+}
+
+#[async_trait]
+impl<E: Engine> WebhookReads for E {
+    async fn webhook(&self, tenant: &str, id: &WebhookId) -> Result<Option<Webhook>, StoreError> {
+        let row: Option<WebhookRow> = self.select_one(Access::Key, sql::WEBHOOK, &values![id.as_str(), tenant]).await?;
+        row.map(|row| self.codec().webhook(&row)).transpose()
+    }
+
+    async fn webhooks(&self, tenant: &str, page: &Page) -> Result<Vec<Webhook>, StoreError> {
+        let Some(after) = position(page) else { return Ok(Vec::new()) };
+        let rows: Vec<WebhookRow> =
+            self.select(Access::List, sql::WEBHOOKS, &values![tenant, after, page.limit]).await?;
+        rows.iter().map(|row| self.codec().webhook(row)).collect()
+    }
+
+    async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {
+        let rows: Vec<WebhookRow> = self.select(Access::Scan, sql::ALL_WEBHOOKS, &values![]).await?;
+        let read = |row: &WebhookRow| match self.codec().webhook(row) {
+            Ok(webhook) => Some(webhook),
+            Err(error) => {
+                tracing::error!(%error, "a webhook cannot be read; nothing is delivered to it");
+                None
+            }
+        };
+        Ok(rows.iter().filter_map(read).collect())
+    }
+
+    async fn delivery(&self, tenant: &str, id: &DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        Ok(deliveries(self, Access::Key, sql::DELIVERY, &values![id.as_str(), tenant]).await?.pop())
+    }
+
+    async fn deliveries(
+        &self,
+        tenant: &str,
+        webhook: &WebhookId,
+        filter: &DeliveryFilter,
+        page: &Page,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let Some(after) = position(page) else { return Ok(Vec::new()) };
+        let DeliveryFilter { event, state } = filter;
+        let mut values: Vec<SqlValue<'_>> =
+            values![webhook.as_str(), after, tenant, state.map(DeliveryState::as_str)].into();
+        values.extend(event.as_ref().map(EventId::as_str).map(SqlValue::from));
+        let sql = if event.is_some() { sql::DELIVERIES_OF_EVENT } else { sql::DELIVERIES };
+        values.extend(values![page.limit]);
+        deliveries(self, Access::List, sql, &values).await
+    }
+
+    async fn pending_deliveries(
+        &self,
+        webhook: &WebhookId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let values = values![webhook.as_str(), column(after), limit];
+        deliveries(self, Access::Scan, sql::PENDING_DELIVERIES, &values).await
+    }
+
+    async fn webhook_backlog(&self, webhook: &WebhookId) -> Result<WebhookBacklog, StoreError> {
+        let row: Option<(i64, Option<i64>)> =
+            self.select_one(Access::Scan, sql::WEBHOOK_BACKLOG, &values![webhook.as_str()]).await?;
+        let (pending, oldest) = row.unwrap_or_default();
+        let number = |column| u64::try_from(column).unwrap_or(0);
+        Ok(WebhookBacklog { pending: number(pending), oldest_pending: oldest.map(number) })
+    }
+}
+
+/// Reads deliveries and opens them.
+async fn deliveries<E: Engine>(
+    engine: &E,
+    access: Access,
+    sql: &'static Sql,
+    values: &[SqlValue<'_>],
+) -> Result<Vec<Delivery>, StoreError> {
+    let rows: Vec<DeliveryRow> = engine.select(access, sql, values).await?;
+    rows.iter().map(|row| engine.codec().delivery(row)).collect()
+}
+
+/// Returns the id that a page follows; `None` if it is no stored text, so that nothing follows it.
+fn position(page: &Page) -> Option<&str> {
+    Some(page.after.as_deref().unwrap_or(AFTER_ALL)).filter(|after| !after.contains('\0'))
+}

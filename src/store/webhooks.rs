@@ -1,0 +1,48 @@
+//! Arguments and results of the store that concern webhooks and deliveries.
+
+use jiff::Timestamp;
+
+use crate::domain::ids::{EventId, WebhookId};
+use crate::domain::webhook::DeliveryState;
+
+/// A step of making deliveries for a webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookScan {
+    /// The webhook.
+    pub id: WebhookId,
+    /// The event it was read with.
+    pub before: u64,
+    /// Up to which event deliveries are made, of those that pass its filter.
+    pub scanned: u64,
+}
+
+/// What the last attempts say of a webhook's receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookHealth {
+    /// The webhook.
+    pub id: WebhookId,
+    /// The failed attempts in a row.
+    pub failures: u32,
+    /// When the first of them was made.
+    pub failing_since: Option<Timestamp>,
+    /// Before which nothing is sent.
+    pub resume_at: Option<Timestamp>,
+}
+
+/// Filter for a list of deliveries.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryFilter {
+    /// Of this event.
+    pub event: Option<EventId>,
+    /// In this state.
+    pub state: Option<DeliveryState>,
+}
+
+/// The pending deliveries of a webhook.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WebhookBacklog {
+    /// How many there are.
+    pub pending: u64,
+    /// The number of the first event among them.
+    pub oldest_pending: Option<u64>,
+}

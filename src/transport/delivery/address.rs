@@ -1,0 +1,292 @@
+//! The judge of addresses: which a delivery may connect to. Pure, over numbers.
+//!
+//! A name that a client registers may resolve to anything, also to addresses that only this machine can reach. So every
+//! resolved address is judged, and the ways in which IPv6 embeds an IPv4 address are judged as that address.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A network of addresses, such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// An error for text that is no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidNetwork {
+    /// It has another form.
+    #[error("must be a network such as \"10.0.0.0/8\" or \"fd00::/8\", or an address")]
+    Form,
+    /// It has bits set beyond its prefix, so that it is not clear which network is meant.
+    #[error("has bits set beyond its prefix; the network is {0}")]
+    HostBits(Network),
+}
+
+impl Network {
+    /// Parses a network, or an address as the network of this address alone.
+    ///
+    /// # Errors
+    /// [`InvalidNetwork`].
+    pub fn parse(text: &str) -> Result<Self, InvalidNetwork> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| InvalidNetwork::Form)?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(digits) if digits.len() <= 3 && digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                digits.parse().ok().filter(|prefix| *prefix <= longest).ok_or(InvalidNetwork::Form)?
+            }
+            Some(_) => return Err(InvalidNetwork::Form),
+            None => longest,
+        };
+        let network = Self { address: masked(address, prefix), prefix };
+        if network.address == address { Ok(network) } else { Err(InvalidNetwork::HostBits(network)) }
+    }
+
+    /// Returns whether the address is in the network.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix) == self.address
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// Clears the bits of an address beyond a prefix.
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+    }
+}
+
+/// Why an address may not be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressRefusal {
+    /// It is of a kind that is never allowed: link-local, unspecified, multicast, reserved, or the metadata service of a
+    /// cloud.
+    #[error("is link-local, unspecified, multicast, reserved or a cloud's metadata service, which is never allowed")]
+    Never,
+    /// It is private, shared, loopback or reserved for documentation and benchmarks, and in no allowed network.
+    #[error("is not public, and not in a network that `delivery.allow_private` names")]
+    Private,
+}
+
+/// Judges an address; private ones are allowed in these networks.
+///
+/// # Errors
+/// [`AddressRefusal`].
+pub fn judge_address(address: IpAddr, allow_private: &[Network]) -> Result<(), AddressRefusal> {
+    let embedded = match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => embedded_ipv4(address).map(IpAddr::V4),
+    };
+    let is_allowed = |address: IpAddr| allow_private.iter().any(|network| network.contains(address));
+    let judged = embedded.unwrap_or(address);
+    match kind_of(judged) {
+        AddressKind::Public => Ok(()),
+        AddressKind::Never => Err(AddressRefusal::Never),
+        AddressKind::Private if is_allowed(judged) || is_allowed(address) => Ok(()),
+        AddressKind::Private => Err(AddressRefusal::Private),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AddressKind {
+    Public,
+    Private,
+    Never,
+}
+
+fn kind_of(address: IpAddr) -> AddressKind {
+    match address {
+        IpAddr::V4(address) => kind_of_ipv4(address),
+        IpAddr::V6(address) => kind_of_ipv6(address),
+    }
+}
+
+/// Returns the kind of an IPv4 address (IANA IPv4 Special-Purpose Address Registry).
+fn kind_of_ipv4(address: Ipv4Addr) -> AddressKind {
+    match address.octets() {
+        // "This network", link-local with the metadata service of most clouds, multicast, reserved and broadcast.
+        [0 | 224..=255, ..] | [169, 254, ..] => AddressKind::Never,
+        // The metadata services of Alibaba Cloud and of Oracle Cloud, and the host of virtual machines in Azure.
+        [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => AddressKind::Never,
+        // RFC 1918, loopback, shared (RFC 6598), protocol assignments, documentation, benchmarks, the former relays of 6to4.
+        [10 | 127, ..]
+        | [172, 16..=31, ..]
+        | [192, 168, ..]
+        | [100, 64..=127, ..]
+        | [192, 0, 0 | 2, _]
+        | [192, 88, 99, _]
+        | [198, 18 | 19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _] => AddressKind::Private,
+        _ => AddressKind::Public,
+    }
+}
+
+/// Returns the kind of an IPv6 address that embeds no IPv4 address (IANA IPv6 Special-Purpose Address Registry).
+fn kind_of_ipv6(address: Ipv6Addr) -> AddressKind {
+    match address.segments() {
+        // Unspecified.
+        [0, 0, 0, 0, 0, 0, 0, 0] => AddressKind::Never,
+        // Link-local, formerly site-local, multicast.
+        [0xfe80..=0xfeff | 0xff00..=0xffff, ..] => AddressKind::Never,
+        // The metadata services of AWS (instances, and time), Google and Oracle.
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x123] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => AddressKind::Never,
+        [0xfd00, 0xc1, 0xa9fe, 0xa9fe, ..] => AddressKind::Never,
+        // Loopback, unique local, discard-only.
+        [0, 0, 0, 0, 0, 0, 0, 1] | [0xfc00..=0xfdff, ..] | [0x100, 0, 0, 0 | 1, ..] => AddressKind::Private,
+        // Protocol assignments, among them benchmarks and ORCHID; documentation; segment routing.
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] | [0x5f00, ..] => AddressKind::Private,
+        // Global unicast is 2000::/3; nothing else is assigned.
+        [0x2000..=0x3fff, ..] => AddressKind::Public,
+        _ => AddressKind::Never,
+    }
+}
+
+/// Returns the IPv4 address that an IPv6 address embeds: one to which a packet is translated or tunnelled.
+fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let bits = address.to_bits();
+    let ipv4 = |shift: u32| u32::try_from((bits >> shift) & u128::from(u32::MAX)).ok().map(Ipv4Addr::from_bits);
+    match address.segments() {
+        // `::` and `::1` are addresses of their own.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
+        // IPv4-compatible, IPv4-mapped, IPv4-translated (RFC 2765).
+        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] => ipv4(0),
+        // NAT64, the well-known prefix and the local ones (RFC 6052, RFC 8215), which embed at their end when they are /96.
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, 1, ..] => ipv4(0),
+        // 6to4 (RFC 3056).
+        [0x2002, ..] => ipv4(80),
+        // Teredo (RFC 4380): the client's address is inverted.
+        [0x2001, 0, ..] => ipv4(0).map(|address| Ipv4Addr::from_bits(!address.to_bits())),
+        // ISATAP (RFC 5214), whatever the prefix.
+        [_, _, _, _, 0 | 0x200, 0x5efe, _, _] => ipv4(0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(address: &str, allowed: &[&str]) -> Result<(), AddressRefusal> {
+        let allowed: Vec<Network> = allowed.iter().map(|text| Network::parse(text).expect("a network")).collect();
+        judge_address(address.parse().expect("an address"), &allowed)
+    }
+
+    const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
+    #[test]
+    fn what_is_never_allowed_is_not_even_in_an_allowed_network() {
+        for address in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.0.1",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "224.0.0.1",
+            "239.255.255.250",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "fd00:ec2::123",
+            "fd20:ce::254",
+            "4000::1",
+            "::ffff:169.254.169.254",
+            "::ffff:0:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "64:ff9b:1:2:3:4:a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "2001:0:1:2:3:4:5601:5601",
+            "2001:db8::5efe:169.254.169.254",
+            "::ffff:0.0.0.0",
+            "::ffff:100.100.100.200",
+        ] {
+            assert_eq!(judged(address, &ALL), Err(AddressRefusal::Never), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_public_is_allowed_in_a_named_network_only() {
+        for (address, network, other) in [
+            ("10.1.2.3", "10.1.0.0/16", "10.2.0.0/16"),
+            ("127.0.0.1", "127.0.0.0/8", "10.0.0.0/8"),
+            ("172.16.0.1", "172.16.0.0/12", "172.32.0.0/12"),
+            ("172.31.255.255", "172.16.0.0/12", "fd00::/8"),
+            ("192.168.7.7", "192.168.7.7", "192.168.7.8"),
+            ("100.64.0.1", "100.64.0.0/10", "100.128.0.0/10"),
+            ("192.0.2.1", "192.0.2.0/24", "192.0.3.0/24"),
+            ("198.18.0.1", "198.18.0.0/15", "198.20.0.0/15"),
+            ("203.0.113.9", "203.0.113.0/24", "203.0.114.0/24"),
+            ("::1", "::1", "::2"),
+            ("fd12:3456::1", "fd12:3456::/32", "fd12:3457::/32"),
+            ("2001:db8::1", "2001:db8::/32", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3", "10.0.0.0/8", "fd00::/8"),
+            ("64:ff9b::10.1.2.3", "10.0.0.0/8", "fd00::/8"),
+            ("2002:0a01:0203::1", "10.0.0.0/8", "fd00::/8"),
+        ] {
+            assert_eq!(judged(address, &[]), Err(AddressRefusal::Private), "{address}");
+            assert_eq!(judged(address, &[other]), Err(AddressRefusal::Private), "{address} in {other}");
+            assert_eq!(judged(address, &[other, network]), Ok(()), "{address} in {network}");
+        }
+    }
+
+    #[test]
+    fn public_addresses_are_allowed() {
+        for address in [
+            "1.1.1.1",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "223.255.255.255",
+            "2606:4700:4700::1111",
+            "64:ff9b::8.8.8.8",
+            "::ffff:8.8.8.8",
+            "2002:0808:0808::1",
+        ] {
+            assert_eq!(judged(address, &[]), Ok(()), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_written_without_bits_beyond_its_prefix() {
+        for text in
+            ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/ 8", "::/129", "a/8", "0x0a.0.0.0/8"]
+        {
+            assert_eq!(Network::parse(text), Err(InvalidNetwork::Form), "{text}");
+        }
+        let refused = Network::parse("10.1.2.3/8").expect_err("bits beyond the prefix").to_string();
+        assert!(refused.contains("10.0.0.0/8"), "{refused}");
+        for (text, shown) in
+            [("10.0.0.0/8", "10.0.0.0/8"), ("::/0", "::/0"), ("10.1.2.3", "10.1.2.3/32"), ("::1", "::1/128")]
+        {
+            assert_eq!(Network::parse(text).expect("a network").to_string(), shown);
+        }
+    }
+}
