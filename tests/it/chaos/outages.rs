@@ -280,7 +280,8 @@ impl Caller {
                     // Some accept it, and nothing may come of the write any more; the others retry.
                     Outcome::NotApplied => {
                         let stop = response.is_some_and(|response| response.body["retryable"] != true);
-                        stop || (write.last_outcome() == Some(Outcome::NotApplied) && self.random.below(3) == 0)
+                        // Few give up: otherwise most would during one outage, and little would be written between two.
+                        stop || (write.last_outcome() == Some(Outcome::NotApplied) && self.random.below(20) == 0)
                     }
                     // Some do not retry, and the write has to end by itself.
                     Outcome::Unknown => write.resource.is_some() && self.random.below(2) == 0,
