@@ -155,7 +155,7 @@ proptest! {
 
     #[test]
     fn results_are_the_fold_of_what_the_vendor_says(case in cases_with_feed()) {
-        run_case(case).map_err(TestCaseError::fail)?;
+        run_case(&case).map_err(TestCaseError::fail)?;
     }
 }
 
@@ -206,7 +206,7 @@ fn a_failure_of_the_store_or_a_kill_at_any_point_of_a_run_changes_no_result() {
     faults.extend((0..24).step_by(4).map(|after| Step::Unread { after, reads: 2 }));
     for fault in faults {
         for before in 0..5 {
-            run_case(history(&fault, before))
+            run_case(&history(&fault, before))
                 .unwrap_or_else(|wrong| panic!("{fault:?} before reading {before}: {wrong}"));
         }
     }
