@@ -158,8 +158,8 @@ fn pick<T: Clone>(from: &[T], which: u8) -> Option<T> {
     from.get(usize::from(which).checked_rem(from.len())?).cloned()
 }
 
-fn run_case(case: Case) -> Result<(), String> {
-    let mut game = CaseRun::new(&case);
+fn run_case(case: &Case) -> Result<(), String> {
+    let mut game = CaseRun::new(case);
     for (number, step) in case.steps.iter().enumerate() {
         game.step(step.clone()).map_err(|wrong| format!("step {number}, {step:?}: {wrong}"))?;
     }
@@ -187,16 +187,16 @@ proptest! {
 
     #[test]
     fn employee_vendor_matches_all_responses(case in cases(Profile::Employees)) {
-        run_case(case).map_err(TestCaseError::fail)?;
+        run_case(&case).map_err(TestCaseError::fail)?;
     }
 
     #[test]
     fn candidate_vendor_matches_all_responses(case in cases(Profile::Candidates)) {
-        run_case(case).map_err(TestCaseError::fail)?;
+        run_case(&case).map_err(TestCaseError::fail)?;
     }
 
     #[test]
     fn student_vendor_matches_all_responses(case in cases(Profile::Students)) {
-        run_case(case).map_err(TestCaseError::fail)?;
+        run_case(&case).map_err(TestCaseError::fail)?;
     }
 }

@@ -13,7 +13,7 @@ use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish}
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
 fn case(profile: Profile, scripts: Vec<Script>, steps: Vec<Step>) {
-    run_case(Case { profile, seed: 1, scripts, steps, has_feed: false }).unwrap();
+    run_case(&Case { profile, seed: 1, scripts, steps, has_feed: false }).unwrap();
 }
 
 fn lost(effect: When, reply: Reply) -> Script {

@@ -32,7 +32,8 @@ impl CaseRun {
                 let place = &exam.places[number];
                 (format!("p{number}"), place.candidate.clone(), place.assessment.clone())
             }
-            None => (format!("w{}", who % 4), format!("e{}", who % 4), "exam-0".to_owned()),
+            // Nobody books this test: that of a booking whose outcome is unknown would prove that it was made.
+            None => (format!("w{}", who % 4), format!("e{}", who % 4), "exam-9".to_owned()),
         };
         let started = at(-5_000 + i64::try_from(exam.sessions.len()).unwrap());
         let mut said = Said {
@@ -151,11 +152,12 @@ fn fold_sessions(sessions: &[Session]) -> Vec<Attempt> {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    // Each has to wait for the next regular run of the feed, so that fewer are drawn.
+    #![proptest_config(ProptestConfig { cases: config().cases * 2 / 5, ..config() })]
 
     #[test]
     fn results_are_the_fold_of_what_the_vendor_says(case in cases_with_feed()) {
-        run_case(case).map_err(TestCaseError::fail)?;
+        run_case(&case).map_err(TestCaseError::fail)?;
     }
 }
 
@@ -195,7 +197,7 @@ fn history(fault: &Step, before: usize) -> Case {
 #[test]
 fn a_failure_of_the_store_or_a_kill_at_any_point_of_a_run_changes_no_result() {
     let mut faults = Vec::new();
-    for after in 0..4_u8 {
+    for after in 0..3_u8 {
         for point in [CrashPoint::BeforeCommit, CrashPoint::AfterCommit, CrashPoint::BeforeCall, CrashPoint::DuringCall]
         {
             faults.push(Step::Doom(vec![(point, after.into())]));
@@ -203,10 +205,10 @@ fn a_failure_of_the_store_or_a_kill_at_any_point_of_a_run_changes_no_result() {
         faults.push(Step::Away { after, changes: 1 });
         faults.extend([true, false].map(|done| Step::Doubt { after, changes: 1, done }));
     }
-    faults.extend((0..24).step_by(4).map(|after| Step::Unread { after, reads: 2 }));
+    faults.extend((0..24).step_by(6).map(|after| Step::Unread { after, reads: 2 }));
     for fault in faults {
         for before in 0..5 {
-            run_case(history(&fault, before))
+            run_case(&history(&fault, before))
                 .unwrap_or_else(|wrong| panic!("{fault:?} before reading {before}: {wrong}"));
         }
     }

@@ -57,11 +57,11 @@ async fn a_receiver_without_room_refuses_for_a_while_and_no_other_connection_not
     // More than there is room for, since the first probe may take the place of one.
     for _ in 0..ROOM + 8 {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
-        let head = format!(
+        let request = format!(
             "POST /receivers/{THINK}/{TOKEN} HTTP/1.1\r\nhost: examgate\r\nx-webhook_key: {KEY}\r\n\
              content-length: 100\r\n\r\n{{"
         );
-        stream.write_all(head.as_bytes()).await.expect("the gateway listens");
+        stream.write_all(request.as_bytes()).await.expect("the gateway listens");
         held.push(stream);
     }
     // Once all of them are being received.
