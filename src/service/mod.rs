@@ -201,6 +201,11 @@ impl Gateway {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let last_used = until_available(async || store.remembered_time().await.or_not_applied()).await?;
         let steady_clock = Arc::new(SteadyClock::start(&environment, last_used));
+        if last_used.is_none() {
+            // Before anything is served: a process that starts on a stepped clock would take what this one stores for expired.
+            let now = steady_clock.now();
+            until_available(async || store.remember_time(now).await.or_not_applied()).await?;
+        }
         let tasks = TaskTracker::new();
         let subject_locks = Arc::new(SubjectLocks::new(Arc::clone(&store)));
         let executor = Executor::new(Arc::clone(&store), environment.clone(), Arc::clone(&steady_clock), tasks.clone());

@@ -99,3 +99,18 @@ async fn no_clock_step_loses_an_idempotency_key_or_an_operation() {
     }
     assert_eq!(changes(port, "employees_participants", "created").await.len(), 1, "booked twice");
 }
+
+#[tokio::test]
+async fn a_clock_that_stepped_while_a_new_gateway_was_down_loses_no_idempotency_key() {
+    let machine = Machine::new();
+    let (sandbox, gateway) = start(&machine, "").await;
+    let body = order_if_exists("emp-a", TEST, "create_new");
+    let first = gateway.post_with_key("/assignments", "book-1", &body).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let folder = gateway.kill().await;
+    machine.set_clock_ahead(SignedDuration::from_hours(40 * 24));
+    let gateway = Gateway::start_in_with_env(folder, &machine.environment()).await;
+    let again = gateway.post_with_key("/assignments", "book-1", &body).await;
+    assert_eq!((again.status, &again.body), (201, &first.body), "{again:?}");
+    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 1, "booked twice");
+}

@@ -143,12 +143,11 @@ CREATE TABLE result_versions (
     PRIMARY KEY (result, version)
 );
 
--- How far each feed was read, by the vendor's clock, and when the last complete run began, by the gateway's.
+-- How far each feed was read, by the vendor's clock.
 CREATE TABLE feeds (
     connection text COLLATE "C" NOT NULL,
     center text COLLATE "C" NOT NULL,
     watermark bigint NOT NULL,
-    read_at bigint NOT NULL,
     PRIMARY KEY (connection, center)
 );
 

@@ -53,6 +53,9 @@ CREATE TABLE connection_states (
 -- Up to which position of a feed expired assignments were reported, by the vendor's clock.
 ALTER TABLE feeds ADD COLUMN expired_until bigint;
 
+-- When the last complete run of a feed began, by the gateway's clock; long ago if an earlier version read it.
+ALTER TABLE feeds ADD COLUMN read_at bigint NOT NULL DEFAULT 0;
+
 -- What changes with deliveries stands in columns beside the sealed webhook, which has the values of its first version.
 CREATE TABLE webhooks (
     id text COLLATE "C" PRIMARY KEY,

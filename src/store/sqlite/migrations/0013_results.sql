@@ -123,12 +123,11 @@ CREATE TABLE result_versions (
     UNIQUE (result, version)
 ) STRICT;
 
--- How far each feed was read, by the vendor's clock, and when the last complete run began, by the gateway's.
+-- How far each feed was read, by the vendor's clock.
 CREATE TABLE feeds (
     connection TEXT NOT NULL,
     center TEXT NOT NULL,
     watermark INTEGER NOT NULL,
-    read_at INTEGER NOT NULL,
     PRIMARY KEY (connection, center)
 ) STRICT, WITHOUT ROWID;
 
