@@ -50,9 +50,6 @@ CREATE TABLE connection_states (
     state text COLLATE "C" NOT NULL
 );
 
--- Up to which position of a feed expired assignments were reported, by the vendor's clock.
-ALTER TABLE feeds ADD COLUMN expired_until bigint;
-
 -- When the last complete run of a feed began, by the gateway's clock; long ago if an earlier version read it.
 ALTER TABLE feeds ADD COLUMN read_at bigint NOT NULL DEFAULT 0;
 

@@ -30,9 +30,6 @@ CREATE TABLE connection_states (
     state TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Up to which position of a feed expired assignments were reported, by the vendor's clock.
-ALTER TABLE feeds ADD COLUMN expired_until INTEGER;
-
 -- When the last complete run of a feed began, by the gateway's clock; long ago if an earlier version read it.
 ALTER TABLE feeds ADD COLUMN read_at INTEGER NOT NULL DEFAULT 0;
 
