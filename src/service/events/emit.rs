@@ -1,7 +1,8 @@
-//! Makes events. Only what is made here gets into an event, and all of it is ids, configured names, words and versions: nothing of
-//! a person and nothing that a caller chose.
+//! Makes events. Only what is made here gets into an event, and all of it is ids, configured names, words and versions:
+//! nothing of a person and nothing that a caller chose.
 //!
-//! An event is a mutation of the transaction that commits what it is about: it exists if and only if that was committed.
+//! An event is a mutation of the transaction that commits what it is about: it exists if and only if that was
+//! committed.
 
 use jiff::Timestamp;
 
@@ -14,7 +15,7 @@ use crate::domain::operation::{Operation, Progress};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::Record;
 use crate::domain::results::exam_result::ResultState;
-use crate::domain::results::{Activity, ExamResult, Report, ReportState, ResultVersion};
+use crate::domain::results::{Activity, ExamResult, ParkReason, Report, ReportState, ResultVersion};
 use crate::domain::system::System;
 use crate::domain::webhook::DisableReason;
 use crate::service::Gateway;
@@ -61,7 +62,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// Returns the event of a write that was unknown and has become known; `None` if it has not, or has no record of its own.
+    /// Returns the event of a write that was unknown and has become known; `None` if it has not, or has no record of
+    /// its own.
     pub(in crate::service) fn settled(
         &self,
         kind: WriteKind,
@@ -151,7 +153,7 @@ impl Emitter<'_> {
     /// Returns the event of a report that needs a person; `None` if it needs none, or belongs to no tenant.
     pub(in crate::service) fn report_event(&self, report: &Report) -> Option<NewEvent> {
         let (event_type, reason) = match report.state {
-            ReportState::Parked => (EventType::ReportParked, report.parked_for.map(|reason| reason.as_str())),
+            ReportState::Parked => (EventType::ReportParked, report.parked_for.map(ParkReason::as_str)),
             ReportState::Rejected => {
                 (EventType::ReportRejected, report.rejection.as_ref().map(|rejection| rejection.reason.as_str()))
             }
@@ -213,8 +215,8 @@ impl Emitter<'_> {
         self.webhook_event(tenant, EventType::WebhookDisabled, webhook, data)
     }
 
-    /// Returns the event of a webhook that will not get `count` of the events numbered from `from` to `to`, because they were
-    /// removed before.
+    /// Returns the event of a webhook that will not get `count` of the events numbered from `from` to `to`, because
+    /// they were removed before.
     pub(in crate::service) fn webhook_gap(
         &self,
         tenant: &str,
