@@ -20,7 +20,8 @@ use crate::commands::load_config::ConfigOption;
 use crate::commands::{load_config, open_store};
 use crate::config::{Config, ServerSettings, Startup};
 use crate::http::{
-    self, ApiParts, ClientWebhookOwners, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges, ShutdownHandle, Tls,
+    self, ApiParts, ClientWebhookOwners, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges,
+    ShutdownHandle, Tls,
 };
 use crate::service::Gateway;
 use crate::telemetry::{metrics, process as process_metrics};

@@ -11,9 +11,9 @@ use crate::config::{identifier, schema, section};
 use crate::domain::event::EventType;
 use crate::domain::suggest;
 use crate::domain::units::ConfigDuration;
+use crate::domain::webhook::WebhookSettings;
 use crate::domain::webhook::schedule::RetrySchedule;
 use crate::domain::webhook::secret::SigningKey;
-use crate::domain::webhook::WebhookSettings;
 use crate::secret::{Secret, SecretRef, SecretSource};
 use crate::service::{ConfiguredWebhook, DeliverySettings};
 use crate::transport::RootCertificates;
@@ -51,16 +51,15 @@ pub(super) struct WebhookDraft {
 /// Validates `[delivery]`; returns `None` after an error.
 pub(super) fn checked(document: schema::Delivery, errors: &mut ConfigErrors<'_>) -> Option<DeliveryDraft> {
     let schema::Delivery { allow_hosts, allow_private, allow_http, timeout, schedule, disable_after, ca } = document;
-    let allow_hosts = each("allow_hosts", &allow_hosts, errors, |text| {
-        HostPattern::parse(text).map_err(|error| error.to_string())
-    });
-    let allow_private = each("allow_private", &allow_private, errors, |text| {
-        Network::parse(text).map_err(|error| error.to_string())
-    });
+    let allow_hosts =
+        each("allow_hosts", &allow_hosts, errors, |text| HostPattern::parse(text).map_err(|error| error.to_string()));
+    let allow_private =
+        each("allow_private", &allow_private, errors, |text| Network::parse(text).map_err(|error| error.to_string()));
     let timely = errors.check(&["delivery", "timeout"], bounds::more_than_zero(timeout, MAX_TIMEOUT));
     let steps = each("schedule", &schedule, errors, |step| bounds::at_most(*step, MAX_STEP).map(|()| step.0));
     let steps = steps.filter(|steps| {
-        let few = if steps.len() > MAX_STEPS { Err(format!("must not have more than {MAX_STEPS} steps")) } else { Ok(()) };
+        let few =
+            if steps.len() > MAX_STEPS { Err(format!("must not have more than {MAX_STEPS} steps")) } else { Ok(()) };
         errors.check(&["delivery", "schedule"], few).is_some()
     });
     let schedule = steps.and_then(|steps| {
@@ -74,8 +73,15 @@ pub(super) fn checked(document: schema::Delivery, errors: &mut ConfigErrors<'_>)
     };
     let patient = errors.check(&["delivery", "disable_after"], patient);
     let policy = TargetPolicy { allow_hosts: allow_hosts?, allow_private: allow_private?, allow_http };
-    (timely?, patient?);
-    Some(DeliveryDraft { policy, timeout: timeout.0, schedule: schedule?, disable_after: disable_after.0, authorities: ca })
+    timely?;
+    patient?;
+    Some(DeliveryDraft {
+        policy,
+        timeout: timeout.0,
+        schedule: schedule?,
+        disable_after: disable_after.0,
+        authorities: ca,
+    })
 }
 
 /// Checks each entry of a list of `[delivery]`; returns `None` after an error.
@@ -85,9 +91,10 @@ fn each<T, U>(
     errors: &mut ConfigErrors<'_>,
     check: impl Fn(&T) -> Result<U, String>,
 ) -> Option<Vec<U>> {
-    let checked = list.iter().enumerate().map(|(index, entry)| {
-        errors.check(&["delivery", key, &index.to_string()], check(entry))
-    });
+    let checked = list
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| errors.check(&["delivery", key, &index.to_string()], check(entry)));
     // All of them first, so that every error is reported.
     let checked: Vec<Option<U>> = checked.collect();
     checked.into_iter().collect()
@@ -213,9 +220,10 @@ fn with_secrets(
                 SigningKey::parse(secret.expose()).map_err(|error| error.to_string())?;
                 Ok(secret)
             });
-            let (index, is_list) = (index.to_string(), draft.secrets.len() > 1);
-            let path: &[&str] = &["webhooks", &draft.name, "secret", &index];
-            errors.check(if is_list { path } else { &path[..3] }, read)
+            // A single one may be written without a list.
+            let index = (draft.secrets.len() > 1).then(|| index.to_string());
+            let path = ["webhooks", draft.name.as_str(), "secret"].into_iter().chain(index.as_deref());
+            errors.check(&path.collect::<Vec<_>>(), read)
         });
         let read: Vec<Option<Secret>> = read.collect();
         read.into_iter().collect::<Option<Vec<Secret>>>()

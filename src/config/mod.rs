@@ -358,8 +358,7 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
     let store =
         raw.store.as_ref().and_then(|settings| store::view(settings, machine.secrets, machine.files, &mut errors));
     let delivery = raw.delivery.as_ref();
-    let delivery =
-        delivery.and_then(|draft| delivery::resolved(draft, &raw.webhooks, machine.secrets, &mut errors));
+    let delivery = delivery.and_then(|draft| delivery::resolved(draft, &raw.webhooks, machine.secrets, &mut errors));
     let tls = raw.server.as_ref().and_then(|(server, _)| server.tls.as_ref());
     let identity = tls.and_then(|settings| tls::identity(settings, machine.secrets, &mut errors));
     match (errors.is_empty(), raw.finished(), store, delivery) {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::RateLimit;

@@ -34,7 +34,7 @@ pub use crate::http::server::connection_limit::ListenerOptions;
 pub use crate::http::server::listener::serve;
 pub use crate::http::server::shutdown::ShutdownHandle;
 pub use crate::http::server::tls::Tls;
+pub use crate::http::webhook_owners::ClientWebhookOwners;
 pub use openapi::{document, printed};
 pub use problem::status;
-pub use crate::http::webhook_owners::ClientWebhookOwners;
 pub use router::{admin_router, receiver_router, router, router_with_settings};

@@ -14,7 +14,8 @@ import tempfile
 HERE = pathlib.Path(__file__).parent
 # What callers handle most: these must survive being read and written.
 RESOURCES = ["Candidate", "CandidateList", "Assignment", "AssignmentList", "Operation", "OperationList",
-             "OperationItemList", "CandidateBulkReport", "AssignmentBulkReport", "AuditList", "Problem"]
+             "OperationItemList", "CandidateBulkReport", "AssignmentBulkReport", "AuditList", "Webhook", "WebhookList",
+             "Delivery", "DeliveryList", "Problem"]
 
 
 def generated(description, folder):

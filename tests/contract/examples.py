@@ -25,7 +25,7 @@ def checked(description):
         for name, example in node.get("examples", {}).items():
             yield f"{place} {name}", resolved(example)["value"], node["schema"]
 
-    for path, item in description["paths"].items():
+    for path, item in {**description["paths"], **description.get("webhooks", {})}.items():
         for method, operation in item.items():
             place = f"{method.upper()} {path}"
             for parameter in map(resolved, operation.get("parameters", [])):

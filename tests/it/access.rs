@@ -180,9 +180,21 @@ fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
         ("POST", "/webhooks/{id}/replay") => json!({ "after": 0 }),
         ("POST", "/reports/{id}/match") => json!({ "candidate": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f" }),
         ("POST", path)
-            if ["/cancel", "/retry", "/check", "/initial-password", "/refresh", "/dismiss", "/reread", "/read", "/ping", "/pause", "/resume"]
-                .iter()
-                .any(|end| path.ends_with(end)) =>
+            if [
+                "/cancel",
+                "/retry",
+                "/check",
+                "/initial-password",
+                "/refresh",
+                "/dismiss",
+                "/reread",
+                "/read",
+                "/ping",
+                "/pause",
+                "/resume",
+            ]
+            .iter()
+            .any(|end| path.ends_with(end)) =>
         {
             return None;
         }

@@ -167,7 +167,16 @@ fn deliveries_and_webhooks_are_built_from_their_sections() {
 
 #[test]
 fn the_documented_defaults_of_webhooks_are_the_coded_ones() {
-    let keys = ["types", "connections", "assessments", "payload", "order", "max_in_flight", "requests_per_second", "description"];
+    let keys = [
+        "types",
+        "connections",
+        "assessments",
+        "payload",
+        "order",
+        "max_in_flight",
+        "requests_per_second",
+        "description",
+    ];
     let documented: Vec<&str> = DEFAULTS
         .lines()
         .skip_while(|line| *line != "# [webhooks.lms]")
@@ -179,9 +188,12 @@ fn the_documented_defaults_of_webhooks_are_the_coded_ones() {
     assert_eq!(documented.len(), keys.len(), "{documented:?}");
     let with = |more: &str| {
         let secret = "plain:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        let text = format!("[webhooks.lms]\ntenant = \"lms\"\nurl = \"https://a.example/\"\nsecret = \"{secret}\"\n{more}\n");
+        let text =
+            format!("[webhooks.lms]\ntenant = \"lms\"\nurl = \"https://a.example/\"\nsecret = \"{secret}\"\n{more}\n");
         let bench = bench(&[]);
-        prepared(&fine(&text), &bench).unwrap_or_else(|errors| panic!("{errors:#?}")).parts.delivery.webhooks[0].settings.clone()
+        prepared(&fine(&text), &bench).unwrap_or_else(|errors| panic!("{errors:#?}")).parts.delivery.webhooks[0]
+            .settings
+            .clone()
     };
     assert_eq!(with(&documented.join("\n")), with(""));
 }

@@ -69,7 +69,8 @@ mod tests {
         let keys = [SECRET, "whsec_ZXhhbWdhdGUtc2FuZGJveC1sbXMtc2VjcmV0LTAwMDI="];
         let keys: Vec<SigningKey> = keys.iter().map(|key| SigningKey::parse(key).expect("a secret")).collect();
         let both = sign(&keys, ID, at(), BODY).signature;
-        let each: Vec<String> = keys.iter().map(|key| sign(std::slice::from_ref(key), ID, at(), BODY).signature).collect();
+        let each: Vec<String> =
+            keys.iter().map(|key| sign(std::slice::from_ref(key), ID, at(), BODY).signature).collect();
         assert_eq!(both, each.join(" "));
         assert_ne!(each.first(), each.last());
     }

@@ -16,12 +16,14 @@ use crate::domain::units::ConfigDuration;
 use crate::domain::validation::FieldErrors;
 use crate::domain::webhook as domain;
 use crate::domain::webhook::secret::SigningKey;
-use crate::domain::webhook::{DeliveryOrder, DisableReason, WebhookPayload, WebhookSettings, WebhookSource, WebhookState};
+use crate::domain::webhook::{
+    DeliveryOrder, DisableReason, WebhookPayload, WebhookSettings, WebhookSource, WebhookState,
+};
 use crate::http::extract::validate::{ApiInput, PasswordText, date_time, fault_of, parse, word};
 use crate::secret::Secret;
 use crate::service::{
-    NewWebhook as NewWebhookOrder, ReplayOrder, ReplayScope, ReplayStart, SecretRotation as RotationOrder, WebhookPatch,
-    WebhookReply, WebhookView,
+    NewWebhook as NewWebhookOrder, ReplayOrder, ReplayScope, ReplayStart, SecretRotation as RotationOrder,
+    WebhookPatch, WebhookReply, WebhookView,
 };
 
 /// Maximum length of an address, in bytes.
@@ -577,7 +579,8 @@ impl ApiInput for ReplayRequest {
             (Some(sequence), None) => Some(ReplayStart::After(sequence)),
             (None, Some(time)) => Some(ReplayStart::Since(time)),
             (None, None) => {
-                errors.push(FieldError::missing("/since", "is missing; or name the event before the first with `after`"));
+                errors
+                    .push(FieldError::missing("/since", "is missing; or name the event before the first with `after`"));
                 None
             }
             (Some(_), Some(_)) => {

@@ -168,7 +168,7 @@ impl Gateway {
             OperationKind::Assignments => WriteKind::AssignmentsCreate,
             OperationKind::ProgramEmployees | OperationKind::Reread | OperationKind::Replay => {
                 WriteKind::ProgramsEmployees
-            },
+            }
         })?;
         Ok(connection.name.clone())
     }

@@ -119,9 +119,7 @@ impl RowPager {
             OperationKind::Candidates
             | OperationKind::ProgramEmployees
             | OperationKind::Reread
-            | OperationKind::Replay => {
-                work.plan_candidates(connection, items, &mut self.seen).await
-            }
+            | OperationKind::Replay => work.plan_candidates(connection, items, &mut self.seen).await,
         };
         Ok(Some((calls?, Arc::new(held))))
     }

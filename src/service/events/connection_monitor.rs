@@ -19,8 +19,8 @@ use crate::store::{ConnectionStateChange, Mutation, StoreError};
 
 /// Interval between looks at the connections.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long a state must last before it is reported.
-const SETTLE: Duration = Duration::from_secs(3);
+/// How long a state must last before it is reported: longer than the first pause before an unknown write is tried again.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Interval after which a lasting state is compared with the reported one again: the instance that reported another one may be gone.
 const COMPARE_INTERVAL: Duration = Duration::from_mins(1);
 

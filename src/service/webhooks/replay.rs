@@ -10,9 +10,7 @@ use crate::domain::event::EventType;
 use crate::domain::ids::{OperationId, WebhookId};
 use crate::domain::operation::{EventReplay, Operation, OperationKind, OperationState};
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook};
-use crate::service::errors::{
-    StoreResultExt as _, key_in_progress, key_reused, with_resource_if_unknown,
-};
+use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused, with_resource_if_unknown};
 use crate::service::exchange_log::traceparent;
 use crate::service::webhooks::reading::{is_about, types_of};
 use crate::service::webhooks::scan::new_delivery;

@@ -85,11 +85,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `draining`; those of the write itself come from the handle.
-    pub fn create_webhook(
-        &self,
-        caller: &RequestContext,
-        new: NewWebhook,
-    ) -> Result<WriteHandle<WebhookReply>, Error> {
+    pub fn create_webhook(&self, caller: &RequestContext, new: NewWebhook) -> Result<WriteHandle<WebhookReply>, Error> {
         self.spawn_idempotent(caller, "webhooks.create", move |gateway, caller, _| async move {
             gateway.create_webhook_now(&caller, new).await.map(WriteResult::Created)
         })
@@ -130,11 +126,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Self::create_webhook`].
-    pub fn ping_webhook(
-        &self,
-        caller: &RequestContext,
-        id: &WebhookId,
-    ) -> Result<WriteHandle<PingResult>, Error> {
+    pub fn ping_webhook(&self, caller: &RequestContext, id: &WebhookId) -> Result<WriteHandle<PingResult>, Error> {
         let id = id.clone();
         self.spawn_idempotent(caller, "webhooks.ping", move |gateway, caller, _| async move {
             gateway.ping_webhook_now(&caller, &id).await.map(WriteResult::Existing)
@@ -161,11 +153,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Self::create_webhook`].
-    pub fn pause_webhook(
-        &self,
-        caller: &RequestContext,
-        id: &WebhookId,
-    ) -> Result<WriteHandle<WebhookReply>, Error> {
+    pub fn pause_webhook(&self, caller: &RequestContext, id: &WebhookId) -> Result<WriteHandle<WebhookReply>, Error> {
         let id = id.clone();
         self.spawn_idempotent(caller, "webhooks.pause", move |gateway, caller, _| async move {
             gateway.pause_webhook_now(&caller, &id).await.map(WriteResult::Existing)
@@ -176,11 +164,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Self::create_webhook`].
-    pub fn resume_webhook(
-        &self,
-        caller: &RequestContext,
-        id: &WebhookId,
-    ) -> Result<WriteHandle<WebhookReply>, Error> {
+    pub fn resume_webhook(&self, caller: &RequestContext, id: &WebhookId) -> Result<WriteHandle<WebhookReply>, Error> {
         let id = id.clone();
         self.spawn_idempotent(caller, "webhooks.resume", move |gateway, caller, _| async move {
             gateway.resume_webhook_now(&caller, &id).await.map(WriteResult::Existing)
@@ -191,11 +175,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Self::create_webhook`].
-    pub fn retry_delivery(
-        &self,
-        caller: &RequestContext,
-        id: &DeliveryId,
-    ) -> Result<WriteHandle<Delivery>, Error> {
+    pub fn retry_delivery(&self, caller: &RequestContext, id: &DeliveryId) -> Result<WriteHandle<Delivery>, Error> {
         let id = id.clone();
         self.spawn_idempotent(caller, "deliveries.retry", move |gateway, caller, _| async move {
             gateway.retry_delivery_now(&caller, &id).await.map(WriteResult::Existing)

@@ -15,9 +15,7 @@ use crate::secret::Secret;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
 use crate::service::webhooks::registry::{enable, healthy};
 use crate::service::webhooks::settings::DeliveryContext;
-use crate::service::webhooks::types::{
-    NewWebhook, SecretRotation, WebhookPatch, WebhookReply, WebhookView, invalid,
-};
+use crate::service::webhooks::types::{NewWebhook, SecretRotation, WebhookPatch, WebhookReply, WebhookView, invalid};
 use crate::service::webhooks::verdict::Verdict;
 use crate::service::{Gateway, RequestContext};
 use crate::store::{Mutation, StoreError};

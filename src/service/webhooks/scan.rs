@@ -117,7 +117,8 @@ impl Sender {
         let (id, before) = (self.webhook.id.clone(), self.webhook.scanned);
         let scanned = self.scanned.max(last);
         let event = gateway.emitter().webhook_gap(&self.webhook.tenant, &id, (from, until), count);
-        let failed = expired.into_iter().map(|delivery| Delivery { state: DeliveryState::Failed, due: None, ..delivery });
+        let failed =
+            expired.into_iter().map(|delivery| Delivery { state: DeliveryState::Failed, due: None, ..delivery });
         let failed = failed.map(|delivery| Mutation::Delivery(Box::new(delivery)));
         let rest = [Mutation::ScanWebhook(WebhookScan { id, before, scanned }), Mutation::Event(Box::new(event))];
         let committed = gateway.0.store.commit(failed.chain(rest).collect()).await;

@@ -94,12 +94,8 @@ pub(super) trait DeliveryTransport: Send + Sync {
     async fn check_host(&self, url: &Url) -> Result<(), DeliveryError>;
 
     /// Sends a signed body.
-    async fn send(
-        &self,
-        url: &str,
-        headers: &SignatureHeaders,
-        body: Bytes,
-    ) -> Result<DeliveryResponse, DeliveryError>;
+    async fn send(&self, url: &str, headers: &SignatureHeaders, body: Bytes)
+    -> Result<DeliveryResponse, DeliveryError>;
 }
 
 #[async_trait]

@@ -32,6 +32,7 @@ mod audit;
 mod begin;
 mod candidates;
 mod concurrency;
+mod events;
 mod intents;
 mod keys;
 mod lists;
@@ -39,6 +40,7 @@ mod operations;
 mod reports;
 mod result_erasure;
 mod results;
+mod webhooks;
 
 /// The identity kinds of a vendor that does not identify people by e-mail address.
 pub(crate) const BY_NAME: &[IdentityKind] = &[IdentityKind::ExternalId, IdentityKind::UserName];
@@ -48,6 +50,7 @@ pub(crate) use audit::*;
 pub(crate) use begin::*;
 pub(crate) use candidates::*;
 pub(crate) use concurrency::*;
+pub(crate) use events::*;
 pub(crate) use intents::*;
 pub(crate) use keys::*;
 pub(crate) use lists::*;
@@ -55,6 +58,7 @@ pub(crate) use operations::*;
 pub(crate) use reports::*;
 pub(crate) use result_erasure::*;
 pub(crate) use results::*;
+pub(crate) use webhooks::*;
 
 /// Generates one test per behaviour. `$open` takes a [`System`] and returns an owner of the storage location and an
 /// `Arc<dyn Store>`.
@@ -163,6 +167,18 @@ macro_rules! conformance {
             late_reports_and_results_of_an_erased_candidate_leave_nothing,
             a_report_that_may_be_about_another_person_outlives_an_erasure,
             a_dismissed_report_without_a_reading_loses_its_body,
+            events_are_numbered_in_the_order_of_commits,
+            an_event_is_committed_only_with_its_transaction,
+            readers_get_the_events_that_pass_their_filter,
+            retention_removes_events_from_the_first_on,
+            new_events_are_signalled,
+            states_that_events_report_are_changed_from_what_was_read,
+            a_follower_misses_no_event,
+            a_webhook_is_replaced_only_by_its_next_version,
+            one_of_many_writers_replaces_a_webhook,
+            webhooks_are_the_tenants_own_and_listed_newest_first,
+            deliveries_follow_their_events_until_they_end,
+            deliveries_are_gone_with_their_webhook_and_by_retention,
         ]);
     };
 }

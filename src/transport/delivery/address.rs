@@ -276,12 +276,16 @@ mod tests {
 
     #[test]
     fn a_network_is_written_without_bits_beyond_its_prefix() {
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/ 8", "::/129", "a/8", "0x0a.0.0.0/8"] {
+        for text in
+            ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/ 8", "::/129", "a/8", "0x0a.0.0.0/8"]
+        {
             assert_eq!(Network::parse(text), Err(InvalidNetwork::Form), "{text}");
         }
         let refused = Network::parse("10.1.2.3/8").expect_err("bits beyond the prefix").to_string();
         assert!(refused.contains("10.0.0.0/8"), "{refused}");
-        for (text, shown) in [("10.0.0.0/8", "10.0.0.0/8"), ("::/0", "::/0"), ("10.1.2.3", "10.1.2.3/32"), ("::1", "::1/128")] {
+        for (text, shown) in
+            [("10.0.0.0/8", "10.0.0.0/8"), ("::/0", "::/0"), ("10.1.2.3", "10.1.2.3/32"), ("::1", "::1/128")]
+        {
             assert_eq!(Network::parse(text).expect("a network").to_string(), shown);
         }
     }

@@ -93,10 +93,7 @@ impl DeliveryClient {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub fn with_resolver(
-        settings: DeliveryClientSettings,
-        resolver: Arc<dyn HostResolver>,
-    ) -> Result<Self, String> {
+    pub fn with_resolver(settings: DeliveryClientSettings, resolver: Arc<dyn HostResolver>) -> Result<Self, String> {
         let resolver = Arc::new(JudgingResolver::new(resolver, &settings.policy.allow_private));
         let pool = Pool { client: build(&settings, &resolver)?, created: Instant::now() };
         Ok(Self { settings, resolver, pool: Mutex::new(pool) })

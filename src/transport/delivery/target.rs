@@ -197,10 +197,13 @@ mod tests {
 
     #[test]
     fn a_pattern_is_a_name_or_an_address() {
-        for text in ["", "*", "*.", "a b", "*.8.8.8.8", "https://a.example", "a.*.example", "a/b", ".example.com", "a:443"] {
+        for text in
+            ["", "*", "*.", "a b", "*.8.8.8.8", "https://a.example", "a.*.example", "a/b", ".example.com", "a:443"]
+        {
             assert_eq!(HostPattern::parse(text), Err(InvalidHost::Form), "{text}");
         }
-        for text in ["169.254.169.254", "0.0.0.0", "::", "fe80::1", "::ffff:169.254.169.254", "[ff02::1]", "0xa9fea9fe"] {
+        for text in ["169.254.169.254", "0.0.0.0", "::", "fe80::1", "::ffff:169.254.169.254", "[ff02::1]", "0xa9fea9fe"]
+        {
             assert_eq!(HostPattern::parse(text), Err(InvalidHost::NeverAllowed), "{text}");
         }
         assert_eq!(HostPattern::parse("Bücher.example"), Ok(HostPattern::Name("xn--bcher-kva.example".to_owned())));

@@ -209,14 +209,12 @@ async fn no_hostile_host_is_connected_to() {
         let client = client_of(policy(&[]), Script::of(&[addresses]), TIMEOUT);
         let refused = send(&client, &server.url(host)).await;
         assert!(
-            matches!(
-                refused,
-                Err(DeliveryError::Refused(_) | DeliveryError::Address(_) | DeliveryError::Unresolved)
-            ),
+            matches!(refused, Err(DeliveryError::Refused(_) | DeliveryError::Address(_) | DeliveryError::Unresolved)),
             "{host}: {refused:?}"
         );
         if let Ok(url) = url::Url::parse(&server.url(host)) {
-            let is_refused = client.policy().judge_named(url.as_str()).is_err() || client.check_host(&url).await.is_err();
+            let is_refused =
+                client.policy().judge_named(url.as_str()).is_err() || client.check_host(&url).await.is_err();
             assert!(is_refused, "{host}");
         }
     }
@@ -274,7 +272,8 @@ async fn a_redirect_is_a_response_and_not_followed() {
     let target = Server::start(OK).await;
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = target.url("127.0.0.1");
-        let server = Server::start(format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")).await;
+        let server =
+            Server::start(format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")).await;
         let client = client_of(policy(LOOPBACK), Script::of(&[&["127.0.0.1"]]), TIMEOUT);
         let answer = send(&client, &server.url("a.example.com")).await.unwrap();
         assert_eq!(Some(answer.status), status.split(' ').next().and_then(|code| code.parse().ok()));

@@ -20,6 +20,7 @@ mod reading;
 mod replicas;
 mod retention;
 mod settled;
+mod store_failures;
 mod stream;
 
 const START: &str = "startexam-main";
@@ -39,7 +40,7 @@ async fn start() -> (Sandbox, Gateway) {
 async fn complete_operation(gateway: &Gateway, id: &str) -> String {
     let bulk = gateway.post("/candidates/bulk", &json!({ "connection": START, "items": [person(id)] })).await;
     assert_eq!(bulk.body["summary"]["applied"], 1, "{bulk:?}");
-    bulk.header("location").and_then(|place| place.split("/operations/").nth(1)).unwrap_or_default().to_owned()
+    bulk.text("/operation").to_owned()
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {

@@ -96,8 +96,10 @@ async fn check_resolves_and_judges_configured_webhooks_and_sends_nothing() {
     let webhook = &document["webhooks"][0];
     assert_eq!((&webhook["name"], &webhook["result"]), (&json!("webhook lms"), &json!("ok")), "{document}");
     // `localhost` is a name: only once it is resolved is its address judged.
-    let by_name = text.replace("http://127.0.0.1:", "http://localhost:").replace("allow_private = [\"127.0.0.1\"]\n", "");
-    let document = check(&by_name.replace(&connection(&sandbox).replace("127.0.0.1", "localhost"), &connection(&sandbox)));
+    let by_name =
+        text.replace("http://127.0.0.1:", "http://localhost:").replace("allow_private = [\"127.0.0.1\"]\n", "");
+    let document =
+        check(&by_name.replace(&connection(&sandbox).replace("127.0.0.1", "localhost"), &connection(&sandbox)));
     assert_eq!(document["webhooks"][0]["result"], "fault", "{document}");
     let unresolved = check(&text.replace(&hook(&sandbox), "http://no-such-host.invalid/"));
     assert_eq!(unresolved["webhooks"][0]["result"], "fault", "{unresolved}");

@@ -48,7 +48,9 @@ async fn accepted(lms: SocketAddr, path: &str) -> BTreeMap<u64, usize> {
     let mut counts = BTreeMap::new();
     for one in ledger(lms).await {
         assert_eq!(one["verified"], true, "{one}");
-        if let (true, Some(sequence)) = (one["accepted"] == true && one["path"] == path, one["body"]["sequence"].as_u64()) {
+        if let (true, Some(sequence)) =
+            (one["accepted"] == true && one["path"] == path, one["body"]["sequence"].as_u64())
+        {
             *counts.entry(sequence).or_default() += 1;
         }
     }
@@ -144,7 +146,8 @@ async fn a_dead_receiver_does_not_keep_another_waiting_and_gets_everything_when_
     );
     // Nothing listens there at first.
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let dead = configuration(&sandbox, &other).replace(&format!("http://{lms}/hook/main"), &format!("http://127.0.0.1:{port}/hook"));
+    let dead = configuration(&sandbox, &other)
+        .replace(&format!("http://{lms}/hook/main"), &format!("http://127.0.0.1:{port}/hook"));
     let gateway = Gateway::start(&dead).await;
     for number in 0..10 {
         make_event(&gateway, number).await;

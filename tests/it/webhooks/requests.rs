@@ -96,7 +96,9 @@ async fn a_webhook_is_changed_by_a_merge_patch_and_deleted() {
     }
     assert_eq!(gateway.get(&path).await.body["maxInFlight"], 9);
     assert_eq!(gateway.delete(&path).await.status, 204);
-    for response in [gateway.get(&path).await, gateway.delete(&path).await, gateway.get(&format!("{path}/deliveries")).await] {
+    for response in
+        [gateway.get(&path).await, gateway.delete(&path).await, gateway.get(&format!("{path}/deliveries")).await]
+    {
         assert_eq!(response.problem(), (404, "not_found", "not_applied"));
     }
 }
@@ -133,12 +135,15 @@ async fn a_retry_under_its_key_gets_the_same_secret_and_makes_no_second_webhook(
     assert_eq!(first.body, again.body);
     assert!(first.text("/secret").starts_with("whsec_"), "{first:?}");
     assert_eq!(again.header("location"), first.header("location"));
-    let other = gateway.post_with_key("/webhooks", "k-1", &json!({ "url": hook(&sandbox), "types": ["result.*"] })).await;
+    let other =
+        gateway.post_with_key("/webhooks", "k-1", &json!({ "url": hook(&sandbox), "types": ["result.*"] })).await;
     assert_eq!(other.problem(), (422, "idempotency_key_reused", "not_applied"));
     assert_eq!(gateway.get("/webhooks").await.body["items"].as_array().map(Vec::len), Some(1));
 
     let path = path_of(&first.body);
-    for (action, body) in [("rotate", json!({})), ("ping", json!(null)), ("pause", json!(null)), ("resume", json!(null))] {
+    for (action, body) in
+        [("rotate", json!({})), ("ping", json!(null)), ("pause", json!(null)), ("resume", json!(null))]
+    {
         let path = format!("{path}/{action}");
         let first = gateway.post_with_key(&path, "k-2", &body).await;
         let again = gateway.post_with_key(&path, "k-2", &body).await;
@@ -190,7 +195,10 @@ async fn a_paused_webhook_keeps_its_place() {
     let resumed = gateway.post(&format!("{path}/resume"), &json!(null)).await;
     assert_eq!((resumed.status, resumed.text("/state")), (200, "enabled"), "{resumed:?}");
     let event = wait_for_webhook(&sandbox, |webhook| webhook["body"]["type"] == "operation.completed").await;
-    assert_eq!((&event["verified"], event["body"]["data"]["resource"].as_str()), (&json!(true), Some(operation.as_str())));
+    assert_eq!(
+        (&event["verified"], event["body"]["data"]["resource"].as_str()),
+        (&json!(true), Some(operation.as_str()))
+    );
     wait_until(&gateway, &path, |response| response.body["position"].get("oldestPending").is_none()).await;
 }
 
@@ -202,10 +210,19 @@ async fn deliveries_are_listed_retried_and_replayed() {
     set_faults(sandbox.lms(), json!({ "faults": [{ "name": "status", "status": 500 }] })).await;
     complete_operation(&gateway, "a").await;
     let failed = format!("{path}/deliveries?state=failed");
-    let page = wait_until(&gateway, &failed, |response| response.body["items"].as_array().is_some_and(|all| all.len() == 1)).await;
+    let page =
+        wait_until(&gateway, &failed, |response| response.body["items"].as_array().is_some_and(|all| all.len() == 1))
+            .await;
     let delivery = page.body["items"][0].clone();
-    assert_eq!((&delivery["type"], &delivery["attempts"][0]["status"]), (&json!("operation.completed"), &json!(500)), "{page:?}");
-    assert!(delivery["attempts"][0]["error"].is_string() && delivery["attempts"][0]["durationMs"].is_u64(), "{delivery}");
+    assert_eq!(
+        (&delivery["type"], &delivery["attempts"][0]["status"]),
+        (&json!("operation.completed"), &json!(500)),
+        "{page:?}"
+    );
+    assert!(
+        delivery["attempts"][0]["error"].is_string() && delivery["attempts"][0]["durationMs"].is_u64(),
+        "{delivery}"
+    );
     let event = delivery["event"].as_str().expect("an id").to_owned();
     let by_event = gateway.get(&format!("{path}/deliveries?event={event}&state=delivered")).await;
     assert_eq!(by_event.body, json!({ "items": [], "nextCursor": null }));
@@ -234,7 +251,13 @@ async fn deliveries_are_listed_retried_and_replayed() {
     assert_eq!((same.status, same.header("idempotent-replayed")), (202, Some("true")), "{same:?}");
     assert_eq!(same.header("location"), Some(operation.as_str()));
     wait_until(&gateway, &operation, |response| response.text("/state") == "completed").await;
-    let twice = async || received(&sandbox).await.iter().filter(|webhook| webhook["webhookId"] == event && webhook["accepted"] == true).count();
+    let twice = async || {
+        received(&sandbox)
+            .await
+            .iter()
+            .filter(|webhook| webhook["webhookId"] == event && webhook["accepted"] == true)
+            .count()
+    };
     let started = std::time::Instant::now();
     while twice().await < 2 {
         assert!(started.elapsed().as_secs() < 300, "{:#?}", received(&sandbox).await);
@@ -245,8 +268,7 @@ async fn deliveries_are_listed_retried_and_replayed() {
 #[tokio::test]
 async fn a_full_payload_holds_the_resource_as_its_owner_reads_it() {
     let sandbox = sandbox().await;
-    let clients = lms()
-        + &client_with("poor", "lms", "[\"*\"]", "[\"webhooks:write\", \"webhooks:read\"]");
+    let clients = lms() + &client_with("poor", "lms", "[\"*\"]", "[\"webhooks:write\", \"webhooks:read\"]");
     let connection = startexam(&format!("http://{}", sandbox.startexam()), "");
     let gateway = Gateway::start_with(&(connection + &delivery("")), &clients).await;
     let full = to_lms(&sandbox, &json!({ "types": ["operation.completed"], "payload": "full" }));
@@ -255,9 +277,12 @@ async fn a_full_payload_holds_the_resource_as_its_owner_reads_it() {
     assert_eq!(of_poor.status, 201, "{of_poor:?}");
     let operation = complete_operation(&gateway, "a").await;
     let is_about = |webhook: &Value| webhook["body"]["data"]["resource"] == operation.as_str();
-    let with = wait_for_webhook(&sandbox, |webhook| is_about(webhook) && webhook["body"]["data"]["object"].is_object()).await;
+    let with =
+        wait_for_webhook(&sandbox, |webhook| is_about(webhook) && webhook["body"]["data"]["object"].is_object()).await;
     assert_eq!(with["body"]["data"]["object"], gateway.get(&operation).await.body);
-    let without = wait_for_webhook(&sandbox, |webhook| is_about(webhook) && webhook["body"]["data"].get("object").is_none()).await;
+    let without =
+        wait_for_webhook(&sandbox, |webhook| is_about(webhook) && webhook["body"]["data"].get("object").is_none())
+            .await;
     assert_eq!(without["verified"], true, "the owner lacks the scope: {without}");
 }
 
@@ -346,7 +371,8 @@ async fn every_write_has_its_line_in_the_audit_log() {
         ("webhooks.replay", 202),
         ("webhooks.delete", 204),
     ] {
-        let found: Vec<_> = entries.iter().filter(|entry| entry["action"] == action && entry["event"] == "answered").collect();
+        let found: Vec<_> =
+            entries.iter().filter(|entry| entry["action"] == action && entry["event"] == "answered").collect();
         assert_eq!(found.len(), 1, "{action}: {entries:#?}");
         assert_eq!((&found[0]["object"], &found[0]["status"]), (&json!(path), &json!(status)), "{}", found[0]);
     }

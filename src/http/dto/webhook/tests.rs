@@ -53,7 +53,8 @@ fn only_the_reply_to_a_creation_or_rotation_holds_a_secret() {
     let attempt = DeliveryAttempt { at: time, status: Some(204), duration_ms: 87, error: None };
     let event = EventId::parse("evt_0192f0c1a3b47c8d9e0f1a2b3c4d5e76").unwrap();
     let ping = Some(domain::PingResult { event, delivered: true, attempt });
-    let reply = WebhookReply { view: view(settings(), WebhookSource::Api), secret: Some(Secret::new("whsec_new")), ping };
+    let reply =
+        WebhookReply { view: view(settings(), WebhookSource::Api), secret: Some(Secret::new("whsec_new")), ping };
     let shown = serde_json::to_value(Webhook::from(reply)).unwrap();
     assert_eq!((&shown["secret"], &shown["ping"]), (&json!("whsec_new"), &webhook_ping_example()));
     let read = serde_json::to_value(Webhook::from(view(settings(), WebhookSource::Api))).unwrap();
@@ -115,7 +116,14 @@ fn every_fault_is_named_and_no_secret_is_quoted() {
 
 #[test]
 fn an_address_is_absolute_and_holds_no_credentials() {
-    for url in ["/hook", "ftp://a.example/", "https:///", "https://u:hush@a.example/", "https://u@a.example/", "https://a.example/#x"] {
+    for url in [
+        "/hook",
+        "ftp://a.example/",
+        "https:///",
+        "https://u:hush@a.example/",
+        "https://u@a.example/",
+        "https://a.example/#x",
+    ] {
         let error = parse::<NewWebhook>(&json!({ "url": url })).unwrap_err();
         assert_eq!((error.code, error.errors[0].pointer.as_str()), (Code::ValidationFailed, "/url"), "{url}");
         assert!(!error.errors[0].detail.contains("hush"), "{error:?}");

@@ -63,7 +63,8 @@ async fn a_failed_delivery_is_sent_again_by_a_retry_or_a_replay_under_the_same_i
     for _ in 0..3 {
         world.emit(None).await;
     }
-    wait_until(async || world.deliveries(&webhook).await.get(1).is_some_and(|it| it.state == DeliveryState::Failed)).await;
+    wait_until(async || world.deliveries(&webhook).await.get(1).is_some_and(|it| it.state == DeliveryState::Failed))
+        .await;
     world.wait_for_delivered(&webhook, 2).await;
     let all = world.deliveries(&webhook).await;
     let refused = world.gateway.retry_delivery_now(&caller("lms"), &all[0].id).await.unwrap_err();

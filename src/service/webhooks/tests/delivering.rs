@@ -56,9 +56,8 @@ async fn events_of_one_assignment_arrive_in_order_and_others_pass_them() {
     world.emit(None).await;
     world.wait_for_delivered(&webhook, 7).await;
     let order = sequences(&world.receiver.accepted("a"));
-    let of_assignment = |numbers: &[u64]| -> Vec<u64> {
-        order.iter().copied().filter(|number| numbers.contains(number)).collect()
-    };
+    let of_assignment =
+        |numbers: &[u64]| -> Vec<u64> { order.iter().copied().filter(|number| numbers.contains(number)).collect() };
     assert_eq!(of_assignment(&[1, 2, 4]), [1, 2, 4]);
     assert_eq!(of_assignment(&[3, 5, 6]), [3, 5, 6]);
     let all = world.deliveries(&webhook).await;
@@ -89,7 +88,8 @@ async fn a_webhook_gets_only_what_it_chose_and_its_owner_may_see() {
     world.wait_for_delivered(&every, 3).await;
     world.wait_for_delivered(&chosen, 1).await;
     let at = |host: &str| {
-        let mut found: Vec<_> = world.receiver.accepted(host).iter().map(|one| (one.sequence, one.json["previous"].as_u64())).collect();
+        let mut found: Vec<_> =
+            world.receiver.accepted(host).iter().map(|one| (one.sequence, one.json["previous"].as_u64())).collect();
         found.sort_unstable();
         found
     };

@@ -5,6 +5,7 @@ mod delivering;
 mod failing;
 mod killing;
 mod receiver;
+mod resuming;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use self::receiver::{Receiver, Received};
+use self::receiver::{Received, Receiver};
 use crate::domain::event::{EventFilter, EventSubject, EventType, NewEvent};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, EventId, WebhookId};

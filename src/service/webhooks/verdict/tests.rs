@@ -91,9 +91,7 @@ impl Case {
 #[test]
 fn responses_are_judged_by_their_status() {
     let wait = Some(Duration::from_secs(7));
-    let judged = |status: u16| {
-        judge(&Ok(DeliveryResponse { status, retry_after: Some("7".to_owned()) }), at(0))
-    };
+    let judged = |status: u16| judge(&Ok(DeliveryResponse { status, retry_after: Some("7".to_owned()) }), at(0));
     for status in [200, 201, 202, 204, 299] {
         assert_eq!(judged(status), Verdict::Accepted, "{status}");
     }

@@ -16,6 +16,7 @@ use crate::store::{
 
 mod contention;
 mod cut;
+mod events;
 mod groups;
 mod opening;
 mod plans;

@@ -4,12 +4,16 @@
 use super::*;
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::CandidateState;
+use crate::domain::event::{EventFilter, EventSubject, EventType, NewEvent};
 use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
 use crate::domain::results::{MatchHints, ReportState};
-use crate::store::conformance::{change, parked, participant, put, record, registered, update};
+use crate::domain::webhook::{DeliveryState, Webhook};
+use crate::store::conformance::{
+    append, change, ended, number_all, parked, participant, put, put_delivery, put_webhook, record, registered, update,
+};
 use crate::store::{
-    AssignmentFilter, CandidateSelector, Page, ReceivedWebhook, RepeatedReport, ReportFilter, ReportHint, ResultFilter,
-    ResultReads as _,
+    AssignmentFilter, CandidateSelector, DeliveryFilter, EventReads as _, Page, ReceivedWebhook, RepeatedReport,
+    ReportFilter, ReportHint, ResultFilter, ResultReads as _, WebhookHealth, WebhookReads as _, WebhookScan,
 };
 
 /// Tables that grow with what the gateway has done.
@@ -33,6 +37,10 @@ const GROWING: &[&str] = &[
     "results",
     "result_versions",
     "received",
+    "unnumbered_events",
+    "events",
+    "webhooks",
+    "deliveries",
 ];
 
 /// Times each statement runs before the tables grow: enough for the server to settle on a plan.
@@ -112,6 +120,7 @@ async fn everything(make: &Maker, store: &PostgresStore) {
     let page = Page { after: None, limit: 10 };
     assert_eq!(store.assignments("t", &filter, &page).await.unwrap(), std::slice::from_ref(&assignment));
     results(make, store, &changed, &assignment).await;
+    events(make, store, &assignment).await;
 
     let operation = make.queued(store, "t", 2).await;
     let at = |index| ItemId { operation: operation.id.clone(), index };
@@ -208,6 +217,52 @@ async fn results(make: &Maker, store: &PostgresStore, candidate: &Candidate, boo
     assert_eq!(store.result("t", &result.id).await.unwrap(), None);
 }
 
+/// Does everything once that an event, a webhook and a delivery do.
+async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
+    let subject = EventSubject {
+        connection: Some("c".to_owned()),
+        assignment: Some(booked.id.clone()),
+        assessment_ref: Some(booked.assessment_ref.clone()),
+    };
+    let event = NewEvent { subject, ..make.event("t") };
+    store.commit(vec![append(&event), append(&make.event("t"))]).await.unwrap();
+    number_all(store).await;
+    let latest = store.event_bounds("t", event.timestamp).await.unwrap().latest;
+    let rare = EventFilter { types: Some(vec![EventType::WebhookGap]), ..EventFilter::default() };
+    let about = EventFilter { assignment: Some(booked.id.clone()), ..EventFilter::default() };
+    for filter in [EventFilter::default(), rare, about] {
+        store.events("t", latest - 2, &filter, 9).await.unwrap();
+        store.last_event("t", &filter).await.unwrap();
+    }
+    assert_eq!(store.events_by_sequence("t", &[latest, latest - 1]).await.unwrap().len(), 2);
+    let webhook = make.webhook("t");
+    let delivery = make.delivery(&webhook, latest);
+    let scan = WebhookScan { id: webhook.id.clone(), before: webhook.scanned, scanned: latest };
+    let changes = vec![put_webhook(&webhook), Mutation::ScanWebhook(scan), put_delivery(&delivery)];
+    store.commit(changes).await.unwrap();
+    assert_eq!(store.pending_deliveries(&webhook.id, 0, 9).await.unwrap(), std::slice::from_ref(&delivery));
+    assert_eq!(store.webhook_backlog(&webhook.id).await.unwrap().pending, 1);
+    let delivered = ended(&delivery, DeliveryState::Delivered, make.0.now());
+    let health =
+        WebhookHealth { id: webhook.id.clone(), failures: 1, failing_since: None, resume_at: Some(make.0.now()) };
+    let changes = vec![
+        put_webhook(&Webhook { version: 2, ..webhook.clone() }),
+        Mutation::WebhookHealth(health),
+        put_delivery(&delivered),
+    ];
+    store.commit(changes).await.unwrap();
+    assert_eq!(store.delivery("t", &delivery.id).await.unwrap(), Some(delivered));
+    let page = Page { after: None, limit: 10 };
+    for event in [None, Some(delivery.event)] {
+        let filter = DeliveryFilter { event, state: Some(DeliveryState::Delivered) };
+        assert_eq!(store.deliveries("t", &webhook.id, &filter, &page).await.unwrap().len(), 1);
+    }
+    assert!(store.webhook("t", &webhook.id).await.unwrap().is_some());
+    assert!(!store.webhooks("t", &page).await.unwrap().is_empty());
+    store.commit(vec![Mutation::RemoveWebhook("t".to_owned(), webhook.id)]).await.unwrap();
+    store.purge_events(jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_frequent_statement_reads_a_whole_table() {
     let server = tokio::task::block_in_place(Server::start);
@@ -235,6 +290,15 @@ async fn no_frequent_statement_reads_a_whole_table() {
         };
         let writes: Vec<_> = (0..100).map(row).collect();
         assert!(store.begin_writes(None, writes).await.unwrap().iter().all(|result| *result == BeginResult::Begun));
+    }
+    let webhook = make.webhook("t");
+    store.commit(vec![put_webhook(&webhook)]).await.unwrap();
+    for _ in 0..LOADED / 100 {
+        let events = (0..100).map(|_| append(&make.event("t")));
+        let deliveries =
+            (0..100).map(|_| put_delivery(&ended(&make.delivery(&webhook, 1), DeliveryState::Delivered, make.0.now())));
+        store.commit(events.chain(deliveries).collect()).await.unwrap();
+        number_all(&store).await;
     }
     for _ in 0..ROUNDS {
         everything(&make, &store).await;

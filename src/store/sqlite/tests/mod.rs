@@ -13,16 +13,17 @@ use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::domain::operation::ItemId;
 use crate::domain::operation::Operation;
 use crate::domain::operation::OperationState;
+use crate::domain::webhook::DeliveryState;
 use crate::secret::Secret;
 use crate::store::SchemaChange;
 use crate::store::codec::micros;
 use crate::store::conformance::BY_NAME;
-use crate::store::conformance::{Maker, conformance, environment};
+use crate::store::conformance::{Maker, conformance, ended, environment, put_delivery, put_webhook};
 use crate::store::engine::{Access, Engine as _};
 use crate::store::{
     BeginResult, CandidateFilter, ItemCounts, KeyState, Mutation, Page, Store, StoreReads as _, Window,
 };
-use crate::store::{result_sql, sql};
+use crate::store::{event_sql, result_sql, sql, webhook_sql};
 
 mod histories;
 mod look_ups;
@@ -182,6 +183,10 @@ async fn the_files_contain_no_personal_data() {
     assignment.order.reference = Some("planted-reference".into());
     store.commit(vec![Mutation::Candidate(candidate), Mutation::Assignment(assignment)]).await.unwrap();
 
+    let webhook = make.webhook("planted-tenant");
+    let delivery = ended(&make.delivery(&webhook, 1), DeliveryState::Failed, make.0.now());
+    store.commit(vec![put_webhook(&webhook), put_delivery(&delivery)]).await.unwrap();
+
     let files: Vec<u8> =
         [path.clone(), beside(&path, "-wal")].iter().flat_map(|file| fs::read(file).unwrap()).collect();
     let holds = |text: &str| files.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()));
@@ -197,6 +202,11 @@ async fn the_files_contain_no_personal_data() {
         "ada@example.org",
         "go.example.org",
         "order 7",
+        "hooks.example.org",
+        "planted-path",
+        "planted-description",
+        "whsec_planted",
+        "planted-attempt-error",
     ] {
         assert!(!holds(text), "{text}");
     }
@@ -271,7 +281,7 @@ fn lists_use_an_index() {
 fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
     let environment = environment();
     let connection = connect::memory(&RecordCodec::new(ring(&environment), environment.clone())).unwrap();
-    for (name, sql) in sql::ALL.iter().chain(result_sql::ALL) {
+    for (name, sql) in sql::ALL.iter().chain(result_sql::ALL).chain(event_sql::ALL).chain(webhook_sql::ALL) {
         let text = sql.sqlite.replace(sql::LIST, "?");
         let statement = connection.prepare(&text).unwrap();
         for index in 1..=statement.parameter_count() {
@@ -280,9 +290,22 @@ fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
         }
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
         let details = plan.raw_query().mapped(|row| row.get::<_, String>("detail")).map(Result::unwrap);
-        // Named `r` and `s`: reports, results and series; `v`: versions.
+        // Named `r` and `s`: reports, results and series; `v`: versions; `d` and `w`: deliveries and webhooks.
         let tables = ["candidates", "assignments", "booked", "intents", "operation_items", "operation_counts"];
-        let tables = tables.iter().chain(&["r", "s", "v", "reports", "results", "series", "received", "erased_hints"]);
+        let tables = tables.iter().chain(&[
+            "r",
+            "s",
+            "v",
+            "reports",
+            "results",
+            "series",
+            "received",
+            "erased_hints",
+            "d",
+            "w",
+            "events",
+            "webhooks",
+        ]);
         let is_scan = |detail: &String| {
             tables
                 .clone()

@@ -1,0 +1,404 @@
+//! Events: their numbers, what readers get, retention, and the signals.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use serde_json::Value;
+
+use super::*;
+use crate::domain::event::{Event, EventFilter, EventSubject, EventType, NewEvent};
+use crate::domain::ids::EventId;
+use crate::store::{ConnectionStateChange, EventBounds, EventPage, FeedExpiry, FeedPosition};
+
+/// Time within which what is waited for happens, on any machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+impl Maker {
+    /// Returns an event of the tenant, about nothing.
+    pub(crate) fn event(&self, tenant: &str) -> NewEvent {
+        NewEvent {
+            id: EventId::generate(&self.0),
+            tenant: tenant.to_owned(),
+            event_type: EventType::ResultPublished,
+            timestamp: self.0.now(),
+            subject: EventSubject::default(),
+            data: Map::from_iter([("resource".to_owned(), json!("/results/res_1")), ("version".to_owned(), json!(1))]),
+        }
+    }
+}
+
+pub(crate) fn append(event: &NewEvent) -> Mutation {
+    Mutation::Event(Box::new(event.clone()))
+}
+
+/// Numbers everything that is committed.
+pub(crate) async fn number_all(store: &dyn Store) {
+    while store.number_events(1_000).await.unwrap() > 0 {}
+}
+
+async fn all(store: &dyn Store, tenant: &str) -> Vec<Event> {
+    store.events(tenant, 0, &EventFilter::default(), 100_000).await.unwrap().events
+}
+
+/// Fails once the attempt that it requires is looked for.
+fn refused() -> Mutation {
+    Mutation::RequireAttempt("cand_none".to_owned(), Timestamp::UNIX_EPOCH)
+}
+
+pub(crate) async fn events_are_numbered_in_the_order_of_commits(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, other) = (make.name("tenant"), make.name("tenant"));
+    let assignment = make.assignment(&tenant, "c", "s").id;
+    let full = NewEvent {
+        event_type: EventType::AttemptStarted,
+        subject: EventSubject {
+            connection: Some("c".to_owned()),
+            assignment: Some(assignment),
+            assessment_ref: Some("fa19e351".to_owned()),
+        },
+        ..make.event(&tenant)
+    };
+    let events = [full, make.event(&tenant), make.event(&other), make.event(&tenant)];
+    store.commit(events[..2].iter().map(append).collect()).await.unwrap();
+    store.commit(events[2..].iter().map(append).collect()).await.unwrap();
+    number_all(&*store).await;
+    store.commit(vec![append(&make.event(&other))]).await.unwrap();
+    number_all(&*store).await;
+
+    let expected: Vec<Event> = [&events[0], &events[1], &events[3]]
+        .into_iter()
+        .zip(1..)
+        .map(|(event, sequence)| Event { sequence, event: event.clone() })
+        .collect();
+    assert_eq!(all(&*store, &tenant).await, expected);
+    assert_eq!(all(&*store, &other).await.len(), 2);
+    assert_eq!(store.event(&tenant, 3).await.unwrap().as_ref(), expected.last());
+    assert_eq!(store.event(&tenant, 4).await.unwrap(), None);
+    assert_eq!(
+        store.events_by_sequence(&tenant, &[3, 9, 1]).await.unwrap(),
+        [&expected[0], &expected[2]].map(Clone::clone)
+    );
+    assert!(store.events_by_sequence(&tenant, &[]).await.unwrap().is_empty());
+    assert!(all(&*store, &make.name("tenant")).await.is_empty());
+}
+
+pub(crate) async fn an_event_is_committed_only_with_its_transaction(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let failed = store.commit(vec![append(&make.event(&tenant)), refused()]).await;
+    assert!(matches!(failed, Err(StoreError::Superseded)), "{failed:?}");
+    // Among others, whose events are kept.
+    let commits = (0..40).map(|number| {
+        let mut changes = vec![append(&make.event(&tenant))];
+        changes.extend((number % 5 == 0).then(refused));
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.commit(changes).await })
+    });
+    let commits: Vec<_> = commits.collect();
+    let mut kept = 0;
+    for commit in commits {
+        kept += u64::from(commit.await.unwrap().is_ok());
+    }
+    number_all(&*store).await;
+    assert_eq!(kept, 32);
+    let sequences: Vec<u64> = all(&*store, &tenant).await.iter().map(|event| event.sequence).collect();
+    assert_eq!(sequences, (1..=kept).collect::<Vec<_>>());
+}
+
+/// Returns what a page must be, from all events of the tenant.
+fn expected_page(events: &[Event], after: u64, filter: &EventFilter, limit: usize) -> EventPage {
+    let passing = |event: &&Event| filter.admits(&event.event);
+    let page: Vec<Event> =
+        events.iter().filter(|event| event.sequence > after).filter(passing).take(limit).cloned().collect();
+    let first = page.first().map(|first| first.sequence);
+    let before = events.iter().filter(|event| first.is_some_and(|first| event.sequence < first));
+    let previous = before.filter(passing).next_back().map(|event| event.sequence);
+    let full = page.last().filter(|_| page.len() == limit).map(|last| last.sequence);
+    let scanned = full.unwrap_or_else(|| events.last().map_or(0, |last| last.sequence));
+    EventPage { events: page, previous, scanned, oldest: 1 }
+}
+
+pub(crate) async fn readers_get_the_events_that_pass_their_filter(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let booked = make.assignment(&tenant, "c", "s").id;
+    let event = |index: usize| {
+        let subject = EventSubject {
+            connection: [None, Some("one"), Some("two"), Some("tw")][index % 4].map(str::to_owned),
+            assignment: (index % 701 == 3).then(|| booked.clone()),
+            assessment_ref: [None, Some("a"), Some("b")][index % 3].map(str::to_owned),
+        };
+        let event_type = match index {
+            2 | 5_200 => EventType::WebhookGap,
+            _ if index.is_multiple_of(2) => EventType::ResultPublished,
+            _ => EventType::ReportParked,
+        };
+        NewEvent { event_type, subject, ..make.event(&tenant) }
+    };
+    let events: Vec<NewEvent> = (0..5_300).map(event).collect();
+    store.commit(events.iter().map(append).collect()).await.unwrap();
+    number_all(&*store).await;
+    let events: Vec<Event> = events.into_iter().zip(1..).map(|(event, sequence)| Event { sequence, event }).collect();
+
+    let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let rare = Some(vec![EventType::WebhookGap]);
+    let filters = [
+        EventFilter::default(),
+        EventFilter { types: rare.clone(), ..EventFilter::default() },
+        EventFilter { types: Some(Vec::new()), ..EventFilter::default() },
+        EventFilter { types: rare, connections: texts(&["one"]), ..EventFilter::default() },
+        EventFilter { connections: texts(&["two", "three"]), ..EventFilter::default() },
+        EventFilter { connections: texts(&["no\nne"]), assessment_refs: texts(&["a"]), ..EventFilter::default() },
+        EventFilter { assignment: Some(booked.clone()), ..EventFilter::default() },
+        EventFilter { assignment: Some(booked), connections: texts(&["tw"]), ..EventFilter::default() },
+        EventFilter { assignment: Some(AssignmentId::generate(&make.0)), ..EventFilter::default() },
+    ];
+    for filter in &filters {
+        for (after, limit) in [(0, 3), (0, 20_000), (2, 1), (4_999, 400), (5_201, 5), (5_300, 5), (9_999, 5)] {
+            let page = store.events(&tenant, after, filter, limit).await.unwrap();
+            assert_eq!(
+                page,
+                expected_page(&events, after, filter, limit),
+                "after {after}, at most {limit}: {filter:?}"
+            );
+        }
+        let last = events.iter().rev().find(|event| filter.admits(&event.event)).map(|event| event.sequence);
+        assert_eq!(store.last_event(&tenant, filter).await.unwrap(), last, "{filter:?}");
+    }
+}
+
+pub(crate) async fn retention_removes_events_from_the_first_on(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, other) = (make.name("tenant"), make.name("tenant"));
+    let start = make.0.now();
+    let at = |tenant: &str, hours: i64| NewEvent { timestamp: start + hours.hours(), ..make.event(tenant) };
+    let hours = [1, 5, 2, 9];
+    store.commit(hours.iter().map(|hours| append(&at(&tenant, *hours))).collect()).await.unwrap();
+    store.commit(vec![append(&at(&other, 4))]).await.unwrap();
+    number_all(&*store).await;
+    let all = EventFilter::default();
+    // Before the purge, and after it.
+    for (since, oldest) in [(0, 1), (3, 2), (6, 4), (10, 5)] {
+        let since = start + since.hours();
+        assert_eq!(store.event_bounds(&tenant, since).await.unwrap(), EventBounds { oldest, latest: 4 });
+        store.purge_events(since).await.unwrap();
+        assert_eq!(store.event_bounds(&tenant, start).await.unwrap(), EventBounds { oldest, latest: 4 });
+        let page = store.events(&tenant, 0, &all, 9).await.unwrap();
+        assert_eq!(
+            page.events.iter().map(|event| event.sequence).collect::<Vec<_>>(),
+            (oldest..=4).collect::<Vec<_>>()
+        );
+        assert_eq!((page.oldest, page.scanned, page.previous), (oldest, 4, None));
+        let is_left = oldest <= 4;
+        assert_eq!(store.last_event(&tenant, &all).await.unwrap(), is_left.then_some(4));
+    }
+    assert_eq!(store.event_bounds(&other, start).await.unwrap(), EventBounds { oldest: 2, latest: 1 });
+    store.commit(vec![append(&at(&tenant, 1))]).await.unwrap();
+    number_all(&*store).await;
+    let page = store.events(&tenant, 4, &all, 9).await.unwrap();
+    assert_eq!((page.events[0].sequence, page.previous, page.oldest), (5, None, 5), "a number is never used again");
+    let none = store.event_bounds(&make.name("tenant"), start).await.unwrap();
+    assert_eq!(none, EventBounds { oldest: 1, latest: 0 });
+}
+
+pub(crate) async fn new_events_are_signalled(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let (mut visible, mut unnumbered) = (store.event_signal(), store.unnumbered_signal());
+    store.commit(vec![Mutation::RemoveIntent("cand_none".to_owned())]).await.unwrap();
+    number_all(&*store).await;
+    assert!(!visible.has_changed().unwrap() && !unnumbered.has_changed().unwrap(), "there is no event");
+    for is_awaited in [true, false] {
+        let committing = store.commit(vec![append(&make.event(&tenant))]);
+        // A caller that stops waiting: what was handed over is committed all the same.
+        let _: Option<Result<(), StoreError>> =
+            if is_awaited { Some(committing.await) } else { committing.now_or_never() };
+        if store.is_shared() {
+            tokio::time::timeout(DEADLINE, unnumbered.changed()).await.unwrap().unwrap();
+            number_all(&*store).await;
+        }
+        tokio::time::timeout(DEADLINE, visible.changed()).await.unwrap().unwrap();
+        visible.mark_unchanged();
+    }
+    assert_eq!(all(&*store, &tenant).await.len(), 2);
+}
+
+pub(crate) async fn states_that_events_report_are_changed_from_what_was_read(store: Arc<dyn Store>, make: Maker) {
+    let (connection, tenant) = (make.name("connection"), make.name("tenant"));
+    let state = |before: Option<&str>, state: &str| {
+        let change = ConnectionStateChange {
+            connection: connection.clone(),
+            before: before.map(str::to_owned),
+            state: state.to_owned(),
+        };
+        vec![Mutation::ConnectionState(change), append(&make.event(&tenant))]
+    };
+    let superseded = |changed: Result<(), StoreError>| assert!(matches!(changed, Err(StoreError::Superseded)));
+    superseded(store.commit(state(Some("ok"), "degraded")).await);
+    store.commit(state(None, "ok")).await.unwrap();
+    superseded(store.commit(state(None, "degraded")).await);
+    store.commit(state(Some("ok"), "degraded")).await.unwrap();
+    superseded(store.commit(state(Some("ok"), "degraded")).await);
+    let states = store.connection_states().await.unwrap();
+    assert!(states.contains(&(connection.clone(), "degraded".to_owned())));
+    assert_eq!(states.iter().filter(|(name, _)| *name == connection).count(), 1);
+
+    let [one, two] = [1, 2].map(|hours| Timestamp::UNIX_EPOCH + hours.hours());
+    let expiry = |before: Option<Timestamp>, until: Timestamp| {
+        let (connection, center) = (connection.clone(), "north".to_owned());
+        vec![Mutation::FeedExpiry(FeedExpiry { connection, center, before, until }), append(&make.event(&tenant))]
+    };
+    superseded(store.commit(expiry(None, one)).await);
+    for center in ["", "north"] {
+        let position = FeedPosition { connection: connection.clone(), center: center.to_owned(), watermark: two };
+        store.commit(vec![Mutation::Watermark(position)]).await.unwrap();
+    }
+    assert!(store.feed_expiries(&connection).await.unwrap().is_empty());
+    store.commit(expiry(None, one)).await.unwrap();
+    superseded(store.commit(expiry(None, two)).await);
+    store.commit(expiry(Some(one), two)).await.unwrap();
+    assert_eq!(store.feed_expiries(&connection).await.unwrap(), [("north".to_owned(), two)]);
+    number_all(&*store).await;
+    assert_eq!(all(&*store, &tenant).await.len(), 4, "one for each change");
+}
+
+/// Source of numbers that are the same in every run.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Returns a number below `sides`.
+    pub(crate) fn throw(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// Returns the number of events of a run: that of `EXAMGATE_EVENTS`, else a few.
+pub(crate) fn run_size() -> u64 {
+    let size = std::env::var("EXAMGATE_EVENTS").ok();
+    size.map_or(1_200, |size| size.parse().expect("EXAMGATE_EVENTS is a number"))
+}
+
+/// What the writers of a run have done: events that were committed, and events of which they do not know it.
+#[derive(Default)]
+struct Written {
+    sure: BTreeMap<EventId, (u64, u64)>,
+    perhaps: BTreeSet<EventId>,
+}
+
+/// Has eight writers, half of them through each store, append events of two tenants, while a reader of each tenant follows at
+/// full speed. Some commits fail, and some callers stop waiting. Asserts that a reader finds no gap, no repeat and nothing that
+/// appears late, and at the end exactly what was committed, what one writer has written in its order.
+pub(crate) async fn follow_writers(stores: [Arc<dyn Store>; 2], make: &Maker, events: u64) {
+    let tenants = [make.name("tenant"), make.name("tenant")];
+    let written = Arc::new(Mutex::new(Written::default()));
+    let writers = (0..8_u64).map(|writer| {
+        let (stores, written) = (stores.clone(), Arc::clone(&written));
+        let (store, tenant) = (usize::try_from(writer % 2).unwrap(), tenants[usize::from(writer / 2 % 2 == 0)].clone());
+        let (make, share) = (Maker(make.0.clone()), events / 8);
+        tokio::spawn(async move { write_events(&*stores[store], &make, &tenant, writer, share, &written).await })
+    });
+    let writers: Vec<_> = writers.collect();
+    let (done, is_done) = tokio::sync::watch::channel(false);
+    let readers = tenants.each_ref().map(|tenant| {
+        let (store, tenant, is_done) = (Arc::clone(&stores[1]), tenant.clone(), is_done.clone());
+        tokio::spawn(async move { read_to_the_end(&*store, &tenant, &is_done).await })
+    });
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    number_all(&*stores[0]).await;
+    done.send(true).unwrap();
+    let mut seen = Vec::new();
+    for reader in readers {
+        seen.extend(reader.await.unwrap());
+    }
+    let written = written.lock().unwrap();
+    let ids: HashSet<&EventId> = seen.iter().map(|event| &event.event.id).collect();
+    assert_eq!(ids.len(), seen.len(), "an event was read twice");
+    assert!(written.sure.keys().all(|id| ids.contains(id)), "an event is missing");
+    assert!(
+        ids.iter().all(|id| written.sure.contains_key(id) || written.perhaps.contains(id)),
+        "an event was invented"
+    );
+    let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+    for (writer, number) in seen.iter().filter_map(|event| written.sure.get(&event.event.id)) {
+        let before = last.insert(*writer, *number);
+        assert!(before < Some(*number), "writer {writer} wrote {number} after {before:?}");
+    }
+}
+
+async fn write_events(
+    store: &dyn Store,
+    make: &Maker,
+    tenant: &str,
+    writer: u64,
+    share: u64,
+    written: &Mutex<Written>,
+) {
+    let mut dice = Dice::new(writer + 1);
+    let mut number = 0;
+    while number < share {
+        let batch: Vec<NewEvent> = (0..=dice.throw(3)).map(|_| make.event(tenant)).collect();
+        let mut changes: Vec<Mutation> = batch.iter().map(append).collect();
+        let kind = dice.throw(16);
+        match kind {
+            0 => {
+                changes.push(refused());
+                assert!(matches!(store.commit(changes).await, Err(StoreError::Superseded)));
+            }
+            1 => {
+                written.lock().unwrap().perhaps.extend(batch.into_iter().map(|event| event.id));
+                drop(store.commit(changes).now_or_never());
+            }
+            _ => {
+                store.commit(changes).await.unwrap();
+                let mut written = written.lock().unwrap();
+                for event in batch {
+                    number += 1;
+                    written.sure.insert(event.id, (writer, number));
+                }
+            }
+        }
+    }
+}
+
+/// Reads page after page until everything was read and no writer is left.
+async fn read_to_the_end(store: &dyn Store, tenant: &str, is_done: &tokio::sync::watch::Receiver<bool>) -> Vec<Event> {
+    let (mut seen, mut after) = (Vec::new(), 0);
+    loop {
+        let is_last = *is_done.borrow();
+        let page = store.events(tenant, after, &EventFilter::default(), 100).await.unwrap();
+        if page.events.is_empty() {
+            assert_eq!(page.scanned, after);
+            if is_last {
+                return seen;
+            }
+            tokio::task::yield_now().await;
+        }
+        for event in page.events {
+            assert_eq!(event.sequence, after + 1, "no gap, and nothing appears late");
+            assert_eq!(event.event.data.get("version"), Some(&Value::from(1)));
+            after = event.sequence;
+            seen.push(event);
+        }
+    }
+}
+
+pub(crate) async fn a_follower_misses_no_event(store: Arc<dyn Store>, make: Maker) {
+    let is_numbering = store.is_shared();
+    let numbering = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            while is_numbering {
+                store.number_events(50).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    follow_writers([Arc::clone(&store), store], &make, run_size()).await;
+    numbering.abort();
+}

@@ -1,0 +1,262 @@
+//! Webhooks and their deliveries.
+
+use super::*;
+use crate::domain::event::EventType;
+use crate::domain::ids::{DeliveryId, EventId, WebhookId};
+use crate::domain::webhook::{
+    Delivery, DeliveryAttempt, DeliveryOrder, DeliveryState, DisableReason, Webhook, WebhookPayload, WebhookSecret,
+    WebhookSettings, WebhookSource, WebhookState,
+};
+use crate::store::{DeliveryFilter, WebhookBacklog, WebhookHealth, WebhookScan};
+
+impl Maker {
+    /// Returns a webhook of the tenant, of version 1.
+    pub(crate) fn webhook(&self, tenant: &str) -> Webhook {
+        let now = self.0.now();
+        let secret = |text: &str, expires| WebhookSecret { value: Secret::new(text), expires };
+        Webhook {
+            id: WebhookId::generate(&self.0),
+            tenant: tenant.to_owned(),
+            owner: "lms".to_owned(),
+            source: WebhookSource::Api,
+            settings: WebhookSettings {
+                url: "https://hooks.example.org/planted-path".to_owned(),
+                description: Some("planted-description".to_owned()),
+                types: vec!["result.*".to_owned()],
+                connections: vec!["c".to_owned()],
+                assessments: vec!["rust-101".to_owned()],
+                payload: WebhookPayload::Full,
+                order: DeliveryOrder::Resource,
+                max_in_flight: 4,
+                requests_per_second: 0,
+            },
+            secrets: vec![secret("whsec_planted-new", None), secret("whsec_planted-old", Some(now + 1.hours()))],
+            state: WebhookState::Enabled,
+            reason: None,
+            scanned: 7,
+            failures: 0,
+            failing_since: None,
+            resume_at: None,
+            created: now,
+            last_modified: now,
+            version: 1,
+        }
+    }
+
+    /// Returns a pending delivery of an event to the webhook.
+    pub(crate) fn delivery(&self, webhook: &Webhook, sequence: u64) -> Delivery {
+        let now = self.0.now();
+        Delivery {
+            id: DeliveryId::generate(&self.0),
+            tenant: webhook.tenant.clone(),
+            webhook: webhook.id.clone(),
+            event: EventId::generate(&self.0),
+            sequence,
+            event_type: EventType::ResultPublished,
+            assignment: Some(AssignmentId::generate(&self.0)),
+            state: DeliveryState::Pending,
+            step: 0,
+            due: Some(now),
+            attempts: Vec::new(),
+            created: now,
+        }
+    }
+}
+
+pub(crate) fn put_webhook(webhook: &Webhook) -> Mutation {
+    Mutation::Webhook(Box::new(webhook.clone()))
+}
+
+pub(crate) fn put_delivery(delivery: &Delivery) -> Mutation {
+    Mutation::Delivery(Box::new(delivery.clone()))
+}
+
+pub(crate) fn ended(delivery: &Delivery, state: DeliveryState, at: Timestamp) -> Delivery {
+    let attempt =
+        DeliveryAttempt { at, status: Some(500), duration_ms: 12, error: Some("planted-attempt-error".to_owned()) };
+    Delivery { state, step: 1, due: None, attempts: vec![attempt], ..delivery.clone() }
+}
+
+/// Asserts that two webhooks are the same, also by their secrets.
+fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
+    let found = found.expect("the webhook is there");
+    let secrets = |webhook: &Webhook| -> Vec<String> {
+        webhook.secrets.iter().map(|secret| secret.value.expose().to_owned()).collect()
+    };
+    assert_eq!((format!("{found:?}"), secrets(found)), (format!("{expected:?}"), secrets(expected)));
+}
+
+fn superseded(changed: &Result<(), StoreError>) {
+    assert!(matches!(changed, Err(StoreError::Superseded)), "{changed:?}");
+}
+
+pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, other) = (make.name("tenant"), make.name("tenant"));
+    let first = make.webhook(&tenant);
+    let read = async || store.webhook(&tenant, &first.id).await.unwrap();
+    let second = Webhook {
+        version: 2,
+        state: WebhookState::Disabled,
+        reason: Some(DisableReason::Gone),
+        scanned: 1,
+        ..first.clone()
+    };
+    superseded(&store.commit(vec![put_webhook(&second)]).await);
+    store.commit(vec![put_webhook(&first)]).await.unwrap();
+    assert_same(read().await.as_ref(), &first);
+    superseded(&store.commit(vec![put_webhook(&first)]).await);
+    assert!(store.webhook(&other, &first.id).await.unwrap().is_none());
+
+    let failing_since = Some(make.0.now());
+    let health = WebhookHealth { id: first.id.clone(), failures: 3, failing_since, resume_at: failing_since };
+    let scan = |before, scanned| Mutation::ScanWebhook(WebhookScan { id: first.id.clone(), before, scanned });
+    store.commit(vec![Mutation::WebhookHealth(health), scan(7, 9)]).await.unwrap();
+    superseded(&store.commit(vec![scan(7, 9)]).await);
+    store.commit(vec![scan(9, 8)]).await.unwrap();
+    // A new version does not undo what was delivered meanwhile.
+    store.commit(vec![put_webhook(&second)]).await.unwrap();
+    let expected = Webhook { scanned: 9, failures: 3, failing_since, resume_at: failing_since, ..second.clone() };
+    assert_same(read().await.as_ref(), &expected);
+    superseded(&store.commit(vec![put_webhook(&second)]).await);
+    let thief = Webhook { tenant: other.clone(), version: 3, ..second.clone() };
+    superseded(&store.commit(vec![put_webhook(&thief)]).await);
+
+    store.commit(vec![Mutation::RemoveWebhook(other, first.id.clone())]).await.unwrap();
+    assert_same(read().await.as_ref(), &expected);
+    store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), first.id.clone())]).await.unwrap();
+    assert!(read().await.is_none());
+    superseded(&store.commit(vec![put_webhook(&Webhook { version: 3, ..second })]).await);
+    superseded(&store.commit(vec![scan(9, 10)]).await);
+    let (failing_since, resume_at) = (None, None);
+    let health = WebhookHealth { id: first.id.clone(), failures: 0, failing_since, resume_at };
+    store.commit(vec![Mutation::WebhookHealth(health)]).await.unwrap();
+    assert!(read().await.is_none());
+}
+
+pub(crate) async fn one_of_many_writers_replaces_a_webhook(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let webhook = make.webhook(&tenant);
+    store.commit(vec![put_webhook(&webhook)]).await.unwrap();
+    let writers: Vec<_> = (0..10)
+        .map(|number| {
+            let changed = Webhook { version: 2, owner: format!("writer {number}"), ..webhook.clone() };
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.commit(vec![put_webhook(&changed)]).await.map(|()| changed.owner) })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for writer in writers {
+        match writer.await.unwrap() {
+            Ok(owner) => winners.push(owner),
+            lost => superseded(&lost.map(drop)),
+        }
+    }
+    let [winner] = &winners[..] else { panic!("{winners:?}") };
+    assert_eq!(store.webhook(&tenant, &webhook.id).await.unwrap().map(|webhook| webhook.owner).as_ref(), Some(winner));
+}
+
+pub(crate) async fn webhooks_are_the_tenants_own_and_listed_newest_first(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, other) = (make.name("tenant"), make.name("tenant"));
+    let webhooks: Vec<Webhook> = (0..5).map(|_| make.webhook(&tenant)).chain([make.webhook(&other)]).collect();
+    store.commit(webhooks.iter().map(put_webhook).collect()).await.unwrap();
+    let mut listed = Vec::new();
+    let mut page = Page { limit: 2, after: None };
+    loop {
+        let part = store.webhooks(&tenant, &page).await.unwrap();
+        let Some(last) = part.last() else { break };
+        page.after = Some(last.id.to_string());
+        listed.extend(part.into_iter().map(|webhook| webhook.id));
+    }
+    let newest_first: Vec<WebhookId> = webhooks[..5].iter().rev().map(|webhook| webhook.id.clone()).collect();
+    assert_eq!(listed, newest_first);
+    let all = store.all_webhooks().await.unwrap();
+    assert!(webhooks.iter().all(|webhook| all.iter().any(|found| found.id == webhook.id)));
+    assert!(all.is_sorted_by_key(|webhook| webhook.id.clone()));
+    let none = Page { limit: 2, after: Some("\0".to_owned()) };
+    assert!(store.webhooks(&tenant, &none).await.unwrap().is_empty());
+}
+
+pub(crate) async fn deliveries_follow_their_events_until_they_end(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let (webhook, quiet) = (make.webhook(&tenant), make.webhook(&tenant));
+    let early = make.delivery(&webhook, 1);
+    // Of a webhook that is not there.
+    store.commit(vec![put_delivery(&early)]).await.unwrap();
+    assert_eq!(store.delivery(&tenant, &early.id).await.unwrap(), None);
+    let deliveries: Vec<Delivery> = [5, 3, 9, 4].iter().map(|number| make.delivery(&webhook, *number)).collect();
+    let mut changes = vec![put_webhook(&webhook), put_webhook(&quiet)];
+    changes.extend(deliveries.iter().map(put_delivery));
+    store.commit(changes).await.unwrap();
+
+    let pending = async |after, limit| -> Vec<u64> {
+        let found = store.pending_deliveries(&webhook.id, after, limit).await.unwrap();
+        found.iter().map(|delivery| delivery.sequence).collect()
+    };
+    assert_eq!(pending(0, 9).await, [3, 4, 5, 9]);
+    assert_eq!(pending(3, 2).await, [4, 5]);
+    let backlog = async || store.webhook_backlog(&webhook.id).await.unwrap();
+    assert_eq!(backlog().await, WebhookBacklog { pending: 4, oldest_pending: Some(3) });
+    assert_eq!(store.webhook_backlog(&quiet.id).await.unwrap(), WebhookBacklog::default());
+    assert_eq!(store.delivery(&tenant, &deliveries[0].id).await.unwrap().as_ref(), Some(&deliveries[0]));
+    assert_eq!(store.delivery("someone else", &deliveries[0].id).await.unwrap(), None);
+
+    let delivered = ended(&deliveries[1], DeliveryState::Delivered, make.0.now());
+    let failed = ended(&deliveries[2], DeliveryState::Failed, make.0.now());
+    // The last change of a delivery counts.
+    let early = ended(&deliveries[1], DeliveryState::Failed, make.0.now());
+    store.commit(vec![put_delivery(&early), put_delivery(&failed), put_delivery(&delivered)]).await.unwrap();
+    assert_eq!(pending(0, 9).await, [4, 5]);
+    assert_eq!(backlog().await, WebhookBacklog { pending: 2, oldest_pending: Some(4) });
+
+    let listed = async |filter: DeliveryFilter, limit, after: Option<&Delivery>| -> Vec<Delivery> {
+        let page = Page { limit, after: after.map(|last| last.id.to_string()) };
+        store.deliveries(&tenant, &webhook.id, &filter, &page).await.unwrap()
+    };
+    let all = [&deliveries[3], &failed, &delivered, &deliveries[0]].map(Clone::clone);
+    assert_eq!(listed(DeliveryFilter::default(), 9, None).await, all);
+    assert_eq!(listed(DeliveryFilter::default(), 2, Some(&all[1])).await, all[2..]);
+    let of = |state| DeliveryFilter { state: Some(state), ..DeliveryFilter::default() };
+    assert_eq!(listed(of(DeliveryState::Failed), 9, None).await, [failed.clone()]);
+    assert_eq!(listed(of(DeliveryState::Pending), 9, None).await.len(), 2);
+    let event = |state| DeliveryFilter { event: Some(delivered.event.clone()), state };
+    assert_eq!(listed(event(None), 9, None).await, [delivered.clone()]);
+    assert!(listed(event(Some(DeliveryState::Failed)), 9, None).await.is_empty());
+    let page = Page { limit: 9, after: None };
+    assert!(store.deliveries("someone else", &webhook.id, &DeliveryFilter::default(), &page).await.unwrap().is_empty());
+
+    // A retry.
+    let again = Delivery { state: DeliveryState::Pending, step: 0, due: Some(make.0.now()), ..failed };
+    store.commit(vec![put_delivery(&again)]).await.unwrap();
+    assert_eq!(pending(0, 9).await, [4, 5, 9]);
+    assert_eq!(store.delivery(&tenant, &again.id).await.unwrap(), Some(again));
+}
+
+pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let (kept, removed) = (make.webhook(&tenant), make.webhook(&tenant));
+    let start = make.0.now();
+    let old = ended(&make.delivery(&kept, 1), DeliveryState::Delivered, start - 2.hours());
+    let late = ended(&make.delivery(&kept, 2), DeliveryState::Failed, start);
+    let waiting = Delivery { created: start - 9.hours(), ..make.delivery(&kept, 3) };
+    let lost = make.delivery(&removed, 1);
+    let mut changes = vec![put_webhook(&kept), put_webhook(&removed)];
+    changes.extend([&old, &late, &waiting, &lost].map(put_delivery));
+    store.commit(changes).await.unwrap();
+    store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), removed.id.clone())]).await.unwrap();
+    let is_there = async |delivery: &Delivery| store.delivery(&tenant, &delivery.id).await.unwrap().is_some();
+    assert!(!is_there(&lost).await && is_there(&old).await);
+    assert!(store.pending_deliveries(&removed.id, 0, 9).await.unwrap().is_empty());
+    store.commit(vec![put_delivery(&make.delivery(&removed, 2))]).await.unwrap();
+
+    assert_eq!(store.purge_events(start - 1.hours()).await.unwrap(), 2, "one expired, one without a webhook");
+    assert!(!is_there(&old).await && is_there(&late).await && is_there(&waiting).await);
+    // A configured webhook that comes back has nothing of the one before.
+    let lost = make.delivery(&kept, 4);
+    store.commit(vec![put_delivery(&lost)]).await.unwrap();
+    store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), kept.id.clone())]).await.unwrap();
+    store.commit(vec![put_webhook(&kept)]).await.unwrap();
+    assert!(!is_there(&lost).await);
+    store.commit(vec![put_delivery(&lost)]).await.unwrap();
+    store.purge_events(start - 9.hours()).await.unwrap();
+    assert!(is_there(&lost).await);
+}
