@@ -1,4 +1,5 @@
-//! `events`: prints the events that a running gateway has, and follows those that come. An ordinary client of the public API.
+//! `events`: prints the events that a running gateway has, and follows those that come. An ordinary client of the
+//! public API.
 
 use std::io::{self, Write as _};
 

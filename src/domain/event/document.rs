@@ -9,20 +9,21 @@ use crate::domain::operation::OperationState;
 use crate::domain::outcome::Outcome;
 use crate::domain::results::ResultMember;
 
-/// Something that happened and that no response told. It holds ids, configured names, words and versions, and nothing of a
-/// person: read the resource for more. Fields without a value are omitted.
+/// Something that happened and that no response told. It holds ids, configured names, words and versions, and nothing
+/// of a person: read the resource for more. Fields without a value are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event, examples(event_example))]
 pub struct EventDocument {
     /// The event's identifier; of a delivery also its `webhook-id`. An event that is delivered again has the same.
     pub id: String,
-    /// Its number among the tenant's events: from 1, without gaps, in the order in which they happened. Absent from a `ping`.
+    /// Its number among the tenant's events: from 1, without gaps, in the order in which they happened. Absent from a
+    /// `ping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub sequence: Option<u64>,
-    /// The `sequence` of the event before it that this reader or webhook gets; absent if there is none that is still kept. A
-    /// reader whose last event has another number has missed some.
+    /// The `sequence` of the event before it that this reader or webhook gets; absent if there is none that is still
+    /// kept. A reader whose last event has another number has missed some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub previous: Option<u64>,
@@ -161,7 +162,8 @@ pub fn example_of(event_type: EventType) -> Value {
     let connection = "startexam-main";
     let data = match event_type {
         EventType::OperationCompleted => json!({
-            "resource": "/operations/op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71", "connection": connection, "action": "candidates.bulk",
+            "resource": "/operations/op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71", "connection": connection,
+            "action": "candidates.bulk",
             "state": "completed",
             "counts": { "total": 500, "applied": 497, "notApplied": 2, "unknown": 1, "skipped": 0 },
         }),

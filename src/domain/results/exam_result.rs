@@ -97,8 +97,8 @@ words! {
 }
 
 impl ResultMember {
-    /// Returns whether a change of it corrects a result that was published: warnings and the vendor's identifiers only explain
-    /// it.
+    /// Returns whether a change of it corrects a result that was published: warnings and the vendor's identifiers only
+    /// explain it.
     #[must_use]
     pub const fn is_content(self) -> bool {
         !matches!(self, Self::Warnings | Self::VendorRef)

@@ -42,15 +42,17 @@ const MAX_STREAM: Duration = Duration::from_mins(15);
 
 /// Read events
 ///
-/// What happened that no response told: oldest first, beginning after `after`. Each event is there once it was committed with
-/// what it is about, and keeps its number. A client that goes on with `nextCursor`, or with the `sequence` of the last event
-/// it has handled, misses none, as long as it comes back within `store.event_retention`; after that the response is 410.
+/// What happened that no response told: oldest first, beginning after `after`. Each event is there once it was
+/// committed with what it is about, and keeps its number. A client that goes on with `nextCursor`, or with the
+/// `sequence` of the last event it has handled, misses none, as long as it comes back within `store.event_retention`;
+/// after that the response is 410.
 ///
 /// With `Prefer: wait=<seconds>` a response without events is held back until there is one, or the time is over.
 ///
-/// With `Accept: text/event-stream` the response is a stream of Server-Sent Events: `event` is the type, `data` the event and
-/// `id` its number. An `id` without `data` says that there was nothing for this reader up to that number. The stream ends after
-/// some minutes; a client that connects again with `Last-Event-ID`, as browsers do by themselves, misses none.
+/// With `Accept: text/event-stream` the response is a stream of Server-Sent Events: `event` is the type, `data` the
+/// event and `id` its number. An `id` without `data` says that there was nothing for this reader up to that number. The
+/// stream ends after some minutes; a client that connects again with `Last-Event-ID`, as browsers do by themselves,
+/// misses none.
 #[utoipa::path(
     get, path = "/events", operation_id = "listEvents", tag = "Events",
     params(
@@ -167,8 +169,8 @@ impl EventStream {
         Self { app, reader, ready: VecDeque::new(), sent, stopping, ends, _permit: permit }
     }
 
-    /// Returns the next event; `None` at the end. If the store fails, the stream ends; the client connects again and gets the
-    /// error.
+    /// Returns the next event; `None` at the end. If the store fails, the stream ends; the client connects again and
+    /// gets the error.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(document) = self.ready.pop_front() {

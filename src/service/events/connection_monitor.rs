@@ -1,8 +1,8 @@
 //! The monitor of connections: reports a connection's change of state to its tenants, by an event.
 //!
-//! The last reported state is in the store, so that a change is reported once, whatever instances and restarts there are. An
-//! instance reports only what its own calls have shown, and only once it has lasted a little: a single failed call between
-//! two others is no news.
+//! The last reported state is in the store, so that a change is reported once, whatever instances and restarts there
+//! are. An instance reports only what its own calls have shown, and only once it has lasted a little: a single failed
+//! call between two others is no news.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,9 +19,11 @@ use crate::store::{ConnectionStateChange, Mutation, StoreError};
 
 /// Interval between looks at the connections.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long a state must last before it is reported: longer than the first pause before an unknown write is tried again.
+/// How long a state must last before it is reported: longer than the first pause before an unknown write is tried
+/// again.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Interval after which a lasting state is compared with the reported one again: the instance that reported another one may be gone.
+/// Interval after which a lasting state is compared with the reported one again: the instance that reported another one
+/// may be gone.
 const COMPARE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A state of a connection as this instance sees it.
@@ -81,8 +83,8 @@ impl Gateway {
         }
     }
 
-    /// Commits the state, with an event for each tenant, unless it is the one that was reported last. Returns whether it is now the
-    /// reported one.
+    /// Commits the state, with an event for each tenant, unless it is the one that was reported last. Returns whether
+    /// it is now the reported one.
     async fn report_connection_state(&self, connection: &Connection, state: ConnectionState) -> Result<bool, Error> {
         let name = &connection.name;
         let reported = self.0.store.connection_states().await.or_not_applied()?;

@@ -1,7 +1,8 @@
-//! Makes events. Only what is made here gets into an event, and all of it is ids, configured names, words and versions: nothing of
-//! a person and nothing that a caller chose.
+//! Makes events. Only what is made here gets into an event, and all of it is ids, configured names, words and versions:
+//! nothing of a person and nothing that a caller chose.
 //!
-//! An event is a mutation of the transaction that commits what it is about: it exists if and only if that was committed.
+//! An event is a mutation of the transaction that commits what it is about: it exists if and only if that was
+//! committed.
 
 use jiff::Timestamp;
 
@@ -61,7 +62,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// Returns the event of a write that was unknown and has become known; `None` if it has not, or has no record of its own.
+    /// Returns the event of a write that was unknown and has become known; `None` if it has not, or has no record of
+    /// its own.
     pub(in crate::service) fn settled(
         &self,
         kind: WriteKind,
@@ -213,8 +215,8 @@ impl Emitter<'_> {
         self.webhook_event(tenant, EventType::WebhookDisabled, webhook, data)
     }
 
-    /// Returns the event of a webhook that will not get `count` of the events numbered from `from` to `to`, because they were
-    /// removed before.
+    /// Returns the event of a webhook that will not get `count` of the events numbered from `from` to `to`, because
+    /// they were removed before.
     pub(in crate::service) fn webhook_gap(
         &self,
         tenant: &str,

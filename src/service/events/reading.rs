@@ -1,5 +1,5 @@
-//! Events as clients read them: from a position on, in order, without a gap. A reader of fewer connections or types sees gaps in the
-//! numbers, and none in the chain of `previous`.
+//! Events as clients read them: from a position on, in order, without a gap. A reader of fewer connections or types
+//! sees gaps in the numbers, and none in the chain of `previous`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,9 +59,8 @@ impl Gateway {
     /// Begins to read events. The caller gets those of its tenant at connections that it may use, and those without a
     /// connection. `name` is the parameter or header from which `start` was read.
     ///
-    /// # Errors
-    /// `cursor_expired` if events after the position were removed; `validation_failed` for a position after the latest event;
-    /// `store_unavailable`.
+    /// # Errors `cursor_expired` if events after the position were removed; `validation_failed` for a position after
+    /// the latest event; `store_unavailable`.
     pub async fn read_events_from(
         &self,
         caller: Arc<RequestContext>,
@@ -89,10 +88,10 @@ impl Gateway {
         Ok(EventReader { caller, filter, position })
     }
 
-    /// Reads the next events, at most `limit`, and moves the reader behind them. Waits up to `patience` for the first one.
+    /// Reads the next events, at most `limit`, and moves the reader behind them. Waits up to `patience` for the first
+    /// one.
     ///
-    /// # Errors
-    /// `cursor_expired` if events after the reader's position were removed; `store_unavailable`.
+    /// # Errors `cursor_expired` if events after the reader's position were removed; `store_unavailable`.
     pub async fn next_events(
         &self,
         reader: &mut EventReader,

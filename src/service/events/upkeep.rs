@@ -21,7 +21,8 @@ impl Gateway {
         }
     }
 
-    /// Spawns the task that numbers events, if the store leaves that to its users. It holds the gateway weakly and ends with it.
+    /// Spawns the task that numbers events, if the store leaves that to its users. It holds the gateway weakly and ends
+    /// with it.
     pub(in crate::service) fn spawn_event_numbering(&self) {
         if !self.0.store.is_shared() {
             return;

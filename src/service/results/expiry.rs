@@ -1,7 +1,9 @@
-//! Expiry: reports once, by an event, each booking whose window is over by the vendor's clock and of which the vendor knows no attempt.
+//! Expiry: reports once, by an event, each booking whose window is over by the vendor's clock and of which the vendor
+//! knows no attempt.
 //!
-//! The end of a booking's window is in its sealed record, so the bookings whose windows end soon are kept in memory, from the
-//! same walk over the bookings that finds their centres. All of it can be lost: the record says whether the event was made.
+//! The end of a booking's window is in its sealed record, so the bookings whose windows end soon are kept in memory,
+//! from the same walk over the bookings that finds their centres. All of it can be lost: the record says whether the
+//! event was made.
 
 use std::collections::{BTreeSet, HashSet};
 
