@@ -43,10 +43,6 @@ pub trait EventReads: Send + Sync {
 
     /// Returns the last reported state of each connection.
     async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError>;
-
-    /// Returns up to which position of the connection's feeds expired assignments were reported, by centre. Omits feeds of which
-    /// nothing was reported.
-    async fn feed_expiries(&self, connection: &str) -> Result<Vec<(String, Timestamp)>, StoreError>;
 }
 
 #[async_trait]
@@ -104,15 +100,6 @@ impl<E: Engine> EventReads for E {
 
     async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.select(Access::Scan, sql::CONNECTION_STATES, &values![]).await
-    }
-
-    async fn feed_expiries(&self, connection: &str) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        let rows: Vec<(String, i64)> = self.select(Access::Key, sql::FEED_EXPIRIES, &values![connection]).await?;
-        let expiry = |(center, until)| {
-            let odd = || StoreError::Unreadable(format!("feeds {connection}: its expiry is no time"));
-            Ok((center, Timestamp::from_microsecond(until).map_err(|_| odd())?))
-        };
-        rows.into_iter().map(expiry).collect()
     }
 }
 

@@ -71,7 +71,4 @@ statements! {
     };
 
     CONNECTION_STATES = sql!("SELECT connection, state FROM connection_states ORDER BY connection");
-    FEED_EXPIRIES = sql!(
-        "SELECT center, expired_until FROM feeds WHERE connection = $1 AND expired_until IS NOT NULL ORDER BY center"
-    );
 }

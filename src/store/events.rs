@@ -1,6 +1,5 @@
 //! Arguments and results of the store that concern events, and what tells its users of new ones.
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::domain::event::Event;
@@ -39,19 +38,6 @@ pub struct ConnectionStateChange {
     pub before: Option<String>,
     /// Its state.
     pub state: String,
-}
-
-/// A step of reporting the assignments of a feed that have expired.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedExpiry {
-    /// The connection.
-    pub connection: String,
-    /// The centre; empty for the account's own.
-    pub center: String,
-    /// The position it was read with; `None` if nothing was reported.
-    pub before: Option<Timestamp>,
-    /// Up to which position of the feed they are reported, by the vendor's clock.
-    pub until: Timestamp,
 }
 
 /// What tells the tasks of this process of new events. The numbers mean nothing.

@@ -51,7 +51,7 @@ mod webhooks;
 pub use crate::store::encryption::{Keyring, SealError};
 pub use backup::{BackupError, RestoredBackup, WrittenBackup};
 pub use event_reads::EventReads;
-pub use events::{ConnectionStateChange, EventBounds, EventPage, FeedExpiry};
+pub use events::{ConnectionStateChange, EventBounds, EventPage};
 pub use inspection::{Inspection, SchemaChange};
 pub use mutation::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 pub use postgres::PostgresStore;

@@ -12,8 +12,8 @@ use crate::domain::operation::{ItemId, ItemOutcome, Operation};
 use crate::domain::results::{ExamResult, ResultVersion};
 use crate::domain::webhook::{Delivery, Webhook};
 use crate::store::{
-    ConnectionStateChange, FeedExpiry, FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange,
-    ReportHint, StoreError, UnindexedCandidate, WebhookHealth, WebhookScan,
+    ConnectionStateChange, FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportHint,
+    StoreError, UnindexedCandidate, WebhookHealth, WebhookScan,
 };
 
 /// Keyed hash of the subject of a row, made by [`Store::hash_subject`](crate::store::Store::hash_subject); a second row
@@ -161,9 +161,6 @@ pub enum Mutation {
     /// Records the last reported state of a connection. [`StoreError::Superseded`] unless the stored one is the one it was read
     /// with.
     ConnectionState(ConnectionStateChange),
-    /// Records up to which position of a feed expired assignments were reported. [`StoreError::Superseded`] unless the stored
-    /// position is the one it was read with, so also if the feed has no watermark.
-    FeedExpiry(FeedExpiry),
     /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
     Audit(Entry),
 }

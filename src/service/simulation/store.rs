@@ -346,7 +346,6 @@ through! {
     read event(tenant: &str, sequence: u64) -> Option<Event>;
     read events_by_sequence(tenant: &str, sequences: &[u64]) -> Vec<Event>;
     read connection_states() -> Vec<(String, String)>;
-    read feed_expiries(connection: &str) -> Vec<(String, Timestamp)>;
 }
 
 through! {

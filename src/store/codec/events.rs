@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use crate::domain::event::{Event, EventSubject, EventType, NewEvent};
 use crate::domain::ids::{AssignmentId, EventId};
+use crate::store::StoreError;
 use crate::store::codec::{micros, unknown_format};
 use crate::store::columns::{Columns, FromColumns};
-use crate::store::{ConnectionStateChange, FeedExpiry, StoreError};
 
 const EVENTS: &str = "events";
 
@@ -87,35 +87,5 @@ impl EventRow {
             data: serde_json::from_str(&self.data).map_err(|_| odd())?,
         };
         Ok(Event { sequence: u64::try_from(self.sequence).map_err(|_| odd())?, event })
-    }
-}
-
-/// A change of a feed's expiry, ready to write.
-pub(in crate::store) struct FeedExpiryRow {
-    pub connection: String,
-    pub center: String,
-    pub before: Option<i64>,
-    pub until: i64,
-}
-
-impl From<FeedExpiry> for FeedExpiryRow {
-    fn from(expiry: FeedExpiry) -> Self {
-        let FeedExpiry { connection, center, before, until } = expiry;
-        Self { connection, center, before: before.map(micros), until: micros(until) }
-    }
-}
-
-/// A change of what events are made by, ready to write.
-pub(in crate::store) enum MonitorMutation {
-    ConnectionState(ConnectionStateChange),
-    FeedExpiry(FeedExpiryRow),
-}
-
-impl MonitorMutation {
-    pub(in crate::store) fn connection(&self) -> &str {
-        match self {
-            Self::ConnectionState(change) => &change.connection,
-            Self::FeedExpiry(row) => &row.connection,
-        }
     }
 }

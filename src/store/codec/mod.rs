@@ -42,7 +42,7 @@ mod webhooks;
 
 pub(super) use assignments::{AssignmentRow, assignment_state};
 pub(super) use audit::{AuditHead, AuditRow};
-pub(super) use events::{EventRow, MonitorMutation, NewEventRow};
+pub(super) use events::{EventRow, NewEventRow};
 pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use mutations::{EncodedMutation, ItemOutcomeRow, PreparedWriteRow};

@@ -6,11 +6,13 @@ use crate::domain::ids::CandidateId;
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemState};
 use crate::store::codec::{
-    AssignmentRow, CandidateRow, DeliveryRow, IntentRow, MonitorMutation, NewEventRow, OperationRow, RecordCodec,
-    ResultMutation, WebhookMutation, micros,
+    AssignmentRow, CandidateRow, DeliveryRow, IntentRow, NewEventRow, OperationRow, RecordCodec, ResultMutation,
+    WebhookMutation, micros,
 };
 use crate::store::sql::{self, Statement, values};
-use crate::store::{AcquireKey, Mutation, PreparedRecord, PreparedWrite, StoreError, UnindexedCandidate};
+use crate::store::{
+    AcquireKey, ConnectionStateChange, Mutation, PreparedRecord, PreparedWrite, StoreError, UnindexedCandidate,
+};
 
 /// A [`PreparedWrite`] ready to write.
 pub(in crate::store) struct PreparedWriteRow {
@@ -52,8 +54,7 @@ pub(in crate::store) enum EncodedMutation {
     /// A change of a webhook.
     Webhook(WebhookMutation),
     Delivery(Box<DeliveryRow>),
-    /// A change of what events are made by.
-    Monitor(MonitorMutation),
+    ConnectionState(ConnectionStateChange),
     /// The engine numbers the event.
     Event(Box<NewEventRow>),
     /// The engine seals the entry, because it knows the entry's place in the chain.
@@ -105,7 +106,7 @@ impl EncodedMutation {
                 | Self::RemoveIntent(_)
                 | Self::RequireAttempt(..)
                 | Self::RequeueItem(..)
-                | Self::Monitor(_)
+                | Self::ConnectionState(_)
                 | Self::FreeKey(_) => 0,
             }
     }
@@ -184,8 +185,7 @@ impl RecordCodec {
             Mutation::ScanWebhook(scan) => EncodedMutation::Webhook(WebhookMutation::Scan(scan.into())),
             Mutation::WebhookHealth(health) => EncodedMutation::Webhook(WebhookMutation::Health(health.into())),
             Mutation::Delivery(delivery) => EncodedMutation::Delivery(Box::new(self.delivery_row(*delivery)?)),
-            Mutation::FeedExpiry(expiry) => EncodedMutation::Monitor(MonitorMutation::FeedExpiry(expiry.into())),
-            Mutation::ConnectionState(change) => EncodedMutation::Monitor(MonitorMutation::ConnectionState(change)),
+            Mutation::ConnectionState(change) => EncodedMutation::ConnectionState(change),
             Mutation::ReceiveWebhook(webhook) => {
                 EncodedMutation::Result(ResultMutation::Receive(self.received_row(webhook)?))
             }

@@ -32,6 +32,7 @@ mod audit;
 mod begin;
 mod candidates;
 mod concurrency;
+mod event_followers;
 mod events;
 mod intents;
 mod keys;
@@ -50,6 +51,7 @@ pub(crate) use audit::*;
 pub(crate) use begin::*;
 pub(crate) use candidates::*;
 pub(crate) use concurrency::*;
+pub(crate) use event_followers::*;
 pub(crate) use events::*;
 pub(crate) use intents::*;
 pub(crate) use keys::*;
@@ -169,6 +171,7 @@ macro_rules! conformance {
             a_dismissed_report_without_a_reading_loses_its_body,
             events_are_numbered_in_the_order_of_commits,
             an_event_is_committed_only_with_its_transaction,
+            an_event_about_an_erased_candidate_is_not_appended,
             readers_get_the_events_that_pass_their_filter,
             retention_removes_events_from_the_first_on,
             new_events_are_signalled,

@@ -1,4 +1,4 @@
-//! Events, their numbering, and what they are made by.
+//! Events, their numbering, and the states that they report.
 //!
 //! A transaction appends its events without a number; a later one numbers what is committed, one such transaction at a time. So
 //! a number is visible only after all before it, and a transaction that is rolled back leaves no gap.
@@ -9,8 +9,8 @@ use sqlx::{PgConnection, Row as _};
 
 use super::error::TxError;
 use super::reports::hold_candidates;
-use crate::store::StoreError;
-use crate::store::codec::{MonitorMutation, NewEventRow};
+use crate::store::codec::NewEventRow;
+use crate::store::{ConnectionStateChange, StoreError};
 
 /// Maximum events removed in one transaction.
 const PORTION: i64 = 1_000;
@@ -21,6 +21,9 @@ pub(super) async fn append(connection: &mut PgConnection, rows: &[&NewEventRow])
     let living = hold_candidates(connection, about).await?;
     let is_kept = |row: &&&NewEventRow| row.candidate.as_ref().is_none_or(|candidate| living.contains(candidate));
     let rows: Vec<&NewEventRow> = rows.iter().filter(is_kept).copied().collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
         "INSERT INTO unnumbered_events (tenant, id, type, timestamp, connection, assignment, assessment_ref, data)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[],
@@ -60,33 +63,24 @@ pub(super) async fn number(connection: &mut PgConnection, limit: usize) -> Resul
     Ok(numbered.bind(limit).execute(connection).await?.rows_affected())
 }
 
-/// Applies changes of what events are made by; fails if another writer has made one meanwhile.
-pub(super) async fn monitor(connection: &mut PgConnection, changes: &[&MonitorMutation]) -> Result<(), TxError> {
-    for change in changes {
-        let query = match change {
-            MonitorMutation::ConnectionState(change) => match &change.before {
-                None => sqlx::query(
-                    "INSERT INTO connection_states (connection, state) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                )
-                .bind(&change.connection)
-                .bind(&change.state),
-                Some(before) => {
-                    sqlx::query("UPDATE connection_states SET state = $2 WHERE connection = $1 AND state = $3")
-                        .bind(&change.connection)
-                        .bind(&change.state)
-                        .bind(before)
-                }
-            },
-            MonitorMutation::FeedExpiry(row) => sqlx::query(
-                "UPDATE feeds SET expired_until = $3
-                 WHERE connection = $1 AND center = $2 AND expired_until IS NOT DISTINCT FROM $4",
-            )
-            .bind(&row.connection)
-            .bind(&row.center)
-            .bind(row.until)
-            .bind(row.before),
+/// Changes the last reported states of connections; fails if another writer has changed one meanwhile.
+pub(super) async fn set_connection_states(
+    connection: &mut PgConnection,
+    changes: &[&ConnectionStateChange],
+) -> Result<(), TxError> {
+    for ConnectionStateChange { connection: name, before, state } in changes {
+        let change = match before {
+            None => {
+                sqlx::query("INSERT INTO connection_states (connection, state) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                    .bind(name)
+                    .bind(state)
+            }
+            Some(before) => sqlx::query("UPDATE connection_states SET state = $2 WHERE connection = $1 AND state = $3")
+                .bind(name)
+                .bind(state)
+                .bind(before),
         };
-        if query.execute(&mut *connection).await?.rows_affected() == 0 {
+        if change.execute(&mut *connection).await?.rows_affected() == 0 {
             return Err(StoreError::Superseded.into());
         }
     }

@@ -26,6 +26,7 @@ mod commit_slots;
 mod connect;
 mod erasure;
 mod error;
+mod event_upkeep;
 mod events;
 mod group_commit;
 mod instances;

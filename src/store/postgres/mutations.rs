@@ -59,7 +59,7 @@ impl<'a> Target<'a> {
                 statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Operation)
             }
             EncodedMutation::Webhook(change) => Self::Record(change.id()),
-            EncodedMutation::Monitor(change) => Self::Record(change.connection()),
+            EncodedMutation::ConnectionState(change) => Self::Record(&change.connection),
             EncodedMutation::Result(_)
             | EncodedMutation::Delivery(_)
             | EncodedMutation::Event(_)
@@ -101,7 +101,7 @@ fn table(mutation: &EncodedMutation) -> Table {
         EncodedMutation::Result(_) => 7,
         EncodedMutation::Webhook(_) => 8,
         EncodedMutation::Delivery(_) => 9,
-        EncodedMutation::Monitor(_) => 10,
+        EncodedMutation::ConnectionState(_) => 10,
         // After all that waits for a lock: so an event has a greater number than those of the transaction that was waited for.
         EncodedMutation::Event(_) => 11,
         // Last, because all writers of a tenant contend for the end of its chain.
@@ -222,9 +222,9 @@ macro_rules! rows {
 /// Applies a group: in one statement if one exists for many rows, otherwise one by one, which is rare.
 async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> Result<(), TxError> {
     use EncodedMutation::{
-        Assignment, Audit, Candidate, ClaimItem, Delivery, EndItem, EraseCandidate, Event, FreeKey, Identities,
-        IndexGroup, Intent, Key, Monitor, Operation, RemoveIntent, RequeueItem, RequireAttempt, Result as ResultChange,
-        SetItemSubjects, Webhook,
+        Assignment, Audit, Candidate, ClaimItem, ConnectionState, Delivery, EndItem, EraseCandidate, Event, FreeKey,
+        Identities, IndexGroup, Intent, Key, Operation, RemoveIntent, RequeueItem, RequireAttempt,
+        Result as ResultChange, SetItemSubjects, Webhook,
     };
     let Some(first) = group.first() else { return Ok(()) };
     match first {
@@ -255,7 +255,10 @@ async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> R
         ResultChange(_) => results::apply(tx, &rows!(group, ResultChange(change) => change)).await,
         Webhook(_) => webhooks::apply(tx.connection, &rows!(group, Webhook(change) => change)).await,
         Delivery(_) => webhooks::put_deliveries(tx.connection, &rows!(group, Delivery(row) => &**row)).await,
-        Monitor(_) => events::monitor(tx.connection, &rows!(group, Monitor(change) => change)).await,
+        ConnectionState(_) => {
+            let changes = rows!(group, ConnectionState(change) => change);
+            events::set_connection_states(tx.connection, &changes).await
+        }
         Event(_) => events::append(tx.connection, &rows!(group, Event(row) => &**row)).await,
         Audit(_) => audit::append(tx, &rows!(group, Audit(entry) => entry)).await,
         IndexGroup(_) | Identities(..) | EraseCandidate(_) | Operation(_) => {

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::{
-    MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, events, instances, items, keys, operations, query, reindex, reports,
-    results, statements, webhooks,
+    MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, reindex, reports,
+    results, statements,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
@@ -19,32 +19,15 @@ use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
 use crate::store::columns::FromColumns;
 use crate::store::engine::{Access, Engine};
-use crate::store::event_reads::expired_events;
-use crate::store::event_sql;
 use crate::store::postgres::begin::{BeginJob, BegunWrite};
 use crate::store::postgres::jobs::{Job, JobResult};
-use crate::store::result_reads::column;
+use crate::store::postgres::transaction::work;
 use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, IdentityUpkeep, KeyState, Mutation, Page, Peer,
     PreparedWrite, PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows, count_events, event_types,
     measure,
 };
-
-/// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
-/// borrowed.
-macro_rules! work {
-    (|$tx:ident $(, $shared:ident)*| $body:expr) => {{
-        $(let $shared = std::sync::Arc::new($shared);)*
-        move |mut $tx: super::WriteContext<'_>| {
-            $(let $shared = std::sync::Arc::clone(&$shared);)*
-            Box::pin(async move {
-                let $tx = &mut $tx;
-                $body.await
-            })
-        }
-    }};
-}
 
 impl Engine for PostgresStore {
     fn codec(&self) -> &RecordCodec {
@@ -331,23 +314,7 @@ impl Store for PostgresStore {
     }
 
     async fn number_events(&self, limit: usize) -> Result<u64, StoreError> {
-        let unnumbered = self.select_one::<(i64,)>(Access::Scan, event_sql::UNNUMBERED_EVENT, &values![]).await?;
-        if unnumbered.is_none() {
-            return Ok(0);
-        }
-        let writer = Arc::clone(&self.writer);
-        // In a task of its own, because the signal follows the commit even if the caller stops waiting.
-        let numbering = tokio::spawn(async move {
-            let numbered = writer.run(work!(|tx| events::number(tx.connection, limit))).await;
-            if !matches!(numbered, Ok(0)) {
-                writer.events.send_visible();
-            }
-            numbered
-        });
-        let interrupted = |_| Err(StoreError::InDoubt("a transaction was interrupted".to_owned()));
-        let numbered = measure("write", async { numbering.await.unwrap_or_else(interrupted) }).await;
-        self.write_failed.record(&numbered);
-        numbered
+        self.number_committed_events(limit).await
     }
 
     fn event_signal(&self) -> watch::Receiver<u64> {
@@ -358,27 +325,8 @@ impl Store for PostgresStore {
         self.writer.events.unnumbered()
     }
 
-    /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
     async fn purge_events(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        for (tenant, until) in expired_events(self, before).await? {
-            let mut more = true;
-            while more {
-                let (tenant, until) = (tenant.clone(), column(until));
-                let (gone, again) =
-                    self.write(work!(|tx, tenant| events::purge(tx.connection, &tenant, until))).await?;
-                (purged, more) = (purged + gone, again);
-            }
-        }
-        let before = micros(before);
-        loop {
-            let (ended, more_ended) = self.write(work!(|tx| webhooks::purge_ended(tx.connection, before))).await?;
-            let (removed, more_removed) = self.write(work!(|tx| webhooks::purge_removed(tx.connection))).await?;
-            purged += ended + removed;
-            if !more_ended && !more_removed {
-                return Ok(purged);
-            }
-        }
+        Ok(self.purge_expired_events(before).await? + self.purge_deliveries(before).await?)
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.

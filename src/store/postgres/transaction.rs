@@ -48,6 +48,22 @@ impl WriteContext<'_> {
 /// without reporting it at COMMIT.
 pub(super) type Working<'a, T> = BoxFuture<'a, Result<T, TxError>>;
 
+/// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
+/// borrowed.
+macro_rules! work {
+    (|$tx:ident $(, $shared:ident)*| $body:expr) => {{
+        $(let $shared = std::sync::Arc::new($shared);)*
+        move |mut $tx: super::WriteContext<'_>| {
+            $(let $shared = std::sync::Arc::clone(&$shared);)*
+            Box::pin(async move {
+                let $tx = &mut $tx;
+                $body.await
+            })
+        }
+    }};
+}
+pub(super) use work;
+
 /// The runner of transactions.
 pub(super) struct Writer {
     pub(super) pool: PgPool,

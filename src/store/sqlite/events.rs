@@ -1,12 +1,12 @@
-//! Events, and what they are made by. Everything here runs inside a transaction of the writer thread.
+//! Events, and the states that they report. Everything here runs inside a transaction of the writer thread.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::store::StoreError;
-use crate::store::codec::{MonitorMutation, NewEventRow};
+use crate::store::codec::NewEventRow;
 use crate::store::sqlite::items::MAX_PORTION;
 use crate::store::sqlite::reports::is_candidate_present;
 use crate::store::sqlite::write_context::WriteContext;
+use crate::store::{ConnectionStateChange, StoreError};
 
 /// Appends an event to its tenant's under the next number.
 pub(super) fn append(tx: &WriteContext<'_>, row: &NewEventRow) -> Result<(), StoreError> {
@@ -34,24 +34,16 @@ pub(super) fn append(tx: &WriteContext<'_>, row: &NewEventRow) -> Result<(), Sto
     Ok(())
 }
 
-/// Applies a change of what events are made by; fails if another writer has made one meanwhile.
-pub(super) fn monitor(connection: &Connection, change: &MonitorMutation) -> Result<(), StoreError> {
-    let changed = match change {
-        MonitorMutation::ConnectionState(change) => match &change.before {
-            None => connection
-                .prepare_cached(
-                    "INSERT INTO connection_states (connection, state) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![change.connection, change.state])?,
-            Some(before) => connection
-                .prepare_cached("UPDATE connection_states SET state = ?2 WHERE connection = ?1 AND state = ?3")?
-                .execute(params![change.connection, change.state, before])?,
-        },
-        MonitorMutation::FeedExpiry(row) => connection
-            .prepare_cached(
-                "UPDATE feeds SET expired_until = ?3 WHERE connection = ?1 AND center = ?2 AND expired_until IS ?4",
-            )?
-            .execute(params![row.connection, row.center, row.until, row.before])?,
+/// Changes the last reported state of a connection; fails if another writer has changed it meanwhile.
+pub(super) fn set_connection_state(connection: &Connection, change: &ConnectionStateChange) -> Result<(), StoreError> {
+    let ConnectionStateChange { connection: name, before, state } = change;
+    let changed = match before {
+        None => connection
+            .prepare_cached("INSERT INTO connection_states (connection, state) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute(params![name, state])?,
+        Some(before) => connection
+            .prepare_cached("UPDATE connection_states SET state = ?2 WHERE connection = ?1 AND state = ?3")?
+            .execute(params![name, state, before])?,
     };
     if changed == 0 { Err(StoreError::Superseded) } else { Ok(()) }
 }

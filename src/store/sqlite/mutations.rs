@@ -89,7 +89,7 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(
         EncodedMutation::Result(change) => results::apply(tx, change),
         EncodedMutation::Webhook(change) => webhooks::apply(connection, change),
         EncodedMutation::Delivery(row) => webhooks::put_delivery(connection, row),
-        EncodedMutation::Monitor(change) => events::monitor(connection, change),
+        EncodedMutation::ConnectionState(change) => events::set_connection_state(connection, change),
         EncodedMutation::Event(row) => events::append(tx, row),
         EncodedMutation::Audit(entry) => audit::append(tx, entry),
     }

@@ -50,9 +50,6 @@ CREATE TABLE connection_states (
     state text COLLATE "C" NOT NULL
 );
 
--- Up to which position of a feed expired assignments were reported, by the vendor's clock.
-ALTER TABLE feeds ADD COLUMN expired_until bigint;
-
 -- What changes with deliveries stands in columns beside the sealed webhook, which has the values of its first version.
 CREATE TABLE webhooks (
     id text COLLATE "C" PRIMARY KEY,

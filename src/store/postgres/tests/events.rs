@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::event::EventFilter;
-use crate::store::conformance::{Dice, append, follow_writers, number_all, run_size};
+use crate::store::conformance::{Dice, append, cost_of_an_event, follow_writers, number_all, run_size};
 use crate::store::{EventReads as _, postgres::events};
 
 /// Returns the work of a transaction that numbers events.
@@ -81,4 +81,12 @@ async fn an_event_is_numbered_after_one_that_was_committed_before_its_transactio
     let page = one.events("t", 1, &EventFilter::default(), 9).await.unwrap();
     assert_eq!(page.events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [2]);
     assert_eq!(page.previous, Some(1));
+}
+
+/// Run it alone: `scripts/with-postgres cargo test --release --lib an_event_costs -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn an_event_costs() {
+    let Pair { make, one, .. } = Pair::open().await;
+    cost_of_an_event(one, make).await;
 }

@@ -30,9 +30,6 @@ CREATE TABLE connection_states (
     state TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Up to which position of a feed expired assignments were reported, by the vendor's clock.
-ALTER TABLE feeds ADD COLUMN expired_until INTEGER;
-
 -- What changes with deliveries stands in columns beside the sealed webhook, which has the values of its first version.
 CREATE TABLE webhooks (
     id TEXT PRIMARY KEY NOT NULL,

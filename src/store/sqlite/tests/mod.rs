@@ -18,7 +18,7 @@ use crate::secret::Secret;
 use crate::store::SchemaChange;
 use crate::store::codec::micros;
 use crate::store::conformance::BY_NAME;
-use crate::store::conformance::{Maker, conformance, ended, environment, put_delivery, put_webhook};
+use crate::store::conformance::{Maker, conformance, cost_of_an_event, ended, environment, put_delivery, put_webhook};
 use crate::store::engine::{Access, Engine as _};
 use crate::store::{
     BeginResult, CandidateFilter, ItemCounts, KeyState, Mutation, Page, Store, StoreReads as _, Window,
@@ -314,6 +314,16 @@ fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
         let scans: Vec<String> = details.filter(is_scan).collect();
         assert!(scans.is_empty() || *name == "UNSETTLED", "{name}: {scans:?}");
     }
+}
+
+/// Run it alone: `cargo test --release --lib an_event_costs -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn an_event_costs() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open_to_serve(&path, ring(&make.0), make.0.clone()).unwrap();
+    cost_of_an_event(Arc::new(store), make).await;
 }
 
 pub(super) fn place() -> (TempDir, PathBuf) {
