@@ -307,7 +307,7 @@ fn webhooks_with_faults_are_rejected() {
         (("types", "[\"result.*\", \"result.publish\"]"), "webhooks.lms.types.1: is no type of event"),
         (("types", "[\"ping\"]"), "webhooks.lms.types.0: is no type of event"),
         (
-            ("connections", "[\"startexam\"]"),
+            ("connections", "[\"startexam-mian\"]"),
             "webhooks.lms.connections.0: unknown connection (did you mean startexam-main?)",
         ),
         (("assessments", "[\"rust-101\"]"), "webhooks.lms.assessments.0: unknown assessment"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 use url::Url;
@@ -32,7 +33,7 @@ impl Gateway {
         webhook: &Webhook,
         mut document: EventDocument,
     ) -> (DeliveryAttempt, Verdict) {
-        let path = document.data.get("resource").and_then(|resource| resource.as_str()).map(str::to_owned);
+        let path = document.data.get("resource").and_then(Value::as_str).map(str::to_owned);
         if webhook.settings.payload == WebhookPayload::Full
             && let Some(path) = path
             && let Some(object) = context.owners.read(self, webhook, &path).await

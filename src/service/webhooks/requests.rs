@@ -116,7 +116,7 @@ impl Gateway {
             self.check_target(&context, &settings.url).await?;
         }
         let view = self.change_webhook(caller, id, |webhook| {
-            webhook.settings = settings.clone();
+            webhook.settings.clone_from(&settings);
             webhook.owner.clone_from(&caller.client);
             if has_moved && webhook.state == WebhookState::Failing {
                 enable(webhook);

@@ -359,6 +359,10 @@ impl Sender {
                 self.times.expired = None;
                 return self.skip_expired(gateway).await;
             };
+            if self.signals.is_stale() {
+                // A change that was answered is in force: a paused webhook gets nothing, and a former secret signs nothing.
+                return Ok(());
+            }
             if let Some(pause) = Duration::from_secs(1).checked_div(settings.requests_per_second) {
                 self.next_send = Some(Instant::now() + pause);
             }

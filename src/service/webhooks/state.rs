@@ -37,6 +37,11 @@ impl SenderSignals {
         self.wake.notify_one();
     }
 
+    /// Returns whether the sender is to read them again before it sends anything.
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::SeqCst)
+    }
+
     /// Returns whether the sender is to read them again, and takes note of it.
     pub(super) fn take_refresh(&self) -> bool {
         self.is_stale.swap(false, Ordering::SeqCst)

@@ -91,18 +91,20 @@ pub enum AddressRefusal {
 /// # Errors
 /// [`AddressRefusal`].
 pub fn judge_address(address: IpAddr, allow_private: &[Network]) -> Result<(), AddressRefusal> {
-    let embedded = match address {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(address) => embedded_ipv4(address).map(IpAddr::V4),
-    };
     let is_allowed = |address: IpAddr| allow_private.iter().any(|network| network.contains(address));
-    let judged = embedded.unwrap_or(address);
-    match kind_of(judged) {
+    let judge = |judged: IpAddr| match kind_of(judged) {
         AddressKind::Public => Ok(()),
         AddressKind::Never => Err(AddressRefusal::Never),
         AddressKind::Private if is_allowed(judged) || is_allowed(address) => Ok(()),
         AddressKind::Private => Err(AddressRefusal::Private),
+    };
+    let IpAddr::V6(ipv6) = address else { return judge(address) };
+    if let Some(embedded) = embedded_ipv4(ipv6) {
+        return judge(IpAddr::V4(embedded));
     }
+    // The prefix of ISATAP is that of an ordinary address, so both count.
+    judge(address)?;
+    isatap_ipv4(ipv6).map_or(Ok(()), |embedded| judge(IpAddr::V4(embedded)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,10 +124,11 @@ fn kind_of(address: IpAddr) -> AddressKind {
 /// Returns the kind of an IPv4 address (IANA IPv4 Special-Purpose Address Registry).
 fn kind_of_ipv4(address: Ipv4Addr) -> AddressKind {
     match address.octets() {
-        // "This network", link-local with the metadata service of most clouds, multicast, reserved and broadcast.
-        [0 | 224..=255, ..] | [169, 254, ..] => AddressKind::Never,
-        // The metadata services of Alibaba Cloud and of Oracle Cloud, and the host of virtual machines in Azure.
-        [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => AddressKind::Never,
+        // "This network", link-local with the metadata service of most clouds, multicast, reserved and broadcast; the metadata
+        // services of Alibaba Cloud and of Oracle Cloud, and the host of virtual machines in Azure.
+        [0 | 224..=255, ..] | [169, 254, ..] | [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => {
+            AddressKind::Never
+        }
         // RFC 1918, loopback, shared (RFC 6598), protocol assignments, documentation, benchmarks, the former relays of 6to4.
         [10 | 127, ..]
         | [172, 16..=31, ..]
@@ -142,43 +145,62 @@ fn kind_of_ipv4(address: Ipv4Addr) -> AddressKind {
 
 /// Returns the kind of an IPv6 address that embeds no IPv4 address (IANA IPv6 Special-Purpose Address Registry).
 fn kind_of_ipv6(address: Ipv6Addr) -> AddressKind {
-    match address.segments() {
-        // Unspecified.
-        [0, 0, 0, 0, 0, 0, 0, 0] => AddressKind::Never,
-        // Link-local, formerly site-local, multicast.
-        [0xfe80..=0xfeff | 0xff00..=0xffff, ..] => AddressKind::Never,
-        // The metadata services of AWS (instances, and time), Google and Oracle.
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x123] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => AddressKind::Never,
-        [0xfd00, 0xc1, 0xa9fe, 0xa9fe, ..] => AddressKind::Never,
-        // Loopback, unique local, discard-only.
-        [0, 0, 0, 0, 0, 0, 0, 1] | [0xfc00..=0xfdff, ..] | [0x100, 0, 0, 0 | 1, ..] => AddressKind::Private,
-        // Protocol assignments, among them benchmarks and ORCHID; documentation; segment routing.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] | [0x5f00, ..] => AddressKind::Private,
-        // Global unicast is 2000::/3; nothing else is assigned.
-        [0x2000..=0x3fff, ..] => AddressKind::Public,
-        _ => AddressKind::Never,
+    let segments = address.segments();
+    // The metadata services of AWS (instances, and time), Google and Oracle, which are among the unique local addresses.
+    let is_metadata = matches!(
+        segments,
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x123]
+            | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+            | [0xfd00, 0xc1, 0xa9fe, 0xa9fe, ..]
+    );
+    // Loopback, unique local, discard-only; protocol assignments, among them benchmarks and ORCHID; documentation; segment
+    // routing.
+    let is_private = matches!(
+        segments,
+        [0, 0, 0, 0, 0, 0, 0, 1]
+            | [0xfc00..=0xfdff | 0x5f00, ..]
+            | [0x100, 0, 0, 0 | 1, ..]
+            | [0x2001, 0..=0x1ff | 0xdb8, ..]
+            | [0x3fff, 0..=0xfff, ..]
+    );
+    if is_private && !is_metadata {
+        return AddressKind::Private;
     }
+    // Global unicast is 2000::/3; whatever else there is is unspecified, link-local, site-local, multicast or not assigned.
+    if !is_private && matches!(segments, [0x2000..=0x3fff, ..]) { AddressKind::Public } else { AddressKind::Never }
 }
 
 /// Returns the IPv4 address that an IPv6 address embeds: one to which a packet is translated or tunnelled.
 fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let bits = address.to_bits();
-    let ipv4 = |shift: u32| u32::try_from((bits >> shift) & u128::from(u32::MAX)).ok().map(Ipv4Addr::from_bits);
-    match address.segments() {
+    let segments = address.segments();
+    if matches!(segments, [0, 0, 0, 0, 0, 0, 0, 0 | 1]) {
         // `::` and `::1` are addresses of their own.
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        // IPv4-compatible, IPv4-mapped, IPv4-translated (RFC 2765).
-        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] => ipv4(0),
-        // NAT64, the well-known prefix and the local ones (RFC 6052, RFC 8215), which embed at their end when they are /96.
-        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, 1, ..] => ipv4(0),
+        return None;
+    }
+    match segments {
         // 6to4 (RFC 3056).
-        [0x2002, ..] => ipv4(80),
+        [0x2002, ..] => ipv4_at(address, 80),
         // Teredo (RFC 4380): the client's address is inverted.
-        [0x2001, 0, ..] => ipv4(0).map(|address| Ipv4Addr::from_bits(!address.to_bits())),
-        // ISATAP (RFC 5214), whatever the prefix.
-        [_, _, _, _, 0 | 0x200, 0x5efe, _, _] => ipv4(0),
+        [0x2001, 0, ..] => ipv4_at(address, 0).map(|address| Ipv4Addr::from_bits(!address.to_bits())),
+        // IPv4-compatible, IPv4-mapped, IPv4-translated (RFC 2765). NAT64, the well-known prefix and the local ones (RFC 6052,
+        // RFC 8215), which embed at their end when they are /96.
+        [0, 0, 0, 0, 0, 0 | 0xffff, _, _]
+        | [0, 0, 0, 0, 0xffff, 0, _, _]
+        | [0x64, 0xff9b, 0, 0, 0, 0, _, _]
+        | [0x64, 0xff9b, 1, ..] => ipv4_at(address, 0),
         _ => None,
     }
+}
+
+/// Returns the IPv4 address at the end of an ISATAP address (RFC 5214).
+fn isatap_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let is_isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _]);
+    if is_isatap { ipv4_at(address, 0) } else { None }
+}
+
+/// Returns the 32 bits of an address above this many others.
+fn ipv4_at(address: Ipv6Addr, shift: u32) -> Option<Ipv4Addr> {
+    u32::try_from((address.to_bits() >> shift) & u128::from(u32::MAX)).ok().map(Ipv4Addr::from_bits)
 }
 
 #[cfg(test)]
@@ -224,6 +246,7 @@ mod tests {
             "2002:a9fe:a9fe::1",
             "2001:0:1:2:3:4:5601:5601",
             "2001:db8::5efe:169.254.169.254",
+            "fe80::5efe:8.8.8.8",
             "::ffff:0.0.0.0",
             "::ffff:100.100.100.200",
         ] {
@@ -249,6 +272,8 @@ mod tests {
             ("::ffff:10.1.2.3", "10.0.0.0/8", "fd00::/8"),
             ("64:ff9b::10.1.2.3", "10.0.0.0/8", "fd00::/8"),
             ("2002:0a01:0203::1", "10.0.0.0/8", "fd00::/8"),
+            ("fd00::5efe:8.8.8.8", "fd00::/8", "8.8.8.8"),
+            ("2606:4700::200:5efe:10.1.2.3", "10.0.0.0/8", "fd00::/8"),
         ] {
             assert_eq!(judged(address, &[]), Err(AddressRefusal::Private), "{address}");
             assert_eq!(judged(address, &[other]), Err(AddressRefusal::Private), "{address} in {other}");
