@@ -1,7 +1,7 @@
 //! A receiver in the same process: it records what arrives and responds as a test says.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,7 +39,8 @@ type Script = Box<dyn FnMut(&Received) -> Answer + Send>;
 pub(super) struct Receiver {
     script: Mutex<Script>,
     received: Mutex<Vec<Received>>,
-    in_flight: AtomicUsize,
+    /// By address.
+    in_flight: Mutex<BTreeMap<String, usize>>,
     is_open: watch::Sender<bool>,
 }
 
@@ -48,7 +49,7 @@ impl Default for Receiver {
         Self {
             script: Mutex::new(Box::new(|_| respond(200))),
             received: Mutex::default(),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Mutex::default(),
             is_open: watch::Sender::new(true),
         }
     }
@@ -88,16 +89,16 @@ impl Receiver {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        self.in_flight.lock().unwrap().values().sum()
     }
 }
 
 /// Counts an attempt until it ends, also if it is dropped.
-struct InFlight<'a>(&'a AtomicUsize);
+struct InFlight<'a>(&'a Receiver, String);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        *self.0.in_flight.lock().unwrap().get_mut(&self.1).unwrap() -= 1;
     }
 }
 
@@ -108,8 +109,13 @@ impl DeliveryTransport for Receiver {
     }
 
     async fn send(&self, url: &str, headers: &SignatureHeaders, body: Bytes) -> Answer {
-        let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        let _counted = InFlight(&self.in_flight);
+        let in_flight = {
+            let mut counts = self.in_flight.lock().unwrap();
+            let count = counts.entry(url.to_owned()).or_default();
+            *count += 1;
+            *count
+        };
+        let _counted = InFlight(self, url.to_owned());
         self.is_open.subscribe().wait_for(|is_open| *is_open).await.ok();
         tokio::task::yield_now().await;
         let json: Value = serde_json::from_slice(&body).unwrap();
