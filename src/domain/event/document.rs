@@ -195,10 +195,9 @@ pub fn example_of(event_type: EventType) -> Value {
         EventType::ConnectionChanged => json!({
             "resource": "/connections/startexam-main", "connection": connection, "status": "degraded", "before": "ok",
         }),
-        EventType::WebhookFailing => json!({ "resource": webhook }),
+        EventType::WebhookFailing | EventType::Ping => json!({ "resource": webhook }),
         EventType::WebhookDisabled => json!({ "resource": webhook, "reason": "gone" }),
         EventType::WebhookGap => json!({ "resource": webhook, "from": 4107, "to": 4310, "count": 96 }),
-        EventType::Ping => json!({ "resource": webhook }),
     };
     let mut example = json!({
         "id": "evt_0192f0c1a3b47c8d9e0f1a2b3c4d5e76", "sequence": 4711, "previous": 4709, "type": event_type.as_str(),
