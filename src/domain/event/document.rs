@@ -40,7 +40,7 @@ pub struct EventDocument {
 
 /// What an event says. Which fields there are depends on its type; fields may be added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct EventData {
     /// The path of the resource that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ pub struct EventData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
     /// `result.published`, `result.corrected`: the fields in which the version differs from the one before.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub changed: Vec<ResultMember>,
     /// `candidate.settled`, `assignment.settled`: how it became known.
