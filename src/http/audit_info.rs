@@ -64,7 +64,8 @@ pub(super) struct AuditInfo {
 
 impl AuditInfo {
     fn new(object: String, connection: &str, outcome: Option<Outcome>) -> Self {
-        Self { object: Some(object), connection: Some(connection.to_owned()), outcome }
+        let connection = Some(connection.to_owned()).filter(|name| !name.is_empty());
+        Self { object: Some(object), connection, outcome }
     }
 
     /// Describes a response about this object of the gateway's own, which no vendor has.

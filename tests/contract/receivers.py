@@ -83,7 +83,8 @@ def free_port():
 def receiver(command, secret):
     """Runs a receiver with this secret; yields its address."""
     port = free_port()
-    process = subprocess.Popen(command, env={**os.environ, "HOOK_SECRET": secret, "PORT": str(port)})
+    environment = {**os.environ, "HOOK_SECRET": secret, "PORT": str(port)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         began = time.monotonic()
         while True:

@@ -40,7 +40,7 @@ pub struct EventDocument {
 
 /// What an event says. Which fields there are depends on its type; fields may be added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct EventData {
     /// The path of the resource that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ pub struct EventData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
     /// `result.published`, `result.corrected`: the fields in which the version differs from the one before.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub changed: Vec<ResultMember>,
     /// `candidate.settled`, `assignment.settled`: how it became known.
@@ -195,10 +195,9 @@ pub fn example_of(event_type: EventType) -> Value {
         EventType::ConnectionChanged => json!({
             "resource": "/connections/startexam-main", "connection": connection, "status": "degraded", "before": "ok",
         }),
-        EventType::WebhookFailing => json!({ "resource": webhook }),
+        EventType::WebhookFailing | EventType::Ping => json!({ "resource": webhook }),
         EventType::WebhookDisabled => json!({ "resource": webhook, "reason": "gone" }),
         EventType::WebhookGap => json!({ "resource": webhook, "from": 4107, "to": 4310, "count": 96 }),
-        EventType::Ping => json!({ "resource": webhook }),
     };
     let mut example = json!({
         "id": "evt_0192f0c1a3b47c8d9e0f1a2b3c4d5e76", "sequence": 4711, "previous": 4709, "type": event_type.as_str(),

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::common::{Moment, page_document};
 use crate::domain::event::EventType;
 use crate::domain::webhook as domain;
-use crate::domain::webhook::{DeliveryAttempt, DeliveryState};
+use crate::domain::webhook::DeliveryState;
 
 /// One event on its way to a webhook. Fields without a value are omitted.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,7 +35,7 @@ pub struct Delivery {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Moment>,
     /// The attempts, oldest first.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<DeliveryAttempt>,
     /// When it was made from the event.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Moment,
@@ -46,7 +46,7 @@ page_document!(DeliveryList, Delivery, delivery_list_example, "A page of deliver
 /// One attempt to deliver an event.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Attempt {
+pub struct DeliveryAttempt {
     /// When it began.
     #[schema(value_type = String, format = DateTime)]
     pub at: Moment,
@@ -61,9 +61,9 @@ pub struct Attempt {
     pub error: Option<String>,
 }
 
-impl From<DeliveryAttempt> for Attempt {
-    fn from(attempt: DeliveryAttempt) -> Self {
-        let DeliveryAttempt { at, status, duration_ms, error } = attempt;
+impl From<domain::DeliveryAttempt> for DeliveryAttempt {
+    fn from(attempt: domain::DeliveryAttempt) -> Self {
+        let domain::DeliveryAttempt { at, status, duration_ms, error } = attempt;
         Self { at: at.into(), status, duration_ms, error }
     }
 }

@@ -85,7 +85,9 @@ pub struct Operation {
     pub id: String,
     /// The kind of rows.
     pub kind: OperationKind,
-    /// The connection for all rows.
+    /// The connection for all rows; absent of a replay, which has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     pub connection: String,
     /// The state of the operation.
     pub state: OperationState,

@@ -9,7 +9,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::common::{Meta, Moment, page_document, word_document};
-use super::delivery::Attempt;
+use super::delivery::DeliveryAttempt;
 use crate::domain::error::{Error, FieldError};
 use crate::domain::event::EventType;
 use crate::domain::units::ConfigDuration;
@@ -134,7 +134,7 @@ pub struct WebhookPing {
     pub delivered: bool,
     /// The attempt.
     #[serde(flatten)]
-    pub attempt: Attempt,
+    pub attempt: DeliveryAttempt,
 }
 
 impl From<domain::WebhookPosition> for WebhookPosition {

@@ -15,7 +15,7 @@ use crate::domain::operation::{Operation, Progress};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::Record;
 use crate::domain::results::exam_result::ResultState;
-use crate::domain::results::{Activity, ExamResult, Report, ReportState, ResultVersion};
+use crate::domain::results::{Activity, ExamResult, ParkReason, Report, ReportState, ResultVersion};
 use crate::domain::system::System;
 use crate::domain::webhook::DisableReason;
 use crate::service::Gateway;
@@ -153,7 +153,7 @@ impl Emitter<'_> {
     /// Returns the event of a report that needs a person; `None` if it needs none, or belongs to no tenant.
     pub(in crate::service) fn report_event(&self, report: &Report) -> Option<NewEvent> {
         let (event_type, reason) = match report.state {
-            ReportState::Parked => (EventType::ReportParked, report.parked_for.map(|reason| reason.as_str())),
+            ReportState::Parked => (EventType::ReportParked, report.parked_for.map(ParkReason::as_str)),
             ReportState::Rejected => {
                 (EventType::ReportRejected, report.rejection.as_ref().map(|rejection| rejection.reason.as_str()))
             }

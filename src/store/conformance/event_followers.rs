@@ -30,7 +30,7 @@ impl Dice {
 
 /// Returns the number of events of a run: that of `EXAMGATE_EVENTS`, else a few.
 pub(crate) fn run_size() -> u64 {
-    let size = std::env::var("EXAMGATE_EVENTS").ok();
+    let size = std::env::var_os("EXAMGATE_EVENTS").and_then(|size| size.into_string().ok());
     size.map_or(1_200, |size| size.parse().expect("EXAMGATE_EVENTS is a number"))
 }
 
@@ -145,9 +145,11 @@ pub(crate) async fn a_follower_misses_no_event(store: Arc<dyn Store>, make: Make
     let numbering = {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            while is_numbering {
-                store.number_events(50).await.unwrap();
-                tokio::task::yield_now().await;
+            if is_numbering {
+                loop {
+                    store.number_events(50).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
             }
         })
     };

@@ -10,7 +10,7 @@ use crate::domain::ids::EventId;
 use crate::store::{ConnectionStateChange, EventBounds, EventPage};
 
 /// Time within which what is waited for happens, on any machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 impl Maker {
     /// Returns an event of the tenant, about nothing.
@@ -119,8 +119,8 @@ fn expected_page(events: &[Event], after: u64, filter: &EventFilter, limit: usiz
     let page: Vec<Event> =
         events.iter().filter(|event| event.sequence > after).filter(passing).take(limit).cloned().collect();
     let first = page.first().map(|first| first.sequence);
-    let before = events.iter().filter(|event| first.is_some_and(|first| event.sequence < first));
-    let previous = before.filter(passing).next_back().map(|event| event.sequence);
+    let mut before = events.iter().filter(|event| first.is_some_and(|first| event.sequence < first));
+    let previous = before.rfind(passing).map(|event| event.sequence);
     let full = page.last().filter(|_| page.len() == limit).map(|last| last.sequence);
     let scanned = full.unwrap_or_else(|| events.last().map_or(0, |last| last.sequence));
     EventPage { events: page, previous, scanned, oldest: 1 }

@@ -91,7 +91,7 @@ async fn check_resolves_and_judges_configured_webhooks_and_sends_nothing() {
             .expect("the program runs");
         serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
     };
-    let text = lms() + &connection(&sandbox) + &delivery("") + &configured(&sandbox, "");
+    let text = lms() + &connection(&sandbox) + &delivery("timeout = \"2s\"") + &configured(&sandbox, "");
     let document = check(&text);
     let webhook = &document["webhooks"][0];
     assert_eq!((&webhook["name"], &webhook["result"]), (&json!("webhook lms"), &json!("ok")), "{document}");
