@@ -46,7 +46,7 @@ pub(super) struct Options {
     /// The port; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 8099)]
     port: u16,
-    /// The webhook's secret: env:NAME, file:PATH or plain:VALUE; several while one is rotated
+    /// References to the webhook's secrets; several while one is rotated
     #[arg(
         long,
         value_name = "REF",
@@ -73,14 +73,14 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
             options.output.say(introduction(address, secret))?;
             options.output.say_line(&json!({ "url": url(address), "secret": secret.expose() }))?;
         }
-        let (deliveries, received) = mpsc::channel(MAX_WAITING);
+        let (deliveries, arrivals) = mpsc::channel(MAX_WAITING);
         let receiver = Receiver { keys, status, environment: process.environment.clone(), deliveries };
         let router = Router::new().fallback(receive).with_state(Arc::new(receiver));
         let ending = ShutdownHandle::new(GRACE);
         let serving = http::serve(listener, router, ListenerOptions::within(most_files(), KEEP_ALIVE), ending.clone());
         tokio::select! {
             () = serving => Ok(()),
-            printed = print(received, options.output) => printed,
+            printed = print(arrivals, options.output) => printed,
             _ = stop.asked() => Ok(()),
         }
     })
@@ -172,8 +172,8 @@ async fn receive(
 }
 
 /// Prints deliveries as they come.
-async fn print(mut received: mpsc::Receiver<Value>, output: OutputFormat) -> Result<(), Failure> {
-    while let Some(delivery) = received.recv().await {
+async fn print(mut arrivals: mpsc::Receiver<Value>, output: OutputFormat) -> Result<(), Failure> {
+    while let Some(delivery) = arrivals.recv().await {
         output.say(text(&delivery))?;
         output.say_line(&delivery)?;
     }

@@ -285,7 +285,8 @@ fn webhook(more: &[(&str, &str)]) -> String {
     ]);
     lines.extend(more.iter().copied());
     let lines = lines.into_iter().filter(|(_, value)| !value.is_empty());
-    "[webhooks.lms]\n".to_owned() + &lines.map(|(key, value)| format!("{key} = {value}\n")).collect::<String>()
+    let lines: Vec<String> = lines.map(|(key, value)| format!("{key} = {value}\n")).collect();
+    format!("[webhooks.lms]\n{}", lines.concat())
 }
 
 #[test]

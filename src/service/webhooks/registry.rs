@@ -125,19 +125,26 @@ impl Gateway {
         for wanted in configured {
             let id = configured_id(&wanted.tenant, &wanted.name);
             match stored.iter().find(|webhook| webhook.id == id) {
-                Some(webhook) => changes.push(self.changed_webhook(webhook, wanted)),
-                None => changes.push(vec![Mutation::Webhook(Box::new(self.new_configured(id, wanted).await?))]),
+                Some(webhook) => changes.push((id, self.changed_webhook(webhook, wanted))),
+                None => {
+                    let webhook = self.new_configured(id.clone(), wanted).await?;
+                    changes.push((id, vec![Mutation::Webhook(Box::new(webhook))]));
+                }
             }
         }
         let wanted: BTreeSet<WebhookId> = configured.iter().map(|it| configured_id(&it.tenant, &it.name)).collect();
         let is_gone = |it: &&Webhook| it.source == WebhookSource::Configuration && !wanted.contains(&it.id);
         let gone = stored.iter().filter(is_gone);
-        changes.extend(gone.map(|it| vec![Mutation::RemoveWebhook(it.tenant.clone(), it.id.clone())]));
-        for change in changes.into_iter().filter(|change| !change.is_empty()) {
+        let removal = |it: &Webhook| (it.id.clone(), vec![Mutation::RemoveWebhook(it.tenant.clone(), it.id.clone())]);
+        changes.extend(gone.map(removal));
+        for (id, change) in changes.into_iter().filter(|(_, change)| !change.is_empty()) {
             match self.0.store.commit(change).await {
                 // Another instance has written it, or a client has paused it meanwhile: looked at again.
                 Err(StoreError::Superseded) => self.0.webhooks.is_registered.store(false, Ordering::SeqCst),
-                committed => committed.or_not_applied()?,
+                committed => {
+                    committed.or_not_applied()?;
+                    self.0.webhooks.notify(&id);
+                }
             }
         }
         Ok(())

@@ -142,12 +142,10 @@ pub(super) fn conclude(
                 recover(webhook, back_off);
             }
             delivery.step = delivery.step.saturating_add(1);
-            match rules.schedule.pause(delivery.step, rules.random) {
-                Some(pause) => delivery.due = Some(after(end.ended, pause.max(wait.unwrap_or_default()))),
-                None => {
-                    delivery.state = DeliveryState::Failed;
-                    delivery.due = None;
-                }
+            let pause = rules.schedule.pause(delivery.step, rules.random);
+            delivery.due = pause.map(|pause| after(end.ended, pause.max(wait.unwrap_or_default())));
+            if delivery.due.is_none() {
+                delivery.state = DeliveryState::Failed;
             }
         }
     }

@@ -29,11 +29,6 @@ impl PendingWindow {
         self.in_flight.len()
     }
 
-    /// Returns the oldest one's number.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.deliveries.keys().next().copied()
-    }
-
     /// Returns the delivery of an event.
     pub(super) fn get(&self, sequence: u64) -> Option<&Delivery> {
         self.deliveries.get(&sequence)

@@ -20,7 +20,7 @@ use crate::domain::webhook::secret::SigningKey;
 use crate::domain::webhook::signature::{SignatureHeaders, sign};
 use crate::transport::RootCertificates;
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A server on loopback that counts its connections, keeps what it reads, and responds with fixed bytes.
 struct Server {
@@ -284,7 +284,8 @@ async fn a_redirect_is_a_response_and_not_followed() {
 #[tokio::test]
 async fn a_connection_is_used_again_unless_its_response_is_too_long() {
     let short = Server::start(&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[..]).await;
-    let long = [&b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"[..], &[b'x'; 20_000]].concat();
+    let mut long = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_vec();
+    long.extend(std::iter::repeat_n(b'x', 20_000));
     let long = Server::start(long).await;
     let client = client_of(policy(LOOPBACK), Script::of(&[&["127.0.0.1"]]), TIMEOUT);
     for _ in 0..3 {

@@ -36,7 +36,7 @@ use crate::transport::delivery::{HostPattern, TargetPolicy};
 
 const TENANT: &str = "lms";
 /// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// The owners of all webhooks: their access, and the only resource there is.

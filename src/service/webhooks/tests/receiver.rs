@@ -55,6 +55,7 @@ impl Default for Receiver {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what a script returns")]
 pub(super) fn respond(status: u16) -> Answer {
     Ok(DeliveryResponse { status, retry_after: None })
 }
