@@ -99,6 +99,10 @@ impl ReportSource for Fake {
         read_said(body, context, |_| {})
     }
 
+    fn launch_url(&self, _participant: &str, _center: Option<&str>) -> Option<String> {
+        None
+    }
+
     async fn read_changes(&self, query: &ChangesQuery, _call: &CallContext) -> Result<ChangesPage, VendorError> {
         self.read(|sessions, now| {
             // A token holds the end of the feed and the place of the page in it.

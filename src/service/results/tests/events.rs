@@ -191,7 +191,7 @@ async fn a_booking_expires_once_by_the_vendors_clock() {
     let day = 86_400;
     let run = async |said: &[Said], until: i64| {
         world.stub.last_page(said, until);
-        world.gateway.read_feeds(&world.connection(), &world.stub.plan()).await.unwrap();
+        world.gateway.read_feeds(&world.connection(), &world.stub.plan(), false).await.unwrap();
     };
     run(&[finished(&participant, 10, 4.0)], 1_000 + day - 1).await;
     assert!(!types(&world, "lms").await.contains(&"assignment.expired"));
@@ -212,7 +212,7 @@ async fn an_expiry_that_was_reported_is_not_reported_after_a_restart() {
     world.book("lms", &candidate, Some((0, 1_000))).await.unwrap();
     for late in [1, 2] {
         world.stub.last_page(&[], 1_000 + 86_400 + late);
-        world.gateway.read_feeds(&world.connection(), &world.stub.plan()).await.unwrap();
+        world.gateway.read_feeds(&world.connection(), &world.stub.plan(), false).await.unwrap();
         world.restart().await;
     }
     assert_eq!(types(&world, "lms").await, ["assignment.expired"]);
