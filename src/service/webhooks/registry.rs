@@ -124,13 +124,12 @@ impl Gateway {
         let mut changes = Vec::new();
         for wanted in configured {
             let id = configured_id(&wanted.tenant, &wanted.name);
-            match stored.iter().find(|webhook| webhook.id == id) {
-                Some(webhook) => changes.push((id, self.changed_webhook(webhook, wanted))),
-                None => {
-                    let webhook = self.new_configured(id.clone(), wanted).await?;
-                    changes.push((id, vec![Mutation::Webhook(Box::new(webhook))]));
-                }
-            }
+            let change = if let Some(webhook) = stored.iter().find(|webhook| webhook.id == id) {
+                self.changed_webhook(webhook, wanted)
+            } else {
+                vec![Mutation::Webhook(Box::new(self.new_configured(id.clone(), wanted).await?))]
+            };
+            changes.push((id, change));
         }
         let wanted: BTreeSet<WebhookId> = configured.iter().map(|it| configured_id(&it.tenant, &it.name)).collect();
         let is_gone = |it: &&Webhook| it.source == WebhookSource::Configuration && !wanted.contains(&it.id);
