@@ -124,12 +124,11 @@ impl Gateway {
         let mut changes = Vec::new();
         for wanted in configured {
             let id = configured_id(&wanted.tenant, &wanted.name);
-            match stored.iter().find(|webhook| webhook.id == id) {
-                Some(webhook) => changes.push((id, self.changed_webhook(webhook, wanted))),
-                None => {
-                    let webhook = self.new_configured(id.clone(), wanted).await?;
-                    changes.push((id, vec![Mutation::Webhook(Box::new(webhook))]));
-                }
+            if let Some(webhook) = stored.iter().find(|webhook| webhook.id == id) {
+                changes.push((id, self.changed_webhook(webhook, wanted)));
+            } else {
+                let webhook = self.new_configured(id.clone(), wanted).await?;
+                changes.push((id, vec![Mutation::Webhook(Box::new(webhook))]));
             }
         }
         let wanted: BTreeSet<WebhookId> = configured.iter().map(|it| configured_id(&it.tenant, &it.name)).collect();
