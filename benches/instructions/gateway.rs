@@ -96,7 +96,7 @@ impl Asked {
         let Process { environment, .. } = process;
         let StoreLocation::Sqlite(path) = store.place else { return Err("the store is a file".into()) };
         let store = Arc::new(SqliteStore::open_to_serve(&path, store.keyring, environment.clone())?);
-        let Components { connections, catalogue } = parts;
+        let Components { connections, catalogue, delivery: _ } = parts;
         let kept = config.store.kept();
         let gateway = Gateway::start(store, connections, catalogue, environment.clone(), kept)
             .await
