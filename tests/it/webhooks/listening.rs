@@ -39,7 +39,7 @@ impl Listener {
 }
 
 async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> Value {
-    let line = tokio::time::timeout(std::time::Duration::from_secs(300), lines.next_line()).await;
+    let line = tokio::time::timeout(std::time::Duration::from_mins(5), lines.next_line()).await;
     let line = line.expect("a line in time").expect("text").expect("a line");
     serde_json::from_str(&line).expect("JSON")
 }
