@@ -44,7 +44,7 @@ impl OperationRun {
                 }
             })
             .buffered(MAX_CONCURRENT_LOOKUPS);
-        let (mut rows, mut ends) = (Vec::new(), Vec::new());
+        let (mut rows, mut ends, mut all) = (Vec::new(), Vec::new(), Ok(()));
         while let Some((item, order, prepared)) = resolved.next().await {
             let planned = match prepared {
                 Ok(PreparedBooking { assignment, intent }) => {
@@ -57,11 +57,11 @@ impl OperationRun {
             };
             match planned {
                 Ok(row) => rows.push(row),
-                Err(error) if self.should_wait(connection, &error) => {}
-                Err(error) => ends.push(Mutation::EndWaitingItem(item.id, None, ItemOutcome::failed(error))),
+                Err(error) => all = all.and(self.end_row(connection, item.id, error, &mut ends)),
             }
         }
         drop(resolved);
+        all?;
         self.commit_unsent_outcomes(ends).await?;
         let calls = into_batches(connection, rows, |row| &row.intent.write);
         Ok(calls.into_iter().map(Batch::Bookings).collect())
@@ -92,7 +92,7 @@ impl OperationRun {
         rows.sort_by_cached_key(|row| row.assignment.subject_key());
         let subjects = rows.iter().map(|row| row.assignment.subject_key()).collect();
         let locks = self.gateway.0.subject_locks.lock_all(&subjects).await.or_not_applied()?;
-        let (mut open, mut ends) = (Vec::with_capacity(rows.len()), Vec::new());
+        let (mut open, mut ends, mut checks) = (Vec::with_capacity(rows.len()), Vec::new(), Ok(()));
         let mut checked = stream::iter(rows.into_iter().zip(locks))
             .map(|(mut row, lock)| async move {
                 let existing = self.check_existing(connection, &mut row).await;
@@ -109,11 +109,12 @@ impl OperationRun {
                     ends.push(Mutation::SetItemSubjects(row.item.id.clone(), row.subjects));
                     ends.push(Mutation::EndWaitingItem(row.item.id, Some(existing.id.to_string()), end));
                 }
-                Err(error) if self.should_wait(connection, &error) => {}
-                Err(error) => ends.push(Mutation::EndWaitingItem(row.item.id, None, ItemOutcome::failed(error))),
+                // The other rows' look-ups go on: one may be reconciling an earlier write.
+                Err(error) => checks = checks.and(self.end_row(connection, row.item.id, error, &mut ends)),
             }
         }
         drop(checked);
+        checks?;
         self.commit_unsent_outcomes(ends).await?;
         open.sort_by_key(|(row, _)| row.item.id.index);
         let ready = self.begin_rows(connection, open).await?;

@@ -39,9 +39,8 @@ impl OperationRun {
             let at = item.id.clone();
             match self.plan_candidate(connection, item, *new, seen).await {
                 Ok(person) => people.push(person),
-                // The rows wait for the store; none of these has been ended yet.
-                Err(error) if error.code == Code::StoreUnavailable => return Err(error),
-                Err(error) => ends.push(Mutation::EndWaitingItem(at, None, ItemOutcome::failed(error))),
+                // If the rows wait for the store, none of these has been ended yet.
+                Err(error) => self.end_row(connection, at, error, &mut ends)?,
             }
         }
         self.commit_unsent_outcomes(ends).await?;
@@ -113,7 +112,8 @@ impl OperationRun {
         let caller = self.row_context(&item);
         let strict = self.operation.strict;
         let result = self.gateway.register(&caller, connection, new, strict, None, &accepted_channel().0).await;
-        let (record, end) = match result {
+        let (id, mut ends) = (item.id.clone(), Vec::with_capacity(2));
+        match result {
             // The write has recorded the row's outcome.
             Ok(WriteResult::Created(_) | WriteResult::Pending(_)) => return Ok(()),
             Ok(WriteResult::Existing(CandidateWithPassword { candidate, initial_password })) => {
@@ -121,13 +121,14 @@ impl OperationRun {
                 let warnings =
                     candidate.warnings.iter().filter(|warning| warning.concerns_request_only()).cloned().collect();
                 let end = ItemOutcome { warnings, initial_password, ..ItemOutcome::of(ItemStatus::Existing) };
-                (Some(candidate.id.to_string()), end)
+                ends.push(Mutation::EndWaitingItem(item.id, Some(candidate.id.to_string()), end));
             }
-            Err(error) if error.code == Code::Skipped || self.should_wait(connection, &error) => return Ok(()),
-            Err(error) => (None, ItemOutcome::failed(error)),
-        };
-        let ends =
-            vec![Mutation::SetItemSubjects(item.id.clone(), subjects), Mutation::EndWaitingItem(item.id, record, end)];
+            Err(error) if error.code == Code::Skipped => return Ok(()),
+            Err(error) => self.end_row(connection, item.id, error, &mut ends)?,
+        }
+        if !ends.is_empty() {
+            ends.push(Mutation::SetItemSubjects(id, subjects));
+        }
         self.commit_unsent_outcomes(ends).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::intent::WriteOrigin;
-use crate::domain::operation::{Item, ItemState, Operation};
+use crate::domain::operation::{Item, ItemId, ItemOutcome, ItemState, Operation};
 use crate::service::bulk::ErrorBudget;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
@@ -38,9 +38,30 @@ impl OperationRun {
         self.gateway.is_stopping() || !self.gateway.0.lease.holds()
     }
 
+    /// Adds to `ends` the end of a waiting row that cannot be sent because of this error, unless the row should wait.
+    ///
+    /// # Errors
+    /// The error itself if the store failed: what the store has of the row is not known then, so the row stays queued until
+    /// the store is back.
+    pub(super) fn end_row(
+        &self,
+        connection: &Connection,
+        row: ItemId,
+        error: Error,
+        ends: &mut Vec<Mutation>,
+    ) -> Result<(), Error> {
+        if error.code == Code::StoreUnavailable {
+            return Err(error);
+        }
+        if !self.should_wait(connection, &error) {
+            ends.push(Mutation::EndWaitingItem(row, None, ItemOutcome::failed(error)));
+        }
+        Ok(())
+    }
+
     /// Returns whether the row should stay queued after this error: an earlier write about the same subject will be
     /// reconciled soon. The next pass over the operation retries the row.
-    pub(super) fn should_wait(&self, connection: &Connection, error: &Error) -> bool {
+    fn should_wait(&self, connection: &Connection, error: &Error) -> bool {
         let soon = error.code == Code::SubjectUnsettled && error.retry_after.is_some_and(|wait| wait <= MAX_WAIT);
         soon && self.gateway.0.active_operations.time_since_start(&self.operation.id)
             < connection.settle_grace().saturating_add(TIMEOUT)

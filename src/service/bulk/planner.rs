@@ -133,10 +133,8 @@ impl OperationRun {
         let settled = self.reconcile_record(connection, record).await;
         let again = match settled {
             Ok(applied) => !applied,
-            // The store failed before anything was learned: the row waits until it is back.
-            Err(error) if error.code == Code::StoreUnavailable && error.outcome == Outcome::NotApplied => {
-                return Err(error);
-            }
+            // The row waits until the store is back.
+            Err(error) if error.code == Code::StoreUnavailable => return Err(error),
             Err(error) if error.outcome == Outcome::NotApplied && error.code != Code::SubjectUnsettled => true,
             Err(error) => {
                 // Too early, or not reconcilable: the row stays unknown.

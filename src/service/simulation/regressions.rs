@@ -8,7 +8,7 @@ use crate::domain::assignment::IfAssignmentExists;
 use crate::domain::candidate::IfCandidateExists;
 use crate::domain::outcome::Outcome;
 use crate::service::simulation::callers::{Action, Asked, Said};
-use crate::service::simulation::sim::{Failure, Sim};
+use crate::service::simulation::sim::{CrashPoint, Failure, Sim};
 use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
@@ -129,4 +129,28 @@ fn a_store_failure_during_reconciliation_does_not_resend_the_row() {
         ];
         case(Profile::Employees, vec![lost(When::Now, Reply::Reset)], steps);
     }
+}
+
+/// A row about a person who is known begins a write of its own, and the commit of its intent is in doubt: the row waits,
+/// instead of ending with an outcome that nothing will ever find out.
+#[test]
+fn a_row_whose_intent_is_in_doubt_does_not_stay_unknown() {
+    let scripts = vec![
+        Script { effect: When::AtTheEnd, reply: Reply::Refused { proof: false, rows: Some(74) }, latency: 2295 },
+        Script { effect: When::AtTheEnd, reply: Reply::True, latency: 1 },
+    ];
+    let bookings = Rows::Bookings((0..9).map(|_| order(0, 0)).collect());
+    let people = Rows::People([2, 2, 3, 4, 5, 6, 0].into_iter().map(newcomer).collect());
+    let steps = vec![
+        Step::Bulk { rows: bookings, fail_on_errors: Some(1), keyed: false, wait: 4 },
+        Step::Bulk { rows: people, fail_on_errors: None, keyed: false, wait: 0 },
+        Step::Doubt { after: 1, changes: 2, done: true },
+        Step::Ask { wish: Wish::Register(newcomer(2)), keyed: false, patience: Some(0) },
+        Step::Doom(vec![(CrashPoint::BeforeCommit, 4), (CrashPoint::AfterCommit, 0)]),
+        Step::Pass { seconds: 5 },
+        Step::Doubt { after: 3, changes: 1, done: false },
+        Step::CancelBulk { earlier: 0 },
+    ];
+    let seed = 2_779_789_720_594_389_145;
+    run_case(&Case { profile: Profile::Candidates, seed, scripts, steps, has_feed: false }).unwrap();
 }

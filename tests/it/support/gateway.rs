@@ -289,6 +289,9 @@ impl Gateway {
 
     /// Waits for a log line with this text; returns everything logged since the log was last taken, up to that line.
     pub async fn wait_for_log(&mut self, text: &str) -> String {
+        if self.startup_log.contains(text) {
+            return self.startup_log.clone();
+        }
         let mut log = String::new();
         loop {
             let line = tokio::time::timeout(TIMEOUT, self.lines.recv()).await;
