@@ -235,7 +235,7 @@ impl Gateway {
             let error = Error::new(Code::DeliveryDelivered, "The receiver has accepted the event already.");
             return Err(error.with_resource(id.path()));
         }
-        let delivery = Delivery { state: DeliveryState::Pending, due: Some(self.now()), ..delivery };
+        let delivery = Delivery { state: DeliveryState::Pending, step: 0, due: Some(self.now()), ..delivery };
         self.0.store.commit(vec![Mutation::Delivery(Box::new(delivery.clone()))]).await.or_not_applied()?;
         self.0.webhooks.notify(&delivery.webhook);
         Ok(delivery)

@@ -146,10 +146,12 @@ fn kind_of_ipv4(address: Ipv4Addr) -> AddressKind {
 /// Returns the kind of an IPv6 address that embeds no IPv4 address (IANA IPv6 Special-Purpose Address Registry).
 fn kind_of_ipv6(address: Ipv6Addr) -> AddressKind {
     let segments = address.segments();
-    // The metadata services of AWS (instances, and time), Google and Oracle, which are among the unique local addresses.
+    // The metadata services of AWS (instances, time, and credentials of pods), Google, Oracle and Scaleway, which are among the
+    // unique local addresses.
     let is_metadata = matches!(
         segments,
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x123]
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x123 | 0x23]
+            | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]
             | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
             | [0xfd00, 0xc1, 0xa9fe, 0xa9fe, ..]
     );

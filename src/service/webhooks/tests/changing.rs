@@ -71,7 +71,8 @@ async fn a_failed_delivery_is_sent_again_by_a_retry_or_a_replay_under_the_same_i
     assert_eq!(refused.code, Code::DeliveryDelivered);
     world.receiver.script(|_| respond(200));
     world.receiver.forget();
-    world.gateway.retry_delivery_now(&caller("lms"), &all[1].id).await.unwrap();
+    let retried = world.gateway.retry_delivery_now(&caller("lms"), &all[1].id).await.unwrap();
+    assert_eq!(retried.step, 0, "the schedule begins again");
     world.wait_for_delivered(&webhook, 3).await;
     let again = world.receiver.all();
     assert_eq!((sequences(&again), again[0].headers.id.as_str()), (vec![2], all[1].event.as_str()));
@@ -147,6 +148,23 @@ async fn the_operators_webhooks_are_taken_over_and_cannot_be_changed_by_clients(
     assert_eq!(all(&world).await.len(), 1);
     world.restart(delivery_settings()).await;
     wait_until(async || all(&world).await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_host_that_the_operator_takes_back_gets_nothing_more() {
+    let mut world = World::new().await;
+    let webhook = world.webhook("a").await;
+    world.emit(None).await;
+    world.wait_for_delivered(&webhook, 1).await;
+    world.restart(DeliverySettings { policy: TargetPolicy::default(), ..delivery_settings() }).await;
+    world.receiver.forget();
+    world.emit(None).await;
+    let refused = async || {
+        let attempts = world.deliveries(&webhook).await.pop().map(|it| it.attempts).unwrap_or_default();
+        attempts.iter().any(|it| it.error.as_ref().is_some_and(|error| error.contains("delivery.allow_hosts")))
+    };
+    wait_until(refused).await;
+    assert!(world.receiver.all().is_empty(), "{:?}", world.receiver.all());
 }
 
 #[tokio::test]
