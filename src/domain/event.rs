@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::ids::{AssignmentId, EventId};
+use super::scope::Scope;
 use super::words::words;
 
 mod document;
@@ -103,6 +104,24 @@ impl EventType {
         };
         let found: Vec<Self> = Self::ALL.iter().copied().filter(|it| *it != Self::Ping).filter(fits).collect();
         if found.is_empty() { Err(UnknownEventType(pattern.to_owned())) } else { Ok(found) }
+    }
+
+    /// Returns the scope that reading the resource of such an event needs.
+    #[must_use]
+    pub const fn resource_scope(self) -> Scope {
+        match self {
+            Self::OperationCompleted => Scope::OperationsRead,
+            Self::CandidateSettled => Scope::CandidatesRead,
+            Self::AssignmentSettled | Self::AssignmentExpired => Scope::AssignmentsRead,
+            Self::AttemptStarted
+            | Self::AttemptCompleted
+            | Self::AttemptReopened
+            | Self::ResultPublished
+            | Self::ResultCorrected => Scope::ResultsRead,
+            Self::ReportParked | Self::ReportRejected => Scope::ReportsRead,
+            Self::ConnectionChanged => Scope::CatalogueRead,
+            Self::WebhookFailing | Self::WebhookDisabled | Self::WebhookGap | Self::Ping => Scope::WebhooksRead,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::error::Error;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId, ExchangeId, OperationId, ReportId, ResultId, WebhookId};
 use crate::domain::intent::WriteOrigin;
-use crate::domain::scope::Scope;
+use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::system::System;
 use crate::domain::vendor::Priority;
 use crate::domain::webhook::{Webhook as WebhookRecord, WebhookSource};
@@ -51,6 +51,7 @@ impl ClientWebhookOwners {
             WebhookSource::Configuration => Some(RequestContext {
                 tenant: webhook.tenant.clone(),
                 client: webhook.owner.clone(),
+                scopes: ScopeSet::all(),
                 connections: ConnectionAccess::All,
                 default_connection: None,
                 exchange,

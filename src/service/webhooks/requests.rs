@@ -1,5 +1,7 @@
 //! Requests that create and change webhooks.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
@@ -7,12 +9,14 @@ use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::event::EventType;
 use crate::domain::ids::{DeliveryId, WebhookId};
 use crate::domain::record::RecordId;
+use crate::domain::scope::Scope;
 use crate::domain::webhook::secret::{SigningKey, generate_secret};
 use crate::domain::webhook::{
-    Delivery, DeliveryState, PingResult, Webhook, WebhookSecret, WebhookSettings, WebhookSource, WebhookState,
+    Delivery, DeliveryState, PingResult, Webhook, WebhookPayload, WebhookSecret, WebhookSettings, WebhookSource, WebhookState,
 };
 use crate::secret::Secret;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
+use crate::service::webhooks::reading::types_of;
 use crate::service::webhooks::registry::{enable, healthy};
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::types::{NewWebhook, SecretRotation, WebhookPatch, WebhookReply, WebhookView, invalid};
@@ -32,13 +36,15 @@ impl Gateway {
     /// Creates a webhook, and pings it once before: what came back is part of the response, and does not decide.
     ///
     /// # Errors
-    /// `webhook_not_allowed`, `validation_failed`, `connection_not_found`, `connection_forbidden`, `store_unavailable`.
+    /// `webhook_not_allowed`, `validation_failed`, `connection_not_found`, `connection_forbidden`, `insufficient_scope`,
+    /// `store_unavailable`.
     pub(in crate::service) async fn create_webhook_now(
         &self,
         caller: &RequestContext,
         new: NewWebhook,
     ) -> Result<WebhookReply, Error> {
         let NewWebhook { settings, secret } = new;
+        check_payload(caller, &settings)?;
         let context = self.delivery_context()?;
         if let Some(reply) = self.created_webhook(caller, &context, secret.is_none()).await? {
             return Ok(reply);
@@ -109,6 +115,7 @@ impl Gateway {
         let webhook = self.own_webhook(caller, id).await?;
         refuse_configured(&webhook)?;
         let settings = patch(webhook.settings.clone()).map_err(Error::from_fields)?;
+        check_payload(caller, &settings)?;
         self.check_settings(caller, &settings)?;
         let has_moved = settings.url != webhook.settings.url;
         if has_moved {
@@ -335,6 +342,23 @@ fn refused_target(refusal: &TargetRefusal) -> Error {
 fn not_allowed(detail: String) -> Error {
     let error = Error::new(Code::WebhookNotAllowed, "Webhooks to this address are not allowed.");
     error.with_field(FieldError::new("/url", Code::WebhookNotAllowed.as_str(), detail))
+}
+
+/// Checks that a caller may read what deliveries with these settings hold. Once it has created the webhook, they are bounded by
+/// its client's scopes: a token of fewer must not get more by a webhook.
+fn check_payload(caller: &RequestContext, settings: &WebhookSettings) -> Result<(), Error> {
+    if settings.payload != WebhookPayload::Full {
+        return Ok(());
+    }
+    let types = types_of(&settings.types).unwrap_or_else(|| EventType::ALL.to_vec());
+    let needed: BTreeSet<Scope> = types.into_iter().map(EventType::resource_scope).collect();
+    let missing: Vec<String> =
+        needed.into_iter().filter(|scope| !caller.scopes.contains(*scope)).map(|it| format!("`{}`", it.as_str())).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let detail = format!("`payload: full` shows resources of these `types` whose scopes the request lacks: {}.", missing.join(", "));
+    Err(Error::new(Code::InsufficientScope, detail))
 }
 
 /// Rejects a change of a webhook that the operator defines.

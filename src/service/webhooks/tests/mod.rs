@@ -20,6 +20,7 @@ use crate::domain::event::{EventFilter, EventSubject, EventType, NewEvent};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, EventId, WebhookId};
 use crate::domain::intent::WriteOrigin;
+use crate::domain::scope::ScopeSet;
 use crate::domain::system::System;
 use crate::domain::vendor::Priority;
 use crate::domain::webhook::schedule::RetrySchedule;
@@ -67,6 +68,7 @@ fn caller(client: &str) -> RequestContext {
     RequestContext {
         tenant: TENANT.to_owned(),
         client: client.to_owned(),
+        scopes: ScopeSet::all(),
         connections: ConnectionAccess::All,
         default_connection: None,
         exchange: Exchange::example(),
