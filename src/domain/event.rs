@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::ids::{AssignmentId, EventId};
+use super::scope::Scope;
 use super::words::words;
 
 mod document;
@@ -104,6 +105,24 @@ impl EventType {
         let found: Vec<Self> = Self::ALL.iter().copied().filter(|it| *it != Self::Ping).filter(fits).collect();
         if found.is_empty() { Err(UnknownEventType(pattern.to_owned())) } else { Ok(found) }
     }
+
+    /// Returns the scope that reading the resource of such an event needs.
+    #[must_use]
+    pub const fn resource_scope(self) -> Scope {
+        match self {
+            Self::OperationCompleted => Scope::OperationsRead,
+            Self::CandidateSettled => Scope::CandidatesRead,
+            Self::AssignmentSettled | Self::AssignmentExpired => Scope::AssignmentsRead,
+            Self::AttemptStarted
+            | Self::AttemptCompleted
+            | Self::AttemptReopened
+            | Self::ResultPublished
+            | Self::ResultCorrected => Scope::ResultsRead,
+            Self::ReportParked | Self::ReportRejected => Scope::ReportsRead,
+            Self::ConnectionChanged => Scope::CatalogueRead,
+            Self::WebhookFailing | Self::WebhookDisabled | Self::WebhookGap | Self::Ping => Scope::WebhooksRead,
+        }
+    }
 }
 
 /// What an event is about, by which readers and webhooks choose.
@@ -150,8 +169,8 @@ pub struct EventFilter {
     pub types: Option<Vec<EventType>>,
     /// At these connections, or at none; at all of them if `None`.
     pub connections: Option<Vec<String>>,
-    /// About these assessments, by the vendor's id; about any or none if `None`.
-    pub assessment_refs: Option<Vec<String>>,
+    /// About these assessments, each a connection and the vendor's id there; about any or none if `None`.
+    pub assessments: Option<Vec<(String, String)>>,
     /// About this assignment; about any or none if `None`.
     pub assignment: Option<AssignmentId>,
 }
@@ -160,12 +179,15 @@ impl EventFilter {
     /// Returns whether an event passes.
     #[must_use]
     pub fn admits(&self, event: &NewEvent) -> bool {
-        let Self { types, connections, assessment_refs, assignment } = self;
+        let Self { types, connections, assessments, assignment } = self;
         let EventSubject { connection, assignment: about, assessment_ref } = &event.subject;
-        let names = |list: &Option<Vec<String>>, name: &String| list.as_ref().is_none_or(|list| list.contains(name));
+        let is_listed = |list: &Vec<(String, String)>| {
+            let of_event = connection.as_ref().zip(assessment_ref.as_ref());
+            list.iter().any(|(at, id)| of_event == Some((at, id)))
+        };
         types.as_ref().is_none_or(|types| types.contains(&event.event_type))
-            && connection.as_ref().is_none_or(|name| names(connections, name))
-            && assessment_refs.as_ref().is_none_or(|refs| assessment_ref.as_ref().is_some_and(|it| refs.contains(it)))
+            && connection.as_ref().is_none_or(|name| connections.as_ref().is_none_or(|list| list.contains(name)))
+            && assessments.as_ref().is_none_or(is_listed)
             && assignment.as_ref().is_none_or(|wanted| about.as_ref() == Some(wanted))
     }
 }

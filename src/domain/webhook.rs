@@ -73,8 +73,18 @@ words! {
         Pending "pending",
         /// The receiver has accepted it.
         Delivered "delivered",
-        /// The last attempt of the schedule has failed.
+        /// The last attempt of the schedule has failed, or `reason` says why there is no other.
         Failed "failed",
+    }
+}
+
+words! {
+    /// Why a delivery has failed before the last attempt of the schedule.
+    pub enum DeliveryReason {
+        /// Its event was kept for its time, and was not delivered in it; `webhook.gap` counts it.
+        Expired "expired",
+        /// The webhook no longer gets the event: its filters, or what its owner may use, have changed.
+        Excluded "excluded",
     }
 }
 
@@ -204,8 +214,14 @@ pub struct Delivery {
     pub event_type: EventType,
     /// The assignment the event is about; its deliveries are in order.
     pub assignment: Option<AssignmentId>,
+    /// The event's connection; empty where it is not known any more.
+    #[serde(default)]
+    pub connection: Option<String>,
     /// Its state.
     pub state: DeliveryState,
+    /// Why it has failed, if no last attempt says so.
+    #[serde(default)]
+    pub reason: Option<DeliveryReason>,
     /// The step of the schedule that comes next; from 0.
     pub step: u32,
     /// When the next attempt is due; `None` unless it is pending.
@@ -214,4 +230,28 @@ pub struct Delivery {
     pub attempts: Vec<DeliveryAttempt>,
     /// When it was made.
     pub created: Timestamp,
+    /// The number of its changes, by which two writers do not overwrite each other's; from 1.
+    #[serde(default = "first_version")]
+    pub version: u64,
+}
+
+impl Delivery {
+    /// Returns the delivery as its next version, due at this time and with the schedule from its beginning.
+    #[must_use]
+    pub fn pending_again(self, now: Timestamp) -> Self {
+        let version = self.version + 1;
+        Self { state: DeliveryState::Pending, reason: None, step: 0, due: Some(now), version, ..self }
+    }
+
+    /// Returns the delivery as its next version, failed for this reason.
+    #[must_use]
+    pub fn failed_for(self, reason: DeliveryReason) -> Self {
+        let version = self.version + 1;
+        Self { state: DeliveryState::Failed, reason: Some(reason), due: None, version, ..self }
+    }
+}
+
+/// The version of a delivery in a reply that an earlier program has stored.
+const fn first_version() -> u64 {
+    1
 }

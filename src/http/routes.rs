@@ -187,7 +187,7 @@ fn webhook_routes() -> &'static [Entry] {
         || guarded(WebhooksRead, &[STORE], routes!(deliveries::list)),
         || guarded(WebhooksRead, &[STORE], routes!(deliveries::read)),
         || {
-            let problems: &[&[Code]] = &[STORE, &[Code::DeliveryDelivered, Code::Draining]];
+            let problems: &[&[Code]] = &[STORE, &[Code::DeliveryDelivered, Code::DeliveryExcluded, Code::Draining]];
             guarded_write("deliveries.retry", WebhooksWrite, problems, routes!(deliveries::retry))
         },
     ]

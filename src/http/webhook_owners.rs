@@ -6,11 +6,14 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::domain::error::Error;
+use crate::domain::assignment::Assignment as AssignmentRecord;
+use crate::domain::error::{Code, Error};
+use crate::domain::event::EventType;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId, ExchangeId, OperationId, ReportId, ResultId, WebhookId};
 use crate::domain::intent::WriteOrigin;
-use crate::domain::scope::Scope;
+use crate::domain::results::Progress;
+use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::system::System;
 use crate::domain::vendor::Priority;
 use crate::domain::webhook::{Webhook as WebhookRecord, WebhookSource};
@@ -51,6 +54,7 @@ impl ClientWebhookOwners {
             WebhookSource::Configuration => Some(RequestContext {
                 tenant: webhook.tenant.clone(),
                 client: webhook.owner.clone(),
+                scopes: ScopeSet::all(),
                 connections: ConnectionAccess::All,
                 default_connection: None,
                 exchange,
@@ -77,43 +81,67 @@ impl WebhookOwners for ClientWebhookOwners {
         Some(WebhookOwner { connections })
     }
 
-    async fn read(&self, gateway: &Gateway, webhook: &WebhookRecord, path: &str) -> Option<Value> {
-        let (collection, id) = path.strip_prefix('/')?.split_once('/')?;
-        let caller = |scope| self.caller(webhook, scope);
+    async fn read(
+        &self,
+        gateway: &Gateway,
+        webhook: &WebhookRecord,
+        event_type: EventType,
+        path: &str,
+    ) -> Result<Option<Value>, Error> {
+        let Some((collection, id)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+            return Ok(None);
+        };
+        let Some(caller) = self.caller(webhook, event_type.resource_scope()) else { return Ok(None) };
         match collection {
-            "results" => {
-                let (caller, id) = (caller(Scope::ResultsRead)?, ResultId::parse(id).ok()?);
-                document(gateway.result(&caller, &id).await, ExamResult::from)
-            }
-            "assignments" => {
-                let (caller, id) = (caller(Scope::AssignmentsRead)?, AssignmentId::parse(id).ok()?);
-                let assignment = gateway.assignment(&caller, &id).await.ok()?;
-                let progress = gateway.progress_of(&[&assignment]).await.ok()?.into_iter().next().flatten();
-                serde_json::to_value(Assignment::of(assignment, progress)).ok()
-            }
-            "candidates" => {
-                let (caller, id) = (caller(Scope::CandidatesRead)?, CandidateId::parse(id).ok()?);
-                document(gateway.candidate(&caller, &id).await, Candidate::from)
-            }
-            "operations" => {
-                let (caller, id) = (caller(Scope::OperationsRead)?, OperationId::parse(id).ok()?);
-                document(gateway.operation(&caller, &id).await, Operation::from)
-            }
-            "reports" => {
-                let (caller, id) = (caller(Scope::ReportsRead)?, ReportId::parse(id).ok()?);
-                document(gateway.report(&caller, &id, false).await, Report::from)
-            }
-            "connections" => document(gateway.connection(&caller(Scope::CatalogueRead)?, id), Connection::from),
-            "webhooks" => {
-                let (caller, id) = (caller(Scope::WebhooksRead)?, WebhookId::parse(id).ok()?);
-                document(gateway.webhook(&caller, &id).await, Webhook::from)
-            }
-            _ => None,
+            "results" => match ResultId::parse(id) {
+                Ok(id) => document(gateway.result(&caller, &id).await, ExamResult::from),
+                Err(_) => Ok(None),
+            },
+            "assignments" => match AssignmentId::parse(id) {
+                Ok(id) => document(with_progress(gateway, &caller, &id).await, |read| Assignment::of(read.0, read.1)),
+                Err(_) => Ok(None),
+            },
+            "candidates" => match CandidateId::parse(id) {
+                Ok(id) => document(gateway.candidate(&caller, &id).await, Candidate::from),
+                Err(_) => Ok(None),
+            },
+            "operations" => match OperationId::parse(id) {
+                Ok(id) => document(gateway.operation(&caller, &id).await, Operation::from),
+                Err(_) => Ok(None),
+            },
+            "reports" => match ReportId::parse(id) {
+                Ok(id) => document(gateway.report(&caller, &id, false).await, Report::from),
+                Err(_) => Ok(None),
+            },
+            "connections" => document(gateway.connection(&caller, id), Connection::from),
+            "webhooks" => match WebhookId::parse(id) {
+                Ok(id) => document(gateway.webhook(&caller, &id).await, Webhook::from),
+                Err(_) => Ok(None),
+            },
+            _ => Ok(None),
         }
     }
 }
 
-/// Returns the document of what was read; `None` if it could not be read.
-fn document<T, D: Serialize>(read: Result<T, Error>, document: impl FnOnce(T) -> D) -> Option<Value> {
-    serde_json::to_value(document(read.ok()?)).ok()
+/// Reads an assignment with its progress.
+async fn with_progress(
+    gateway: &Gateway,
+    caller: &RequestContext,
+    id: &AssignmentId,
+) -> Result<(AssignmentRecord, Option<Progress>), Error> {
+    let assignment = gateway.assignment(caller, id).await?;
+    let progress = gateway.progress_of(&[&assignment]).await?.into_iter().next().flatten();
+    Ok((assignment, progress))
+}
+
+/// Returns the document of what was read; `None` if there is nothing to read for this reader.
+///
+/// # Errors
+/// `store_unavailable` if it may be there.
+fn document<T, D: Serialize>(read: Result<T, Error>, document: impl FnOnce(T) -> D) -> Result<Option<Value>, Error> {
+    match read {
+        Ok(found) => Ok(serde_json::to_value(document(found)).ok()),
+        Err(error) if error.code == Code::StoreUnavailable => Err(error),
+        Err(_) => Ok(None),
+    }
 }

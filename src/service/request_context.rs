@@ -6,6 +6,7 @@ use crate::domain::exchange::Exchange;
 use crate::domain::intent::WriteOrigin;
 use crate::domain::operation::{Operation, OperationKind};
 use crate::domain::record::RecordId;
+use crate::domain::scope::ScopeSet;
 use crate::domain::vendor::{CallContext, CallPurpose, Priority};
 use crate::service::audit::pending_entry::PendingAuditEntry;
 
@@ -16,6 +17,8 @@ pub struct RequestContext {
     pub tenant: String,
     /// Name of the configured client.
     pub client: String,
+    /// Scopes of the request: the client's, of those that its token grants.
+    pub scopes: ScopeSet,
     /// Connections the client may use.
     pub connections: ConnectionAccess,
     /// Connection used when a request names none.
@@ -54,6 +57,7 @@ impl RequestContext {
         Self {
             tenant: operation.tenant.clone(),
             client: operation.client.clone(),
+            scopes: ScopeSet::default(),
             connections: ConnectionAccess::Named(BTreeSet::from([operation.connection.clone()])),
             default_connection: Some(operation.connection.clone()),
             exchange,

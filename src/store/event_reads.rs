@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::domain::event::{Event, EventFilter, EventType};
+use crate::domain::event::{Event, EventFilter, EventType, NewEvent};
 use crate::store::codec::{EventRow, micros};
 use crate::store::engine::{Access, Engine};
 use crate::store::event_sql as sql;
@@ -40,6 +40,9 @@ pub trait EventReads: Send + Sync {
 
     /// Returns the tenant's events with these numbers, oldest first. Omits those that are gone.
     async fn events_by_sequence(&self, tenant: &str, sequences: &[u64]) -> Result<Vec<Event>, StoreError>;
+
+    /// Returns whether the event was committed and is kept. Reads all events of its type: only for what is rare.
+    async fn has_event(&self, event: &NewEvent) -> Result<bool, StoreError>;
 
     /// Returns the last reported state of each connection.
     async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError>;
@@ -98,6 +101,12 @@ impl<E: Engine> EventReads for E {
         rows.into_iter().map(|row| row.event(tenant)).collect()
     }
 
+    async fn has_event(&self, event: &NewEvent) -> Result<bool, StoreError> {
+        let values = values![event.tenant.as_str(), event.event_type.as_str(), event.id.as_str()];
+        let found: Option<(i64,)> = self.select_one(Access::Scan, sql::HAS_EVENT, &values).await?;
+        Ok(found.is_some())
+    }
+
     async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.select(Access::Scan, sql::CONNECTION_STATES, &values![]).await
     }
@@ -135,19 +144,23 @@ struct FilterTexts {
     /// The names of types, and the types themselves.
     types: (Option<String>, Vec<EventType>),
     connections: Option<String>,
-    assessment_refs: Option<String>,
+    /// Connections and ids, separated by a space.
+    assessments: Option<String>,
     assignment: Option<String>,
 }
 
 impl FilterTexts {
     fn of(filter: &EventFilter) -> Self {
-        let EventFilter { types, connections, assessment_refs, assignment } = filter;
+        let EventFilter { types, connections, assessments, assignment } = filter;
+        // No connection has a space in its name.
+        let pair = |(at, id): &(String, String)| format!("{at} {id}");
+        let pairs = assessments.as_ref().map(|all| all.iter().map(pair).collect::<Vec<_>>());
         let names = types.as_ref().map(|types| types.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>());
         let all = || EventType::ALL.to_vec();
         Self {
             types: (names.as_deref().map(lines), types.clone().unwrap_or_else(all)),
             connections: connections.as_deref().map(lines),
-            assessment_refs: assessment_refs.as_deref().map(lines),
+            assessments: pairs.as_deref().map(lines),
             assignment: assignment.as_ref().map(ToString::to_string),
         }
     }
@@ -155,7 +168,7 @@ impl FilterTexts {
     /// Returns the values of a statement about the events of a tenant between two numbers.
     fn values<'a>(&'a self, tenant: &'a str, from: u64, to: u64) -> Vec<SqlValue<'a>> {
         let (types, connections) = (self.types.0.as_deref(), self.connections.as_deref());
-        values![tenant, column(from), column(to), types, connections, self.assessment_refs.as_deref()].into()
+        values![tenant, column(from), column(to), types, connections, self.assessments.as_deref()].into()
     }
 }
 
@@ -205,7 +218,7 @@ async fn last<E: Engine>(
     }
     let mut best = head.removed;
     for event_type in texts.types.1.iter().filter(|_| near > head.removed) {
-        let (connections, refs) = (texts.connections.as_deref(), texts.assessment_refs.as_deref());
+        let (connections, refs) = (texts.connections.as_deref(), texts.assessments.as_deref());
         let values = values![tenant, event_type.as_str(), column(best), column(near), connections, refs];
         let found: Option<(i64,)> = engine.select_one(Access::List, sql::LAST_EVENT_OF_TYPE, &values).await?;
         best = found.map_or(best, |(found,)| number(found));

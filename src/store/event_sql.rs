@@ -18,7 +18,7 @@ statements! {
         "tenant = $1 AND sequence > $2 AND sequence <= $3
            AND (CAST($4 AS text) IS NULL OR " ["type" among "$4"] ")
            AND (CAST($5 AS text) IS NULL OR connection IS NULL OR " ["connection" among "$5"] ")
-           AND (CAST($6 AS text) IS NULL OR " ["assessment_ref" among "$6"] ")
+           AND (CAST($6 AS text) IS NULL OR " ["connection || ' ' || assessment_ref" among "$6"] ")
          ORDER BY sequence LIMIT $7"
     );
     /// As [`EVENTS`], about one assignment.
@@ -26,7 +26,7 @@ statements! {
         [tenant "$1"] " AND sequence > $2 AND sequence <= $3
            AND (CAST($4 AS text) IS NULL OR " ["type" among "$4"] ")
            AND (CAST($5 AS text) IS NULL OR connection IS NULL OR " ["connection" among "$5"] ")
-           AND (CAST($6 AS text) IS NULL OR " ["assessment_ref" among "$6"] ")
+           AND (CAST($6 AS text) IS NULL OR " ["connection || ' ' || assessment_ref" among "$6"] ")
            AND assignment = $7
          ORDER BY sequence LIMIT $8"
     );
@@ -36,14 +36,14 @@ statements! {
         "SELECT sequence FROM events WHERE tenant = $1 AND sequence > $2 AND sequence <= $3
            AND (CAST($4 AS text) IS NULL OR " ["type" among "$4"] ")
            AND (CAST($5 AS text) IS NULL OR connection IS NULL OR " ["connection" among "$5"] ")
-           AND (CAST($6 AS text) IS NULL OR " ["assessment_ref" among "$6"] ")
+           AND (CAST($6 AS text) IS NULL OR " ["connection || ' ' || assessment_ref" among "$6"] ")
          ORDER BY sequence DESC LIMIT 1"
     );
     /// As [`LAST_EVENT`], of one type.
     LAST_EVENT_OF_TYPE = sql!(
         "SELECT sequence FROM events WHERE tenant = $1 AND type = $2 AND sequence > $3 AND sequence <= $4
            AND (CAST($5 AS text) IS NULL OR connection IS NULL OR " ["connection" among "$5"] ")
-           AND (CAST($6 AS text) IS NULL OR " ["assessment_ref" among "$6"] ")
+           AND (CAST($6 AS text) IS NULL OR " ["connection || ' ' || assessment_ref" among "$6"] ")
          ORDER BY sequence DESC LIMIT 1"
     );
     /// As [`LAST_EVENT`], about one assignment.
@@ -51,7 +51,7 @@ statements! {
         "SELECT sequence FROM events WHERE " [tenant "$1"] " AND sequence > $2 AND sequence <= $3
            AND (CAST($4 AS text) IS NULL OR " ["type" among "$4"] ")
            AND (CAST($5 AS text) IS NULL OR connection IS NULL OR " ["connection" among "$5"] ")
-           AND (CAST($6 AS text) IS NULL OR " ["assessment_ref" among "$6"] ")
+           AND (CAST($6 AS text) IS NULL OR " ["connection || ' ' || assessment_ref" among "$6"] ")
            AND assignment = $7
          ORDER BY sequence DESC LIMIT 1"
     );
@@ -68,6 +68,13 @@ statements! {
     UNNUMBERED_EVENT = Sql {
         sqlite: "SELECT latest FROM event_heads WHERE false",
         postgres: "SELECT number FROM unnumbered_events ORDER BY number LIMIT 1",
+    };
+
+    /// Whether there is an event of a type with an id, numbered or not.
+    HAS_EVENT = Sql {
+        sqlite: "SELECT 1 FROM events WHERE tenant = $1 AND type = $2 AND id = $3 LIMIT 1",
+        postgres: "SELECT 1::bigint FROM events WHERE tenant = $1 AND type = $2 AND id = $3
+                   UNION ALL SELECT 1 FROM unnumbered_events WHERE tenant = $1 AND type = $2 AND id = $3 LIMIT 1",
     };
 
     CONNECTION_STATES = sql!("SELECT connection, state FROM connection_states ORDER BY connection");

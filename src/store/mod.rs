@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::event::EventType;
-use crate::domain::ids::OperationId;
+use crate::domain::ids::{OperationId, WebhookId};
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation};
 use crate::telemetry::{metrics, spans};
 
@@ -304,6 +304,10 @@ pub trait Store: StoreReads + ResultReads + EventReads + WebhookReads {
     /// one that is kept. Also removes deliveries that ended before it, and those of webhooks that are gone. Returns how many
     /// events and deliveries were removed.
     async fn purge_events(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Removes the deliveries that a removed webhook with this id has left, so that there can be one with its id again. Returns
+    /// how many were removed.
+    async fn purge_removed_webhook(&self, id: &WebhookId) -> Result<u64, StoreError>;
 
     /// Removes operations that ended before `finished`, keys that have expired by `now`, and operations that an
     /// instance was still receiving when it ended.

@@ -147,7 +147,8 @@ pub enum Mutation {
     EventAbout(CandidateId, Box<NewEvent>),
     /// Inserts a webhook of version 1, or replaces the version before. A replaced one keeps what [`Mutation::ScanWebhook`] and
     /// [`Mutation::WebhookHealth`] have written. [`StoreError::Superseded`] unless the stored one has the version before, so also
-    /// if it is gone.
+    /// if it is gone; and for version 1, if there may be deliveries of an earlier one with its id
+    /// ([`Store::purge_removed_webhook`](crate::store::Store::purge_removed_webhook)).
     Webhook(Box<Webhook>),
     /// Removes the tenant's webhook with its deliveries. Does nothing if it is gone.
     RemoveWebhook(String, WebhookId),
@@ -155,8 +156,10 @@ pub enum Mutation {
     /// the stored position is the one it was read with, so that no event is delivered twice because a commit was in doubt.
     ScanWebhook(WebhookScan),
     /// Records what the last attempts say of a webhook's receiver. Does nothing if the webhook is gone.
+    /// [`StoreError::Superseded`] unless it has the version that the attempts belong to: it was changed, and perhaps resumed.
     WebhookHealth(WebhookHealth),
-    /// Inserts a delivery, or updates its state, step, due time and attempts. Does nothing if its webhook is gone.
+    /// Inserts a delivery of version 1, or updates state, reason, step, due time and attempts of the version before. Does nothing
+    /// if its webhook is gone; otherwise [`StoreError::Superseded`] if that is not the stored version.
     Delivery(Box<Delivery>),
     /// Records the last reported state of a connection. [`StoreError::Superseded`] unless the stored one is the one it was read
     /// with.

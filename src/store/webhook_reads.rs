@@ -6,7 +6,7 @@ use crate::domain::ids::{DeliveryId, EventId, WebhookId};
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook};
 use crate::store::codec::{DeliveryRow, WebhookRow};
 use crate::store::engine::{Access, Engine};
-use crate::store::result_reads::column;
+use crate::store::result_reads::{column, lines};
 use crate::store::sql::{AFTER_ALL, Sql, SqlValue, values};
 use crate::store::webhook_sql as sql;
 use crate::store::{DeliveryFilter, Page, StoreError, WebhookBacklog};
@@ -86,9 +86,10 @@ impl<E: Engine> WebhookReads for E {
         page: &Page,
     ) -> Result<Vec<Delivery>, StoreError> {
         let Some(after) = position(page) else { return Ok(Vec::new()) };
-        let DeliveryFilter { event, state } = filter;
+        let DeliveryFilter { event, state, connections } = filter;
+        let connections = connections.as_deref().map(lines);
         let mut values: Vec<SqlValue<'_>> =
-            values![webhook.as_str(), after, tenant, state.map(DeliveryState::as_str)].into();
+            values![webhook.as_str(), after, tenant, state.map(DeliveryState::as_str), connections.as_deref()].into();
         values.extend(event.as_ref().map(EventId::as_str).map(SqlValue::from));
         let sql = if event.is_some() { sql::DELIVERIES_OF_EVENT } else { sql::DELIVERIES };
         values.extend(values![page.limit]);

@@ -14,7 +14,7 @@ macro_rules! deliveries {
     ($($rest:tt)*) => {
         sql!(
             "SELECT d.id, d.tenant, d.webhook, d.event, d.sequence, d.type, d.assignment, d.state, d.step, d.due, d.created,
-                    d.attempts
+                    d.attempts, d.connection, d.reason, d.version
              FROM deliveries d WHERE "
             $($rest)*
         )
@@ -32,13 +32,15 @@ statements! {
     );
     DELIVERIES = deliveries!(
         "d.webhook = $1 AND d.id < $2 AND d.tenant = $3 AND (CAST($4 AS text) IS NULL OR d.state = $4)
-           AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
-         ORDER BY d.id DESC LIMIT $5"
-    );
-    DELIVERIES_OF_EVENT = deliveries!(
-        "d.webhook = $1 AND d.id < $2 AND d.tenant = $3 AND (CAST($4 AS text) IS NULL OR d.state = $4) AND d.event = $5
+           AND (CAST($5 AS text) IS NULL OR d.connection IS NULL OR " ["d.connection" among "$5"] ")
            AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
          ORDER BY d.id DESC LIMIT $6"
+    );
+    DELIVERIES_OF_EVENT = deliveries!(
+        "d.webhook = $1 AND d.id < $2 AND d.tenant = $3 AND (CAST($4 AS text) IS NULL OR d.state = $4)
+           AND (CAST($5 AS text) IS NULL OR d.connection IS NULL OR " ["d.connection" among "$5"] ") AND d.event = $6
+           AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
+         ORDER BY d.id DESC LIMIT $7"
     );
     PENDING_DELIVERIES = deliveries!(
         "d.webhook = $1 AND d.state = 'pending' AND d.sequence > $2

@@ -21,6 +21,8 @@ pub struct WebhookScan {
 pub struct WebhookHealth {
     /// The webhook.
     pub id: WebhookId,
+    /// The webhook's version that the attempts belong to.
+    pub version: u64,
     /// The failed attempts in a row.
     pub failures: u32,
     /// When the first of them was made.
@@ -36,6 +38,8 @@ pub struct DeliveryFilter {
     pub event: Option<EventId>,
     /// In this state.
     pub state: Option<DeliveryState>,
+    /// Of events at these connections, or at none; at all of them if `None`.
+    pub connections: Option<Vec<String>>,
 }
 
 /// The pending deliveries of a webhook.

@@ -112,6 +112,10 @@ codes! {
         "The delivery has succeeded already"
         "The receiver has accepted the delivery, so it is not sent again by itself."
         "To deliver its event again, replay the webhook's events with `only: all`.";
+    DeliveryExcluded "delivery_excluded" Request false
+        "The webhook no longer gets the event"
+        "The webhook's filters, or what its owner may use, have changed since the delivery was made, or its event is no longer kept. It is not sent again."
+        "Change the webhook's filters, or read the event's resource.";
     Draining "draining" Gateway true
         "The gateway is shutting down"
         "This instance accepts no new work. Nothing was sent."

@@ -49,6 +49,8 @@ words! {
         NoOpenBooking "no_open_booking",
         /// The report names no test, and the candidate has several open bookings.
         SeveralOpenBookings "several_open_bookings",
+        /// A booking that it may belong to is being written; it is looked at again by itself.
+        BookingInProgress "booking_in_progress",
     }
 }
 

@@ -16,9 +16,10 @@ pub(in crate::http) fn unauthenticated(has_credentials: bool) -> HeaderValue {
     }
 }
 
-/// Returns the challenge of a request whose credentials lack this scope.
-pub(in crate::http) fn insufficient_scope(scope: Scope) -> HeaderValue {
-    let challenge = format!("Bearer realm=\"examgate\", error=\"insufficient_scope\", scope=\"{}\"", scope.as_str());
+/// Returns the challenge of a request whose credentials lack this scope, or others.
+pub(in crate::http) fn insufficient_scope(scope: Option<Scope>) -> HeaderValue {
+    let named = scope.map(|scope| format!(", scope=\"{}\"", scope.as_str())).unwrap_or_default();
+    let challenge = format!("Bearer realm=\"examgate\", error=\"insufficient_scope\"{named}");
     HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer realm=\"examgate\""))
 }
 
@@ -29,7 +30,7 @@ mod tests {
     #[test]
     fn every_scope_fits_into_a_challenge() {
         for scope in Scope::ALL {
-            let challenge = insufficient_scope(*scope);
+            let challenge = insufficient_scope(Some(*scope));
             assert!(challenge.to_str().unwrap().ends_with(&format!("scope=\"{}\"", scope.as_str())), "{challenge:?}");
         }
     }

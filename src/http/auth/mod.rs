@@ -13,7 +13,7 @@ use crate::config::{Auth, ClientSettings, DEFAULT_TENANT};
 use crate::domain::error::{Code, Error};
 use crate::domain::exchange::Exchange;
 use crate::domain::intent::WriteOrigin;
-use crate::domain::scope::Scope;
+use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::vendor::Priority;
 use crate::http::app_state::JwksFetcher;
 use crate::http::auth::jwt::JwtVerifier;
@@ -185,9 +185,17 @@ impl Authenticated<'_> {
 
     /// Returns what the credentials permit.
     pub(super) fn permissions(&self) -> Permissions {
+        Permissions { scopes: self.scopes().collect(), key: self.key.clone() }
+    }
+
+    /// Builds the context of a request with these credentials.
+    pub(super) fn caller(&self, exchange: Exchange) -> RequestContext {
+        RequestContext { scopes: self.scopes().collect(), ..self.client.caller(exchange) }
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
         let has = |scope: &Scope| self.granted.as_ref().is_none_or(|granted| granted.contains(scope));
-        let scopes = self.client.scopes.iter().copied().filter(has).collect();
-        Permissions { scopes, key: self.key.clone() }
+        self.client.scopes.iter().copied().filter(has)
     }
 }
 
@@ -228,11 +236,12 @@ impl Client {
         self.rate.as_ref().map(|rate| rate.acquire())
     }
 
-    /// Builds the request context of the client.
+    /// Builds the context of what is done for the client, with all its scopes.
     pub(super) fn caller(&self, exchange: Exchange) -> RequestContext {
         RequestContext {
             tenant: self.tenant.clone(),
             client: self.name.clone(),
+            scopes: self.scopes.iter().copied().collect::<ScopeSet>(),
             connections: self.connections.clone(),
             default_connection: self.default_connection.clone(),
             exchange,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::common::{Moment, page_document};
 use crate::domain::event::EventType;
 use crate::domain::webhook as domain;
-use crate::domain::webhook::DeliveryState;
+use crate::domain::webhook::{DeliveryReason, DeliveryState};
 
 /// One event on its way to a webhook. Fields without a value are omitted.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,6 +30,9 @@ pub struct Delivery {
     pub assignment: Option<String>,
     /// What became of it.
     pub state: DeliveryState,
+    /// Why it has failed before the last attempt of the schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DeliveryReason>,
     /// When the next attempt is due; it may wait longer, for earlier events of its assignment or while the webhook is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -78,11 +81,14 @@ impl From<domain::Delivery> for Delivery {
             sequence,
             event_type,
             assignment,
+            connection: _,
             state,
+            reason,
             step: _,
             due,
             attempts,
             created,
+            version: _,
         } = delivery;
         Self {
             id: id.into(),
@@ -92,6 +98,7 @@ impl From<domain::Delivery> for Delivery {
             event_type,
             assignment: assignment.map(Into::into),
             state,
+            reason,
             next_attempt_at: due.map(Into::into),
             attempts: attempts.into_iter().map(Into::into).collect(),
             created_at: created.into(),

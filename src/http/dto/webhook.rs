@@ -302,7 +302,7 @@ impl ApiInput for NewWebhook {
 }
 
 /// Changes of a webhook, as a merge patch: `null` sets a field to its default.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(json!({ "types": ["result.*"], "maxInFlight": 8 })))]
 pub struct WebhookChanges {
@@ -384,7 +384,7 @@ pub fn webhook_patch(patch: Map<String, Value>) -> Result<WebhookPatch, Error> {
     }
     match parse::<WebhookChanges>(&Value::Object(rest.into_iter().collect())) {
         Ok(changes) if errors.is_empty() => {
-            Ok(Box::new(move |settings: WebhookSettings| Ok(changed(settings, &patch, changes))))
+            Ok(Box::new(move |settings: WebhookSettings| Ok(changed(settings, &patch, changes.clone()))))
         }
         given => {
             errors.extend(given.err().map(|error| error.errors).unwrap_or_default());

@@ -41,7 +41,7 @@ pub(in crate::http) async fn list(
     let state = query.parsed("state", &one_of(DeliveryState::ALL, DeliveryState::as_str), DeliveryState::parse);
     let (limit, after) = page_of(&mut query, |cursor| DeliveryId::parse(cursor).is_ok());
     query.finish()?;
-    let filter = DeliveryFilter { event, state };
+    let filter = DeliveryFilter { event, state, connections: None };
     let ListPart { items, next } = app.gateway.deliveries(&caller, &id, &filter, &Page { limit, after }).await?;
     Ok(Json(DeliveryList { items: items.into_iter().map(Into::into).collect(), next_cursor: next }))
 }

@@ -201,7 +201,7 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
                 request.extensions_mut().insert(known.permissions());
             }
             let audit_entry = record.as_ref().map(AuditGuard::entry);
-            let caller = RequestContext { audit_entry, ..client.caller(context.exchange) };
+            let caller = RequestContext { audit_entry, ..known.caller(context.exchange) };
             request.extensions_mut().insert(Arc::new(caller));
             (next.run(request).await, Some(permit))
         }
@@ -215,7 +215,9 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
         writing.await;
     }
     response.extensions_mut().insert(RequestClient { name: client.name.clone(), key: known.key.clone() });
-    response = with_advice(response, route, has_unknown_coding);
+    // The scope of a request that was admitted is not the one that it lacks.
+    let lacking = route.scope.filter(|_| permit.is_none());
+    response = with_advice(response, lacking, has_unknown_coding);
     match permit {
         // An unsent response still uses memory. An event stream may last for hours, and has a limit of its own.
         Some(permit) if !matches!(route.answers, ResponseFormat::Events) => {
@@ -225,14 +227,14 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     }
 }
 
-/// Adds the headers that tell the caller of a rejected request what it needs: the scope (RFC 6750 §3.1), or a content
-/// coding. A 415 for any other reason must not name codings (RFC 7694 §3).
-fn with_advice(response: Response, route: Route, has_unknown_coding: bool) -> Response {
-    match (pending_error(&response).map(|error| error.code), route.scope) {
-        (Some(Code::InsufficientScope), Some(scope)) => {
+/// Adds the headers that tell the caller of a rejected request what it needs: the scope (RFC 6750 §3.1), named if it is the
+/// route's, or a content coding. A 415 for any other reason must not name codings (RFC 7694 §3).
+fn with_advice(response: Response, scope: Option<Scope>, has_unknown_coding: bool) -> Response {
+    match pending_error(&response).map(|error| error.code) {
+        Some(Code::InsufficientScope) => {
             with_header(response, WWW_AUTHENTICATE, Some(challenge::insufficient_scope(scope)))
         }
-        (Some(Code::UnsupportedMediaType), _) => {
+        Some(Code::UnsupportedMediaType) => {
             let accepted = has_unknown_coding.then_some(HeaderValue::from_static(ACCEPTED));
             with_header(response, ACCEPT_ENCODING, accepted)
         }

@@ -20,6 +20,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::CandidateAlreadyExists
         | Code::CandidateConflict
         | Code::DeliveryDelivered
+        | Code::DeliveryExcluded
         | Code::IdempotencyInProgress
         | Code::ReportMatched
         | Code::SubjectUnsettled

@@ -84,7 +84,7 @@ impl Gateway {
             ConnectionAccess::Named(names) => Some(names.iter().cloned().collect()),
         };
         let EventQuery { types, assignment } = query;
-        let filter = EventFilter { types, connections, assessment_refs: None, assignment };
+        let filter = EventFilter { types, connections, assessments: None, assignment };
         Ok(EventReader { caller, filter, position })
     }
 

@@ -12,6 +12,7 @@ use crate::domain::event::{EventDocument, EventSubject, EventType, NewEvent};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, EventId};
 use crate::domain::intent::WriteOrigin;
+use crate::domain::scope::ScopeSet;
 use crate::domain::vendor::Priority;
 use crate::service::{Catalogue, ConnectionAccess, Gateway, RequestContext, Retention};
 use crate::store::{Keyring, Mutation, SqliteStore, Store};
@@ -61,6 +62,7 @@ fn caller(tenant: &str, connections: ConnectionAccess) -> RequestContext {
     RequestContext {
         tenant: tenant.to_owned(),
         client: tenant.to_owned(),
+        scopes: ScopeSet::all(),
         connections,
         default_connection: None,
         exchange: Exchange::example(),

@@ -156,11 +156,16 @@ impl Gateway {
         Ok(admitted)
     }
 
-    /// Records a report whose owner is not known. An event tells of one that has just come.
+    /// Records a report whose owner is not known. An event tells of one that has just come, or that has waited for a booking
+    /// that was being written: until then it may need no person.
     fn record_unmatched(&self, connection: &Connection, draft: Draft, verdict: Verdict, plan: &mut IngestPlan) {
+        let waited = draft.report.parked_for == Some(ParkReason::BookingInProgress);
         let change = unmatched_mutation(connection, draft, verdict);
         let event = match &change {
-            Some(Mutation::Report(new)) => self.emitter().report_event(&new.report),
+            Some(Mutation::Report(new)) if new.report.parked_for != Some(ParkReason::BookingInProgress) => {
+                self.emitter().report_event(&new.report)
+            }
+            Some(Mutation::UpdateReport(changed)) if waited => self.emitter().report_event(&changed.report),
             _ => None,
         };
         plan.changes.extend(change);
@@ -230,7 +235,7 @@ fn unmatched_mutation(connection: &Connection, draft: Draft, verdict: Verdict) -
         Verdict::Busy(tenant) => match kept {
             Kept::Recorded { .. } => return None,
             Kept::New(_) => {
-                let (tenant, parked_for) = (Some(tenant), Some(ParkReason::NoOpenBooking));
+                let (tenant, parked_for) = (Some(tenant), Some(ParkReason::BookingInProgress));
                 (Report { tenant, state: ReportState::Parked, parked_for, ..report }, Some(reading), true)
             }
         },

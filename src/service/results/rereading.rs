@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::error::Error;
 use crate::domain::ids::ReportId;
-use crate::domain::results::{Report, ReportSource, ReportState, SeriesKey};
+use crate::domain::results::{ParkReason, Report, ReportSource, ReportState, SeriesKey};
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
@@ -93,7 +93,10 @@ impl Gateway {
             Mutation::UpdateReport(change) => Some(&change.report),
             _ => None,
         });
-        let other = changed.filter(|now| before.get(&now.id).is_some_and(|(then, _)| then.state != now.state));
+        // No event has told of one that waited for a booking.
+        let waited = |then: &Report| then.parked_for == Some(ParkReason::BookingInProgress);
+        let is_other = |then: &Report, now: &Report| then.state != now.state || waited(then);
+        let other = changed.filter(|now| before.get(&now.id).is_some_and(|(then, _)| is_other(then, now)));
         let events: Vec<Mutation> = other
             .filter_map(|report| self.emitter().report_event(report))
             .map(|event| Mutation::Event(Box::new(event)))

@@ -10,6 +10,7 @@ use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{Write, WriteOrigin};
 use crate::domain::outcome::Outcome;
+use crate::domain::scope::ScopeSet;
 use crate::domain::vendor::Priority;
 use crate::secret::Secret;
 use crate::service::simulation::names::token;
@@ -64,6 +65,7 @@ pub(super) fn caller(key: Option<(&str, &str)>) -> RequestContext {
     RequestContext {
         tenant: TENANT.to_owned(),
         client: "c".to_owned(),
+        scopes: ScopeSet::all(),
         connections: ConnectionAccess::All,
         default_connection: None,
         exchange: Exchange::example(),

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::event::{Event, EventFilter};
+use crate::domain::event::{Event, EventFilter, NewEvent};
 use crate::domain::ids::{AssignmentId, CandidateId, DeliveryId, OperationId, ReportId, ResultId, WebhookId};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
@@ -251,6 +251,7 @@ through! {
     write requeue(id: &OperationId, accepted: Timestamp) -> ();
     read remember_time(now: Timestamp) -> ();
     read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
+    read purge_removed_webhook(id: &WebhookId) -> u64;
     read purge_reports(applied: Timestamp, parked: Timestamp) -> u64;
     read reindex_identities(limit: usize) -> IdentityUpkeep;
     read index_participants(limit: usize) -> bool;
@@ -358,6 +359,7 @@ through! {
     read last_event(tenant: &str, filter: &EventFilter) -> Option<u64>;
     read event(tenant: &str, sequence: u64) -> Option<Event>;
     read events_by_sequence(tenant: &str, sequences: &[u64]) -> Vec<Event>;
+    read has_event(event: &NewEvent) -> bool;
     read connection_states() -> Vec<(String, String)>;
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use url::Url;
 
+use crate::domain::error::Error;
 use crate::domain::event::{EventDocument, EventType};
 use crate::domain::exchange::{Cause, ExchangeOwner, VendorCall};
 use crate::domain::webhook::secret::SigningKey;
@@ -27,16 +28,19 @@ const VENDOR: &str = "webhook";
 
 impl Gateway {
     /// Sends an event to a webhook once.
+    ///
+    /// # Errors
+    /// `store_unavailable` if the resource that it is to hold cannot be read now: nothing was sent.
     pub(super) async fn attempt(
         &self,
         context: &DeliveryContext,
         webhook: &Webhook,
         mut document: EventDocument,
-    ) -> (DeliveryAttempt, Verdict) {
+    ) -> Result<(DeliveryAttempt, Verdict), Error> {
         let path = document.data.get("resource").and_then(Value::as_str).map(str::to_owned);
         if webhook.settings.payload == WebhookPayload::Full
             && let Some(path) = path
-            && let Some(object) = context.owners.read(self, webhook, &path).await
+            && let Some(object) = context.owners.read(self, webhook, document.event_type, &path).await?
         {
             // Built now and never stored: a person who is erased meanwhile is not in it.
             document.data.insert(OBJECT.to_owned(), object);
@@ -58,7 +62,7 @@ impl Gateway {
             let ended = sent.as_ref().map_or_else(DeliveryError::as_str, |_| "answered");
             self.keep_failed(webhook, document.event_type, &attempt, (took, ended));
         }
-        (attempt, verdict)
+        Ok((attempt, verdict))
     }
 
     async fn send(

@@ -2,6 +2,7 @@
 //!
 //! * `settings`, `registry`: how deliveries are sent, which webhooks the operator defines, and which have a sender.
 //! * `reading`, `scan`, `window`: which events a webhook gets, their deliveries, and which of them is next.
+//! * `exclusion`: deliveries of events that a webhook no longer gets.
 //! * `sender`, `attempt`, `verdict`: one task per webhook over all instances; one attempt, and what its end means.
 //! * `requests`, `queries`, `replay`: what clients ask; `replies`: their writes, at most once per key.
 //!
@@ -9,6 +10,7 @@
 //! another.
 
 mod attempt;
+mod exclusion;
 mod queries;
 mod reading;
 mod registry;

@@ -53,7 +53,7 @@ impl Gateway {
         self.view_webhook(webhook).await
     }
 
-    /// Returns a part of the deliveries to a webhook, newest first.
+    /// Returns a part of the deliveries to a webhook, newest first: those of events that the caller may see.
     ///
     /// # Errors
     /// `not_found`, `store_unavailable`; `validation_failed` for a cursor of another list.
@@ -70,7 +70,8 @@ impl Gateway {
         self.own_webhook(caller, id).await?;
         let _permit = self.read_permit(caller).await;
         let part = Page { limit: page.limit + 1, after: page.after.clone() };
-        let mut items = self.0.store.deliveries(&caller.tenant, id, filter, &part).await.or_not_applied()?;
+        let filter = DeliveryFilter { connections: named_connections(caller), ..filter.clone() };
+        let mut items = self.0.store.deliveries(&caller.tenant, id, &filter, &part).await.or_not_applied()?;
         let more = items.len() > page.limit;
         items.truncate(page.limit);
         let next = items.last().filter(|_| more).map(|last| last.id.to_string());
@@ -84,7 +85,8 @@ impl Gateway {
     pub async fn delivery(&self, caller: &RequestContext, id: &DeliveryId) -> Result<Delivery, Error> {
         let none = || Error::new(Code::NotFound, format!("There is no delivery {id}."));
         let found = self.0.store.delivery(&caller.tenant, id).await.or_not_applied()?;
-        let delivery = found.ok_or_else(none)?;
+        let may_see = |of: &Delivery| of.connection.as_ref().is_none_or(|name| caller.connections.contains(name));
+        let delivery = found.filter(may_see).ok_or_else(none)?;
         match self.own_webhook(caller, &delivery.webhook).await {
             Ok(_) => Ok(delivery),
             Err(error) if error.code == Code::NotFound => Err(none()),
@@ -134,6 +136,14 @@ fn may_use(caller: &RequestContext, webhook: &Webhook) -> bool {
             (webhook.source == WebhookSource::Api && webhook.owner == caller.client)
                 || (!named.is_empty() && named.iter().all(|name| caller.connections.contains(name)))
         }
+    }
+}
+
+/// Returns the connections that a caller may use; `None` for all.
+fn named_connections(caller: &RequestContext) -> Option<Vec<String>> {
+    match &caller.connections {
+        ConnectionAccess::All => None,
+        ConnectionAccess::Named(names) => Some(names.iter().cloned().collect()),
     }
 }
 

@@ -152,6 +152,8 @@ impl Gateway {
     /// Makes a configured webhook, which gets the events from now on.
     async fn new_configured(&self, id: WebhookId, wanted: &ConfiguredWebhook) -> Result<Webhook, Error> {
         let now = self.now();
+        // One of the same name may have been removed.
+        self.0.store.purge_removed_webhook(&id).await.or_not_applied()?;
         let bounds = self.0.store.event_bounds(&wanted.tenant, now).await.or_not_applied()?;
         Ok(Webhook {
             id,
@@ -193,9 +195,10 @@ impl Gateway {
         let mut changes = Vec::new();
         if webhook.state != WebhookState::Paused && (stored.settings.url != wanted.settings.url || !same_secrets) {
             enable(&mut webhook);
-            changes.push(Mutation::WebhookHealth(healthy(&webhook.id)));
+            changes.push(Mutation::WebhookHealth(healthy(&webhook)));
         }
-        changes.push(Mutation::Webhook(Box::new(webhook)));
+        // First, because the health belongs to the new version.
+        changes.insert(0, Mutation::Webhook(Box::new(webhook)));
         changes
     }
 
@@ -239,8 +242,9 @@ pub(super) fn enable(webhook: &mut Webhook) {
 }
 
 /// Returns the health of a webhook whose receiver is not known to fail.
-pub(super) fn healthy(id: &WebhookId) -> WebhookHealth {
-    WebhookHealth { id: id.clone(), failures: 0, failing_since: None, resume_at: None }
+pub(super) fn healthy(webhook: &Webhook) -> WebhookHealth {
+    let (id, version) = (webhook.id.clone(), webhook.version);
+    WebhookHealth { id, version, failures: 0, failing_since: None, resume_at: None }
 }
 
 fn secrets_of(wanted: &ConfiguredWebhook) -> Vec<WebhookSecret> {

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use crate::domain::error::Error;
+use crate::domain::error::{Code, Error};
 use crate::domain::event::EventType;
 use crate::domain::ids::{OperationId, WebhookId};
 use crate::domain::operation::{EventReplay, Operation, OperationKind, OperationState};
@@ -17,10 +17,12 @@ use crate::service::webhooks::scan::new_delivery;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::types::{ReplayOrder, ReplayScope, ReplayStart, invalid};
 use crate::service::{AcceptedBulk, Gateway, OperationStatus, RequestContext};
-use crate::store::{AcceptResult, DeliveryFilter, Mutation, Page};
+use crate::store::{AcceptResult, DeliveryFilter, Mutation, Page, StoreError};
 
 /// Number of deliveries that are made pending in one transaction.
 const BATCH: usize = 100;
+/// Maximum number of attempts to change a delivery that others change at the same time.
+const MAX_COMMITS: usize = 8;
 
 impl Gateway {
     /// Starts an operation of kind `replay`, at most once under the caller's key.
@@ -134,7 +136,7 @@ impl Gateway {
         webhook: &Webhook,
         replay: &EventReplay,
     ) -> Result<bool, Error> {
-        let filter = DeliveryFilter { event: None, state: Some(DeliveryState::Failed) };
+        let filter = DeliveryFilter { state: Some(DeliveryState::Failed), ..DeliveryFilter::default() };
         let mut after = None;
         loop {
             if let Some(done) = self.replay_ends(operation).await? {
@@ -149,8 +151,9 @@ impl Gateway {
                     && delivery.sequence <= replay.until
                     && (replay.types.is_empty() || replay.types.contains(&delivery.event_type))
             };
-            let again = found.into_iter().filter(is_meant).map(|delivery| self.pending_again(delivery)).collect();
-            self.commit_again(webhook, again).await?;
+            let meant = self.included(webhook, found.into_iter().filter(is_meant).collect()).await?;
+            let again = meant.into_iter().map(|delivery| delivery.pending_again(self.now())).collect();
+            self.commit_again(webhook, again, replay).await?;
         }
     }
 
@@ -180,15 +183,15 @@ impl Gateway {
                 if event.sequence > replay.until || is_about(&event.event, &webhook.id) {
                     continue;
                 }
-                let of_event = DeliveryFilter { event: Some(event.event.id.clone()), state: None };
+                let of_event = DeliveryFilter { event: Some(event.event.id.clone()), ..DeliveryFilter::default() };
                 let one = Page { limit: 1, after: None };
                 let found = self.0.store.deliveries(&webhook.tenant, &webhook.id, &of_event, &one).await;
-                let delivery = found.or_not_applied()?.pop();
-                let delivery =
-                    delivery.unwrap_or_else(|| new_delivery(self, webhook, &event, &context.settings.schedule));
-                again.push(self.pending_again(delivery));
+                again.push(match found.or_not_applied()?.pop() {
+                    Some(delivery) => delivery.pending_again(self.now()),
+                    None => new_delivery(self, webhook, &event, &context.settings.schedule),
+                });
             }
-            self.commit_again(webhook, again).await?;
+            self.commit_again(webhook, again, replay).await?;
             if is_last {
                 break;
             }
@@ -205,17 +208,46 @@ impl Gateway {
         Ok(found.is_none_or(|(operation, _)| operation.cancelling).then_some(true))
     }
 
-    fn pending_again(&self, delivery: Delivery) -> Delivery {
-        Delivery { state: DeliveryState::Pending, step: 0, due: Some(self.now()), ..delivery }
-    }
-
-    async fn commit_again(&self, webhook: &Webhook, deliveries: Vec<Delivery>) -> Result<(), Error> {
+    async fn commit_again(
+        &self,
+        webhook: &Webhook,
+        deliveries: Vec<Delivery>,
+        replay: &EventReplay,
+    ) -> Result<(), Error> {
         if deliveries.is_empty() {
             return Ok(());
         }
-        let changes = deliveries.into_iter().map(|delivery| Mutation::Delivery(Box::new(delivery))).collect();
-        self.0.store.commit(changes).await.or_not_applied()?;
+        let changes = deliveries.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone()))).collect();
+        match self.0.store.commit(changes).await {
+            Err(StoreError::Superseded) => {
+                for delivery in deliveries {
+                    self.commit_one_again(delivery, replay).await?;
+                }
+            }
+            committed => committed.or_not_applied()?,
+        }
         self.0.webhooks.notify(&webhook.id);
         Ok(())
+    }
+
+    /// Commits one of several deliveries of which some have changed since they were read.
+    async fn commit_one_again(&self, delivery: Delivery, replay: &EventReplay) -> Result<(), Error> {
+        let mut delivery = delivery;
+        for _ in 0..MAX_COMMITS {
+            match self.0.store.commit(vec![Mutation::Delivery(Box::new(delivery.clone()))]).await {
+                Err(StoreError::Superseded) => {}
+                committed => return committed.or_not_applied(),
+            }
+            let found = self.0.store.delivery(&delivery.tenant, &delivery.id).await.or_not_applied()?;
+            let is_meant = |found: &Delivery| match found.state {
+                // It is sent in any case.
+                DeliveryState::Pending => false,
+                DeliveryState::Delivered => !replay.failed_only,
+                DeliveryState::Failed => true,
+            };
+            let Some(found) = found.filter(is_meant) else { return Ok(()) };
+            delivery = found.pending_again(self.now());
+        }
+        Err(Error::new(Code::StoreUnavailable, "A delivery is being changed by others."))
     }
 }

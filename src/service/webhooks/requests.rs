@@ -1,5 +1,7 @@
 //! Requests that create and change webhooks.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
@@ -7,12 +9,14 @@ use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::event::EventType;
 use crate::domain::ids::{DeliveryId, WebhookId};
 use crate::domain::record::RecordId;
+use crate::domain::scope::Scope;
 use crate::domain::webhook::secret::{SigningKey, generate_secret};
 use crate::domain::webhook::{
-    Delivery, DeliveryState, PingResult, Webhook, WebhookSecret, WebhookSettings, WebhookSource, WebhookState,
+    Delivery, DeliveryState, PingResult, Webhook, WebhookPayload, WebhookSecret, WebhookSettings, WebhookSource, WebhookState,
 };
 use crate::secret::Secret;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
+use crate::service::webhooks::reading::types_of;
 use crate::service::webhooks::registry::{enable, healthy};
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::types::{NewWebhook, SecretRotation, WebhookPatch, WebhookReply, WebhookView, invalid};
@@ -32,13 +36,15 @@ impl Gateway {
     /// Creates a webhook, and pings it once before: what came back is part of the response, and does not decide.
     ///
     /// # Errors
-    /// `webhook_not_allowed`, `validation_failed`, `connection_not_found`, `connection_forbidden`, `store_unavailable`.
+    /// `webhook_not_allowed`, `validation_failed`, `connection_not_found`, `connection_forbidden`, `insufficient_scope`,
+    /// `store_unavailable`.
     pub(in crate::service) async fn create_webhook_now(
         &self,
         caller: &RequestContext,
         new: NewWebhook,
     ) -> Result<WebhookReply, Error> {
         let NewWebhook { settings, secret } = new;
+        check_payload(caller, &settings)?;
         let context = self.delivery_context()?;
         if let Some(reply) = self.created_webhook(caller, &context, secret.is_none()).await? {
             return Ok(reply);
@@ -70,7 +76,7 @@ impl Gateway {
             last_modified: now,
             version: 1,
         };
-        let ping = self.ping(&context, &webhook).await;
+        let ping = self.ping(&context, &webhook).await?;
         let key = caller.origin.key.clone().map(|key| Mutation::BindKey(key, webhook.id.to_string()));
         let changes = key.into_iter().chain([Mutation::Webhook(Box::new(webhook.clone()))]).collect();
         let committed = self.0.store.commit(changes).await;
@@ -91,7 +97,7 @@ impl Gateway {
         let Some(RecordId::Webhook(id)) = &caller.resumed else { return Ok(None) };
         let Some(webhook) = self.0.store.webhook(&caller.tenant, id).await.or_not_applied()? else { return Ok(None) };
         let secret = webhook.secrets.first().map(|secret| secret.value.clone()).filter(|_| shows_secret);
-        let ping = self.ping(context, &webhook).await;
+        let ping = self.ping(context, &webhook).await?;
         Ok(Some(WebhookReply { view: self.view_webhook(webhook).await?, secret, ping: Some(ping) }))
     }
 
@@ -108,20 +114,21 @@ impl Gateway {
     ) -> Result<WebhookReply, Error> {
         let webhook = self.own_webhook(caller, id).await?;
         refuse_configured(&webhook)?;
-        let settings = patch(webhook.settings.clone()).map_err(Error::from_fields)?;
-        self.check_settings(caller, &settings)?;
-        let has_moved = settings.url != webhook.settings.url;
-        if has_moved {
+        let settings = self.patched(caller, &webhook, &patch)?;
+        if settings.url != webhook.settings.url {
             let context = self.delivery_context()?;
             self.check_target(&context, &settings.url).await?;
         }
         let view = self.change_webhook(caller, id, |webhook| {
-            webhook.settings.clone_from(&settings);
+            // Others may have changed other settings meanwhile.
+            let settings = self.patched(caller, webhook, &patch)?;
+            let has_moved = settings.url != webhook.settings.url;
+            webhook.settings = settings;
             webhook.owner.clone_from(&caller.client);
             if has_moved && webhook.state == WebhookState::Failing {
                 enable(webhook);
             }
-            has_moved
+            Ok(has_moved)
         });
         Ok(reply(view.await?))
     }
@@ -149,7 +156,7 @@ impl Gateway {
             let valid = former.filter(|former| former.expires.is_some_and(|expires| expires > now));
             let current = WebhookSecret { value: secret.clone(), expires: None };
             webhook.secrets = std::iter::once(current).chain(valid).take(MAX_SECRETS).collect();
-            false
+            Ok(false)
         });
         let view = view.await?;
         Ok(WebhookReply { view, secret: is_generated.then_some(secret), ping: None })
@@ -168,7 +175,7 @@ impl Gateway {
         let view = self.change_webhook(caller, id, |webhook| {
             webhook.state = WebhookState::Paused;
             webhook.reason = None;
-            false
+            Ok(false)
         });
         Ok(reply(view.await?))
     }
@@ -184,7 +191,7 @@ impl Gateway {
     ) -> Result<WebhookReply, Error> {
         let view = self.change_webhook(caller, id, |webhook| {
             enable(webhook);
-            true
+            Ok(true)
         });
         Ok(reply(view.await?))
     }
@@ -218,34 +225,61 @@ impl Gateway {
     ) -> Result<PingResult, Error> {
         let webhook = self.own_webhook(caller, id).await?;
         let context = self.delivery_context()?;
-        Ok(self.ping(&context, &webhook).await)
+        self.ping(&context, &webhook).await
     }
 
     /// Has a delivery attempted at once, also one that has failed.
     ///
     /// # Errors
-    /// `not_found`, `delivery_delivered`, `store_unavailable`.
+    /// `not_found`, `delivery_delivered`, `delivery_excluded`, `store_unavailable`.
     pub(in crate::service) async fn retry_delivery_now(
         &self,
         caller: &RequestContext,
         id: &DeliveryId,
     ) -> Result<Delivery, Error> {
-        let delivery = self.delivery(caller, id).await?;
-        if delivery.state == DeliveryState::Delivered {
-            let error = Error::new(Code::DeliveryDelivered, "The receiver has accepted the event already.");
-            return Err(error.with_resource(id.path()));
+        for _ in 0..MAX_COMMITS {
+            let delivery = self.delivery(caller, id).await?;
+            if delivery.state == DeliveryState::Delivered {
+                let error = Error::new(Code::DeliveryDelivered, "The receiver has accepted the event already.");
+                return Err(error.with_resource(id.path()));
+            }
+            let webhook = self.own_webhook(caller, &delivery.webhook).await?;
+            let Some(delivery) = self.included(&webhook, vec![delivery]).await?.pop() else {
+                let detail = "The webhook no longer gets the event, or the event is no longer kept.";
+                return Err(Error::new(Code::DeliveryExcluded, detail).with_resource(id.path()));
+            };
+            let delivery = delivery.pending_again(self.now());
+            match self.0.store.commit(vec![Mutation::Delivery(Box::new(delivery.clone()))]).await {
+                // An attempt has ended, or another caller has retried it meanwhile.
+                Err(StoreError::Superseded) => {}
+                committed => {
+                    committed.or_not_applied()?;
+                    self.0.webhooks.notify(&delivery.webhook);
+                    return Ok(delivery);
+                }
+            }
         }
-        let delivery = Delivery { state: DeliveryState::Pending, step: 0, due: Some(self.now()), ..delivery };
-        self.0.store.commit(vec![Mutation::Delivery(Box::new(delivery.clone()))]).await.or_not_applied()?;
-        self.0.webhooks.notify(&delivery.webhook);
-        Ok(delivery)
+        Err(Error::new(Code::StoreUnavailable, "The delivery is being changed by others; nothing was changed."))
     }
 
     /// Sends a ping, which is an event without a number.
-    async fn ping(&self, context: &DeliveryContext, webhook: &Webhook) -> PingResult {
+    async fn ping(&self, context: &DeliveryContext, webhook: &Webhook) -> Result<PingResult, Error> {
         let event = self.emitter().ping(&webhook.tenant, &webhook.id);
-        let (attempt, verdict) = self.attempt(context, webhook, event.document()).await;
-        PingResult { event: event.id, delivered: verdict == Verdict::Accepted, attempt }
+        let (attempt, verdict) = self.attempt(context, webhook, event.document()).await?;
+        Ok(PingResult { event: event.id, delivered: verdict == Verdict::Accepted, attempt })
+    }
+
+    /// Returns the settings that a patch makes of a webhook's, if the caller may have such a webhook.
+    fn patched(
+        &self,
+        caller: &RequestContext,
+        webhook: &Webhook,
+        patch: &WebhookPatch,
+    ) -> Result<WebhookSettings, Error> {
+        let settings = patch(webhook.settings.clone()).map_err(Error::from_fields)?;
+        check_payload(caller, &settings)?;
+        self.check_settings(caller, &settings)?;
+        Ok(settings)
     }
 
     /// Changes the caller's webhook, again and again if others change it at the same time. `change` returns whether its health is
@@ -254,16 +288,16 @@ impl Gateway {
         &self,
         caller: &RequestContext,
         id: &WebhookId,
-        change: impl Fn(&mut Webhook) -> bool,
+        change: impl Fn(&mut Webhook) -> Result<bool, Error>,
     ) -> Result<WebhookView, Error> {
         for _ in 0..MAX_COMMITS {
             let mut webhook = self.own_webhook(caller, id).await?;
-            let is_reset = change(&mut webhook);
+            let is_reset = change(&mut webhook)?;
             webhook.version += 1;
             webhook.last_modified = self.now();
             let mut changes = vec![Mutation::Webhook(Box::new(webhook.clone()))];
             if is_reset {
-                changes.push(Mutation::WebhookHealth(healthy(id)));
+                changes.push(Mutation::WebhookHealth(healthy(&webhook)));
             }
             match self.0.store.commit(changes).await {
                 Err(StoreError::Superseded) => {}
@@ -335,6 +369,29 @@ fn refused_target(refusal: &TargetRefusal) -> Error {
 fn not_allowed(detail: String) -> Error {
     let error = Error::new(Code::WebhookNotAllowed, "Webhooks to this address are not allowed.");
     error.with_field(FieldError::new("/url", Code::WebhookNotAllowed.as_str(), detail))
+}
+
+/// Checks that a caller may read what deliveries with these settings hold. Once it has created the webhook, they are bounded by
+/// its client's scopes: a token of fewer must not get more by a webhook.
+fn check_payload(caller: &RequestContext, settings: &WebhookSettings) -> Result<(), Error> {
+    if settings.payload != WebhookPayload::Full {
+        return Ok(());
+    }
+    let types = types_of(&settings.types).unwrap_or_else(|| EventType::ALL.to_vec());
+    let needed: BTreeSet<Scope> = types.into_iter().map(EventType::resource_scope).collect();
+    let missing: Vec<String> = needed
+        .into_iter()
+        .filter(|scope| !caller.scopes.contains(*scope))
+        .map(|it| format!("`{}`", it.as_str()))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "`payload: full` shows resources of these `types` whose scopes the request lacks: {}.",
+        missing.join(", ")
+    );
+    Err(Error::new(Code::InsufficientScope, detail))
 }
 
 /// Rejects a change of a webhook that the operator defines.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::domain::event::Event;
 use crate::domain::ids::DeliveryId;
 use crate::domain::webhook::schedule::RetrySchedule;
-use crate::domain::webhook::{Delivery, DeliveryState, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryReason, DeliveryState, Webhook};
 use crate::service::Gateway;
 use crate::service::webhooks::reading::is_about;
 use crate::service::webhooks::sender::{Sender, is_due};
@@ -117,8 +117,7 @@ impl Sender {
         let (id, before) = (self.webhook.id.clone(), self.webhook.scanned);
         let scanned = self.scanned.max(last);
         let event = gateway.emitter().webhook_gap(&self.webhook.tenant, &id, (from, until), count);
-        let failed =
-            expired.into_iter().map(|delivery| Delivery { state: DeliveryState::Failed, due: None, ..delivery });
+        let failed = expired.into_iter().map(|delivery| delivery.failed_for(DeliveryReason::Expired));
         let failed = failed.map(|delivery| Mutation::Delivery(Box::new(delivery)));
         let rest = [Mutation::ScanWebhook(WebhookScan { id, before, scanned }), Mutation::Event(Box::new(event))];
         let committed = gateway.0.store.commit(failed.chain(rest).collect()).await;
@@ -145,10 +144,13 @@ pub(super) fn new_delivery(gateway: &Gateway, webhook: &Webhook, event: &Event, 
         sequence: event.sequence,
         event_type: event.event.event_type,
         assignment: event.event.subject.assignment.clone(),
+        connection: event.event.subject.connection.clone(),
         state: DeliveryState::Pending,
+        reason: None,
         step: 0,
         due: Some(now.saturating_add(pause).unwrap_or(now)),
         attempts: Vec::new(),
         created: now,
+        version: 1,
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::domain::event::{EventDocument, EventFilter};
 use crate::domain::ids::WebhookId;
 use crate::domain::subject::SubjectKey;
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook, WebhookState};
+use crate::service::webhooks::reading::ChainedEvent;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::state::SenderSignals;
 use crate::service::webhooks::verdict::{BackOff, EndedAttempt, Rules, Turn, conclude};
@@ -53,7 +54,8 @@ pub(super) struct Sender {
     pub(super) times: SenderTimes,
     signals: Arc<SenderSignals>,
     back_off: BackOff,
-    attempts: JoinSet<EndedAttempt>,
+    /// Attempts in flight. One that could not be made ends with the time at which it is due again.
+    attempts: JoinSet<Result<EndedAttempt, Timestamp>>,
     numbers: HashMap<Id, u64>,
     ended: Vec<EndedAttempt>,
     next_send: Option<Instant>,
@@ -219,11 +221,17 @@ impl Sender {
         }
     }
 
-    fn note_end(&mut self, joined: Result<(Id, EndedAttempt), tokio::task::JoinError>) {
+    fn note_end(&mut self, joined: Result<(Id, Result<EndedAttempt, Timestamp>), tokio::task::JoinError>) {
         match joined {
-            Ok((id, end)) => {
+            Ok((id, Ok(end))) => {
                 self.numbers.remove(&id);
                 self.ended.push(end);
+            }
+            Ok((id, Err(due))) => {
+                let number = self.numbers.remove(&id);
+                if let Some(delivery) = number.and_then(|number| self.window.get(number).cloned()) {
+                    self.window.end(Delivery { due: Some(due), ..delivery });
+                }
             }
             Err(error) => {
                 // Its end is not known: it is made again.
@@ -251,6 +259,7 @@ impl Sender {
                 turns.extend(conclude(end, &mut delivery, &mut webhook, &mut back_off, &rules));
                 deliveries.insert(end.sequence, delivery);
             }
+            deliveries.values_mut().for_each(|delivery| delivery.version += 1);
             let changes = self.changes(gateway, &mut webhook, &deliveries, &turns);
             match gateway.0.store.commit(changes).await {
                 Ok(()) => {
@@ -258,15 +267,34 @@ impl Sender {
                     self.ended.clear();
                 }
                 Err(StoreError::Superseded) => {
-                    // A client has changed the webhook meanwhile.
+                    // A client has changed the webhook or a delivery meanwhile.
                     if !self.refresh(gateway).await? {
                         return Ok(false);
                     }
+                    self.reread_ended(gateway).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(true)
+    }
+
+    /// Reads the deliveries again whose attempts have ended. Drops the ends that are recorded, by a commit that was in doubt.
+    async fn reread_ended(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
+        let mut unrecorded = Vec::new();
+        for end in self.ended.clone() {
+            let Some(known) = self.window.get(end.sequence).cloned() else { continue };
+            match gateway.0.store.delivery(&known.tenant, &known.id).await? {
+                Some(stored) if stored.attempts.contains(&end.attempt) => self.window.end(stored),
+                Some(stored) => {
+                    self.window.replace(stored);
+                    unrecorded.push(end);
+                }
+                None => self.window.end(Delivery { due: None, ..known }),
+            }
+        }
+        self.ended = unrecorded;
+        Ok(())
     }
 
     /// Returns the changes of one transaction with the ends of attempts.
@@ -354,11 +382,21 @@ impl Sender {
             let Some(number) = self.window.next(now, settings.order, is_probe) else { return Ok(()) };
             let chained = gateway.chained_event(&self.webhook, &self.filter, number).await;
             let chained = chained.map_err(|error| StoreError::Unavailable(error.detail))?;
-            let Some(chained) = chained else {
-                // Retention has removed it meanwhile.
-                self.times.expired = None;
-                return self.skip_expired(gateway).await;
+            let (event, previous) = match chained {
+                ChainedEvent::Included(event, previous) => (event, previous),
+                ChainedEvent::Excluded => {
+                    self.exclude(gateway, number).await?;
+                    continue;
+                }
+                ChainedEvent::Gone => {
+                    // Retention has removed it meanwhile.
+                    self.times.expired = None;
+                    return self.skip_expired(gateway).await;
+                }
             };
+            if gateway.0.store.is_shared() && !self.is_current(gateway).await? {
+                self.signals.refresh();
+            }
             if self.signals.is_stale() {
                 // A change that was answered is in force: a paused webhook gets nothing, and a former secret signs nothing.
                 return Ok(());
@@ -367,16 +405,29 @@ impl Sender {
                 self.next_send = Some(Instant::now() + pause);
             }
             self.window.begin(number);
-            self.spawn_attempt(gateway, number, chained.event.document(chained.previous));
+            self.spawn_attempt(gateway, number, event.document(previous));
         }
+    }
+
+    /// Returns whether the webhook is as it was read: a client may have paused it at another instance.
+    async fn is_current(&self, gateway: &Gateway) -> Result<bool, StoreError> {
+        let found = gateway.0.store.webhook(&self.webhook.tenant, &self.webhook.id).await?;
+        Ok(found.is_some_and(|webhook| webhook.version == self.webhook.version))
     }
 
     fn spawn_attempt(&mut self, gateway: &Gateway, sequence: u64, document: EventDocument) {
         let (gateway, context, webhook) = (gateway.clone(), Arc::clone(&self.context), self.webhook.clone());
         let spawned = self.attempts.spawn(async move {
             let began = gateway.now();
-            let (attempt, verdict) = gateway.attempt(&context, &webhook, document).await;
-            EndedAttempt { sequence, began, ended: gateway.now(), attempt, verdict }
+            let (attempt, verdict) = gateway.attempt(&context, &webhook, document).await.map_err(|error| {
+                let (code, detail) = (error.code.as_str(), error.detail);
+                tracing::warn!(webhook = %webhook.id, code, detail, "a resource cannot be read now; will retry");
+                gateway
+                    .now()
+                    .saturating_add(SignedDuration::try_from(RETRY_INTERVAL).unwrap_or_default())
+                    .unwrap_or(began)
+            })?;
+            Ok(EndedAttempt { sequence, began, ended: gateway.now(), attempt, verdict })
         });
         self.numbers.insert(spawned.id(), sequence);
     }
@@ -411,6 +462,7 @@ pub(super) fn is_due(last: Option<Instant>, every: Duration) -> bool {
 }
 
 fn health_of(webhook: &Webhook) -> WebhookHealth {
-    let Webhook { id, failures, failing_since, resume_at, .. } = webhook;
-    WebhookHealth { id: id.clone(), failures: *failures, failing_since: *failing_since, resume_at: *resume_at }
+    let Webhook { id, version, failures, failing_since, resume_at, .. } = webhook;
+    let (failing_since, resume_at) = (*failing_since, *resume_at);
+    WebhookHealth { id: id.clone(), version: *version, failures: *failures, failing_since, resume_at }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use url::Url;
 
+use crate::domain::error::Error;
+use crate::domain::event::EventType;
 use crate::domain::webhook::schedule::RetrySchedule;
 use crate::domain::webhook::signature::SignatureHeaders;
 use crate::domain::webhook::{Webhook, WebhookSettings};
@@ -75,9 +77,18 @@ pub trait WebhookOwners: Send + Sync {
     /// use every connection.
     fn owner(&self, webhook: &Webhook) -> Option<WebhookOwner>;
 
-    /// Returns the resource at a path as a read of it responds to the webhook's owner; `None` if the owner may not read it,
-    /// there is none, or it cannot be read now.
-    async fn read(&self, gateway: &Gateway, webhook: &Webhook, path: &str) -> Option<Value>;
+    /// Returns the resource of an event of this type, at a path, as a read of it responds to the webhook's owner; `None` if the
+    /// owner may not read it, or there is none.
+    ///
+    /// # Errors
+    /// `store_unavailable` if it cannot be read now.
+    async fn read(
+        &self,
+        gateway: &Gateway,
+        webhook: &Webhook,
+        event_type: EventType,
+        path: &str,
+    ) -> Result<Option<Value>, Error>;
 }
 
 /// Everything that sending needs, as configured now.

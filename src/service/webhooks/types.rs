@@ -38,8 +38,8 @@ pub struct WebhookReply {
     pub ping: Option<PingResult>,
 }
 
-/// Function that applies the HTTP layer's merge patch to the stored settings.
-pub type WebhookPatch = Box<dyn FnOnce(WebhookSettings) -> Result<WebhookSettings, Vec<FieldError>> + Send>;
+/// Function that applies the HTTP layer's merge patch to the stored settings; it is applied again if they change meanwhile.
+pub type WebhookPatch = Box<dyn Fn(WebhookSettings) -> Result<WebhookSettings, Vec<FieldError>> + Send + Sync>;
 
 /// A change of a webhook's secret.
 #[derive(Debug, Clone)]

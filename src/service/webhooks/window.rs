@@ -39,6 +39,16 @@ impl PendingWindow {
         self.deliveries.extend(made.into_iter().map(|delivery| (delivery.sequence, delivery)));
     }
 
+    /// Returns the numbers of the deliveries that are not in flight.
+    pub(super) fn waiting(&self) -> Vec<u64> {
+        self.deliveries.keys().copied().filter(|number| !self.in_flight.contains(number)).collect()
+    }
+
+    /// Replaces a delivery by what the store has; it stays in flight if it is.
+    pub(super) fn replace(&mut self, stored: Delivery) {
+        self.deliveries.insert(stored.sequence, stored);
+    }
+
     /// Replaces all deliveries that are not in flight by what the store has.
     pub(super) fn reload(&mut self, stored: Vec<Delivery>) {
         let in_flight = &self.in_flight;

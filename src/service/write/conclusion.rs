@@ -16,7 +16,7 @@ use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, outcome_not_stored_error, with_resource_if_unknown};
 use crate::service::results::hints::recheck;
 use crate::service::write::executor::{Executor, InFlightWrite};
-use crate::store::Mutation;
+use crate::store::{Mutation, StoreError};
 
 /// What [`Executor::conclude`] does with the bulk rows of writes that had no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +158,8 @@ impl Executor {
     }
 
     /// Commits the outcome of a single write, together with the audit entry of the response, if one is due. If the store
-    /// fails, the caller is told that the outcome is unknown; `late` makes the event that is then committed with it.
+    /// fails, the caller is told that the outcome is unknown; `late` makes the event that is then committed with it, or, if this
+    /// commit was in doubt and made, after it.
     pub(super) async fn commit_first_outcome(
         &self,
         changes: Vec<Mutation>,
@@ -166,9 +167,9 @@ impl Executor {
         (caller, facts): (&RequestContext, Option<AuditFacts>),
         late: impl FnOnce() -> Option<NewEvent> + Send,
     ) -> Result<(), Error> {
-        let queue = |mut changes: Vec<Mutation>| {
-            changes.extend(late().map(|event| Mutation::Event(Box::new(event))));
-            self.pending_outcomes.push(changes);
+        let queue = |changes: Vec<Mutation>, is_in_doubt: bool| match late() {
+            Some(event) => self.pending_outcomes.push_with_event(changes, event, is_in_doubt),
+            None => self.pending_outcomes.push(changes),
         };
         // Several processes that share a store write the entry in a transaction of its own.
         let pending = caller.audit_entry.as_ref().filter(|_| !self.store.is_shared());
@@ -183,7 +184,7 @@ impl Executor {
                 // The response will differ from what this entry records, so the HTTP layer writes its own.
                 pending.restore(entry);
             }
-            queue(changes);
+            queue(changes, matches!(error, StoreError::InDoubt(_)));
             outcome_not_stored_error(&error, resource)
         })
     }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::EventType;
 use crate::domain::ids::{AssignmentId, DeliveryId, EventId, WebhookId};
 use crate::domain::webhook::{
-    Delivery, DeliveryAttempt, DeliveryState, DisableReason, Webhook, WebhookSecret, WebhookSettings, WebhookSource,
-    WebhookState,
+    Delivery, DeliveryAttempt, DeliveryReason, DeliveryState, DisableReason, Webhook, WebhookSecret, WebhookSettings,
+    WebhookSource, WebhookState,
 };
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
@@ -91,6 +91,7 @@ impl From<WebhookScan> for ScanRow {
 /// The health of a webhook.
 pub(in crate::store) struct HealthRow {
     pub id: String,
+    pub version: i64,
     pub failures: i64,
     pub failing_since: Option<i64>,
     pub resume_at: Option<i64>,
@@ -98,9 +99,9 @@ pub(in crate::store) struct HealthRow {
 
 impl From<WebhookHealth> for HealthRow {
     fn from(health: WebhookHealth) -> Self {
-        let WebhookHealth { id, failures, failing_since, resume_at } = health;
+        let WebhookHealth { id, version, failures, failing_since, resume_at } = health;
         let (failing_since, resume_at) = (failing_since.map(micros), resume_at.map(micros));
-        Self { id: id.into(), failures: failures.into(), failing_since, resume_at }
+        Self { id: id.into(), version: column(version), failures: failures.into(), failing_since, resume_at }
     }
 }
 
@@ -136,11 +137,14 @@ pub(in crate::store) struct DeliveryRow {
     pub sequence: i64,
     pub event_type: String,
     pub assignment: Option<String>,
+    pub connection: Option<String>,
     pub state: String,
+    pub reason: Option<String>,
     pub step: i64,
     pub due: Option<i64>,
     pub created: i64,
     pub attempts: Vec<u8>,
+    pub version: i64,
     /// When it ended; not read.
     pub ended: Option<i64>,
 }
@@ -160,6 +164,9 @@ impl FromColumns for DeliveryRow {
             due: row.column(9)?,
             created: row.column(10)?,
             attempts: row.column(11)?,
+            connection: row.column(12)?,
+            reason: row.column(13)?,
+            version: row.column(14)?,
             ended: None,
         })
     }
@@ -248,11 +255,14 @@ impl RecordCodec {
             sequence,
             event_type,
             assignment,
+            connection,
             state,
+            reason,
             step,
             due,
             attempts,
             created,
+            version,
         } = delivery;
         let last = attempts.last().map_or(created, |attempt| attempt.at);
         Ok(DeliveryRow {
@@ -264,10 +274,13 @@ impl RecordCodec {
             sequence: column(sequence),
             event_type: event_type.as_str().to_owned(),
             assignment: assignment.map(String::from),
+            connection,
             state: state.as_str().to_owned(),
+            reason: reason.map(|reason| reason.as_str().to_owned()),
             step: step.into(),
             due: due.map(micros),
             created: micros(created),
+            version: column(version),
             ended: (state != DeliveryState::Pending).then(|| micros(last)),
         })
     }
@@ -284,11 +297,14 @@ impl RecordCodec {
             sequence: u64::try_from(row.sequence).map_err(|_| odd())?,
             event_type: EventType::parse(&row.event_type).ok_or_else(odd)?,
             assignment: row.assignment.as_deref().map(AssignmentId::parse).transpose().map_err(|_| odd())?,
+            connection: row.connection.clone(),
             state: DeliveryState::parse(&row.state).ok_or_else(odd)?,
+            reason: row.reason.as_deref().map(|word| DeliveryReason::parse(word).ok_or_else(odd)).transpose()?,
             step: u32::try_from(row.step).map_err(|_| odd())?,
             due: row.due.map(moment).transpose()?,
             attempts,
             created: moment(row.created)?,
+            version: u64::try_from(row.version).map_err(|_| odd())?,
         })
     }
 }

@@ -148,6 +148,9 @@ pub(crate) async fn readers_get_the_events_that_pass_their_filter(store: Arc<dyn
     let events: Vec<Event> = events.into_iter().zip(1..).map(|(event, sequence)| Event { sequence, event }).collect();
 
     let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let pairs = |pairs: &[(&str, &str)]| {
+        Some(pairs.iter().map(|(at, id)| ((*at).to_owned(), (*id).to_owned())).collect::<Vec<_>>())
+    };
     let rare = Some(vec![EventType::WebhookGap]);
     let filters = [
         EventFilter::default(),
@@ -155,7 +158,8 @@ pub(crate) async fn readers_get_the_events_that_pass_their_filter(store: Arc<dyn
         EventFilter { types: Some(Vec::new()), ..EventFilter::default() },
         EventFilter { types: rare, connections: texts(&["one"]), ..EventFilter::default() },
         EventFilter { connections: texts(&["two", "three"]), ..EventFilter::default() },
-        EventFilter { connections: texts(&["no\nne"]), assessment_refs: texts(&["a"]), ..EventFilter::default() },
+        EventFilter { connections: texts(&["no\nne"]), assessments: pairs(&[("one", "a")]), ..EventFilter::default() },
+        EventFilter { assessments: pairs(&[("one", "a"), ("two", "b"), ("three", "a")]), ..EventFilter::default() },
         EventFilter { assignment: Some(booked.clone()), ..EventFilter::default() },
         EventFilter { assignment: Some(booked), connections: texts(&["tw"]), ..EventFilter::default() },
         EventFilter { assignment: Some(AssignmentId::generate(&make.0)), ..EventFilter::default() },

@@ -181,6 +181,11 @@ macro_rules! conformance {
             a_webhook_is_replaced_only_by_its_next_version,
             one_of_many_writers_replaces_a_webhook,
             webhooks_are_the_tenants_own_and_listed_newest_first,
+            what_attempts_say_is_committed_with_the_version_that_they_make,
+            a_delivery_is_replaced_only_by_its_next_version,
+            one_of_many_writers_replaces_a_delivery,
+            deliveries_are_listed_by_the_connections_of_their_events,
+            a_removed_webhook_leaves_deliveries_that_are_removed_in_portions,
             deliveries_follow_their_events_until_they_end,
             deliveries_are_gone_with_their_webhook_and_by_retention,
         ]);

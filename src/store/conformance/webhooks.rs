@@ -4,8 +4,8 @@ use super::*;
 use crate::domain::event::EventType;
 use crate::domain::ids::{DeliveryId, EventId, WebhookId};
 use crate::domain::webhook::{
-    Delivery, DeliveryAttempt, DeliveryOrder, DeliveryState, DisableReason, Webhook, WebhookPayload, WebhookSecret,
-    WebhookSettings, WebhookSource, WebhookState,
+    Delivery, DeliveryAttempt, DeliveryOrder, DeliveryReason, DeliveryState, DisableReason, Webhook, WebhookPayload,
+    WebhookSecret, WebhookSettings, WebhookSource, WebhookState,
 };
 use crate::store::{DeliveryFilter, WebhookBacklog, WebhookHealth, WebhookScan};
 
@@ -54,11 +54,14 @@ impl Maker {
             sequence,
             event_type: EventType::ResultPublished,
             assignment: Some(AssignmentId::generate(&self.0)),
+            connection: Some("c".to_owned()),
             state: DeliveryState::Pending,
+            reason: None,
             step: 0,
             due: Some(now),
             attempts: Vec::new(),
             created: now,
+            version: 1,
         }
     }
 }
@@ -74,7 +77,8 @@ pub(crate) fn put_delivery(delivery: &Delivery) -> Mutation {
 pub(crate) fn ended(delivery: &Delivery, state: DeliveryState, at: Timestamp) -> Delivery {
     let attempt =
         DeliveryAttempt { at, status: Some(500), duration_ms: 12, error: Some("planted-attempt-error".to_owned()) };
-    Delivery { state, step: 1, due: None, attempts: vec![attempt], ..delivery.clone() }
+    let version = delivery.version + 1;
+    Delivery { state, step: 1, due: None, attempts: vec![attempt], version, ..delivery.clone() }
 }
 
 /// Asserts that two webhooks are the same, also by their secrets.
@@ -108,9 +112,12 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
     assert!(store.webhook(&other, &first.id).await.unwrap().is_none());
 
     let failing_since = Some(make.0.now());
-    let health = WebhookHealth { id: first.id.clone(), failures: 3, failing_since, resume_at: failing_since };
+    let health_of = |version, failures, time| {
+        let health = WebhookHealth { id: first.id.clone(), version, failures, failing_since: time, resume_at: time };
+        Mutation::WebhookHealth(health)
+    };
     let scan = |before, scanned| Mutation::ScanWebhook(WebhookScan { id: first.id.clone(), before, scanned });
-    store.commit(vec![Mutation::WebhookHealth(health), scan(7, 9)]).await.unwrap();
+    store.commit(vec![health_of(1, 3, failing_since), scan(7, 9)]).await.unwrap();
     superseded(&store.commit(vec![scan(7, 9)]).await);
     store.commit(vec![scan(9, 8)]).await.unwrap();
     // A new version does not undo what was delivered meanwhile.
@@ -118,6 +125,9 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
     let expected = Webhook { scanned: 9, failures: 3, failing_since, resume_at: failing_since, ..second.clone() };
     assert_same(read().await.as_ref(), &expected);
     superseded(&store.commit(vec![put_webhook(&second)]).await);
+    // Neither does what an attempt before says of the receiver undo it.
+    superseded(&store.commit(vec![health_of(1, 4, None)]).await);
+    assert_same(read().await.as_ref(), &expected);
     let thief = Webhook { tenant: other.clone(), version: 3, ..second.clone() };
     superseded(&store.commit(vec![put_webhook(&thief)]).await);
 
@@ -127,10 +137,95 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
     assert!(read().await.is_none());
     superseded(&store.commit(vec![put_webhook(&Webhook { version: 3, ..second })]).await);
     superseded(&store.commit(vec![scan(9, 10)]).await);
-    let (failing_since, resume_at) = (None, None);
-    let health = WebhookHealth { id: first.id.clone(), failures: 0, failing_since, resume_at };
-    store.commit(vec![Mutation::WebhookHealth(health)]).await.unwrap();
+    store.commit(vec![health_of(2, 0, None)]).await.unwrap();
     assert!(read().await.is_none());
+}
+
+pub(crate) async fn what_attempts_say_is_committed_with_the_version_that_they_make(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let first = make.webhook(&tenant);
+    store.commit(vec![put_webhook(&first)]).await.unwrap();
+    let second = Webhook { version: 2, state: WebhookState::Failing, ..first.clone() };
+    let (id, time) = (first.id.clone(), Some(make.0.now()));
+    let health = WebhookHealth { id, version: 2, failures: 3, failing_since: time, resume_at: None };
+    store.commit(vec![put_webhook(&second), Mutation::WebhookHealth(health)]).await.unwrap();
+    let expected = Webhook { failures: 3, failing_since: time, ..second };
+    assert_same(store.webhook(&tenant, &first.id).await.unwrap().as_ref(), &expected);
+}
+
+pub(crate) async fn a_delivery_is_replaced_only_by_its_next_version(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let webhook = make.webhook(&tenant);
+    let first = make.delivery(&webhook, 1);
+    store.commit(vec![put_webhook(&webhook), put_delivery(&first)]).await.unwrap();
+    let read = async || store.delivery(&tenant, &first.id).await.unwrap();
+    superseded(&store.commit(vec![put_delivery(&first)]).await);
+    // The sender and a caller who retries it have read the same version: one of them has to read it again.
+    let (delivered, retried) =
+        (ended(&first, DeliveryState::Delivered, make.0.now()), first.clone().pending_again(make.0.now() + 1.hours()));
+    let other = make.delivery(&webhook, 2);
+    store.commit(vec![put_delivery(&delivered)]).await.unwrap();
+    superseded(&store.commit(vec![put_delivery(&other), put_delivery(&retried)]).await);
+    assert_eq!(read().await, Some(delivered.clone()));
+    assert_eq!(store.delivery(&tenant, &other.id).await.unwrap(), None, "all of a transaction, or none of it");
+    let excluded = delivered.pending_again(make.0.now()).failed_for(DeliveryReason::Excluded);
+    superseded(&store.commit(vec![put_delivery(&excluded)]).await);
+    let excluded = Delivery { version: 3, ..excluded };
+    store.commit(vec![put_delivery(&excluded)]).await.unwrap();
+    assert_eq!(read().await, Some(excluded.clone()));
+    store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), webhook.id.clone())]).await.unwrap();
+    store.commit(vec![put_delivery(&excluded)]).await.unwrap();
+}
+
+pub(crate) async fn one_of_many_writers_replaces_a_delivery(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let webhook = make.webhook(&tenant);
+    let delivery = make.delivery(&webhook, 1);
+    store.commit(vec![put_webhook(&webhook), put_delivery(&delivery)]).await.unwrap();
+    let writers: Vec<_> = (0..10)
+        .map(|step| {
+            let changed = Delivery { version: 2, step, ..delivery.clone() };
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.commit(vec![put_delivery(&changed)]).await.map(|()| step) })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for writer in writers {
+        match writer.await.unwrap() {
+            Ok(step) => winners.push(step),
+            lost => superseded(&lost.map(drop)),
+        }
+    }
+    let [winner] = winners[..] else { panic!("{winners:?}") };
+    assert_eq!(store.delivery(&tenant, &delivery.id).await.unwrap().map(|delivery| delivery.step), Some(winner));
+}
+
+pub(crate) async fn deliveries_are_listed_by_the_connections_of_their_events(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let webhook = make.webhook(&tenant);
+    let names = [Some("one"), Some("two"), None, Some("")];
+    let deliveries: Vec<Delivery> = (1..)
+        .zip(names)
+        .map(|(number, name)| Delivery { connection: name.map(str::to_owned), ..make.delivery(&webhook, number) })
+        .collect();
+    store
+        .commit(std::iter::once(put_webhook(&webhook)).chain(deliveries.iter().map(put_delivery)).collect())
+        .await
+        .unwrap();
+    let page = Page { limit: 9, after: None };
+    let listed = async |event: Option<EventId>, connections: Option<&[&str]>| -> Vec<Option<String>> {
+        let connections = connections.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let filter = DeliveryFilter { event, state: Some(DeliveryState::Pending), connections };
+        let found = store.deliveries(&tenant, &webhook.id, &filter, &page).await.unwrap();
+        found.into_iter().rev().map(|delivery| delivery.connection).collect()
+    };
+    let expected = |names: &[Option<&str>]| names.iter().map(|name| name.map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(listed(None, None).await, expected(&names));
+    assert_eq!(listed(None, Some(&["two", "three"])).await, expected(&[Some("two"), None]));
+    assert_eq!(listed(None, Some(&[])).await, expected(&[None]));
+    let first = || Some(deliveries[0].event.clone());
+    assert_eq!(listed(first(), Some(&["one"])).await, expected(&[Some("one")]));
+    assert_eq!(listed(first(), Some(&["two"])).await, expected(&[]));
 }
 
 pub(crate) async fn one_of_many_writers_replaces_a_webhook(store: Arc<dyn Store>, make: Maker) {
@@ -202,8 +297,9 @@ pub(crate) async fn deliveries_follow_their_events_until_they_end(store: Arc<dyn
 
     let delivered = ended(&deliveries[1], DeliveryState::Delivered, make.0.now());
     let failed = ended(&deliveries[2], DeliveryState::Failed, make.0.now());
-    // The last change of a delivery counts.
+    // The changes of a delivery follow each other.
     let early = ended(&deliveries[1], DeliveryState::Failed, make.0.now());
+    let delivered = Delivery { version: 3, ..delivered };
     store.commit(vec![put_delivery(&early), put_delivery(&failed), put_delivery(&delivered)]).await.unwrap();
     assert_eq!(pending(0, 9).await, [4, 5]);
     assert_eq!(backlog().await, WebhookBacklog { pending: 2, oldest_pending: Some(4) });
@@ -218,14 +314,14 @@ pub(crate) async fn deliveries_follow_their_events_until_they_end(store: Arc<dyn
     let of = |state| DeliveryFilter { state: Some(state), ..DeliveryFilter::default() };
     assert_eq!(listed(of(DeliveryState::Failed), 9, None).await, std::slice::from_ref(&failed));
     assert_eq!(listed(of(DeliveryState::Pending), 9, None).await.len(), 2);
-    let event = |state| DeliveryFilter { event: Some(delivered.event.clone()), state };
+    let event = |state| DeliveryFilter { event: Some(delivered.event.clone()), state, connections: None };
     assert_eq!(listed(event(None), 9, None).await, std::slice::from_ref(&delivered));
     assert!(listed(event(Some(DeliveryState::Failed)), 9, None).await.is_empty());
     let page = Page { limit: 9, after: None };
     assert!(store.deliveries("someone else", &webhook.id, &DeliveryFilter::default(), &page).await.unwrap().is_empty());
 
     // A retry.
-    let again = Delivery { state: DeliveryState::Pending, step: 0, due: Some(make.0.now()), ..failed };
+    let again = failed.pending_again(make.0.now());
     store.commit(vec![put_delivery(&again)]).await.unwrap();
     assert_eq!(pending(0, 9).await, [4, 5, 9]);
     assert_eq!(store.delivery(&tenant, &again.id).await.unwrap(), Some(again));
@@ -254,9 +350,29 @@ pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(stor
     let lost = make.delivery(&kept, 4);
     store.commit(vec![put_delivery(&lost)]).await.unwrap();
     store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), kept.id.clone())]).await.unwrap();
+    superseded(&store.commit(vec![put_webhook(&kept)]).await);
+    assert_eq!(store.purge_removed_webhook(&kept.id).await.unwrap(), 3);
+    assert_eq!(store.purge_removed_webhook(&kept.id).await.unwrap(), 0);
     store.commit(vec![put_webhook(&kept)]).await.unwrap();
     assert!(!is_there(&lost).await);
     store.commit(vec![put_delivery(&lost)]).await.unwrap();
     store.purge_events(start - 9.hours()).await.unwrap();
     assert!(is_there(&lost).await);
+}
+
+pub(crate) async fn a_removed_webhook_leaves_deliveries_that_are_removed_in_portions(
+    store: Arc<dyn Store>,
+    make: Maker,
+) {
+    const COUNT: u64 = 2_500;
+    let tenant = make.name("tenant");
+    let webhook = make.webhook(&tenant);
+    let deliveries = (1..=COUNT).map(|number| put_delivery(&make.delivery(&webhook, number)));
+    store.commit(std::iter::once(put_webhook(&webhook)).chain(deliveries).collect()).await.unwrap();
+    store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), webhook.id.clone())]).await.unwrap();
+    // It comes back only when nothing is left, so that no transaction has to remove everything.
+    superseded(&store.commit(vec![put_webhook(&webhook)]).await);
+    assert_eq!(store.purge_removed_webhook(&webhook.id).await.unwrap(), COUNT);
+    store.commit(vec![put_webhook(&webhook)]).await.unwrap();
+    assert_eq!(store.webhook_backlog(&webhook.id).await.unwrap(), WebhookBacklog::default());
 }

@@ -62,4 +62,18 @@ impl PostgresStore {
             }
         }
     }
+
+    /// Removes the deliveries of a webhook with this id that is gone, as [`Self::purge_expired_events`].
+    pub(super) async fn purge_deliveries_of(&self, webhook: &str) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let id = webhook.to_owned();
+            let (gone, more) =
+                self.write(work!(|tx, id| webhooks::purge_deliveries_of(tx.connection, &id))).await?;
+            purged += gone;
+            if !more {
+                return Ok(purged);
+            }
+        }
+    }
 }

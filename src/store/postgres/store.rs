@@ -14,7 +14,7 @@ use super::{
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::OperationId;
+use crate::domain::ids::{OperationId, WebhookId};
 use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
 use crate::store::columns::FromColumns;
@@ -327,6 +327,10 @@ impl Store for PostgresStore {
 
     async fn purge_events(&self, before: Timestamp) -> Result<u64, StoreError> {
         Ok(self.purge_expired_events(before).await? + self.purge_deliveries(before).await?)
+    }
+
+    async fn purge_removed_webhook(&self, id: &WebhookId) -> Result<u64, StoreError> {
+        self.purge_deliveries_of(id.as_str()).await
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.

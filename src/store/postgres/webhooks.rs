@@ -24,13 +24,22 @@ pub(super) async fn apply(connection: &mut PgConnection, changes: &[&WebhookMuta
                 require_change(scan.rows_affected())?;
             }
             WebhookMutation::Health(row) => {
-                sqlx::query("UPDATE webhooks SET failures = $2, failing_since = $3, resume_at = $4 WHERE id = $1")
-                    .bind(&row.id)
-                    .bind(row.failures)
-                    .bind(row.failing_since)
-                    .bind(row.resume_at)
-                    .execute(&mut *connection)
-                    .await?;
+                let recorded = sqlx::query(
+                    "UPDATE webhooks SET failures = $3, failing_since = $4, resume_at = $5 WHERE id = $1 AND version = $2",
+                )
+                .bind(&row.id)
+                .bind(row.version)
+                .bind(row.failures)
+                .bind(row.failing_since)
+                .bind(row.resume_at)
+                .execute(&mut *connection)
+                .await?;
+                if recorded.rows_affected() == 0 {
+                    let there = sqlx::query("SELECT 1 FROM webhooks WHERE id = $1").bind(&row.id);
+                    if there.fetch_optional(&mut *connection).await?.is_some() {
+                        return Err(StoreError::Superseded.into());
+                    }
+                }
             }
         }
     }
@@ -52,10 +61,9 @@ async fn put(connection: &mut PgConnection, row: &WebhookRow) -> Result<(), TxEr
         .await?;
         return require_change(replaced.rows_affected());
     }
-    // What is left of an earlier webhook with this id.
-    let namesake = sqlx::query("DELETE FROM removed_webhooks WHERE id = $1").bind(id).execute(&mut *connection).await?;
-    if namesake.rows_affected() > 0 {
-        sqlx::query("DELETE FROM deliveries WHERE webhook = $1").bind(id).execute(&mut *connection).await?;
+    let namesake = sqlx::query("SELECT 1 FROM removed_webhooks WHERE id = $1").bind(id);
+    if namesake.fetch_optional(&mut *connection).await?.is_some() {
+        return Err(StoreError::Superseded.into());
     }
     let inserted = sqlx::query(
         "INSERT INTO webhooks (id, tenant, version, scanned, failures, failing_since, resume_at, sealed)
@@ -91,24 +99,32 @@ async fn remove(connection: &mut PgConnection, tenant: &str, id: &str) -> Result
     Ok(())
 }
 
-/// Inserts or updates deliveries, unless their webhook is gone. Keeps the webhooks from being removed until the commit: a
-/// delivery that is written later would never be removed.
+/// Inserts deliveries or updates the versions before, unless their webhook is gone; fails if one of those is not the stored
+/// version. Keeps the webhooks from being removed until the commit: a delivery that is written later would never be removed.
 pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&DeliveryRow]) -> Result<(), TxError> {
     // The last one of each.
     let rows: BTreeMap<&str, &DeliveryRow> = rows.iter().map(|row| (row.id.as_str(), *row)).collect();
     let rows = || rows.values();
-    sqlx::query(
+    let refused = sqlx::query(
         "WITH held AS MATERIALIZED (
-             SELECT id, tenant FROM webhooks WHERE id = ANY($3) ORDER BY id FOR KEY SHARE)
-         INSERT INTO deliveries (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended,
-             attempts)
-         SELECT given.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
-             $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[])
-             AS given (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended, attempts)
+             SELECT id, tenant FROM webhooks WHERE id = ANY($3) ORDER BY id FOR KEY SHARE),
+         written AS (
+             INSERT INTO deliveries (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended,
+                 attempts, connection, reason, version)
+             SELECT given.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[],
+                 $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[],
+                 $14::text[], $15::text[], $16::bigint[])
+                 AS given (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended,
+                     attempts, connection, reason, version)
+             WHERE EXISTS (SELECT 1 FROM held WHERE held.id = given.webhook AND held.tenant = given.tenant)
+             ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, due = excluded.due,
+                 ended = excluded.ended, attempts = excluded.attempts, reason = excluded.reason, version = excluded.version
+             WHERE deliveries.webhook = excluded.webhook AND deliveries.version = excluded.version - 1
+             RETURNING id)
+         SELECT 1 FROM unnest($1::text[], $2::text[], $3::text[]) AS given (id, tenant, webhook)
          WHERE EXISTS (SELECT 1 FROM held WHERE held.id = given.webhook AND held.tenant = given.tenant)
-         ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, due = excluded.due,
-             ended = excluded.ended, attempts = excluded.attempts
-         WHERE deliveries.webhook = excluded.webhook",
+           AND NOT EXISTS (SELECT 1 FROM written WHERE written.id = given.id)
+         LIMIT 1",
     )
     .bind(rows().map(|row| row.id.as_str()).collect::<Vec<_>>())
     .bind(rows().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
@@ -123,9 +139,12 @@ pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&Deliv
     .bind(rows().map(|row| row.created).collect::<Vec<_>>())
     .bind(rows().map(|row| row.ended).collect::<Vec<_>>())
     .bind(rows().map(|row| row.attempts.as_slice()).collect::<Vec<_>>())
-    .execute(connection)
+    .bind(rows().map(|row| row.connection.as_deref()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.reason.as_deref()).collect::<Vec<_>>())
+    .bind(rows().map(|row| row.version).collect::<Vec<_>>())
+    .fetch_optional(connection)
     .await?;
-    Ok(())
+    if refused.is_some() { Err(StoreError::Superseded.into()) } else { Ok(()) }
 }
 
 /// Removes a portion of the deliveries that ended before this time. Returns how many, and whether there may be more.
@@ -143,12 +162,27 @@ pub(super) async fn purge_removed(connection: &mut PgConnection) -> Result<(u64,
     let removed = sqlx::query("SELECT id FROM removed_webhooks ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED");
     let Some(removed) = removed.fetch_optional(&mut *connection).await? else { return Ok((0, false)) };
     let id: String = removed.try_get(0)?;
+    Ok((purge_portion(connection, &id).await?, true))
+}
+
+/// Removes a portion of the deliveries of a webhook with this id that is gone. Returns how many, and whether there may be more.
+pub(super) async fn purge_deliveries_of(connection: &mut PgConnection, id: &str) -> Result<(u64, bool), TxError> {
+    let removed = sqlx::query("SELECT id FROM removed_webhooks WHERE id = $1 FOR UPDATE").bind(id);
+    if removed.fetch_optional(&mut *connection).await?.is_none() {
+        return Ok((0, false));
+    }
+    let gone = purge_portion(connection, id).await?;
+    Ok((gone, gone > 0))
+}
+
+/// Removes a portion of the deliveries of a webhook that is gone, or, if there are none, the note of it. The caller holds it.
+async fn purge_portion(connection: &mut PgConnection, id: &str) -> Result<u64, TxError> {
     let purge = sqlx::query(
         "DELETE FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM deliveries WHERE webhook = $1 ORDER BY id LIMIT $2))",
     );
-    let gone = purge.bind(&id).bind(PORTION).execute(&mut *connection).await?.rows_affected();
+    let gone = purge.bind(id).bind(PORTION).execute(&mut *connection).await?.rows_affected();
     if gone == 0 {
-        sqlx::query("DELETE FROM removed_webhooks WHERE id = $1").bind(&id).execute(connection).await?;
+        sqlx::query("DELETE FROM removed_webhooks WHERE id = $1").bind(id).execute(connection).await?;
     }
-    Ok((gone, true))
+    Ok(gone)
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::OperationId;
+use crate::domain::ids::{OperationId, WebhookId};
 use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, OperationRow, RecordCodec, micros};
 use crate::store::columns::FromColumns;
@@ -315,6 +315,18 @@ impl Store for SqliteStore {
             let (removed, more_removed) = self.write(|tx| webhooks::purge_removed(tx.connection)).await?;
             purged += ended + removed;
             if !more_ended && !more_removed {
+                return Ok(purged);
+            }
+        }
+    }
+
+    async fn purge_removed_webhook(&self, id: &WebhookId) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let id = id.clone();
+            let (gone, more) = self.write(move |tx| webhooks::purge_deliveries_of(tx.connection, id.as_str())).await?;
+            purged += gone;
+            if !more {
                 return Ok(purged);
             }
         }

@@ -18,10 +18,12 @@ pub(super) fn apply(connection: &Connection, change: &WebhookMutation) -> Result
             if scanned == 0 { Err(StoreError::Superseded) } else { Ok(()) }
         }
         WebhookMutation::Health(row) => {
-            connection
-                .prepare_cached("UPDATE webhooks SET failures = ?2, failing_since = ?3, resume_at = ?4 WHERE id = ?1")?
-                .execute(params![row.id, row.failures, row.failing_since, row.resume_at])?;
-            Ok(())
+            let recorded = connection
+                .prepare_cached(
+                    "UPDATE webhooks SET failures = ?3, failing_since = ?4, resume_at = ?5 WHERE id = ?1 AND version = ?2",
+                )?
+                .execute(params![row.id, row.version, row.failures, row.failing_since, row.resume_at])?;
+            if recorded == 0 && exists(connection, &row.id)? { Err(StoreError::Superseded) } else { Ok(()) }
         }
     }
 }
@@ -30,7 +32,10 @@ pub(super) fn apply(connection: &Connection, change: &WebhookMutation) -> Result
 fn put(connection: &Connection, row: &WebhookRow) -> Result<(), StoreError> {
     let WebhookRow { id, tenant, version, scanned, failures, failing_since, resume_at, sealed } = row;
     let written = if *version == 1 {
-        remove_deliveries_of_namesake(connection, id)?;
+        let namesake = connection.prepare_cached("SELECT 1 FROM removed_webhooks WHERE id = ?1")?.exists([id])?;
+        if namesake {
+            return Err(StoreError::Superseded);
+        }
         connection
             .prepare_cached(
                 "INSERT INTO webhooks (id, tenant, version, scanned, failures, failing_since, resume_at, sealed)
@@ -47,12 +52,9 @@ fn put(connection: &Connection, row: &WebhookRow) -> Result<(), StoreError> {
     if written == 0 { Err(StoreError::Superseded) } else { Ok(()) }
 }
 
-/// Removes what is left of an earlier webhook with this id.
-fn remove_deliveries_of_namesake(connection: &Connection, id: &str) -> Result<(), StoreError> {
-    if connection.prepare_cached("DELETE FROM removed_webhooks WHERE id = ?1")?.execute([id])? > 0 {
-        connection.prepare_cached("DELETE FROM deliveries WHERE webhook = ?1")?.execute([id])?;
-    }
-    Ok(())
+/// Returns whether there is a webhook with this id.
+fn exists(connection: &Connection, id: &str) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached("SELECT 1 FROM webhooks WHERE id = ?1")?.exists([id])?)
 }
 
 /// Removes a webhook. Its deliveries are gone with it, and are removed in portions later.
@@ -66,7 +68,7 @@ fn remove(connection: &Connection, tenant: &str, id: &str) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Inserts or updates a delivery, unless its webhook is gone.
+/// Inserts a delivery or updates the version before, unless its webhook is gone; fails if that is not the stored version.
 pub(super) fn put_delivery(connection: &Connection, row: &DeliveryRow) -> Result<(), StoreError> {
     let DeliveryRow {
         id,
@@ -76,26 +78,45 @@ pub(super) fn put_delivery(connection: &Connection, row: &DeliveryRow) -> Result
         sequence,
         event_type,
         assignment,
+        connection: event_connection,
         state,
+        reason,
         step,
         due,
         created,
         attempts,
+        version,
         ended,
     } = row;
-    connection
+    let written = connection
         .prepare_cached(
             "INSERT INTO deliveries (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created,
-                 ended, attempts)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 FROM webhooks WHERE id = ?3 AND tenant = ?2
+                 ended, attempts, connection, reason, version)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+             FROM webhooks WHERE id = ?3 AND tenant = ?2
              ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, due = excluded.due,
-                 ended = excluded.ended, attempts = excluded.attempts
-             WHERE webhook = excluded.webhook",
+                 ended = excluded.ended, attempts = excluded.attempts, reason = excluded.reason, version = excluded.version
+             WHERE webhook = excluded.webhook AND version = excluded.version - 1",
         )?
         .execute(params![
-            id, tenant, webhook, event, sequence, event_type, assignment, state, step, due, created, ended, attempts
+            id,
+            tenant,
+            webhook,
+            event,
+            sequence,
+            event_type,
+            assignment,
+            state,
+            step,
+            due,
+            created,
+            ended,
+            attempts,
+            event_connection,
+            reason,
+            version
         ])?;
-    Ok(())
+    if written == 0 && exists(connection, webhook)? { Err(StoreError::Superseded) } else { Ok(()) }
 }
 
 /// Removes a portion of the deliveries that ended before this time. Returns how many, and whether there may be more.
@@ -116,15 +137,24 @@ pub(super) fn purge_removed(connection: &Connection) -> Result<(u64, bool), Stor
         .query_row([], |row| row.get(0))
         .optional()?;
     let Some(id) = id else { return Ok((0, false)) };
+    Ok((purge_deliveries_of(connection, &id)?.0, true))
+}
+
+/// Removes a portion of the deliveries of a webhook with this id that is gone. Returns how many, and whether there may be more.
+pub(super) fn purge_deliveries_of(connection: &Connection, id: &str) -> Result<(u64, bool), StoreError> {
+    if !connection.prepare_cached("SELECT 1 FROM removed_webhooks WHERE id = ?1")?.exists([id])? {
+        return Ok((0, false));
+    }
     let gone = connection
         .prepare_cached(
             "DELETE FROM deliveries WHERE number IN (SELECT number FROM deliveries WHERE webhook = ?1 LIMIT ?2)",
         )?
         .execute(params![id, portion()])?;
-    if gone < MAX_PORTION.rows {
+    let more = gone >= MAX_PORTION.rows;
+    if !more {
         connection.prepare_cached("DELETE FROM removed_webhooks WHERE id = ?1")?.execute([id])?;
     }
-    Ok((gone as u64, true))
+    Ok((gone as u64, more))
 }
 
 fn portion() -> i64 {

@@ -26,6 +26,7 @@ use crate::domain::ids::CandidateId;
 use crate::domain::intent::WriteOrigin;
 use crate::domain::outcome::WarningCode;
 use crate::domain::results::{ExamResult, FetchRule, Report, ReportState};
+use crate::domain::scope::ScopeSet;
 use crate::domain::units::ConfigDuration;
 use crate::domain::vendor::Priority;
 use crate::secret::{ConfigFingerprint, Redactor};
@@ -57,6 +58,7 @@ fn caller(tenant: &str) -> RequestContext {
     RequestContext {
         tenant: tenant.to_owned(),
         client: tenant.to_owned(),
+        scopes: ScopeSet::all(),
         connections: ConnectionAccess::All,
         default_connection: None,
         exchange: Exchange::example(),

@@ -8,6 +8,7 @@ mod receiver;
 mod resuming;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use self::receiver::{Received, Receiver};
+use crate::domain::error::{Code, Error};
 use crate::domain::event::{EventFilter, EventSubject, EventType, NewEvent};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, EventId, WebhookId};
 use crate::domain::intent::WriteOrigin;
+use crate::domain::scope::ScopeSet;
 use crate::domain::system::System;
 use crate::domain::vendor::Priority;
 use crate::domain::webhook::schedule::RetrySchedule;
@@ -42,6 +45,9 @@ const DAY: Duration = Duration::from_hours(24);
 /// The owners of all webhooks: their access, and the only resource there is.
 struct Owners {
     connections: Mutex<ConnectionAccess>,
+    /// Whether the resource cannot be read now, and how often it was tried.
+    is_away: AtomicBool,
+    reads: AtomicUsize,
 }
 
 #[async_trait]
@@ -50,8 +56,12 @@ impl WebhookOwners for Owners {
         Some(WebhookOwner { connections: self.connections.lock().unwrap().clone() })
     }
 
-    async fn read(&self, _: &Gateway, webhook: &Webhook, path: &str) -> Option<Value> {
-        Some(json!({ "path": path, "readFor": webhook.owner }))
+    async fn read(&self, _: &Gateway, webhook: &Webhook, _: EventType, path: &str) -> Result<Option<Value>, Error> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::StoreUnavailable, "away"));
+        }
+        Ok(Some(json!({ "path": path, "readFor": webhook.owner })))
     }
 }
 
@@ -67,6 +77,7 @@ fn caller(client: &str) -> RequestContext {
     RequestContext {
         tenant: TENANT.to_owned(),
         client: client.to_owned(),
+        scopes: ScopeSet::all(),
         connections: ConnectionAccess::All,
         default_connection: None,
         exchange: Exchange::example(),
@@ -130,7 +141,11 @@ impl World {
         let system = crate::store::conformance::environment();
         let ring = Keyring::new(&Keyring::generate(&system), &[]).unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap());
-        let owners = Arc::new(Owners { connections: Mutex::new(ConnectionAccess::All) });
+        let owners = Arc::new(Owners {
+            connections: Mutex::new(ConnectionAccess::All),
+            is_away: AtomicBool::new(false),
+            reads: AtomicUsize::new(0),
+        });
         let receiver = Arc::new(Receiver::default());
         let gateway = start_gateway(&store, &receiver, &owners, settings).await;
         Self { gateway, store, receiver, owners, system }

@@ -50,11 +50,14 @@ fn delivery() -> Delivery {
         sequence: 1,
         event_type: EventType::ResultPublished,
         assignment: None,
+        connection: None,
         state: DeliveryState::Pending,
+        reason: None,
         step: 0,
         due: Some(at(0)),
         attempts: Vec::new(),
         created: at(0),
+        version: 1,
     }
 }
 

@@ -21,11 +21,14 @@ fn delivery(sequence: u64, assignment: Option<u64>, due: i64) -> Delivery {
         sequence,
         event_type: EventType::ResultPublished,
         assignment: assignment.map(|number| AssignmentId::parse(&id("asg_", number)).unwrap()),
+        connection: None,
         state: DeliveryState::Pending,
+        reason: None,
         step: 0,
         due: Some(at(due)),
         attempts: Vec::new(),
         created: at(0),
+        version: 1,
     }
 }
 

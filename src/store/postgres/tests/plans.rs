@@ -243,8 +243,13 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     assert_eq!(store.pending_deliveries(&webhook.id, 0, 9).await.unwrap(), std::slice::from_ref(&delivery));
     assert_eq!(store.webhook_backlog(&webhook.id).await.unwrap().pending, 1);
     let delivered = ended(&delivery, DeliveryState::Delivered, make.0.now());
-    let health =
-        WebhookHealth { id: webhook.id.clone(), failures: 1, failing_since: None, resume_at: Some(make.0.now()) };
+    let health = WebhookHealth {
+        id: webhook.id.clone(),
+        version: 2,
+        failures: 1,
+        failing_since: None,
+        resume_at: Some(make.0.now()),
+    };
     let changes = vec![
         put_webhook(&Webhook { version: 2, ..webhook.clone() }),
         Mutation::WebhookHealth(health),
@@ -254,7 +259,7 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     assert_eq!(store.delivery("t", &delivery.id).await.unwrap(), Some(delivered));
     let page = Page { after: None, limit: 10 };
     for event in [None, Some(delivery.event)] {
-        let filter = DeliveryFilter { event, state: Some(DeliveryState::Delivered) };
+        let filter = DeliveryFilter { event, state: Some(DeliveryState::Delivered), connections: None };
         assert_eq!(store.deliveries("t", &webhook.id, &filter, &page).await.unwrap().len(), 1);
     }
     assert!(store.webhook("t", &webhook.id).await.unwrap().is_some());
