@@ -182,6 +182,7 @@ macro_rules! conformance {
             one_of_many_writers_replaces_a_webhook,
             webhooks_are_the_tenants_own_and_listed_newest_first,
             deliveries_follow_their_events_until_they_end,
+            the_first_pending_delivery_of_an_assignment_may_be_sent,
             deliveries_are_gone_with_their_webhook_and_by_retention,
         ]);
     };

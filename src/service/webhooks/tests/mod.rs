@@ -8,6 +8,7 @@ mod receiver;
 mod resuming;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,11 +43,14 @@ const DAY: Duration = Duration::from_hours(24);
 /// The owners of all webhooks: their access, and the only resource there is.
 struct Owners {
     connections: Mutex<ConnectionAccess>,
+    /// Whether the next look at an owner panics.
+    panics: AtomicBool,
 }
 
 #[async_trait]
 impl WebhookOwners for Owners {
     fn owner(&self, _: &Webhook) -> Option<WebhookOwner> {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "planted");
         Some(WebhookOwner { connections: self.connections.lock().unwrap().clone() })
     }
 
@@ -115,6 +119,7 @@ async fn start_gateway(
     let catalogue = Catalogue { assessments: BTreeMap::new(), programs: BTreeMap::new() };
     let system = crate::store::conformance::environment();
     let gateway = Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap();
+    receiver.judge_by(settings.policy.clone());
     let owners: Arc<dyn WebhookOwners> = Arc::<Owners>::clone(owners);
     let client: Arc<dyn DeliveryTransport> = Arc::<Receiver>::clone(receiver);
     gateway.start_deliveries(DeliveryContext { settings, owners, client }).await;
@@ -130,7 +135,8 @@ impl World {
         let system = crate::store::conformance::environment();
         let ring = Keyring::new(&Keyring::generate(&system), &[]).unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap());
-        let owners = Arc::new(Owners { connections: Mutex::new(ConnectionAccess::All) });
+        let owners =
+            Arc::new(Owners { connections: Mutex::new(ConnectionAccess::All), panics: AtomicBool::new(false) });
         let receiver = Arc::new(Receiver::default());
         let gateway = start_gateway(&store, &receiver, &owners, settings).await;
         Self { gateway, store, receiver, owners, system }
