@@ -74,6 +74,7 @@ use crate::domain::system::System;
 use crate::service::cluster::lease::Lease;
 use crate::service::cluster::steady_clock::SteadyClock;
 use crate::service::errors::{StoreResultExt as _, draining_error, store_unreachable};
+use crate::service::events::EventHeads;
 use crate::service::exchange_log::Exchanges;
 use crate::service::read_limit::ReadLimits;
 use crate::service::results::ResultsState;
@@ -156,6 +157,7 @@ struct Inner {
     audit_writer: AuditWriter,
     reads: ReadLimits,
     results: ResultsState,
+    event_heads: EventHeads,
     webhooks: WebhooksState,
     steady_clock: Arc<SteadyClock>,
     tasks: TaskTracker,
@@ -234,6 +236,7 @@ impl Gateway {
             audit_writer: AuditWriter::default(),
             reads: ReadLimits::default(),
             results: ResultsState::default(),
+            event_heads: EventHeads::default(),
             webhooks: WebhooksState::default(),
             steady_clock,
             tasks,

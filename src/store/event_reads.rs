@@ -32,6 +32,12 @@ pub trait EventReads: Send + Sync {
     /// Returns the first and the last of the tenant's events, of those made at or after `since` and everything that follows them.
     async fn event_bounds(&self, tenant: &str, since: Timestamp) -> Result<EventBounds, StoreError>;
 
+    /// Returns the number of the tenant's latest event; 0 if there was none.
+    async fn latest_event(&self, tenant: &str) -> Result<u64, StoreError>;
+
+    /// Returns the number of the latest event of each tenant that has had one.
+    async fn event_heads(&self) -> Result<Vec<(String, u64)>, StoreError>;
+
     /// Returns the last of the tenant's events that passes the filter and is kept.
     async fn last_event(&self, tenant: &str, filter: &EventFilter) -> Result<Option<u64>, StoreError>;
 
@@ -83,6 +89,15 @@ impl<E: Engine> EventReads for E {
         let values = values![tenant, column(removed), micros(since)];
         let first: Option<(i64,)> = self.select_one(Access::Key, sql::FIRST_EVENT_SINCE, &values).await?;
         Ok(EventBounds { oldest: first.map_or(latest.saturating_add(1), |(first,)| number(first)), latest })
+    }
+
+    async fn latest_event(&self, tenant: &str) -> Result<u64, StoreError> {
+        Ok(Head::read(self, tenant).await?.latest)
+    }
+
+    async fn event_heads(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let heads: Vec<(String, i64)> = self.select(Access::Key, sql::EVENT_HEADS, &values![]).await?;
+        Ok(heads.into_iter().map(|(tenant, latest)| (tenant, number(latest))).collect())
     }
 
     async fn last_event(&self, tenant: &str, filter: &EventFilter) -> Result<Option<u64>, StoreError> {

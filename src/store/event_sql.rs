@@ -57,6 +57,8 @@ statements! {
     );
     /// The numbers of the tenant's latest event, and of the latest that was removed.
     EVENT_HEAD = sql!("SELECT latest, removed FROM event_heads WHERE tenant = $1");
+    /// The number of each tenant's latest event.
+    EVENT_HEADS = sql!("SELECT tenant, latest FROM event_heads");
     /// The tenants with events that are kept.
     EVENT_TENANTS = sql!("SELECT tenant FROM event_heads WHERE latest > removed ORDER BY tenant");
     /// The first of the tenant's events after this one that was made at this time or later.

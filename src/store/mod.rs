@@ -70,7 +70,7 @@ pub use types::{
     UnindexedCandidate, UnsettledCount, Window, WindowedRows,
 };
 pub use webhook_reads::WebhookReads;
-pub use webhooks::{DeliveryFilter, WebhookBacklog, WebhookHealth, WebhookScan};
+pub use webhooks::{DeliveryFilter, SendableDeliveries, WebhookBacklog, WebhookHealth, WebhookScan};
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

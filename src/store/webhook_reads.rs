@@ -1,15 +1,21 @@
 //! The reads of webhooks and deliveries that are the same for every engine.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use crate::domain::ids::{DeliveryId, EventId, WebhookId};
-use crate::domain::webhook::{Delivery, DeliveryState, Webhook};
-use crate::store::codec::{DeliveryRow, WebhookRow};
+use crate::domain::ids::{AssignmentId, DeliveryId, EventId, WebhookId};
+use crate::domain::webhook::{Delivery, DeliveryOrder, DeliveryState, Webhook};
+use crate::store::codec::{DeliveryRow, WebhookRow, micros};
 use crate::store::engine::{Access, Engine};
 use crate::store::result_reads::{column, lines};
 use crate::store::sql::{AFTER_ALL, Sql, SqlValue, values};
 use crate::store::webhook_sql as sql;
-use crate::store::{DeliveryFilter, Page, StoreError, WebhookBacklog};
+use crate::store::{DeliveryFilter, Page, SendableDeliveries, StoreError, WebhookBacklog};
+
+/// Number of pending deliveries that one look for those that may be sent goes through.
+const EXAMINED: usize = 5_000;
+/// Number of assignments in the list of one statement.
+const LISTED: usize = 200;
 
 /// The reads of a [`Store`](crate::store::Store) that concern webhooks and deliveries.
 #[async_trait]
@@ -19,6 +25,9 @@ pub trait WebhookReads: Send + Sync {
 
     /// Returns a page of the tenant's webhooks, newest first.
     async fn webhooks(&self, tenant: &str, page: &Page) -> Result<Vec<Webhook>, StoreError>;
+
+    /// Returns the ids, tenants and versions of the webhooks of all tenants, ordered by id. Opens none of them.
+    async fn webhook_versions(&self) -> Result<Vec<(WebhookId, String, u64)>, StoreError>;
 
     /// Returns the webhooks of all tenants, ordered by id. Logs and omits those that cannot be read: one must not stop the
     /// others.
@@ -44,6 +53,25 @@ pub trait WebhookReads: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Delivery>, StoreError>;
 
+    /// Returns the next pending deliveries to a webhook that may be sent and are due by a time, of events after this one, in the
+    /// order of their events: of each assignment only the first pending one, unless they are unordered. Looks at a limited
+    /// number of pending deliveries, so that those that wait make no read long.
+    async fn sendable_deliveries(
+        &self,
+        webhook: &WebhookId,
+        order: DeliveryOrder,
+        after: u64,
+        due: Timestamp,
+        limit: usize,
+    ) -> Result<SendableDeliveries, StoreError>;
+
+    /// Returns the first pending delivery to a webhook of each of these assignments that has one.
+    async fn first_pending_deliveries(
+        &self,
+        webhook: &WebhookId,
+        assignments: &[AssignmentId],
+    ) -> Result<Vec<Delivery>, StoreError>;
+
     /// Counts the pending deliveries to a webhook.
     async fn webhook_backlog(&self, webhook: &WebhookId) -> Result<WebhookBacklog, StoreError>;
 }
@@ -60,6 +88,14 @@ impl<E: Engine> WebhookReads for E {
         let rows: Vec<WebhookRow> =
             self.select(Access::List, sql::WEBHOOKS, &values![tenant, after, page.limit]).await?;
         rows.iter().map(|row| self.codec().webhook(row)).collect()
+    }
+
+    async fn webhook_versions(&self) -> Result<Vec<(WebhookId, String, u64)>, StoreError> {
+        let rows: Vec<(String, String, i64)> = self.select(Access::Scan, sql::WEBHOOK_VERSIONS, &values![]).await?;
+        let read = |(id, tenant, version): (String, String, i64)| {
+            Some((WebhookId::parse(&id).ok()?, tenant, u64::try_from(version).ok()?))
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {
@@ -104,6 +140,45 @@ impl<E: Engine> WebhookReads for E {
     ) -> Result<Vec<Delivery>, StoreError> {
         let values = values![webhook.as_str(), column(after), limit];
         deliveries(self, Access::Scan, sql::PENDING_DELIVERIES, &values).await
+    }
+
+    async fn sendable_deliveries(
+        &self,
+        webhook: &WebhookId,
+        order: DeliveryOrder,
+        after: u64,
+        due: Timestamp,
+        limit: usize,
+    ) -> Result<SendableDeliveries, StoreError> {
+        let values = values![webhook.as_str(), column(after), EXAMINED - 1];
+        let until: Option<(i64,)> = self.select_one(Access::Scan, sql::PENDING_UNTIL, &values).await?;
+        let until = until.map(|(until,)| until);
+        let sql = match order {
+            DeliveryOrder::Resource => sql::SENDABLE_DELIVERIES_IN_ORDER,
+            DeliveryOrder::Unordered => sql::SENDABLE_DELIVERIES,
+        };
+        let last = until.unwrap_or(i64::MAX);
+        let values = values![webhook.as_str(), column(after), last, micros(due), limit];
+        let found = deliveries(self, Access::Scan, sql, &values).await?;
+        let looked_to = match found.last() {
+            Some(last) if found.len() >= limit => Some(last.sequence),
+            _ => until.map(|until| u64::try_from(until).unwrap_or(0)),
+        };
+        Ok(SendableDeliveries { deliveries: found, looked_to })
+    }
+
+    async fn first_pending_deliveries(
+        &self,
+        webhook: &WebhookId,
+        assignments: &[AssignmentId],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let mut found = Vec::new();
+        for part in assignments.chunks(LISTED) {
+            let part: Vec<String> = part.iter().map(ToString::to_string).collect();
+            let values = values![webhook.as_str(), part];
+            found.extend(deliveries(self, Access::Scan, sql::FIRST_PENDING_DELIVERIES, &values).await?);
+        }
+        Ok(found)
     }
 
     async fn webhook_backlog(&self, webhook: &WebhookId) -> Result<WebhookBacklog, StoreError> {

@@ -24,6 +24,8 @@ macro_rules! deliveries {
 statements! {
     WEBHOOK = webhooks!("WHERE id = $1 AND tenant = $2");
     WEBHOOKS = webhooks!("WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3");
+    /// The versions of those of all tenants.
+    WEBHOOK_VERSIONS = sql!("SELECT id, tenant, version FROM webhooks WHERE id > '' ORDER BY id");
     /// Those of all tenants.
     ALL_WEBHOOKS = webhooks!("WHERE id > '' ORDER BY id");
 
@@ -46,6 +48,33 @@ statements! {
         "d.webhook = $1 AND d.state = 'pending' AND d.sequence > $2
            AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
          ORDER BY d.sequence, d.id LIMIT $3"
+    );
+    /// The number of an event up to which so many of the pending deliveries after another one are.
+    PENDING_UNTIL = sql!(
+        "SELECT d.sequence FROM deliveries d WHERE d.webhook = $1 AND d.state = 'pending' AND d.sequence > $2
+         ORDER BY d.sequence LIMIT 1 OFFSET $3"
+    );
+    /// The pending deliveries of events between two that may be sent until a time.
+    SENDABLE_DELIVERIES = deliveries!(
+        "d.webhook = $1 AND d.state = 'pending' AND d.sequence > $2 AND d.sequence <= $3 AND d.due <= $4
+           AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
+         ORDER BY d.sequence, d.id LIMIT $5"
+    );
+    /// As [`SENDABLE_DELIVERIES`], of each assignment only its first pending one.
+    SENDABLE_DELIVERIES_IN_ORDER = deliveries!(
+        "d.webhook = $1 AND d.state = 'pending' AND d.sequence > $2 AND d.sequence <= $3 AND d.due <= $4
+           AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
+           AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.webhook = d.webhook AND e.state = 'pending'
+                             AND e.assignment = d.assignment AND e.sequence < d.sequence)
+         ORDER BY d.sequence, d.id LIMIT $5"
+    );
+    /// The first pending delivery of each of these assignments.
+    FIRST_PENDING_DELIVERIES = deliveries!(
+        "d.webhook = $1 AND d.state = 'pending' AND d.assignment " [in "$2"] "
+           AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
+           AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.webhook = d.webhook AND e.state = 'pending'
+                             AND e.assignment = d.assignment AND e.sequence < d.sequence)
+         ORDER BY d.sequence, d.id"
     );
     /// The number of a webhook's pending deliveries, and of the first event among them.
     WEBHOOK_BACKLOG = sql!(

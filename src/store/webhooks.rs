@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::domain::ids::{EventId, WebhookId};
-use crate::domain::webhook::DeliveryState;
+use crate::domain::webhook::{Delivery, DeliveryState};
 
 /// A step of making deliveries for a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,4 +49,13 @@ pub struct WebhookBacklog {
     pub pending: u64,
     /// The number of the first event among them.
     pub oldest_pending: Option<u64>,
+}
+
+/// Pending deliveries of a webhook that may be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SendableDeliveries {
+    /// The deliveries, in the order of their events.
+    pub deliveries: Vec<Delivery>,
+    /// The number of the event after which to look for others; `None` if all pending deliveries were looked at.
+    pub looked_to: Option<u64>,
 }

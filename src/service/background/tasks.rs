@@ -47,6 +47,7 @@ impl Gateway {
         self.spawn_report_readers();
         Self::create_event_counters();
         self.spawn_event_numbering();
+        self.spawn_event_heads();
         self.spawn_connection_monitor();
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,8 @@ struct State {
     lost: CancellationToken,
     /// Cancelled when the instance has released the lease.
     given_back: CancellationToken,
+    /// Changes when a peer has ended; the number means nothing.
+    departures: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -57,6 +60,7 @@ impl Lease {
             beaten,
             lost: CancellationToken::new(),
             given_back: CancellationToken::new(),
+            departures: watch::Sender::new(0),
         }));
         if store.is_shared() {
             let mut watch = FailureDetector::default();
@@ -79,6 +83,11 @@ impl Lease {
     /// Completes when another instance has declared this one dead.
     pub(in crate::service) async fn lost(&self) {
         self.0.lost.cancelled().await;
+    }
+
+    /// Returns what changes when a peer has ended, so that what it has held is free.
+    pub(in crate::service) fn departures(&self) -> watch::Receiver<u64> {
+        self.0.departures.subscribe()
     }
 
     /// Releases the lease so that peers need not wait for it to expire. No write may be in flight.
@@ -128,12 +137,19 @@ impl Lease {
             if let Some(beaten) = &self.0.beaten {
                 *beaten.lock().unwrap_or_else(PoisonError::into_inner) = began;
             }
+            let mut has_departed = watch.misses_one_of(&peers);
             for peer in watch.dead(peers, Instant::now()) {
                 match store.end_instance(&peer).await {
-                    Ok(true) => tracing::warn!(instance = peer.instance, "an instance is dead; taking over its work"),
+                    Ok(true) => {
+                        has_departed = true;
+                        tracing::warn!(instance = peer.instance, "an instance is dead; taking over its work");
+                    }
                     Ok(false) => {}
                     Err(error) => tracing::warn!(%error, "fencing a dead instance failed; will retry"),
                 }
+            }
+            if has_departed {
+                self.0.departures.send_modify(|count| *count = count.wrapping_add(1));
             }
         }
     }
@@ -144,6 +160,11 @@ impl Lease {
 struct FailureDetector(HashMap<String, (i64, Instant)>);
 
 impl FailureDetector {
+    /// Returns whether a peer that was there is none of these.
+    fn misses_one_of(&self, peers: &[Peer]) -> bool {
+        self.0.keys().any(|instance| peers.iter().all(|peer| peer.instance != *instance))
+    }
+
     /// Records the current counts and returns the peers whose count was unchanged for too long.
     fn dead(&mut self, peers: Vec<Peer>, now: Instant) -> Vec<Peer> {
         self.0.retain(|instance, _| peers.iter().any(|peer| peer.instance == *instance));
@@ -175,6 +196,7 @@ mod tests {
         assert_eq!(watch.dead(peer(2), at(5)), [], "it has beaten since");
         assert_eq!(watch.dead(peer(2), at(10)), []);
         assert_eq!(watch.dead(peer(2), at(13)), peer(2));
+        assert!(!watch.misses_one_of(&peer(2)) && watch.misses_one_of(&[]));
         assert_eq!(watch.dead(Vec::new(), at(14)), []);
         assert_eq!(watch.dead(peer(2), at(30)), [], "watched anew");
     }

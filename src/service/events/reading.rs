@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::error::{Code, Error, FieldError};
@@ -13,11 +14,6 @@ use crate::domain::ids::AssignmentId;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::{ConnectionAccess, Gateway, RequestContext};
 use crate::store::{EventBounds, EventPage};
-
-/// Interval between looks at a shared store while a reader waits: other instances number events, too.
-const SHARED_INTERVAL: Duration = Duration::from_millis(250);
-/// Interval between looks at a store of this process while a reader waits, in case that a signal was missed.
-const OWN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Which events a reader wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +41,8 @@ pub struct EventReader {
     caller: Arc<RequestContext>,
     filter: EventFilter,
     position: u64,
+    /// What wakes it, once it has waited.
+    head: Option<watch::Receiver<u64>>,
 }
 
 impl EventReader {
@@ -85,7 +83,7 @@ impl Gateway {
         };
         let EventQuery { types, assignment } = query;
         let filter = EventFilter { types, connections, assessments: None, assignment };
-        Ok(EventReader { caller, filter, position })
+        Ok(EventReader { caller, filter, position, head: None })
     }
 
     /// Reads the next events, at most `limit`, and moves the reader behind them. Waits up to `patience` for the first
@@ -99,17 +97,21 @@ impl Gateway {
         patience: Duration,
     ) -> Result<Vec<EventDocument>, Error> {
         let deadline = Instant::now() + patience;
-        let interval = if self.0.store.is_shared() { SHARED_INTERVAL } else { OWN_INTERVAL };
-        let mut signal = self.0.store.event_signal();
         loop {
-            signal.mark_unchanged();
+            if let Some(head) = &mut reader.head {
+                head.mark_unchanged();
+            }
             let documents = self.read_events(reader, limit).await?;
             let left = deadline.saturating_duration_since(Instant::now());
             if !documents.is_empty() || left.is_zero() {
                 return Ok(documents);
             }
-            // The sender lives as long as the store, which this gateway holds.
-            drop(tokio::time::timeout(left.min(interval), signal.changed()).await);
+            match &mut reader.head {
+                // The sender lives as long as this gateway.
+                Some(head) => drop(tokio::time::timeout(left, head.changed()).await),
+                // What has become visible meanwhile is read once more.
+                None => reader.head = Some(self.0.event_heads.subscribe(&reader.caller.tenant)),
+            }
         }
     }
 

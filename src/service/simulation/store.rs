@@ -20,14 +20,14 @@ use crate::domain::ids::{AssignmentId, CandidateId, DeliveryId, OperationId, Rep
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
 use crate::domain::results::{ExamResult, Report, ReportDigest, ResultVersion, SeriesKey};
-use crate::domain::webhook::{Delivery, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryOrder, Webhook};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, DeliveryFilter, EventBounds, EventPage,
     EventReads, FeedPosition, IdentityUpkeep, ItemCounts, KeyState, ListPart, Mutation, OperationFilter, Page, Peer,
     PreparedWrite, PurgeCounts, ReceivedWebhook, ReportCount, ReportFilter, ReportHint, ResultFilter, ResultReads,
-    RunningOperation, Series, Store, StoreError, StoreReads, StoredReport, SubjectHash, UnindexedCandidate,
-    UnsettledCount, WebhookBacklog, WebhookReads, Window, WindowedRows,
+    RunningOperation, SendableDeliveries, Series, Store, StoreError, StoreReads, StoredReport, SubjectHash,
+    UnindexedCandidate, UnsettledCount, WebhookBacklog, WebhookReads, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -356,6 +356,8 @@ through! {
     EventReads {}
     read events(tenant: &str, after: u64, filter: &EventFilter, limit: usize) -> EventPage;
     read event_bounds(tenant: &str, since: Timestamp) -> EventBounds;
+    read latest_event(tenant: &str) -> u64;
+    read event_heads() -> Vec<(String, u64)>;
     read last_event(tenant: &str, filter: &EventFilter) -> Option<u64>;
     read event(tenant: &str, sequence: u64) -> Option<Event>;
     read events_by_sequence(tenant: &str, sequences: &[u64]) -> Vec<Event>;
@@ -371,5 +373,14 @@ through! {
     read delivery(tenant: &str, id: &DeliveryId) -> Option<Delivery>;
     read deliveries(tenant: &str, webhook: &WebhookId, filter: &DeliveryFilter, page: &Page) -> Vec<Delivery>;
     read pending_deliveries(webhook: &WebhookId, after: u64, limit: usize) -> Vec<Delivery>;
+    read sendable_deliveries(
+        webhook: &WebhookId,
+        order: DeliveryOrder,
+        after: u64,
+        due: Timestamp,
+        limit: usize
+    ) -> SendableDeliveries;
+    read first_pending_deliveries(webhook: &WebhookId, assignments: &[AssignmentId]) -> Vec<Delivery>;
+    read webhook_versions() -> Vec<(WebhookId, String, u64)>;
     read webhook_backlog(webhook: &WebhookId) -> WebhookBacklog;
 }

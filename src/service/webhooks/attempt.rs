@@ -14,7 +14,7 @@ use crate::domain::event::{EventDocument, EventType};
 use crate::domain::exchange::{Cause, ExchangeOwner, VendorCall};
 use crate::domain::webhook::secret::SigningKey;
 use crate::domain::webhook::signature::sign;
-use crate::domain::webhook::{DeliveryAttempt, Webhook, WebhookPayload, WebhookSource};
+use crate::domain::webhook::{DeliveryAttempt, Webhook, WebhookPayload};
 use crate::service::Gateway;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::verdict::{Verdict, failure_text, judge};
@@ -74,11 +74,7 @@ impl Gateway {
     ) -> Result<DeliveryResponse, DeliveryError> {
         let body = serde_json::to_vec(document).map_err(|error| DeliveryError::NotConnected(error.to_string()))?;
         let headers = sign(&self.signing_keys(webhook), &document.id, at, &body);
-        if webhook.source == WebhookSource::Api {
-            // The operator may allow the host no longer.
-            context.settings.policy.judge_named(&webhook.settings.url).map_err(DeliveryError::Refused)?;
-        }
-        context.client.send(&webhook.settings.url, &headers, Bytes::from(body)).await
+        context.client.send(webhook.source, &webhook.settings.url, &headers, Bytes::from(body)).await
     }
 
     /// Keeps the exchange of an attempt that was not accepted, without what may be secret: of the address only the host. Those

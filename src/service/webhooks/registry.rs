@@ -1,7 +1,7 @@
 //! Which webhooks there are: takes over those that the operator has configured, and has a sender for each that is to be sent
 //! to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use crate::service::Gateway;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::webhooks::sender::{self, is_due, is_sendable};
 use crate::service::webhooks::settings::{ConfiguredWebhook, DeliveryContext, DeliverySettings, WebhookOwners};
+use crate::service::webhooks::state::Sending;
 use crate::store::{Mutation, StoreError, WebhookHealth};
 use crate::telemetry::metrics;
 
@@ -23,6 +24,22 @@ use crate::telemetry::metrics;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between updates of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the task that looks after webhooks remembers.
+#[derive(Default)]
+struct Supervision {
+    known: BTreeMap<WebhookId, KnownWebhook>,
+    counted: Option<Instant>,
+    /// The webhooks that gauges show.
+    shown: BTreeSet<String>,
+}
+
+/// A webhook as it was when it was read last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KnownWebhook {
+    version: u64,
+    is_sendable: bool,
+}
 
 impl Gateway {
     /// Sets how webhooks are delivered and which ones the operator defines, at the start and at every reload. From the first
@@ -67,19 +84,21 @@ impl Gateway {
     fn spawn_supervisor(&self) {
         let gateway = Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            let (mut counted, mut shown) = (None, BTreeSet::new());
+            let mut supervision = Supervision::default();
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
                 let current = Self(inner);
                 if !current.is_stopping() && current.0.lease.holds() {
-                    if let Err(error) = current.serve_webhooks().await {
-                        let (code, detail) = (error.code.as_str(), error.detail);
-                        tracing::warn!(code, detail, "looking after webhooks failed; will retry");
-                    }
-                    if is_due(counted, GAUGE_INTERVAL) {
-                        counted = Some(Instant::now());
-                        current.count_backlogs(&mut shown).await;
-                    }
+                    // In a task of its own, so that a panic does not end what starts senders again.
+                    let look = current.clone();
+                    let looked = tokio::spawn(async move {
+                        look.look_after_webhooks(&mut supervision).await;
+                        supervision
+                    });
+                    supervision = looked.await.unwrap_or_else(|error| {
+                        tracing::error!(%error, "looking after webhooks ended unexpectedly; will retry");
+                        Supervision::default()
+                    });
                 }
                 let changed = current.0.webhooks.changed();
                 drop(current);
@@ -91,17 +110,52 @@ impl Gateway {
         });
     }
 
-    /// Takes over the configured webhooks if they have changed, and starts the senders that are missing.
-    async fn serve_webhooks(&self) -> Result<(), Error> {
+    async fn look_after_webhooks(&self, supervision: &mut Supervision) {
+        if let Err(error) = self.serve_webhooks(&mut supervision.known).await {
+            let (code, detail) = (error.code.as_str(), error.detail);
+            tracing::warn!(code, detail, "looking after webhooks failed; will retry");
+        }
+        if is_due(supervision.counted, GAUGE_INTERVAL) {
+            supervision.counted = Some(Instant::now());
+            self.count_backlogs(&mut supervision.shown).await;
+        }
+    }
+
+    /// Takes over the configured webhooks if they have changed, starts the senders that are missing, and has those read their
+    /// webhook again that was changed. Reads only webhooks that have changed since the last look.
+    async fn serve_webhooks(&self, known: &mut BTreeMap<WebhookId, KnownWebhook>) -> Result<(), Error> {
         self.take_over_configured().await?;
-        let state = &self.0.webhooks;
-        for webhook in self.0.store.all_webhooks().await.or_not_applied()? {
-            if is_sendable(&webhook)
-                && let Some(signals) = state.begin_sending(&webhook.id)
+        let (store, state) = (&self.0.store, &self.0.webhooks);
+        let mut present = BTreeMap::new();
+        for (id, tenant, version) in store.webhook_versions().await.or_not_applied()? {
+            let before = known.get(&id).copied();
+            let webhook = match before.filter(|before| before.version == version) {
+                Some(same) => same,
+                None => match store.webhook(&tenant, &id).await {
+                    Ok(webhook) => KnownWebhook { version, is_sendable: webhook.as_ref().is_some_and(is_sendable) },
+                    Err(StoreError::Unreadable(error)) => {
+                        tracing::error!(webhook = %id, error, "a webhook cannot be read; nothing is delivered to it");
+                        KnownWebhook { version, is_sendable: false }
+                    }
+                    Err(error) => return Err(error).or_not_applied(),
+                },
+            };
+            if before.is_some_and(|before| before.version != version) {
+                state.refresh(&id);
+            }
+            present.insert(id.clone(), webhook);
+            if webhook.is_sendable
+                && let Some(signals) = state.begin_sending(&id)
             {
-                tokio::spawn(sender::run(Arc::downgrade(&self.0), webhook.id, signals));
+                let gateway = Arc::downgrade(&self.0);
+                let sending = Sending::new(gateway.clone(), id.clone());
+                tokio::spawn(async move {
+                    let _sending = sending;
+                    sender::run(gateway, tenant, id, signals).await;
+                });
             }
         }
+        *known = present;
         Ok(())
     }
 
@@ -154,7 +208,7 @@ impl Gateway {
         let now = self.now();
         // One of the same name may have been removed.
         self.0.store.purge_removed_webhook(&id).await.or_not_applied()?;
-        let bounds = self.0.store.event_bounds(&wanted.tenant, now).await.or_not_applied()?;
+        let latest = self.0.store.latest_event(&wanted.tenant).await.or_not_applied()?;
         Ok(Webhook {
             id,
             tenant: wanted.tenant.clone(),
@@ -164,7 +218,7 @@ impl Gateway {
             secrets: secrets_of(wanted),
             state: WebhookState::Enabled,
             reason: None,
-            scanned: bounds.latest,
+            scanned: latest,
             failures: 0,
             failing_since: None,
             resume_at: None,

@@ -57,7 +57,7 @@ impl Gateway {
             return Err(invalid("", format!("the tenant has {MAX_WEBHOOKS} webhooks, and may have no more")));
         }
         let now = self.now();
-        let bounds = self.0.store.event_bounds(&caller.tenant, now).await.or_not_applied()?;
+        let latest = self.0.store.latest_event(&caller.tenant).await.or_not_applied()?;
         let webhook = Webhook {
             id: WebhookId::generate(&self.0.system),
             tenant: caller.tenant.clone(),
@@ -68,7 +68,7 @@ impl Gateway {
             state: WebhookState::Enabled,
             reason: None,
             // It gets the events from now on.
-            scanned: bounds.latest,
+            scanned: latest,
             failures: 0,
             failing_since: None,
             resume_at: None,

@@ -1,61 +1,95 @@
 //! Makes the deliveries of a webhook from its tenant's events, and says which were removed before it got them.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::domain::event::Event;
-use crate::domain::ids::DeliveryId;
+use crate::domain::ids::{AssignmentId, DeliveryId};
 use crate::domain::webhook::schedule::RetrySchedule;
-use crate::domain::webhook::{Delivery, DeliveryReason, DeliveryState, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryOrder, DeliveryReason, DeliveryState, Webhook};
 use crate::service::Gateway;
 use crate::service::webhooks::reading::is_about;
 use crate::service::webhooks::sender::{Sender, is_due};
 use crate::store::{Mutation, StoreError, WebhookScan};
 
-/// Maximum number of deliveries that wait for their first attempt. More are made as these are sent: a receiver that is away
+/// Maximum number of deliveries in memory that were never attempted. More are made as these are sent: a receiver that is away
 /// keeps its place instead.
 const MAX_FRESH: usize = 500;
-/// Maximum number of pending deliveries in memory, among them those that wait to be attempted again.
-pub(super) const MAX_PENDING: usize = 5_000;
+/// Number of deliveries in memory above which those that wait are in the store only, until they are due.
+const MAX_LOADED: usize = 2_000;
+/// Number of due deliveries in memory at which no others are looked for.
+const MAX_DUE: usize = 1_000;
+/// Interval between looks for due deliveries that are in the store only.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of deliveries made in one transaction.
 const BATCH: usize = 100;
+/// Number of expired deliveries given up in one transaction.
+const EXPIRED_BATCH: usize = 1_000;
 /// Number of events that may be looked at before the position is stored, if none of them is delivered.
 const MAX_UNSTORED: u64 = 100;
 /// Longest time for which the position is not stored.
 const PERSIST_INTERVAL: Duration = Duration::from_mins(1);
-/// Interval between looks for expired events, and for events if the store does not signal all.
+/// Interval between looks for expired events.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
-const SHARED_SCAN_INTERVAL: Duration = Duration::from_millis(400);
 
 impl Sender {
-    /// Reads the pending deliveries.
+    /// Reads the deliveries that may be sent. If there are more than fit in memory, those that are there stay.
     pub(super) async fn load_window(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
-        let pending = gateway.0.store.pending_deliveries(&self.webhook.id, 0, MAX_PENDING).await?;
-        self.is_partial = pending.len() >= MAX_PENDING;
-        self.window.reload(pending);
+        let (store, order) = (&gateway.0.store, self.webhook.settings.order);
+        let page = store.sendable_deliveries(&self.webhook.id, order, 0, Timestamp::MAX, MAX_LOADED).await?;
+        self.is_partial = page.looked_to.is_some();
+        if self.is_partial {
+            self.window.merge(page.deliveries);
+        } else {
+            self.window.reload(page.deliveries);
+        }
+        Ok(())
+    }
+
+    /// Reads deliveries that have become due and are in the store only.
+    pub(super) async fn load_due(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
+        let now = gateway.now();
+        self.is_partial |= self.window.shrink(now, MAX_LOADED);
+        let is_away = self.webhook.resume_at.is_some_and(|resume_at| resume_at > now);
+        if !self.is_partial || is_away || !is_due(self.times.looked, LOOK_INTERVAL) || self.window.due(now) >= MAX_DUE {
+            return Ok(());
+        }
+        let (store, order) = (&gateway.0.store, self.webhook.settings.order);
+        let page = store.sendable_deliveries(&self.webhook.id, order, self.looked_to, now, MAX_FRESH).await?;
+        self.times.looked = Some(Instant::now());
+        self.looked_to = page.looked_to.unwrap_or(0);
+        self.window.merge(page.deliveries);
+        Ok(())
+    }
+
+    /// Reads the first deliveries of assignments whose deliveries before them have ended.
+    pub(super) async fn load_followers(
+        &mut self,
+        gateway: &Gateway,
+        assignments: &[AssignmentId],
+    ) -> Result<(), StoreError> {
+        if !assignments.is_empty() {
+            let next = gateway.0.store.first_pending_deliveries(&self.webhook.id, assignments).await?;
+            self.window.merge(next);
+        }
         Ok(())
     }
 
     /// Returns whether more deliveries may be made.
     pub(super) fn can_make_more(&self) -> bool {
-        !self.is_partial && self.window.len() < MAX_PENDING && self.window.fresh() < MAX_FRESH
+        self.window.fresh() < MAX_FRESH
     }
 
     /// Makes deliveries of the next events, as far as there is room for them.
     pub(super) async fn make_deliveries(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
-        if self.is_partial && self.window.len() < MAX_PENDING / 2 {
-            self.load_window(gateway).await?;
-        }
-        if self.visible.has_changed().unwrap_or(false)
-            || (gateway.0.store.is_shared() && is_due(self.times.scanned, SHARED_SCAN_INTERVAL))
-        {
+        if self.visible.has_changed().unwrap_or(false) {
             self.is_caught_up = false;
         }
         while !self.is_caught_up && self.can_make_more() {
             self.visible.mark_unchanged();
-            self.times.scanned = Some(Instant::now());
             let tenant = self.webhook.tenant.clone();
             let page = gateway.0.store.events(&tenant, self.scanned, &self.filter, BATCH).await?;
             if page.oldest > self.scanned.saturating_add(1) {
@@ -70,8 +104,10 @@ impl Sender {
             let made: Vec<Delivery> = others.map(|event| new_delivery(gateway, webhook, &event, schedule)).collect();
             self.scanned = self.scanned.max(page.scanned);
             if !made.is_empty() || self.scanned.saturating_sub(self.webhook.scanned) >= MAX_UNSTORED {
+                let held_up = self.held_up(gateway, &made).await;
+                let held_up = held_up.inspect_err(|_| self.look_again())?;
                 self.store_position(gateway, &made).await?;
-                self.window.extend(made);
+                self.add_made(gateway, made, held_up);
             }
         }
         if self.scanned > self.webhook.scanned && is_due(self.times.persisted, PERSIST_INTERVAL) {
@@ -80,21 +116,55 @@ impl Sender {
         Ok(())
     }
 
+    /// Returns the assignments of new deliveries that have a pending one, with the number of its event.
+    async fn held_up(&self, gateway: &Gateway, made: &[Delivery]) -> Result<HashMap<AssignmentId, u64>, StoreError> {
+        let assignments: BTreeSet<&AssignmentId> = made.iter().filter_map(|it| it.assignment.as_ref()).collect();
+        if self.webhook.settings.order == DeliveryOrder::Unordered || assignments.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let assignments: Vec<AssignmentId> = assignments.into_iter().cloned().collect();
+        let first = gateway.0.store.first_pending_deliveries(&self.webhook.id, &assignments).await?;
+        Ok(first.into_iter().filter_map(|it| Some((it.assignment?, it.sequence))).collect())
+    }
+
+    /// Adds new deliveries to those in memory, but for those that wait: for one of their assignment, or for their time.
+    fn add_made(&mut self, gateway: &Gateway, made: Vec<Delivery>, mut held_up: HashMap<AssignmentId, u64>) {
+        let is_ordered = self.webhook.settings.order == DeliveryOrder::Resource;
+        let soon = gateway.now().saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
+        for delivery in made {
+            if let Some(assignment) = delivery.assignment.as_ref().filter(|_| is_ordered) {
+                if let Some(before) = held_up.get(assignment) {
+                    if self.window.get(*before).is_some() {
+                        self.window.note_follower(assignment);
+                    }
+                    continue;
+                }
+                held_up.insert(assignment.clone(), delivery.sequence);
+            }
+            if delivery.due.is_some_and(|due| due > soon) {
+                self.is_partial = true;
+            } else {
+                self.window.extend([delivery]);
+            }
+        }
+    }
+
     /// Commits deliveries together with the position up to which they are made.
     async fn store_position(&mut self, gateway: &Gateway, made: &[Delivery]) -> Result<(), StoreError> {
         let (id, before, scanned) = (self.webhook.id.clone(), self.webhook.scanned, self.scanned);
         let scan = Mutation::ScanWebhook(WebhookScan { id, before, scanned });
         let deliveries = made.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone())));
         let committed = gateway.0.store.commit(deliveries.chain([scan]).collect()).await;
-        if committed.is_err() {
-            // Look at them again, from the position that the store has.
-            self.scanned = before;
-            self.is_caught_up = false;
-        }
-        committed?;
+        committed.inspect_err(|_| self.look_again())?;
         self.webhook.scanned = scanned;
         self.times.persisted = Some(Instant::now());
         Ok(())
+    }
+
+    /// Has events looked at again, from the position that the store has.
+    fn look_again(&mut self) {
+        self.scanned = self.webhook.scanned;
+        self.is_caught_up = false;
     }
 
     /// Gives up events that are no longer kept, and says so: to the feed and to the tenant's other webhooks.
@@ -104,10 +174,35 @@ impl Sender {
         }
         let since = gateway.events_kept_since();
         let oldest = gateway.0.store.event_bounds(&self.webhook.tenant, since).await?.oldest;
+        loop {
+            let expired = self.expired_deliveries(gateway, oldest).await?;
+            let is_last = expired.len() < EXPIRED_BATCH;
+            self.give_up(gateway, oldest.saturating_sub(1), expired).await?;
+            if is_last {
+                break;
+            }
+        }
         self.times.expired = Some(Instant::now());
-        let last = oldest.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Reads the next pending deliveries of events before this one, but for those in flight.
+    async fn expired_deliveries(&self, gateway: &Gateway, oldest: u64) -> Result<Vec<Delivery>, StoreError> {
+        let (store, id) = (&gateway.0.store, &self.webhook.id);
+        let first = store.pending_deliveries(id, 0, 1).await?;
+        if first.first().is_none_or(|first| first.sequence >= oldest) {
+            return Ok(Vec::new());
+        }
+        let limit = EXPIRED_BATCH.saturating_add(self.window.in_flight());
+        let mut expired = store.pending_deliveries(id, 0, limit).await?;
+        expired.retain(|delivery| delivery.sequence < oldest && !self.window.is_in_flight(delivery.sequence));
+        expired.truncate(EXPIRED_BATCH);
+        Ok(expired)
+    }
+
+    /// Ends deliveries of events up to `last`, and passes over the events up to it of which none was made.
+    async fn give_up(&mut self, gateway: &Gateway, last: u64, expired: Vec<Delivery>) -> Result<(), StoreError> {
         let unseen = last.saturating_sub(self.scanned);
-        let expired = self.window.take_before(oldest);
         let first_unseen = (unseen > 0).then(|| self.scanned.saturating_add(1));
         let Some(from) = expired.first().map(|delivery| delivery.sequence).into_iter().chain(first_unseen).min() else {
             return Ok(());
@@ -117,18 +212,21 @@ impl Sender {
         let (id, before) = (self.webhook.id.clone(), self.webhook.scanned);
         let scanned = self.scanned.max(last);
         let event = gateway.emitter().webhook_gap(&self.webhook.tenant, &id, (from, until), count);
-        let failed = expired.into_iter().map(|delivery| delivery.failed_for(DeliveryReason::Expired));
+        let failed = expired.iter().map(|delivery| delivery.clone().failed_for(DeliveryReason::Expired));
         let failed = failed.map(|delivery| Mutation::Delivery(Box::new(delivery)));
         let rest = [Mutation::ScanWebhook(WebhookScan { id, before, scanned }), Mutation::Event(Box::new(event))];
         let committed = gateway.0.store.commit(failed.chain(rest).collect()).await;
         if committed.is_err() {
             self.times.refreshed = None;
-            self.times.expired = None;
         }
         committed?;
         tracing::warn!(webhook = %self.webhook.id, from, until, count, "events expired before a webhook got them");
         (self.webhook.scanned, self.scanned) = (scanned, scanned);
-        Ok(())
+        for delivery in &expired {
+            self.window.remove(delivery.sequence);
+        }
+        let followed: BTreeSet<AssignmentId> = expired.into_iter().filter_map(|it| it.assignment).collect();
+        self.load_followers(gateway, &Vec::from_iter(followed)).await
     }
 }
 

@@ -16,27 +16,30 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::domain::event::{EventDocument, EventFilter};
-use crate::domain::ids::WebhookId;
+use crate::domain::ids::{AssignmentId, WebhookId};
 use crate::domain::subject::SubjectKey;
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook, WebhookState};
 use crate::service::webhooks::reading::ChainedEvent;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::state::SenderSignals;
 use crate::service::webhooks::verdict::{BackOff, EndedAttempt, Rules, Turn, conclude};
-use crate::service::webhooks::window::PendingWindow;
+use crate::service::webhooks::window::{PendingWindow, Preference};
 use crate::service::write::locks::SubjectLock;
 use crate::service::{Gateway, Inner};
 use crate::store::{Mutation, StoreError, WebhookHealth};
 use crate::telemetry::metrics;
 
-/// Pause before a webhook is looked at again whose lock another instance holds, or after an error of the store.
+/// Pause before a webhook is looked at again after an error of the store, or if the process must not send now.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between looks for events that another instance has made visible.
-const SHARED_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Longest time without a look.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Interval between reads of the webhook and its deliveries, which another instance may have changed.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest pause before a webhook is looked at again whose lock another instance holds. The end of an instance ends it, too.
+const MAX_LOCK_INTERVAL: Duration = Duration::from_secs(15);
+/// Longest time without a look, unless the store fails.
+const POLL_INTERVAL: Duration = Duration::from_secs(15);
+/// Interval between reads of the webhook and its deliveries: another instance may have made some pending again. A change of the
+/// webhook itself is signalled.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+/// As [`REFRESH_INTERVAL`], of a store of this process, where every change is signalled.
+const OWN_REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The sender of a webhook's deliveries, which holds its lock.
 pub(super) struct Sender {
@@ -48,6 +51,10 @@ pub(super) struct Sender {
     pub(super) window: PendingWindow,
     /// Whether the store may have pending deliveries that are not in the window.
     pub(super) is_partial: bool,
+    /// Up to which event such deliveries were looked for last.
+    pub(super) looked_to: u64,
+    /// Whether the next delivery is rather one that was never attempted.
+    prefers_fresh: bool,
     /// Whether all visible events were looked at.
     pub(super) is_caught_up: bool,
     pub(super) visible: watch::Receiver<u64>,
@@ -68,33 +75,34 @@ pub(super) struct Sender {
 #[derive(Default)]
 pub(super) struct SenderTimes {
     pub(super) refreshed: Option<Instant>,
-    pub(super) scanned: Option<Instant>,
+    pub(super) looked: Option<Instant>,
     pub(super) persisted: Option<Instant>,
     pub(super) expired: Option<Instant>,
 }
 
 /// Runs the sender of a webhook until there is nothing to send to, or until the gateway ends.
-pub(super) async fn run(gateway: Weak<Inner>, id: WebhookId, signals: Arc<SenderSignals>) {
+pub(super) async fn run(gateway: Weak<Inner>, tenant: String, id: WebhookId, signals: Arc<SenderSignals>) {
+    let Some(mut departures) = gateway.upgrade().map(|inner| inner.lease.departures()) else { return };
+    let mut pause = RETRY_INTERVAL;
     loop {
         let Some(inner) = gateway.upgrade() else { return };
-        let opened = Gateway(inner).open_sender(&id, &signals).await;
+        departures.mark_unchanged();
+        let opened = Gateway(inner).open_sender(&tenant, &id, &signals).await;
+        pause = if matches!(opened, Ok(Opened::Locked)) { (pause * 2).min(MAX_LOCK_INTERVAL) } else { RETRY_INTERVAL };
         match opened {
             Ok(Opened::Sender(mut sender, lock)) => {
                 sender.run(&gateway).await;
                 drop(lock);
             }
-            Ok(Opened::Later) => {}
-            Ok(Opened::Never) => {
-                if let Some(inner) = gateway.upgrade() {
-                    inner.webhooks.end_sending(&id);
-                }
-                return;
-            }
+            Ok(Opened::Locked | Opened::Later) => {}
+            Ok(Opened::Never) => return,
             Err(error) => tracing::warn!(webhook = %id, %error, "a webhook cannot be served now; will retry"),
         }
         tokio::select! {
-            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            () = tokio::time::sleep(pause) => {}
             () = signals.wake.notified() => {}
+            // The process that has held the lock may be the one that has ended. An error means that this one ends.
+            Ok(()) = departures.changed() => {}
         }
     }
 }
@@ -102,14 +110,21 @@ pub(super) async fn run(gateway: Weak<Inner>, id: WebhookId, signals: Arc<Sender
 /// The end of an attempt to become a webhook's sender.
 enum Opened {
     Sender(Box<Sender>, SubjectLock),
-    /// Another instance is, or the process must not send now.
+    /// Another instance is.
+    Locked,
+    /// The process must not send now, or the webhook has no owner.
     Later,
     /// The webhook is gone, paused or disabled, or the process ends.
     Never,
 }
 
 impl Gateway {
-    async fn open_sender(&self, id: &WebhookId, signals: &Arc<SenderSignals>) -> Result<Opened, StoreError> {
+    async fn open_sender(
+        &self,
+        tenant: &str,
+        id: &WebhookId,
+        signals: &Arc<SenderSignals>,
+    ) -> Result<Opened, StoreError> {
         if self.is_stopping() {
             return Ok(Opened::Never);
         }
@@ -117,11 +132,10 @@ impl Gateway {
             return Ok(Opened::Later);
         };
         let Some(lock) = self.0.subject_locks.try_lock(&SubjectKey::webhook(id)).await? else {
-            return Ok(Opened::Later);
+            return Ok(Opened::Locked);
         };
         signals.take_refresh();
-        let all = self.0.store.all_webhooks().await?;
-        let Some(webhook) = all.into_iter().find(|webhook| webhook.id == *id && is_sendable(webhook)) else {
+        let Some(webhook) = self.0.store.webhook(tenant, id).await?.filter(is_sendable) else {
             return Ok(Opened::Never);
         };
         let Some(owner) = context.owners.owner(&webhook) else { return Ok(Opened::Later) };
@@ -129,13 +143,15 @@ impl Gateway {
             filter: self.filter_of(&webhook, &owner),
             scanned: webhook.scanned,
             // Only the time until which nothing is sent is stored; the failures in a row are at least as many as its steps.
-            back_off: BackOff { step: webhook.resume_at.map_or(0, |_| webhook.failures), since: None },
+            back_off: BackOff { step: webhook.resume_at.map_or(0, |_| webhook.failures), ..BackOff::default() },
+            visible: self.0.event_heads.subscribe(tenant),
             context,
             webhook,
             window: PendingWindow::default(),
             is_partial: false,
+            looked_to: 0,
+            prefers_fresh: false,
             is_caught_up: false,
-            visible: self.0.store.event_signal(),
             times: SenderTimes::default(),
             signals: Arc::clone(signals),
             attempts: JoinSet::new(),
@@ -190,7 +206,8 @@ impl Sender {
             let wake = Instant::now() + POLL_INTERVAL;
             return Ok((!self.attempts.is_empty()).then_some(wake));
         }
-        if self.signals.take_refresh() || is_due(self.times.refreshed, REFRESH_INTERVAL) {
+        let interval = if gateway.0.store.is_shared() { REFRESH_INTERVAL } else { OWN_REFRESH_INTERVAL };
+        if self.signals.take_refresh() || is_due(self.times.refreshed, interval) {
             if !self.refresh(gateway).await? {
                 return Ok(None);
             }
@@ -199,6 +216,7 @@ impl Sender {
             }
         }
         self.skip_expired(gateway).await?;
+        self.load_due(gateway).await?;
         self.make_deliveries(gateway).await?;
         self.start_attempts(gateway).await?;
         Ok(Some(self.next_look(gateway)))
@@ -263,8 +281,9 @@ impl Sender {
             let changes = self.changes(gateway, &mut webhook, &deliveries, &turns);
             match gateway.0.store.commit(changes).await {
                 Ok(()) => {
-                    self.note_committed(webhook, back_off, deliveries, &turns);
+                    let followed = self.note_committed(webhook, back_off, deliveries, &turns);
                     self.ended.clear();
+                    self.load_followers(gateway, &followed).await?;
                 }
                 Err(StoreError::Superseded) => {
                     // A client has changed the webhook or a delivery meanwhile.
@@ -327,13 +346,14 @@ impl Sender {
         changes
     }
 
+    /// Takes note of what was committed. Returns the assignments of which later deliveries may have waited.
     fn note_committed(
         &mut self,
         webhook: Webhook,
         back_off: BackOff,
         deliveries: HashMap<u64, Delivery>,
         turns: &[Turn],
-    ) {
+    ) -> Vec<AssignmentId> {
         for turn in turns {
             match turn {
                 Turn::Failing => tracing::warn!(webhook = %webhook.id, "a webhook is failing"),
@@ -342,14 +362,16 @@ impl Sender {
                 }
             }
         }
+        let mut followed = Vec::new();
         for delivery in deliveries.into_values() {
             match delivery.state {
                 DeliveryState::Pending => {}
                 state @ (DeliveryState::Delivered | DeliveryState::Failed) => metrics::deliveries(state.as_str(), 1),
             }
-            self.window.end(delivery);
+            followed.extend(self.window.end(delivery));
         }
         (self.webhook, self.back_off) = (webhook, back_off);
+        followed
     }
 
     /// Reads the webhook and its deliveries again. Returns `false` if it is gone, or has no owner any more.
@@ -359,7 +381,7 @@ impl Sender {
         let Some(owner) = context.owners.owner(&webhook) else { return Ok(false) };
         self.filter = gateway.filter_of(&webhook, &owner);
         if webhook.resume_at.is_none() {
-            self.back_off = BackOff::default();
+            self.back_off.end();
         }
         (self.webhook, self.context) = (webhook, context);
         self.scanned = self.scanned.max(self.webhook.scanned);
@@ -379,7 +401,12 @@ impl Sender {
             {
                 return Ok(());
             }
-            let Some(number) = self.window.next(now, settings.order, is_probe) else { return Ok(()) };
+            let preference = match (is_probe, self.prefers_fresh) {
+                (true, _) => Preference::Probe,
+                (false, true) => Preference::Fresh,
+                (false, false) => Preference::First,
+            };
+            let Some(number) = self.window.next(now, settings.order, preference) else { return Ok(()) };
             let chained = gateway.chained_event(&self.webhook, &self.filter, number).await;
             let chained = chained.map_err(|error| StoreError::Unavailable(error.detail))?;
             let (event, previous) = match chained {
@@ -404,6 +431,7 @@ impl Sender {
             if let Some(pause) = Duration::from_secs(1).checked_div(settings.requests_per_second) {
                 self.next_send = Some(Instant::now() + pause);
             }
+            self.prefers_fresh = !self.prefers_fresh;
             self.window.begin(number);
             self.spawn_attempt(gateway, number, event.document(previous));
         }
@@ -441,8 +469,7 @@ impl Sender {
     /// Returns when something may be due next, if nothing happens before.
     fn next_look(&self, gateway: &Gateway) -> Instant {
         let now = Instant::now();
-        let poll = if gateway.0.store.is_shared() { SHARED_POLL_INTERVAL } else { POLL_INTERVAL };
-        let mut look = now + poll;
+        let mut look = now + POLL_INTERVAL;
         if self.can_make_more() && !self.is_caught_up {
             return now;
         }
@@ -452,6 +479,9 @@ impl Sender {
             let due = due.max(self.webhook.resume_at.unwrap_or(Timestamp::MIN));
             let due = now + Duration::try_from(due.duration_since(gateway.now())).unwrap_or_default();
             look = look.min(due.max(self.next_send.unwrap_or(now)));
+        }
+        if self.is_partial {
+            look = look.min(now + RETRY_INTERVAL);
         }
         look
     }

@@ -12,7 +12,7 @@ use crate::domain::error::Error;
 use crate::domain::event::EventType;
 use crate::domain::webhook::schedule::RetrySchedule;
 use crate::domain::webhook::signature::SignatureHeaders;
-use crate::domain::webhook::{Webhook, WebhookSettings};
+use crate::domain::webhook::{Webhook, WebhookSettings, WebhookSource};
 use crate::secret::Secret;
 use crate::service::{ConnectionAccess, Gateway};
 use crate::transport::RootCertificates;
@@ -104,9 +104,14 @@ pub(super) trait DeliveryTransport: Send + Sync {
     /// Resolves the host of a URL and judges its addresses.
     async fn check_host(&self, url: &Url) -> Result<(), DeliveryError>;
 
-    /// Sends a signed body.
-    async fn send(&self, url: &str, headers: &SignatureHeaders, body: Bytes)
-    -> Result<DeliveryResponse, DeliveryError>;
+    /// Judges the URL of a webhook by who has named it, and sends a signed body to it.
+    async fn send(
+        &self,
+        source: WebhookSource,
+        url: &str,
+        headers: &SignatureHeaders,
+        body: Bytes,
+    ) -> Result<DeliveryResponse, DeliveryError>;
 }
 
 #[async_trait]
@@ -117,11 +122,12 @@ impl DeliveryTransport for DeliveryClient {
 
     async fn send(
         &self,
+        source: WebhookSource,
         url: &str,
         headers: &SignatureHeaders,
         body: Bytes,
     ) -> Result<DeliveryResponse, DeliveryError> {
-        self.send(url, headers, body).await
+        self.send(source, url, headers, body).await
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use crate::domain::ids::WebhookId;
+use crate::service::Inner;
 use crate::service::mutex::lock_unpoisoned;
 use crate::service::webhooks::settings::DeliveryContext;
 
@@ -87,16 +88,44 @@ impl WebhooksState {
     }
 
     /// Removes the sender of a webhook.
-    pub(super) fn end_sending(&self, webhook: &WebhookId) {
+    fn end_sending(&self, webhook: &WebhookId) {
         lock_unpoisoned(&self.senders).remove(webhook);
-        self.changed.notify_one();
+        // One that panics is started again at the next look, and not at once.
+        if !std::thread::panicking() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Has the sender of a webhook, if there is one, read it again.
+    pub(super) fn refresh(&self, webhook: &WebhookId) {
+        if let Some(signals) = lock_unpoisoned(&self.senders).get(webhook) {
+            signals.refresh();
+        }
     }
 
     /// Takes note of a change of a webhook or its deliveries.
     pub(super) fn notify(&self, webhook: &WebhookId) {
-        if let Some(signals) = lock_unpoisoned(&self.senders).get(webhook) {
-            signals.refresh();
-        }
+        self.refresh(webhook);
         self.changed.notify_one();
+    }
+}
+
+/// Entry of a sender among those of its process, which ends with it, also if it panics.
+pub(super) struct Sending {
+    gateway: Weak<Inner>,
+    webhook: WebhookId,
+}
+
+impl Sending {
+    pub(super) const fn new(gateway: Weak<Inner>, webhook: WebhookId) -> Self {
+        Self { gateway, webhook }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(inner) = self.gateway.upgrade() {
+            inner.webhooks.end_sending(&self.webhook);
+        }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A receiver that is not there, times out, or asks for patience (429, 503) holds back the whole webhook, which is then probed
 //! by one attempt per step of the schedule. Any other refusal concerns the event alone. So a dead host costs no event a step.
+//!
+//! An event at which the receiver ends so again and again, while it accepts others in between, fails by itself: it takes a step
+//! of the schedule like one that is refused. Otherwise such an event would never end, and hold the others back for ever.
 
 use std::time::Duration;
 
@@ -59,6 +62,20 @@ pub(super) struct BackOff {
     pub(super) step: u32,
     /// When it began. Attempts that were under way then are no further probes.
     pub(super) since: Option<Timestamp>,
+    /// When the attempt began that was accepted last, by the clock of attempts. It outlives the back-off.
+    pub(super) accepted: Option<Timestamp>,
+}
+
+impl BackOff {
+    /// Ends the back-off.
+    pub(super) fn end(&mut self) {
+        (self.step, self.since) = (0, None);
+    }
+
+    /// Returns whether an attempt is a probe of the present back-off, or there is none: not one that was under way when it began.
+    fn is_probed_by(&self, end: &EndedAttempt) -> bool {
+        self.since.is_none_or(|since| end.began >= since)
+    }
 }
 
 /// What the tenant is to be told of a webhook.
@@ -102,6 +119,7 @@ pub(super) fn conclude(
     back_off: &mut BackOff,
     rules: &Rules<'_>,
 ) -> Option<Turn> {
+    let fails_alone = is_alone(delivery, back_off);
     delivery.attempts.push(end.attempt.clone());
     let excess = delivery.attempts.len().saturating_sub(MAX_ATTEMPTS);
     delivery.attempts.drain(..excess);
@@ -109,7 +127,10 @@ pub(super) fn conclude(
         Verdict::Accepted => {
             delivery.state = DeliveryState::Delivered;
             delivery.due = None;
-            recover(webhook, back_off);
+            back_off.accepted = back_off.accepted.max(Some(end.attempt.at));
+            if back_off.is_probed_by(end) {
+                recover(webhook, back_off);
+            }
             webhook.failures = 0;
             webhook.failing_since = None;
             if webhook.state == WebhookState::Failing {
@@ -124,9 +145,13 @@ pub(super) fn conclude(
             return disable(webhook, DisableReason::Gone);
         }
         Verdict::HostAway(wait) => {
-            delivery.due = Some(end.ended);
             fail(webhook, end);
-            if back_off.since.is_none_or(|since| end.began >= since) {
+            if fails_alone {
+                take_step(delivery, end, wait, rules);
+            } else {
+                delivery.due = Some(end.ended);
+            }
+            if back_off.is_probed_by(end) {
                 back_off.step = back_off.step.saturating_add(1);
                 back_off.since = Some(end.ended);
                 let pause = rules.schedule.pause_or_last(back_off.step, rules.random);
@@ -138,22 +163,36 @@ pub(super) fn conclude(
         Verdict::Refused(wait) => {
             fail(webhook, end);
             // It responds: whatever it thinks of this event, it is there.
-            if back_off.since.is_none_or(|since| end.began >= since) {
+            if back_off.is_probed_by(end) {
                 recover(webhook, back_off);
             }
-            delivery.step = delivery.step.saturating_add(1);
-            let pause = rules.schedule.pause(delivery.step, rules.random);
-            delivery.due = pause.map(|pause| after(end.ended, pause.max(wait.unwrap_or_default())));
-            if delivery.due.is_none() {
-                delivery.state = DeliveryState::Failed;
-            }
+            take_step(delivery, end, wait, rules);
         }
     }
     turn_after_failure(webhook, end.ended, rules.disable_after)
 }
 
+/// Returns whether the receiver has accepted another event since it was not there for this one.
+fn is_alone(delivery: &Delivery, back_off: &BackOff) -> bool {
+    let before = delivery.attempts.last().filter(|attempt| matches!(attempt.status, None | Some(429 | 503)));
+    before.zip(back_off.accepted).is_some_and(|(before, accepted)| {
+        let took = SignedDuration::from_millis(i64::try_from(before.duration_ms).unwrap_or(i64::MAX));
+        before.at.saturating_add(took).is_ok_and(|ended| accepted >= ended)
+    })
+}
+
+/// Has a delivery wait for the next step of the schedule; after the last one, it has failed.
+fn take_step(delivery: &mut Delivery, end: &EndedAttempt, wait: Option<Duration>, rules: &Rules<'_>) {
+    delivery.step = delivery.step.saturating_add(1);
+    let pause = rules.schedule.pause(delivery.step, rules.random);
+    delivery.due = pause.map(|pause| after(end.ended, pause.max(wait.unwrap_or_default())));
+    if delivery.due.is_none() {
+        delivery.state = DeliveryState::Failed;
+    }
+}
+
 fn recover(webhook: &mut Webhook, back_off: &mut BackOff) {
-    *back_off = BackOff::default();
+    back_off.end();
     webhook.resume_at = None;
 }
 

@@ -1,20 +1,40 @@
-//! The deliveries of a webhook that are not ended, and which of them is sent next. Pure: the time is given.
+//! The deliveries of a webhook that may be sent, as far as they are in memory, and which of them is sent next. Pure: the time is
+//! given.
+//!
+//! A delivery that waits behind an earlier one of its assignment is in the store only, and is read when that one has ended. So
+//! no number of assignments that are held up takes the place of others.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
+use crate::domain::ids::AssignmentId;
 use crate::domain::webhook::{Delivery, DeliveryOrder};
+
+/// Which of the deliveries that are due is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preference {
+    /// The one with the fewest attempts, while the receiver is probed: an event that breaks the receiver does not keep the others
+    /// waiting.
+    Probe,
+    /// One that was never attempted, if there is one: those that are attempted again do not keep it waiting.
+    Fresh,
+    /// That of the first event.
+    First,
+}
 
 /// Pending deliveries by the numbers of their events.
 #[derive(Debug, Default)]
 pub(super) struct PendingWindow {
     deliveries: BTreeMap<u64, Delivery>,
     in_flight: BTreeSet<u64>,
+    /// The assignments of deliveries in memory of which the store may have later ones.
+    followed: HashSet<AssignmentId>,
 }
 
 impl PendingWindow {
-    /// Returns how many deliveries are pending.
+    /// Returns how many deliveries are in memory.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.deliveries.len()
     }
@@ -24,9 +44,19 @@ impl PendingWindow {
         self.deliveries.values().filter(|delivery| delivery.attempts.is_empty()).count()
     }
 
+    /// Returns how many of them are due.
+    pub(super) fn due(&self, now: Timestamp) -> usize {
+        self.deliveries.values().filter(|delivery| is_due(delivery, now)).count()
+    }
+
     /// Returns how many of them are in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Returns whether the delivery of an event is in flight.
+    pub(super) fn is_in_flight(&self, sequence: u64) -> bool {
+        self.in_flight.contains(&sequence)
     }
 
     /// Returns the delivery of an event.
@@ -53,16 +83,50 @@ impl PendingWindow {
     pub(super) fn reload(&mut self, stored: Vec<Delivery>) {
         let in_flight = &self.in_flight;
         self.deliveries.retain(|sequence, _| in_flight.contains(sequence));
+        self.followed = self.deliveries.values().filter_map(|delivery| delivery.assignment.clone()).collect();
+        self.merge(stored);
+    }
+
+    /// Adds deliveries of the store, or replaces them by what it has, but for those in flight.
+    pub(super) fn merge(&mut self, stored: Vec<Delivery>) {
         for delivery in stored {
-            self.deliveries.entry(delivery.sequence).or_insert(delivery);
+            self.followed.extend(delivery.assignment.clone());
+            if !self.in_flight.contains(&delivery.sequence) {
+                self.deliveries.insert(delivery.sequence, delivery);
+            }
         }
     }
 
-    /// Removes and returns the deliveries of events before this one, but for those in flight.
-    pub(super) fn take_before(&mut self, sequence: u64) -> Vec<Delivery> {
-        let expired: Vec<u64> = self.deliveries.range(..sequence).map(|(number, _)| *number).collect();
-        let expired = expired.into_iter().filter(|number| !self.in_flight.contains(number)).collect::<Vec<_>>();
-        expired.iter().filter_map(|number| self.deliveries.remove(number)).collect()
+    /// Takes note that the store has a later delivery of an assignment that has one here.
+    pub(super) fn note_follower(&mut self, assignment: &AssignmentId) {
+        self.followed.insert(assignment.clone());
+    }
+
+    /// Removes a delivery, unless it is in flight.
+    pub(super) fn remove(&mut self, sequence: u64) {
+        if !self.in_flight.contains(&sequence) {
+            self.deliveries.remove(&sequence);
+        }
+    }
+
+    /// Removes the deliveries that are due last, until there are at most so many or the others are due. Returns whether it has
+    /// removed any, which are in the store only from then on.
+    pub(super) fn shrink(&mut self, now: Timestamp, most: usize) -> bool {
+        let excess = self.deliveries.len().saturating_sub(most);
+        if excess == 0 {
+            return false;
+        }
+        let waiting = self.deliveries.values().filter(|delivery| !is_due(delivery, now));
+        let waiting = waiting.filter(|delivery| !self.in_flight.contains(&delivery.sequence));
+        let mut waiting: Vec<_> = waiting.map(|delivery| (delivery.due, delivery.sequence)).collect();
+        waiting.sort_unstable();
+        let removed: Vec<u64> = waiting.into_iter().rev().take(excess).map(|(_, sequence)| sequence).collect();
+        for sequence in &removed {
+            if let Some(assignment) = self.deliveries.remove(sequence).and_then(|delivery| delivery.assignment) {
+                self.followed.remove(&assignment);
+            }
+        }
+        !removed.is_empty()
     }
 
     /// Marks a delivery as in flight.
@@ -70,21 +134,26 @@ impl PendingWindow {
         self.in_flight.insert(sequence);
     }
 
-    /// Ends an attempt: the delivery stays as it is now, or leaves if it is no longer pending.
-    pub(super) fn end(&mut self, delivery: Delivery) {
+    /// Ends an attempt: the delivery stays as it is now, or leaves if it is no longer pending. Returns its assignment if the store
+    /// may have a delivery that has waited for its end.
+    pub(super) fn end(&mut self, delivery: Delivery) -> Option<AssignmentId> {
         self.in_flight.remove(&delivery.sequence);
         if delivery.due.is_some() {
             self.deliveries.insert(delivery.sequence, delivery);
-        } else {
-            self.deliveries.remove(&delivery.sequence);
+            return None;
         }
+        self.deliveries.remove(&delivery.sequence);
+        delivery.assignment.and_then(|assignment| self.followed.take(&assignment))
     }
 
-    /// Returns the number of the delivery to send next. While the receiver is probed, it is the one with the fewest attempts,
-    /// so that an event that breaks the receiver does not keep the others waiting.
-    pub(super) fn next(&self, now: Timestamp, order: DeliveryOrder, is_probe: bool) -> Option<u64> {
-        let mut due = self.sendable(order).filter(|delivery| delivery.due.is_some_and(|due| due <= now));
-        let next = if is_probe { due.min_by_key(|delivery| delivery.attempts.len()) } else { due.next() };
+    /// Returns the number of the delivery to send next.
+    pub(super) fn next(&self, now: Timestamp, order: DeliveryOrder, preference: Preference) -> Option<u64> {
+        let mut due = self.sendable(order).filter(|delivery| is_due(delivery, now));
+        let next = match preference {
+            Preference::Probe => due.min_by_key(|delivery| delivery.attempts.len()),
+            Preference::Fresh => due.min_by_key(|delivery| !delivery.attempts.is_empty()),
+            Preference::First => due.next(),
+        };
         next.map(|delivery| delivery.sequence)
     }
 
@@ -104,6 +173,10 @@ impl PendingWindow {
             is_first && !self.in_flight.contains(&delivery.sequence)
         })
     }
+}
+
+fn is_due(delivery: &Delivery, now: Timestamp) -> bool {
+    delivery.due.is_some_and(|due| due <= now)
 }
 
 #[cfg(test)]

@@ -187,6 +187,7 @@ macro_rules! conformance {
             deliveries_are_listed_by_the_connections_of_their_events,
             a_removed_webhook_leaves_deliveries_that_are_removed_in_portions,
             deliveries_follow_their_events_until_they_end,
+            the_first_pending_delivery_of_an_assignment_may_be_sent,
             deliveries_are_gone_with_their_webhook_and_by_retention,
         ]);
     };

@@ -327,6 +327,56 @@ pub(crate) async fn deliveries_follow_their_events_until_they_end(store: Arc<dyn
     assert_eq!(store.delivery(&tenant, &again.id).await.unwrap(), Some(again));
 }
 
+pub(crate) async fn the_first_pending_delivery_of_an_assignment_may_be_sent(store: Arc<dyn Store>, make: Maker) {
+    let (webhook, other) = (make.webhook(&make.name("tenant")), make.webhook(&make.name("tenant")));
+    let now = make.0.now();
+    let assignments = [(); 3].map(|()| AssignmentId::generate(&make.0));
+    let of = |webhook: &Webhook, sequence, assignment: Option<usize>, due: Timestamp| Delivery {
+        assignment: assignment.map(|number| assignments[number].clone()),
+        due: Some(due),
+        ..make.delivery(webhook, sequence)
+    };
+    let deliveries = [
+        of(&webhook, 1, Some(0), now + 1.hours()),
+        of(&webhook, 2, Some(1), now),
+        of(&webhook, 3, Some(0), now),
+        of(&webhook, 4, None, now),
+        of(&webhook, 5, Some(1), now),
+        of(&webhook, 6, None, now),
+        of(&other, 1, Some(1), now),
+    ];
+    let mut changes = vec![put_webhook(&webhook), put_webhook(&other)];
+    changes.extend(deliveries.iter().map(put_delivery));
+    store.commit(changes).await.unwrap();
+    let numbers = |found: &[Delivery]| found.iter().map(|delivery| delivery.sequence).collect::<Vec<_>>();
+    let sendable = async |order, after, due, limit| {
+        let found = store.sendable_deliveries(&webhook.id, order, after, due, limit).await.unwrap();
+        (numbers(&found.deliveries), found.looked_to)
+    };
+    let (ordered, late) = (DeliveryOrder::Resource, now + 2.hours());
+    assert_eq!(sendable(ordered, 0, now, 9).await, (vec![2, 4, 6], None));
+    assert_eq!(sendable(ordered, 0, late, 9).await, (vec![1, 2, 4, 6], None));
+    assert_eq!(sendable(ordered, 0, late, 2).await, (vec![1, 2], Some(2)));
+    assert_eq!(sendable(ordered, 2, now, 9).await, (vec![4, 6], None), "what waits behind 1 and 2 is passed over");
+    assert_eq!(sendable(DeliveryOrder::Unordered, 0, now, 9).await, (vec![2, 3, 4, 5, 6], None));
+
+    let first = async || numbers(&store.first_pending_deliveries(&webhook.id, &assignments).await.unwrap());
+    assert_eq!(first().await, [1, 2]);
+    assert!(store.first_pending_deliveries(&webhook.id, &[]).await.unwrap().is_empty());
+    let end = ended(&deliveries[0], DeliveryState::Failed, now);
+    store.commit(vec![put_delivery(&end)]).await.unwrap();
+    assert_eq!(first().await, [2, 3]);
+    assert_eq!(sendable(ordered, 0, now, 9).await, (vec![2, 3, 4, 6], None));
+
+    let versions = store.webhook_versions().await.unwrap();
+    let version = |of: &Webhook| versions.iter().find(|(id, ..)| *id == of.id).cloned();
+    assert_eq!(version(&other), Some((other.id.clone(), other.tenant.clone(), 1)));
+    store.commit(vec![Mutation::RemoveWebhook(webhook.tenant.clone(), webhook.id.clone())]).await.unwrap();
+    assert!(sendable(ordered, 0, late, 9).await.0.is_empty());
+    assert!(first().await.is_empty());
+    assert!(store.webhook_versions().await.unwrap().iter().all(|(id, ..)| *id != webhook.id));
+}
+
 pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(store: Arc<dyn Store>, make: Maker) {
     let tenant = make.name("tenant");
     let (kept, removed) = (make.webhook(&tenant), make.webhook(&tenant));

@@ -12,6 +12,7 @@ use url::{Host, Url};
 
 use super::resolver::{ConnectorResolver, HostResolver, JudgingResolver, ResolutionError, SystemResolver};
 use super::target::{TargetPolicy, TargetRefusal};
+use crate::domain::webhook::WebhookSource;
 use crate::domain::webhook::signature::{ID_HEADER, SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER};
 use crate::transport::attempt::root_cause;
 use crate::transport::root_certificates::RootCertificates;
@@ -118,18 +119,19 @@ impl DeliveryClient {
         }
     }
 
-    /// Sends a signed body and returns the response. Follows no redirect.
+    /// Sends a signed body to the URL of a webhook that `source` has named, and returns the response. Follows no redirect.
     ///
     /// # Errors
     /// [`DeliveryError`] if no response arrived.
     pub async fn send(
         &self,
+        source: WebhookSource,
         url: &str,
         headers: &SignatureHeaders,
         body: Bytes,
     ) -> Result<DeliveryResponse, DeliveryError> {
         // Judged with every attempt: the operator may have changed what is allowed.
-        let url = self.settings.policy.judge_configured(url).map_err(DeliveryError::Refused)?;
+        let url = self.settings.policy.judge(source, url).map_err(DeliveryError::Refused)?;
         let timeout = self.settings.timeout;
         match tokio::time::timeout(timeout, self.exchange(url, headers, body)).await {
             Ok(ended) => ended,

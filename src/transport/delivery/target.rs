@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::address::{AddressRefusal, Network, judge_address};
+use crate::domain::webhook::WebhookSource;
 
 /// The hosts to which deliveries may go, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -114,6 +115,17 @@ pub enum TargetRefusal {
 }
 
 impl TargetPolicy {
+    /// Judges the URL of a webhook, by who has named it.
+    ///
+    /// # Errors
+    /// [`TargetRefusal`].
+    pub fn judge(&self, source: WebhookSource, text: &str) -> Result<Url, TargetRefusal> {
+        match source {
+            WebhookSource::Api => self.judge_named(text),
+            WebhookSource::Configuration => self.judge_configured(text),
+        }
+    }
+
     /// Judges the URL that a client names.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use super::{
     DeliveryClient, DeliveryClientSettings, DeliveryError, DeliveryResponse, HostPattern, HostResolver, Network,
     TargetPolicy, TargetRefusal,
 };
+use crate::domain::webhook::WebhookSource;
 use crate::domain::webhook::secret::SigningKey;
 use crate::domain::webhook::signature::{SignatureHeaders, sign};
 use crate::transport::RootCertificates;
@@ -108,7 +109,7 @@ fn signed(body: &[u8]) -> SignatureHeaders {
 }
 
 async fn send(client: &DeliveryClient, url: &str) -> Result<DeliveryResponse, DeliveryError> {
-    client.send(url, &signed(b"{}"), Bytes::from_static(b"{}")).await
+    client.send(WebhookSource::Configuration, url, &signed(b"{}"), Bytes::from_static(b"{}")).await
 }
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];
@@ -131,6 +132,18 @@ async fn a_signed_body_is_posted_to_the_judged_address_under_the_name() {
     ] {
         assert!(request.contains(part), "{part:?} in {request}");
     }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_allowed_gets_only_what_the_operator_has_configured() {
+    let server = Server::start(OK).await;
+    let policy = TargetPolicy { allow_hosts: Vec::new(), ..policy(LOOPBACK) };
+    let client = client_of(policy, Script::of(&[&["127.0.0.1"]]), TIMEOUT);
+    let url = server.url("hooks.example.com");
+    let send = async |source| client.send(source, &url, &signed(b"{}"), Bytes::from_static(b"{}")).await;
+    assert_eq!(send(WebhookSource::Api).await, Err(DeliveryError::Refused(TargetRefusal::Host)));
+    assert_eq!(server.connections(), 0);
+    assert_eq!(send(WebhookSource::Configuration).await.map(|response| response.status), Ok(204));
 }
 
 /// Hosts that lead to this machine or to what only it can reach, in every spelling, with what they resolve to.

@@ -152,3 +152,17 @@ async fn no_more_attempts_are_in_flight_than_allowed() {
     world.wait_for_delivered(&webhook, 50).await;
     assert_eq!(world.receiver.all().iter().map(|one| one.in_flight).max(), Some(3));
 }
+
+#[tokio::test]
+async fn no_more_attempts_are_made_in_a_second_than_allowed() {
+    let world = World::new().await;
+    let slow = WebhookSettings { requests_per_second: 20, ..settings("https://a.example.com/hook") };
+    let webhook = world.create(slow).await.view.webhook.id;
+    let began = tokio::time::Instant::now();
+    for _ in 0..9 {
+        world.emit(None).await;
+    }
+    world.wait_for_delivered(&webhook, 9).await;
+    // A slow machine only makes it longer.
+    assert!(began.elapsed() >= Duration::from_millis(8 * 50), "{:?}", began.elapsed());
+}

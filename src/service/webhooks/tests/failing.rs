@@ -2,7 +2,9 @@
 
 use super::receiver::{respond, unreachable};
 use super::*;
-use crate::domain::webhook::DisableReason;
+use crate::domain::ids::DeliveryId;
+use crate::domain::webhook::{DeliveryAttempt, DisableReason};
+use crate::transport::delivery::DeliveryError;
 
 #[tokio::test]
 async fn a_host_that_is_away_is_probed_by_one_attempt_at_a_time_and_others_are_unaffected() {
@@ -137,4 +139,117 @@ async fn retry_after_holds_back_the_webhook() {
     // A client may have it tried at once.
     world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
     world.wait_for_delivered(&webhook, 1).await;
+}
+
+#[tokio::test]
+async fn any_number_of_assignments_that_are_held_up_keeps_no_other_event_waiting() {
+    let pauses = [Duration::ZERO, Duration::from_hours(1)];
+    let schedule = RetrySchedule::new(&pauses).unwrap();
+    let world = World::with(DeliverySettings { schedule, ..delivery_settings() }).await;
+    let webhook = world.webhook("a").await;
+    world.receiver.script(|one| respond(if one.sequence.is_some_and(|number| number <= 600) { 400 } else { 200 }));
+    for assignment in (0..600).chain(0..600) {
+        world.emit(Some(assignment)).await;
+    }
+    let free = [world.emit(Some(1_000)).await.to_string(), world.emit(Some(1_000)).await.to_string()];
+    world.wait_for_arrival("a", &free).await;
+    world.wait_for_delivered(&webhook, 2).await;
+    let position = world.gateway.webhook(&caller("lms"), &webhook).await.unwrap().position;
+    assert_eq!(position.oldest_pending, Some(1));
+    let pending = world.deliveries(&webhook).await.iter().filter(|it| it.state == DeliveryState::Pending).count();
+    assert_eq!(pending, 1_200, "those that are held up, too");
+    // The first of one arrives: so does what has waited for it.
+    world.receiver.script(|_| respond(200));
+    world.receiver.forget();
+    let first = world.deliveries(&webhook).await[300].id.clone();
+    world.gateway.retry_delivery_now(&caller("lms"), &first).await.unwrap();
+    wait_until(async || sequences(&world.receiver.accepted("a")).len() >= 2).await;
+    assert_eq!(sequences(&world.receiver.accepted("a")), [301, 901]);
+}
+
+#[tokio::test]
+async fn more_deliveries_that_wait_than_fit_in_memory_keep_no_other_one_waiting() {
+    let world = World::new().await;
+    let chosen = WebhookSettings { types: vec!["result.*".to_owned()], ..settings("https://a.example.com/hook") };
+    let webhook = world.create(chosen).await.view.webhook.id;
+    world.gateway.pause_webhook_now(&caller("lms"), &webhook).await.unwrap();
+    world.wait_for_state(&webhook, WebhookState::Paused).await;
+    world.receiver.forget();
+    // Three events of each of two thousand assignments, whose first ones wait; and one that waits for nothing.
+    let (now, later) = (world.gateway.now(), world.gateway.now() + SignedDuration::from_hours(1));
+    let assignment = |number: u64| AssignmentId::parse(&format!("asg_{number:032x}")).unwrap();
+    let (mut events, mut deliveries) = (Vec::new(), Vec::new());
+    for number in 0..=6_000 {
+        let subject = EventSubject {
+            connection: Some("exam".to_owned()),
+            assignment: Some(assignment(if number == 6_000 { 9_999 } else { number % 2_000 })),
+            assessment_ref: None,
+        };
+        let (event_type, id) = (EventType::AttemptStarted, EventId::generate(&world.system));
+        let (is_first, tenant) = (number < 2_000, TENANT.to_owned());
+        let attempt = DeliveryAttempt { at: now, status: Some(500), duration_ms: 1, error: None };
+        deliveries.push(Mutation::Delivery(Box::new(Delivery {
+            id: DeliveryId::generate(&world.system),
+            tenant: tenant.clone(),
+            webhook: webhook.clone(),
+            event: id.clone(),
+            sequence: number + 1,
+            event_type,
+            assignment: subject.assignment.clone(),
+            state: DeliveryState::Pending,
+            step: u32::from(is_first),
+            due: Some(if is_first { later } else { now }),
+            attempts: if is_first { vec![attempt] } else { Vec::new() },
+            created: now,
+        })));
+        let event = NewEvent { id, tenant, event_type, timestamp: now, subject, data: Map::new() };
+        events.push(Mutation::Event(Box::new(event)));
+    }
+    world.store.commit(events).await.unwrap();
+    world.store.commit(deliveries).await.unwrap();
+    world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
+    let new = world.emit(Some(10_000)).await.to_string();
+    world.wait_for_arrival("a", &[new]).await;
+    world.wait_for_delivered(&webhook, 2).await;
+    let mut arrived = sequences(&world.receiver.accepted("a"));
+    arrived.sort_unstable();
+    assert_eq!(arrived, [6_001, 6_002]);
+}
+
+#[tokio::test]
+async fn an_event_at_which_only_the_receiver_times_out_fails_and_the_others_arrive() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    world.receiver.script(|one| match one.sequence {
+        Some(1) => Err(DeliveryError::TimedOut(Duration::from_secs(20))),
+        _ => respond(200),
+    });
+    let (mut delivered, mut emitted) = (0, 0);
+    let first = async || world.deliveries(&webhook).await.first().is_some_and(|it| it.state == DeliveryState::Failed);
+    world.emit(Some(1)).await;
+    while !first().await {
+        world.emit(Some(2)).await;
+        emitted += 1;
+        assert!(emitted < 1_000, "{:?}", world.deliveries(&webhook).await.first());
+        delivered += 1;
+        world.wait_for_delivered(&webhook, delivered).await;
+    }
+    let failed = world.deliveries(&webhook).await.remove(0);
+    assert_eq!((failed.step, failed.due), (5, None), "the steps of the schedule");
+    assert_ne!(world.stored(&webhook).await.state, WebhookState::Disabled);
+}
+
+#[tokio::test]
+async fn a_sender_that_has_panicked_is_started_again() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    world.emit(None).await;
+    world.wait_for_delivered(&webhook, 1).await;
+    for delivered in 2..5 {
+        world.owners.panics.store(true, Ordering::SeqCst);
+        world.gateway.0.webhooks.refresh(&webhook);
+        wait_until(async || !world.owners.panics.load(Ordering::SeqCst)).await;
+        world.emit(None).await;
+        world.wait_for_delivered(&webhook, delivered).await;
+    }
 }

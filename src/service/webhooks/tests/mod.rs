@@ -48,11 +48,14 @@ struct Owners {
     /// Whether the resource cannot be read now, and how often it was tried.
     is_away: AtomicBool,
     reads: AtomicUsize,
+    /// Whether the next look at an owner panics.
+    panics: AtomicBool,
 }
 
 #[async_trait]
 impl WebhookOwners for Owners {
     fn owner(&self, _: &Webhook) -> Option<WebhookOwner> {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "planted");
         Some(WebhookOwner { connections: self.connections.lock().unwrap().clone() })
     }
 
@@ -126,6 +129,7 @@ async fn start_gateway(
     let catalogue = Catalogue { assessments: BTreeMap::new(), programs: BTreeMap::new() };
     let system = crate::store::conformance::environment();
     let gateway = Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap();
+    receiver.judge_by(settings.policy.clone());
     let owners: Arc<dyn WebhookOwners> = Arc::<Owners>::clone(owners);
     let client: Arc<dyn DeliveryTransport> = Arc::<Receiver>::clone(receiver);
     gateway.start_deliveries(DeliveryContext { settings, owners, client }).await;
@@ -145,6 +149,7 @@ impl World {
             connections: Mutex::new(ConnectionAccess::All),
             is_away: AtomicBool::new(false),
             reads: AtomicUsize::new(0),
+            panics: AtomicBool::new(false),
         });
         let receiver = Arc::new(Receiver::default());
         let gateway = start_gateway(&store, &receiver, &owners, settings).await;

@@ -9,9 +9,10 @@ use serde_json::Value;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::domain::webhook::WebhookSource;
 use crate::domain::webhook::signature::SignatureHeaders;
 use crate::service::webhooks::settings::DeliveryTransport;
-use crate::transport::delivery::{DeliveryError, DeliveryResponse};
+use crate::transport::delivery::{DeliveryError, DeliveryResponse, TargetPolicy};
 
 /// What arrived in one attempt.
 #[derive(Debug, Clone)]
@@ -42,6 +43,7 @@ pub(super) struct Receiver {
     /// By address.
     in_flight: Mutex<BTreeMap<String, usize>>,
     is_open: watch::Sender<bool>,
+    policy: Mutex<TargetPolicy>,
 }
 
 impl Default for Receiver {
@@ -51,6 +53,7 @@ impl Default for Receiver {
             received: Mutex::default(),
             in_flight: Mutex::default(),
             is_open: watch::Sender::new(true),
+            policy: Mutex::default(),
         }
     }
 }
@@ -68,6 +71,11 @@ impl Receiver {
     /// Responds so from now on.
     pub(super) fn script(&self, script: impl FnMut(&Received) -> Answer + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Judges addresses by this from now on, as the HTTP client does.
+    pub(super) fn judge_by(&self, policy: TargetPolicy) {
+        *self.policy.lock().unwrap() = policy;
     }
 
     /// Holds back all responses until it is opened.
@@ -109,7 +117,9 @@ impl DeliveryTransport for Receiver {
         Ok(())
     }
 
-    async fn send(&self, url: &str, headers: &SignatureHeaders, body: Bytes) -> Answer {
+    async fn send(&self, source: WebhookSource, url: &str, headers: &SignatureHeaders, body: Bytes) -> Answer {
+        let policy = self.policy.lock().unwrap().clone();
+        policy.judge(source, url).map_err(DeliveryError::Refused)?;
         let in_flight = {
             let mut counts = self.in_flight.lock().unwrap();
             let count = counts.entry(url.to_owned()).or_default();

@@ -161,7 +161,53 @@ fn a_host_that_is_away_costs_one_step_per_probe_and_no_event_a_step() {
     assert_eq!(case.end(213, Verdict::Accepted), None);
     let Webhook { state, failures, failing_since, resume_at, .. } = case.webhook;
     assert_eq!((state, failures, failing_since, resume_at), (WebhookState::Enabled, 0, None, None));
-    assert_eq!((case.delivery.state, case.back_off), (DeliveryState::Delivered, BackOff::default()));
+    let ended = BackOff { accepted: Some(at(213)), ..BackOff::default() };
+    assert_eq!((case.delivery.state, case.back_off), (DeliveryState::Delivered, ended));
+}
+
+#[test]
+fn an_older_success_does_not_shorten_what_a_receiver_has_asked_for() {
+    let mut case = Case::new();
+    case.end(10, Verdict::HostAway(Some(Duration::from_secs(500))));
+    assert_eq!(case.resume_at(), Some(511));
+    let mut other = delivery();
+    std::mem::swap(&mut case.delivery, &mut other);
+    case.end(5, Verdict::Accepted);
+    assert_eq!((case.resume_at(), case.back_off.step, case.webhook.failures), (Some(511), 1, 0));
+    std::mem::swap(&mut case.delivery, &mut other);
+    case.end(511, Verdict::Accepted);
+    assert_eq!((case.resume_at(), case.back_off.step), (None, 0));
+}
+
+#[test]
+fn an_event_that_alone_makes_the_receiver_time_out_takes_the_steps_of_the_schedule_and_fails() {
+    let mut case = Case::new();
+    let mut began = 0;
+    let mut seen = Vec::new();
+    while case.delivery.state == DeliveryState::Pending && seen.len() < 20 {
+        case.end(began, Verdict::HostAway(None));
+        seen.push(case.delivery.step);
+        // The probe is another event, which arrives.
+        let poison = std::mem::replace(&mut case.delivery, delivery());
+        began = case.resume_at().unwrap();
+        case.end(began, Verdict::Accepted);
+        assert_eq!((case.resume_at(), case.back_off.step), (None, 0));
+        case.delivery = poison;
+        began = case.due().unwrap_or(0).max(began + 1);
+    }
+    assert_eq!(seen, [0, 1, 2, 3], "the first may have been the host");
+    assert_eq!((case.delivery.state, case.due()), (DeliveryState::Failed, None));
+}
+
+#[test]
+fn an_event_takes_no_step_if_what_was_accepted_had_begun_before_it_failed() {
+    let mut case = Case::new();
+    case.end(10, Verdict::HostAway(None));
+    let first = std::mem::replace(&mut case.delivery, delivery());
+    case.end(10, Verdict::Accepted);
+    case.delivery = first;
+    case.end(100, Verdict::HostAway(None));
+    assert_eq!((case.delivery.step, case.due()), (0, Some(101)));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn window(deliveries: impl IntoIterator<Item = Delivery>) -> PendingWindow {
 /// Sends everything that may be sent now; returns it in order.
 fn send_all(window: &mut PendingWindow, now: i64, order: DeliveryOrder) -> Vec<u64> {
     let mut sent = Vec::new();
-    while let Some(next) = window.next(at(now), order, false) {
+    while let Some(next) = window.next(at(now), order, Preference::First) {
         window.begin(next);
         sent.push(next);
     }
@@ -97,8 +97,8 @@ fn a_probe_is_the_delivery_with_the_fewest_attempts() {
         attempted(delivery(3, None, 0), 1),
         attempted(delivery(4, None, 100), 0),
     ]);
-    assert_eq!(window.next(at(0), DeliveryOrder::Resource, true), Some(2));
-    assert_eq!(window.next(at(0), DeliveryOrder::Resource, false), Some(1));
+    assert_eq!(window.next(at(0), DeliveryOrder::Resource, Preference::Probe), Some(2));
+    assert_eq!(window.next(at(0), DeliveryOrder::Resource, Preference::First), Some(1));
 }
 
 #[test]
@@ -108,7 +108,50 @@ fn a_reload_keeps_what_is_in_flight() {
     window.reload(vec![delivery(1, None, 9), delivery(2, None, 9), delivery(4, None, 0)]);
     let due = |sequence| window.get(sequence).and_then(|delivery| delivery.due);
     assert_eq!([1, 2, 3, 4].map(due), [Some(at(9)), Some(at(0)), None, Some(at(0))]);
-    let gone: Vec<u64> = window.take_before(4).into_iter().map(|delivery| delivery.sequence).collect();
-    assert_eq!(gone, [1]);
+    for sequence in 1..4 {
+        window.remove(sequence);
+    }
     assert_eq!((window.len(), window.fresh()), (2, 2));
+}
+
+#[test]
+fn one_that_was_never_attempted_is_preferred_when_asked_for() {
+    let of = |deliveries: Vec<Delivery>| window(deliveries);
+    let window = of(vec![attempted(delivery(1, None, 0), 2), delivery(2, None, 0), delivery(3, None, 0)]);
+    assert_eq!(window.next(at(0), DeliveryOrder::Resource, Preference::Fresh), Some(2));
+    let all_attempted = of(vec![attempted(delivery(1, None, 0), 2), attempted(delivery(2, None, 0), 1)]);
+    assert_eq!(all_attempted.next(at(0), DeliveryOrder::Resource, Preference::Fresh), Some(1));
+}
+
+#[test]
+fn an_end_names_the_assignment_of_which_the_store_may_have_more() {
+    let ended = |delivery: Delivery| Delivery { state: DeliveryState::Delivered, due: None, ..delivery };
+    let assignment = |number| delivery(1, Some(number), 0).assignment;
+    let mut window = window([delivery(1, Some(1), 0), delivery(2, Some(2), 0)]);
+    window.merge(vec![delivery(3, Some(3), 0)]);
+    window.note_follower(&assignment(2).unwrap());
+    assert_eq!(window.end(delivery(3, Some(3), 9)), None, "it is still pending");
+    assert_eq!(window.end(ended(delivery(1, Some(1), 0))), None, "made alone");
+    assert_eq!(window.end(ended(delivery(2, Some(2), 0))), assignment(2));
+    assert_eq!(window.end(ended(delivery(3, Some(3), 0))), assignment(3), "read from the store");
+    assert_eq!(window.len(), 0);
+}
+
+#[test]
+fn those_that_are_due_last_leave_memory_first_and_none_that_is_due_or_in_flight() {
+    let mut window = window([
+        delivery(1, None, 50),
+        delivery(2, None, 90),
+        delivery(3, None, 0),
+        delivery(4, None, 70),
+        delivery(5, None, 99),
+    ]);
+    window.begin(5);
+    let left = |window: &PendingWindow| (1..=5).filter(|number| window.get(*number).is_some()).collect::<Vec<_>>();
+    assert!(!window.shrink(at(10), 5));
+    assert!(window.shrink(at(10), 3));
+    assert_eq!(left(&window), [1, 3, 5]);
+    assert!(window.shrink(at(10), 1));
+    assert_eq!(left(&window), [3, 5]);
+    assert_eq!(window.due(at(10)), 1);
 }
