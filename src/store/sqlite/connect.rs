@@ -31,6 +31,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0012_late_index.sql"),
     include_str!("migrations/0013_results.sql"),
     include_str!("migrations/0014_events.sql"),
+    include_str!("migrations/0016_report_fetches.sql"),
 ];
 
 /// Time a statement waits for another connection that locks the file (a backup).
