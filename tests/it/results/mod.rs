@@ -25,6 +25,7 @@ mod replicas;
 mod reread;
 mod tenants;
 mod throughput;
+mod timings;
 mod views;
 mod webhooks;
 
