@@ -52,6 +52,18 @@ impl SubjectKey {
         Self(format!("{connection}\nfeed\n{center}\n"))
     }
 
+    /// Returns the subject of the reports that are to be fetched at a connection, whose lock the task that fetches them holds.
+    #[must_use]
+    pub fn fetches(connection: &str) -> Self {
+        Self(format!("{connection}\nfetches"))
+    }
+
+    /// Returns the subject of a connection's daily sweep, whose lock the task that sweeps holds.
+    #[must_use]
+    pub fn sweep(connection: &str) -> Self {
+        Self(format!("{connection}\nsweep"))
+    }
+
     /// Returns the subject of an operation, whose lock the instance that runs it holds.
     #[must_use]
     pub fn operation(id: &OperationId) -> Self {

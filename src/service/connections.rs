@@ -87,6 +87,8 @@ pub(super) struct Connection {
     seats: SeatLimit,
     /// Why feeds could not be read at the last attempt, by centre.
     feed_faults: Mutex<BTreeMap<String, String>>,
+    /// That reports could not be fetched, in a sentence.
+    fetch_fault: Mutex<Option<String>>,
 }
 
 impl Connection {
@@ -123,6 +125,7 @@ impl Connection {
             bulk_limits,
             seats,
             feed_faults,
+            fetch_fault: Mutex::default(),
         }
     }
 
@@ -305,6 +308,11 @@ impl Connection {
         }
     }
 
+    /// Records whether reports could not be fetched, in a sentence.
+    pub(super) fn set_fetch_fault(&self, fault: Option<String>) {
+        *lock_unpoisoned(&self.fetch_fault) = fault;
+    }
+
     /// Adds the connection to the error.
     pub(super) fn tag_connection(&self, error: Error) -> Error {
         let name = ConnectionRef { connection: self.name.clone(), vendor: self.descriptor().kind.to_owned() };
@@ -350,7 +358,7 @@ impl Connection {
             _ => (status, detail),
         };
         let feed_fault = lock_unpoisoned(&self.feed_faults).values().next().cloned();
-        let (status, detail) = match feed_fault {
+        let (status, detail) = match feed_fault.or_else(|| lock_unpoisoned(&self.fetch_fault).clone()) {
             Some(fault) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, fault),
             _ => (status, detail),
         };

@@ -60,8 +60,8 @@ pub(crate) use postgres::tests::server as postgres_server;
 pub use reads::StoreReads;
 pub use result_reads::ResultReads;
 pub use results::{
-    FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportCount, ReportFilter, ReportHint,
-    ResultFilter, Series, StoredReport,
+    FeedPosition, FetchCount, FetchEnd, NewFetch, NewReport, ReceivedWebhook, RepeatedReport, ReportChange,
+    ReportCount, ReportFetch, ReportFilter, ReportHint, ResultFilter, Series, StoredReport,
 };
 pub use sqlite::SqliteStore;
 pub use types::{

@@ -12,8 +12,8 @@ use crate::domain::operation::{ItemId, ItemOutcome, Operation};
 use crate::domain::results::{ExamResult, ResultVersion};
 use crate::domain::webhook::{Delivery, Webhook};
 use crate::store::{
-    ConnectionStateChange, FeedPosition, NewReport, ReceivedWebhook, RepeatedReport, ReportChange, ReportHint,
-    StoreError, UnindexedCandidate, WebhookHealth, WebhookScan,
+    ConnectionStateChange, FeedPosition, FetchEnd, NewFetch, NewReport, ReceivedWebhook, RepeatedReport, ReportChange,
+    ReportHint, StoreError, UnindexedCandidate, WebhookHealth, WebhookScan,
 };
 
 /// Keyed hash of the subject of a row, made by [`Store::hash_subject`](crate::store::Store::hash_subject); a second row
@@ -136,6 +136,12 @@ pub enum Mutation {
     Result(Box<ExamResult>, Option<Box<ResultVersion>>),
     /// Moves a feed's watermark; never backwards.
     Watermark(FeedPosition),
+    /// Records that a registration's report is to be fetched from the vendor; of one that is recorded already, counts another
+    /// request and leaves it due as it is. Does nothing if its candidate was erased; an erasure removes it.
+    RequestFetch(Box<NewFetch>),
+    /// Removes a fetch that is done, or postpones one that has failed. Does nothing if it was requested again since it was read:
+    /// it is due still.
+    EndFetch(FetchEnd),
     /// Makes the parked reports of the connection, and the applied ones without an assignment, due that have one of these
     /// hints, because a candidate, an assignment or a registration became known. Also reports of the same transaction.
     RecheckReports(String, Vec<ReportHint>),

@@ -12,15 +12,16 @@ use crate::domain::results::{
     Activity, ExamResult, Grading, Report, ReportDigest, ReportState, ResultVersion, SeriesKey,
 };
 use crate::store::codec::{
-    ReceivedRow, RecordCodec, ReportRecordRow, SealedRow, SeriesReportRow, SeriesResultRow, micros, participant_of,
+    FetchRow, ReceivedRow, RecordCodec, ReportRecordRow, SealedRow, SeriesReportRow, SeriesResultRow, micros,
+    participant_of,
 };
 use crate::store::encryption::BlindIndex;
 use crate::store::engine::{Access, Engine};
 use crate::store::result_sql as sql;
 use crate::store::sql::{AFTER_ALL, Sql, SqlValue, values};
 use crate::store::{
-    FeedPosition, Page, ReceivedWebhook, ReportCount, ReportFilter, ReportHint, ResultFilter, Series, StoreError,
-    StoredReport,
+    FeedPosition, FetchCount, Page, ReceivedWebhook, ReportCount, ReportFetch, ReportFilter, ReportHint, ResultFilter,
+    Series, StoreError, StoredReport,
 };
 
 /// Number of assignments that are not indexed yet read at once.
@@ -100,6 +101,13 @@ pub trait ResultReads: Send + Sync {
 
     /// Returns how far the feeds of the connection were read, one each for every centre.
     async fn feed_positions(&self, connection: &str) -> Result<Vec<FeedPosition>, StoreError>;
+
+    /// Returns reports of the connection that are to be fetched by this time, those that have been due longest first.
+    async fn due_fetches(&self, connection: &str, now: Timestamp, limit: usize)
+    -> Result<Vec<ReportFetch>, StoreError>;
+
+    /// Counts the reports that are to be fetched, by connection; a connection without any is absent.
+    async fn count_fetches(&self) -> Result<Vec<FetchCount>, StoreError>;
 
     /// Returns the assignments, of all tenants, whose `vendorRef.id` is one of these registrations at the connection.
     async fn assignments_of_participants(
@@ -304,6 +312,28 @@ impl<E: Engine> ResultReads for E {
             Ok(FeedPosition { connection: connection.to_owned(), center, watermark, read })
         };
         rows.into_iter().map(position).collect()
+    }
+
+    async fn due_fetches(
+        &self,
+        connection: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ReportFetch>, StoreError> {
+        let values = values![connection, micros(now), limit];
+        let rows: Vec<FetchRow> = self.select(Access::Scan, sql::DUE_FETCHES, &values).await?;
+        rows.iter().map(|row| self.codec().report_fetch(row)).collect()
+    }
+
+    async fn count_fetches(&self) -> Result<Vec<FetchCount>, StoreError> {
+        let counts: Vec<(String, i64, i64)> = self.select(Access::List, sql::FETCH_COUNTS, &values![]).await?;
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        let count = |(connection, pending, failing)| FetchCount {
+            connection,
+            pending: number(pending),
+            failing: number(failing),
+        };
+        Ok(counts.into_iter().map(count).collect())
     }
 
     async fn assignments_of_participants(

@@ -103,6 +103,16 @@ statements! {
 
     WATERMARKS = sql!("SELECT center, watermark, read_at FROM feeds WHERE connection = $1 ORDER BY center");
 
+    DUE_FETCHES = sql!(
+        "SELECT series, token, connection, requests, failures, sealed FROM report_fetches
+         WHERE connection = $1 AND due <= $2 ORDER BY due, series LIMIT $3"
+    );
+    /// The number of reports to be fetched by connection, and of those that have failed.
+    FETCH_COUNTS = sql!(
+        "SELECT connection, CAST(count(*) AS bigint), CAST(sum(CASE WHEN failures > 0 THEN 1 ELSE 0 END) AS bigint)
+         FROM report_fetches GROUP BY connection ORDER BY connection"
+    );
+
     ASSIGNMENTS_OF_PARTICIPANTS = sql!(
         "SELECT id, tenant, connection, sealed FROM assignments
          WHERE octet_length(participant) > 0 AND participant " [in "$1"] " ORDER BY id"

@@ -151,3 +151,55 @@ pub struct RepeatedReport {
     /// The report's id.
     pub id: ReportId,
 }
+
+/// A report that is to be fetched from the vendor, since the feed's entry says too little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFetch {
+    /// The connection.
+    pub connection: String,
+    /// Whose attempt it is about.
+    pub candidate: CandidateId,
+    /// The vendor's id of the registration.
+    pub participant: String,
+    /// The registration's centre, if it is known.
+    pub center: Option<String>,
+    /// When it is to be fetched, by the gateway's clock.
+    pub due: Timestamp,
+}
+
+/// A recorded [`NewFetch`] that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFetch {
+    /// Its number.
+    pub number: u64,
+    /// How often it was requested.
+    pub requests: u64,
+    /// How often the vendor did not answer.
+    pub failures: u32,
+    /// The vendor's id of the registration.
+    pub participant: String,
+    /// The registration's centre, if it is known.
+    pub center: Option<String>,
+}
+
+/// What came of a [`ReportFetch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchEnd {
+    /// [`ReportFetch::number`].
+    pub number: u64,
+    /// [`ReportFetch::requests`] as it was read.
+    pub requests: u64,
+    /// If it failed: how often it has failed by now, and when it is due again.
+    pub postponed: Option<(u32, Timestamp)>,
+}
+
+/// The number of reports of a connection that are to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchCount {
+    /// The connection.
+    pub connection: String,
+    /// How many.
+    pub pending: u64,
+    /// How many of these the vendor has failed to answer.
+    pub failing: u64,
+}

@@ -36,6 +36,8 @@ const RESULTS_AS_OF: &str = "examgate_results_as_of_seconds";
 const REPORTS: &str = "examgate_reports";
 const FEED_FAULTS: &str = "examgate_feed_faults_total";
 const FEED_HOLES: &str = "examgate_feed_holes_total";
+const FETCHES: &str = "examgate_report_fetches";
+const FETCH_FAILURES: &str = "examgate_report_fetch_failures_total";
 const EVENTS: &str = "examgate_events_total";
 const WEBHOOK_LAG: &str = "examgate_webhook_lag_events";
 const DELIVERIES: &str = "examgate_deliveries_total";
@@ -77,6 +79,8 @@ pub fn describe() {
     describe_gauge!(REPORTS, "Vendors' reports of attempts, by state");
     describe_counter!(FEED_FAULTS, "Runs over feeds of results that failed");
     describe_counter!(FEED_HOLES, "Attempts that feeds of results left out and the sweep found");
+    describe_gauge!(FETCHES, "Reports that are to be fetched from the vendor, by state: waiting or failing");
+    describe_counter!(FETCH_FAILURES, "Reports that a vendor failed to give when they were fetched");
     describe_counter!(EVENTS, "Events that were committed, by type");
     describe_gauge!(WEBHOOK_LAG, "Events that a webhook is still to get");
     describe_counter!(DELIVERIES, "Deliveries to webhooks that have ended, by state: delivered or failed");
@@ -273,6 +277,19 @@ pub fn feed_faults(connection: &str, count: u64) {
 /// Counts attempts that a connection's feed left out; 0 creates the counter.
 pub fn feed_holes(connection: &str, count: usize) {
     counter!(FEED_HOLES, "connection" => connection.to_owned()).increment(u64::try_from(count).unwrap_or(u64::MAX));
+}
+
+/// Sets the number of a connection's reports that are to be fetched, and of those among them that have failed.
+pub fn fetches(connection: &str, pending: u64, failing: u64) {
+    let waiting = pending.saturating_sub(failing);
+    for (state, count) in [("waiting", waiting), ("failing", failing)] {
+        gauge!(FETCHES, "connection" => connection.to_owned(), "state" => state).set(float_of(count));
+    }
+}
+
+/// Counts fetches of a connection's reports that failed; 0 creates the counter.
+pub fn fetch_failures(connection: &str, count: u64) {
+    counter!(FETCH_FAILURES, "connection" => connection.to_owned()).increment(count);
 }
 
 /// Counts an event that was committed.

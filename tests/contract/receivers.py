@@ -1,7 +1,8 @@
 """Runs the receivers of docs/WEBHOOKS.md against a running gateway: the public libraries of other languages accept what it
 signs, also while a secret is rotated, and refuse what was altered or is old.
 
-Usage: receivers.py ADDRESS KEY FOLDER  (FOLDER/node_modules holds the npm packages)
+Usage: receivers.py ADDRESS KEY FOLDER [LIBRARIES]  (FOLDER/node_modules holds the npm packages; LIBRARIES is a checkout of
+standard-webhooks/standard-webhooks, with which the receivers in Java and PHP are run, too: no registry of packages is needed)
 """
 
 import contextlib
@@ -113,6 +114,24 @@ def programs(folder, node_modules):
     return {"npm": ["node", str(folder / "receiver.js")], "PyPI": [sys.executable, str(folder / "receiver.py")]}
 
 
+def compiled_programs(folder, libraries):
+    """Writes the receivers whose libraries are taken from a checkout; returns the command of each."""
+    (folder / "Receiver.java").write_text(snippet("java"), encoding="utf-8")
+    main = libraries / "java/src/main"
+    sources = [*main.glob("java11/**/Webhook.java"), *main.glob("java/**/WebhookBase.java"), *main.glob("java/**/exceptions/*.java")]
+    subprocess.run(["javac", "-d", str(folder / "classes"), str(folder / "Receiver.java"), *map(str, sources)], check=True)
+    (folder / "receiver.php").write_text(snippet("php"), encoding="utf-8")
+    (folder / "vendor").mkdir()
+    # What composer writes: classes are loaded from their files by name.
+    (folder / "vendor/autoload.php").write_text(
+        "<?php spl_autoload_register(fn($name) => require '" + str(libraries / "php/src")
+        + "/' . str_replace('\\\\', '/', substr($name, strlen('StandardWebhooks\\\\'))) . '.php');",
+        encoding="utf-8",
+    )
+    php = ["sh", "-c", f'exec php -q -S "127.0.0.1:$PORT" {folder / "receiver.php"}']
+    return {"Java": ["java", "-cp", str(folder / "classes"), "Receiver"], "PHP": php}
+
+
 def check(gateway, commands):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Captured)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -138,6 +157,7 @@ def check(gateway, commands):
                 ("altered bytes", by_former, body.replace(b'"ping"', b'"pong"'), first, 401),
                 ("another id", by_former, body, {**first, "webhook-id": "evt_1"}, 401),
                 ("an old time stamp", by_former, body, old, 401),
+                ("what is no signature", by_former, body, {**first, "webhook-signature": "v1"}, 401),
             ]:
                 status, _ = post(address, sent, headers)
                 if status != expected:
@@ -153,4 +173,7 @@ def check(gateway, commands):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         node_modules = pathlib.Path(sys.argv[3]).resolve() / "node_modules"
-        check(Gateway(sys.argv[1], sys.argv[2]), programs(pathlib.Path(folder), node_modules))
+        commands = programs(pathlib.Path(folder), node_modules)
+        if len(sys.argv) > 4:
+            commands |= compiled_programs(pathlib.Path(folder), pathlib.Path(sys.argv[4]).resolve() / "libraries")
+        check(Gateway(sys.argv[1], sys.argv[2]), commands)

@@ -8,7 +8,7 @@ use crate::domain::ids::ReportId;
 use crate::domain::results::{ReadReport, Reading, Report, ReportContext, ReportDigest, ReportKind, SeriesKey};
 use crate::service::results::matching::Owner;
 use crate::service::write::locks::SubjectLock;
-use crate::store::{Mutation, RepeatedReport, ReportHint, StoredReport};
+use crate::store::{Mutation, NewFetch, RepeatedReport, ReportHint, StoredReport};
 
 /// Number of reports that are ingested together.
 pub(super) const CHUNK: usize = 200;
@@ -50,7 +50,7 @@ pub(super) struct Chunk {
 }
 
 /// A registration whose report is to be fetched.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub(super) struct FetchRequest {
     pub(super) participant: String,
     pub(super) center: Option<String>,
@@ -61,7 +61,8 @@ pub(super) struct IngestPlan {
     pub(super) changes: Vec<Mutation>,
     /// The reports of the chunk that are recorded when the changes are committed.
     pub(super) touched: Vec<TouchedReport>,
-    pub(super) fetches: BTreeSet<FetchRequest>,
+    /// Reports that are to be fetched.
+    pub(super) fetches: Vec<NewFetch>,
     /// Repeats of reports that the same transaction records.
     pub(super) repeats_of_new: Vec<RepeatedReport>,
     /// Hints of reports that are to be looked at again.
@@ -69,13 +70,6 @@ pub(super) struct IngestPlan {
     /// Locks of bookings that change.
     pub(super) booking_locks: Vec<SubjectLock>,
     _lock: SubjectLock,
-}
-
-/// What the ingestion of a chunk has come to.
-#[derive(Default)]
-pub(super) struct Ingested {
-    pub(super) touched: Vec<TouchedReport>,
-    pub(super) fetches: BTreeSet<FetchRequest>,
 }
 
 /// A report whose owner is to be found.
@@ -124,7 +118,7 @@ impl IngestPlan {
         Self {
             changes: Vec::new(),
             touched: Vec::new(),
-            fetches: BTreeSet::new(),
+            fetches: Vec::new(),
             repeats_of_new: Vec::new(),
             rechecks: BTreeSet::new(),
             booking_locks: Vec::new(),

@@ -4,9 +4,8 @@
 //! take memory without bound. So the entries of earlier pages are recorded as of the former watermark, which is true, and are
 //! moved to the end of the feed once it is known. A run that breaks off starts again at the watermark, without a token.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::error::{Code, Error};
@@ -20,14 +19,12 @@ use crate::domain::vendor_error::VendorError;
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, draining_error};
-use crate::service::results::chunk::{Arrival, CHUNK, Chunk, FetchRequest, IngestPlan, Ingested, TouchedReport};
+use crate::service::results::chunk::{Arrival, CHUNK, Chunk, IngestPlan, TouchedReport};
 use crate::service::results::ingest::require_source;
 use crate::store::{FeedPosition, Mutation};
 
 /// How far back the first question goes where the operator does not say.
 const FIRST_SPAN: SignedDuration = SignedDuration::from_hours(24);
-/// Maximum number of reports that are fetched at once.
-const MAX_CONCURRENT_FETCHES: usize = 4;
 
 /// What became of an attempt to read a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +50,6 @@ struct FeedRun<'a> {
     call: CallContext,
     /// Reports of earlier pages.
     touched: Vec<TouchedReport>,
-    fetches: BTreeSet<FetchRequest>,
 }
 
 /// The pages that a run has seen.
@@ -106,9 +102,9 @@ impl Gateway {
         // Count as work in progress, so that the process does not exit in the middle of a commit.
         let _token = self.0.tasks.token();
         let call = self.feed_context(connection);
-        let (touched, fetches) = (Vec::new(), BTreeSet::new());
         let watermark = position.map(|position| position.watermark);
-        let run = FeedRun { gateway: self, connection, source, plan, center, begun, watermark, call, touched, fetches };
+        let touched = Vec::new();
+        let run = FeedRun { gateway: self, connection, source, plan, center, begun, watermark, call, touched };
         run.read().await.map(|()| FeedRead::Read)
     }
 
@@ -120,88 +116,12 @@ impl Gateway {
         }
         CallContext { purpose: CallPurpose::Initial, priority: Priority::Bulk, exchange }
     }
-
-    /// Fetches the reports of registrations and ingests them; the last commit has these mutations, too. Skips those that
-    /// the vendor does not know. Returns how many were found.
-    ///
-    /// # Errors
-    /// The vendor's, if a later attempt may succeed; `store_unavailable`.
-    pub(super) async fn fetch_reports(
-        &self,
-        connection: &Connection,
-        fetches: BTreeSet<FetchRequest>,
-        call: &CallContext,
-        more: Vec<Mutation>,
-    ) -> Result<usize, Error> {
-        let source = require_source(connection)?;
-        let fetches: Vec<FetchRequest> = fetches.into_iter().collect();
-        let mut parts = fetches.chunks(CHUNK).peekable();
-        let (mut more, mut found) = (more, 0);
-        while let Some(part) = parts.next() {
-            let mut answers = stream::iter(part.to_vec())
-                .map(|request| async move { self.fetch_report(connection, source, &request, call).await })
-                .buffered(MAX_CONCURRENT_FETCHES);
-            let mut arrivals = Vec::with_capacity(part.len());
-            while let Some(arrival) = answers.next().await {
-                arrivals.extend(arrival?);
-            }
-            drop(answers);
-            found += arrivals.len();
-            let lock = self.lock_reports(&connection.name).await?;
-            let plan = self.plan_chunk(connection, Chunk::of_arrivals(arrivals), lock).await?;
-            let last = if parts.peek().is_none() { std::mem::take(&mut more) } else { Vec::new() };
-            self.commit_plan(plan, last).await?;
-        }
-        if !more.is_empty() {
-            self.0.store.commit(more).await.or_not_applied()?;
-        }
-        Ok(found)
-    }
-
-    /// Fetches the report of a registration; `None` if the vendor knows of none.
-    ///
-    /// # Errors
-    /// The vendor's, if a later attempt may succeed.
-    pub(super) async fn fetch_report(
-        &self,
-        connection: &Connection,
-        source: &dyn ReportSource,
-        request: &FetchRequest,
-        call: &CallContext,
-    ) -> Result<Option<Arrival>, Error> {
-        let FetchRequest { participant, center } = request;
-        match source.fetch_report(participant, center.as_deref(), call).await {
-            Ok(fetched) => {
-                connection.note(Ok(()), self.0.system.now());
-                let participant = Some(participant.clone());
-                Ok(Some(Arrival {
-                    read: fetched.report,
-                    kind: ReportKind::FetchedReport,
-                    context: ReportContext { center: center.clone(), participant, assessment: None },
-                    as_of: fetched.as_of,
-                    received: self.now(),
-                    inbox: None,
-                }))
-            }
-            Err(error) => {
-                let error = connection.tag_connection(*error.error);
-                connection.note(Err(&error), self.0.system.now());
-                if is_unknown_registration(error.code) { Ok(None) } else { Err(error) }
-            }
-        }
-    }
 }
 
 /// Returns how long it is until the interval since a run is over; `None` if it is over, or if the clock was set back.
 fn time_left(read: Timestamp, now: Timestamp, every: SignedDuration) -> Option<SignedDuration> {
     let since = now.duration_since(read);
     (SignedDuration::ZERO <= since && since < every).then(|| every - since)
-}
-
-/// Returns whether the vendor says that it knows nothing of a registration.
-fn is_unknown_registration(code: Code) -> bool {
-    use Code::{CandidateNotFound, InvalidField, InvalidReference, NotFound, VendorRejectedRequest};
-    matches!(code, CandidateNotFound | InvalidField | InvalidReference | NotFound | VendorRejectedRequest)
 }
 
 impl FeedRun<'_> {
@@ -230,8 +150,7 @@ impl FeedRun<'_> {
             match next {
                 Continuation::Token(next) => {
                     if let Some(plan) = self.ingest_page(items, provisional).await? {
-                        let done = self.gateway.commit_plan(plan, Vec::new()).await?;
-                        self.take(done);
+                        self.touched.extend(self.gateway.commit_plan(plan, Vec::new()).await?);
                     }
                     token = Some(next);
                 }
@@ -246,8 +165,7 @@ impl FeedRun<'_> {
         let (mut items, mut pending) = (items.into_iter().peekable(), None);
         while items.peek().is_some() {
             if let Some(plan) = pending.take() {
-                let done = self.gateway.commit_plan(plan, Vec::new()).await?;
-                self.take(done);
+                self.touched.extend(self.gateway.commit_plan(plan, Vec::new()).await?);
             }
             let received = self.gateway.now();
             let context = ReportContext { center: self.center.map(str::to_owned), ..ReportContext::default() };
@@ -266,35 +184,18 @@ impl FeedRun<'_> {
         Ok(pending)
     }
 
-    fn take(&mut self, done: Ingested) {
-        self.touched.extend(done.touched);
-        self.fetches.extend(done.fetches);
-    }
-
-    /// Moves the entries of earlier pages to the end of the feed, ingests the last page, fetches reports, and stores the
-    /// watermark with the last of it.
+    /// Moves the entries of earlier pages to the end of the feed, and ingests the last page; its last commit has the watermark.
     async fn finish(mut self, items: Vec<ReadReport>, as_of: Timestamp, watermark: Timestamp) -> Result<(), Error> {
         let touched = std::mem::take(&mut self.touched);
         for part in touched.chunks(CHUNK) {
             let chunk = Chunk { touched: Some((as_of, part.to_vec())), ..Chunk::default() };
-            let done = self.gateway.ingest(self.connection, chunk).await?;
-            self.fetches.extend(done.fetches);
+            self.gateway.ingest(self.connection, chunk).await?;
         }
         let (connection, center) = (self.connection.name.clone(), self.center.unwrap_or_default().to_owned());
         let watermark = vec![Mutation::Watermark(FeedPosition { connection, center, watermark, read: self.begun })];
-        let mut last = self.ingest_page(items, as_of).await?;
-        if let Some(plan) = &mut last {
-            self.fetches.append(&mut plan.fetches);
-        }
-        let fetches = std::mem::take(&mut self.fetches);
-        match last {
-            Some(plan) if fetches.is_empty() => self.gateway.commit_plan(plan, watermark).await.map(drop),
-            last => {
-                if let Some(plan) = last {
-                    self.gateway.commit_plan(plan, Vec::new()).await?;
-                }
-                self.gateway.fetch_reports(self.connection, fetches, &self.call, watermark).await.map(drop)
-            }
+        match self.ingest_page(items, as_of).await? {
+            Some(plan) => self.gateway.commit_plan(plan, watermark).await.map(drop),
+            None => self.gateway.0.store.commit(watermark).await.or_not_applied(),
         }
     }
 

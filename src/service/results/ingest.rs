@@ -12,7 +12,7 @@ use crate::domain::subject::SubjectKey;
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
-use crate::service::results::chunk::{Chunk, Draft, IngestPlan, Ingested};
+use crate::service::results::chunk::{Chunk, Draft, IngestPlan, TouchedReport};
 use crate::service::results::directory::named_series;
 use crate::service::results::drafts::move_touched;
 use crate::service::write::locks::SubjectLock;
@@ -52,18 +52,21 @@ impl Gateway {
     ///
     /// # Errors
     /// `capability_unsupported`, `store_unavailable`.
-    pub(super) async fn ingest(&self, connection: &Connection, chunk: Chunk) -> Result<Ingested, Error> {
+    pub(super) async fn ingest(&self, connection: &Connection, chunk: Chunk) -> Result<(), Error> {
         let lock = self.lock_reports(&connection.name).await?;
         let plan = self.plan_chunk(connection, chunk, lock).await?;
-        self.commit_plan(plan, Vec::new()).await
+        self.commit_plan(plan, Vec::new()).await.map(drop)
     }
 
-    /// Commits what the ingestion of a chunk changes, with these mutations; releases its locks.
+    /// Commits what the ingestion of a chunk changes, with what is to be fetched because of it and these mutations; releases its
+    /// locks. Returns the reports of the chunk.
     ///
     /// # Errors
     /// `store_unavailable`.
-    pub(super) async fn commit_plan(&self, plan: IngestPlan, more: Vec<Mutation>) -> Result<Ingested, Error> {
+    pub(super) async fn commit_plan(&self, plan: IngestPlan, more: Vec<Mutation>) -> Result<Vec<TouchedReport>, Error> {
         let IngestPlan { mut changes, touched, fetches, .. } = plan;
+        let fetching = fetches.first().and_then(|fetch| self.0.results.signals(&fetch.connection));
+        changes.extend(fetches.into_iter().map(|fetch| Mutation::RequestFetch(Box::new(fetch))));
         changes.extend(more);
         if !changes.is_empty() {
             let committed = self.0.store.commit(changes).await;
@@ -72,7 +75,10 @@ impl Gateway {
             }
             committed.or_not_applied()?;
         }
-        Ok(Ingested { touched, fetches })
+        if let Some(signals) = fetching {
+            signals.fetches.notify_one();
+        }
+        Ok(touched)
     }
 
     /// Plans the ingestion of a chunk; the caller has acquired the lock of the connection's reports.
@@ -88,6 +94,9 @@ impl Gateway {
         let source = require_source(connection)?;
         let mut plan = IngestPlan::new(lock);
         let Chunk { arrivals, looks, touched } = chunk;
+        // What a fetched report leaves open, fetching it once more would not answer.
+        let answered: BTreeSet<String> =
+            arrivals.iter().filter_map(|arrival| arrival.context.participant.clone()).collect();
         let (mut drafts, mut moves) = self.draft_arrivals(connection, arrivals, &mut plan).await?;
         moves.extend(move_touched(connection, touched, &mut plan.changes));
         drafts.extend(looks.into_iter().filter_map(Draft::of_look));
@@ -100,6 +109,7 @@ impl Gateway {
         let missing: BTreeSet<SeriesKey> = missing.cloned().collect();
         series.extend(self.read_series(connection, missing).await?);
         self.revise_chunk(connection, source, matched, series, &moves, &mut plan).await?;
+        plan.fetches.retain(|fetch| !answered.contains(&fetch.participant));
         plan.changes.extend(std::mem::take(&mut plan.repeats_of_new).into_iter().map(Mutation::RepeatReport));
         if !plan.rechecks.is_empty() {
             let hints = std::mem::take(&mut plan.rechecks).into_iter().collect();

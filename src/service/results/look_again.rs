@@ -1,13 +1,11 @@
 //! Reads what has come to the receiver, and looks again at reports that may have become explained.
 
-use std::collections::BTreeSet;
-
 use crate::domain::error::Error;
 use crate::domain::results::{ReportKind, ReportSource};
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
-use crate::service::results::chunk::{Arrival, CHUNK, Chunk, FetchRequest, Look};
+use crate::service::results::chunk::{Arrival, CHUNK, Chunk, Look};
 use crate::service::results::ingest::require_source;
 use crate::store::{ReceivedWebhook, StoredReport};
 
@@ -56,49 +54,29 @@ impl Gateway {
             let due = self.0.store.due_reports(&connection.name, CHUNK).await.or_not_applied()?;
             let more = due.len() == CHUNK;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(due)), lock).await?;
-            let ingested = self.commit_plan(plan, Vec::new()).await?;
-            if !ingested.fetches.is_empty() {
-                self.fetch_or_keep(connection, ingested.fetches).await?;
-            }
+            self.commit_plan(plan, Vec::new()).await?;
             if !more {
                 return Ok(());
             }
         }
     }
 
-    /// Fetches reports; if the vendor does not answer, the next run over the feeds does it.
-    ///
-    /// # Errors
-    /// The vendor's, `store_unavailable`.
-    pub(super) async fn fetch_or_keep(
-        &self,
-        connection: &Connection,
-        fetches: BTreeSet<FetchRequest>,
-    ) -> Result<(), Error> {
-        let call = self.feed_context(connection);
-        let done = self.fetch_reports(connection, fetches.clone(), &call, Vec::new()).await;
-        done.map(drop).inspect_err(|_| self.0.results.keep_unfetched(&connection.name, fetches))
-    }
-
     /// Looks again at all parked reports.
     ///
     /// # Errors
-    /// `store_unavailable`; the vendor's, once all were looked at.
+    /// `store_unavailable`.
     pub(super) async fn look_at_parked_reports(&self, connection: &Connection) -> Result<(), Error> {
-        let (mut after, mut fetched) = (0, Ok(()));
+        let mut after = 0;
         loop {
             if self.is_stopping() || !self.0.lease.holds() {
                 return Ok(());
             }
             let lock = self.lock_reports(&connection.name).await?;
             let parked = self.0.store.parked_reports(&connection.name, after, CHUNK).await.or_not_applied()?;
-            let Some(last) = parked.last() else { return fetched };
+            let Some(last) = parked.last() else { return Ok(()) };
             after = last.arrival;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(parked)), lock).await?;
-            let ingested = self.commit_plan(plan, Vec::new()).await?;
-            if !ingested.fetches.is_empty() {
-                fetched = fetched.and(self.fetch_or_keep(connection, ingested.fetches).await);
-            }
+            self.commit_plan(plan, Vec::new()).await?;
         }
     }
 }

@@ -5,7 +5,8 @@
 //! * `directory`, `matching`, `evidence`: whose a report is, and what it proves about a booking.
 //! * `revision`: folds series and gives results their versions.
 //! * `expiry`: reports bookings whose windows ended without an attempt.
-//! * `feed_reader`, `receiver`, `look_again`, `sweep`, `reader_tasks`: where reports come from, and when they are looked at.
+//! * `feed_reader`, `fetching`, `receiver`, `look_again`, `sweep`, `reader_tasks`: where reports come from, and when they are
+//!   looked at.
 //! * `reread`, `rereading`: kept reports are read again under other settings.
 //! * `queries`, `progress`, `requests`: what callers ask.
 
@@ -16,6 +17,7 @@ mod drafts;
 mod evidence;
 mod expiry;
 mod feed_reader;
+mod fetching;
 pub(in crate::service) mod hints;
 mod ingest;
 mod look_again;

@@ -1,5 +1,5 @@
-//! The tasks that read a connection's reports: one looks at what has come or become due, one reads the feeds and sweeps. They
-//! hold the gateway weakly, and end with it or with the connection's source.
+//! The tasks that read a connection's reports: one looks at what has come or become due, one reads the feeds and sweeps, one
+//! fetches reports. They hold the gateway weakly, and end with it or with the connection's source.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -85,7 +85,9 @@ impl Gateway {
             // Counters that first appear with a value show no increase.
             metrics::feed_faults(&name, 0);
             metrics::feed_holes(&name, 0);
+            metrics::fetch_failures(&name, 0);
             self.spawn_report_looks(name.clone(), Arc::clone(&signals));
+            self.spawn_report_fetches(name.clone(), Arc::clone(&signals));
             self.spawn_feed_reader(name, signals);
         }
     }
@@ -117,6 +119,33 @@ impl Gateway {
                 tokio::select! {
                     () = tokio::time::sleep(interval) => {}
                     () = signals.reports.notified() => {}
+                }
+            }
+        });
+    }
+
+    fn spawn_report_fetches(&self, name: String, signals: Arc<ReaderSignals>) {
+        let gateway = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let mut interval = INTERVAL;
+            loop {
+                let Some(inner) = gateway.upgrade() else { return };
+                let gateway = Self(inner);
+                let Some(connection) = gateway.connection_to_read(&name, &signals) else { return };
+                if !gateway.is_stopping() && gateway.0.lease.holds() {
+                    let fetching = gateway.fetch_due_reports(&connection);
+                    let fetched = fetching.instrument(spans::reports(&connection.name)).await;
+                    interval = next_interval(interval, fetched.is_err());
+                    if let Err(error) = fetched {
+                        let (code, detail) = (error.code.as_str(), error.detail.as_str());
+                        tracing::warn!(connection = name, code, detail, "fetching reports failed; will retry");
+                        interval = error.retry_after.map_or(interval, |wait| wait.max(interval));
+                    }
+                }
+                drop((connection, gateway));
+                tokio::select! {
+                    () = tokio::time::sleep(interval) => {}
+                    () = signals.fetches.notified(), if interval == INTERVAL => {}
                 }
             }
         });
@@ -205,12 +234,7 @@ impl Gateway {
             let (code, detail) = (error.code.as_str(), error.detail);
             tracing::warn!(connection = connection.name, code, detail, "reporting expired bookings failed; will retry");
         }
-        let unfetched = self.0.results.take_unfetched(&connection.name);
-        if unfetched.is_empty() {
-            return all;
-        }
-        let fetched = self.fetch_or_keep(connection, unfetched).await;
-        all.and_then(|wait| fetched.map(|()| wait))
+        all
     }
 
     /// Returns the centres whose feeds are read: the configured ones and those of bookings.

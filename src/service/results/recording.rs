@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::domain::error::Error;
+use crate::domain::ids::CandidateId;
 use crate::domain::results::{
     AttemptKey, FetchRule, Reading, Report, ReportChannel, ReportDigest, ReportKind, ReportSource, ReportState,
     ScoreVerdict, SeriesKey, Sighting,
@@ -11,10 +12,10 @@ use crate::domain::results::{
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::results::admission::{MatchedReport, add_owner_hints};
-use crate::service::results::chunk::{Draft, FetchRequest, IngestPlan, Kept, Move};
+use crate::service::results::chunk::{Draft, IngestPlan, Kept, Move};
 use crate::service::results::matching::Owner;
 use crate::service::results::revision::{FoldRules, HeldAttempt, SeriesWork};
-use crate::store::{Mutation, NewReport, ReportChange, ReportHint, Series};
+use crate::store::{Mutation, NewFetch, NewReport, ReportChange, ReportHint, Series};
 
 /// Places in the order of arrival of reports that are not recorded yet: after all recorded ones.
 const UNRECORDED: u64 = 1 << 62;
@@ -63,22 +64,24 @@ impl Gateway {
             ReportChannel::Feed(plan) => plan.fetch,
             ReportChannel::Receiver(_) => FetchRule::Never,
         };
-        let wanted: HashMap<SeriesKey, (bool, Option<String>)> = works
+        let wanted: BTreeMap<SeriesKey, (bool, CandidateId, Option<String>)> = works
             .values()
             .filter(|_| fetch != FetchRule::Never)
             .map(|work| {
                 let scored = rules.of(&work.owner.assessment_ref).scoring.scored;
-                (work.key.clone(), (is_incomplete(work, &touched, fetch, scored), center_of(work)))
+                let incomplete = is_incomplete(work, &touched, fetch, scored);
+                (work.key.clone(), (incomplete, work.owner.candidate.clone(), center_of(work)))
             })
             .collect();
         let revision = self.revise_results(connection, &rules, works.into_values().collect()).await?;
-        for (key, (incomplete, center)) in wanted {
+        for (key, (incomplete, candidate, center)) in wanted {
             let unconfirmed =
                 || revision.attempts.get(&key).is_some_and(|held| held.iter().any(|it| it.is_unconfirmed));
             if let SeriesKey::Participant(participant) = &key
                 && (incomplete || unconfirmed())
             {
-                plan.fetches.insert(FetchRequest { participant: participant.clone(), center });
+                let (connection, participant) = (connection.name.clone(), participant.clone());
+                plan.fetches.push(NewFetch { connection, candidate, participant, center, due: self.now() });
             }
         }
         for report in matched {

@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 
 use crate::domain::ids::AssignmentId;
 use crate::service::mutex::lock_unpoisoned;
-use crate::service::results::chunk::FetchRequest;
 use crate::service::results::receiver_limit::ReceiverLimit;
 
 /// The readers of reports of this process.
@@ -19,7 +18,6 @@ pub(in crate::service) struct ResultsState {
     limits: Mutex<BTreeMap<String, Arc<ReceiverLimit>>>,
     centers: Mutex<BTreeMap<String, KnownCenters>>,
     ending_windows: Mutex<BTreeMap<String, BTreeSet<EndingWindow>>>,
-    unfetched: Mutex<BTreeMap<String, BTreeSet<FetchRequest>>>,
     /// Whether a commit of reports is in doubt.
     pub(super) in_doubt: AtomicBool,
 }
@@ -38,6 +36,8 @@ pub(super) struct EndingWindow {
 pub(super) struct ReaderSignals {
     /// Something has come or become due.
     pub(super) reports: Notify,
+    /// Reports are to be fetched.
+    pub(super) fetches: Notify,
     /// The feeds are to be read now.
     pub(super) feed: Notify,
     feed_now: AtomicBool,
@@ -123,16 +123,6 @@ impl ResultsState {
                 ending.remove(window);
             }
         }
-    }
-
-    /// Keeps registrations whose reports could not be fetched, for the next run over the feeds.
-    pub(super) fn keep_unfetched(&self, connection: &str, fetches: BTreeSet<FetchRequest>) {
-        lock_unpoisoned(&self.unfetched).entry(connection.to_owned()).or_default().extend(fetches);
-    }
-
-    /// Takes the registrations whose reports could not be fetched.
-    pub(super) fn take_unfetched(&self, connection: &str) -> BTreeSet<FetchRequest> {
-        lock_unpoisoned(&self.unfetched).remove(connection).unwrap_or_default()
     }
 
     /// Has all bookings of a connection looked at again for their centres: one may have been made known late.

@@ -1,6 +1,5 @@
 //! The daily sweep: fetches the reports of bookings whose window is over and for which the feed has reported no attempt. What it
-//! finds are holes in the feed. It also asks again about attempts that are unfinished or without their score: a report that was
-//! to be fetched may have been forgotten with the process.
+//! finds are holes in the feed. It also asks again about attempts that are unfinished or without their score.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,6 +9,7 @@ use crate::domain::assignment::Assignment;
 use crate::domain::error::Error;
 use crate::domain::ids::AssignmentId;
 use crate::domain::results::{BookingWindow, ExamResult, FeedPlan, FetchRule, Grading, ReportChannel};
+use crate::domain::subject::SubjectKey;
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
@@ -60,11 +60,14 @@ impl Gateway {
         Ok(FeedPositions(positions.into_iter().map(|position| (position.center, position.watermark)).collect()))
     }
 
-    /// Sweeps a connection: looks again at its parked reports, and fetches the reports of bookings past their window.
+    /// Sweeps a connection, unless another task does: looks again at its parked reports, and fetches the reports of bookings past
+    /// their window.
     ///
     /// # Errors
     /// The vendor's, `store_unavailable`.
     pub(super) async fn sweep_reports(&self, connection: &Connection) -> Result<(), Error> {
+        let sweep = SubjectKey::sweep(&connection.name);
+        let Some(_lock) = self.0.subject_locks.try_lock(&sweep).await.or_not_applied()? else { return Ok(()) };
         self.look_at_parked_reports(connection).await?;
         let ReportChannel::Feed(plan) = require_source(connection)?.channel() else { return Ok(()) };
         let positions = self.feed_positions(&connection.name).await?;
@@ -101,11 +104,11 @@ impl Gateway {
             };
             let of_asked = || page.iter().filter(|booking| asked.contains(&booking.id));
             let unseen = of_asked().filter(|booking| !seen.contains_key(&booking.id)).filter_map(request).collect();
-            let holes = self.fetch_reports(connection, unseen, &call, Vec::new()).await?;
+            let holes = self.fetch_reports(connection, unseen, &call).await?;
             if plan.fetch != FetchRule::Never {
                 let incomplete = of_asked().filter(|booking| seen.get(&booking.id) == Some(&true));
                 let incomplete = incomplete.filter_map(request).collect();
-                self.fetch_reports(connection, incomplete, &call, Vec::new()).await?;
+                self.fetch_reports(connection, incomplete, &call).await?;
             }
             if holes > 0 {
                 tracing::warn!(connection = connection.name, holes, "the vendor's feed left out attempts");

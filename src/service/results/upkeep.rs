@@ -47,6 +47,7 @@ impl Gateway {
         if names.is_empty() {
             return;
         }
+        self.count_fetches(&names).await;
         let Ok(counts) = self.0.store.count_reports().await else { return };
         for name in names {
             for state in ReportState::ALL {

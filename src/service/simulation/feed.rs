@@ -50,6 +50,14 @@ pub(super) fn fold_settings(scoring: ScoringRules) -> FoldSettings {
     }
 }
 
+/// Returns an entry of the feed about what the vendor says: one without parts has no score either, which only the report has.
+pub(super) fn entry(said: &Said) -> Said {
+    match said.parts.is_empty() {
+        true => Said { given: None, maximum: None, ..said.clone() },
+        false => said.clone(),
+    }
+}
+
 impl Session {
     /// Returns what the vendor says last, and when it was modified.
     pub(super) fn last(&self) -> &(i64, Said) {
@@ -117,7 +125,8 @@ impl ReportSource for Fake {
             places.retain(|place| *place >= (modified, number) && place.0 <= until && at(place.0) >= query.since);
             let next = places.get(PAGE).map(|(modified, number)| format!("{until}/{modified}/{number}"));
             let read = |(_, number): &(i64, usize)| {
-                self.read_report(ReportKind::FeedItem, &sessions[*number].last().1.body(), &ReportContext::default())
+                let entry = entry(&sessions[*number].last().1);
+                self.read_report(ReportKind::FeedItem, &entry.body(), &ReportContext::default())
             };
             let items = places.iter().take(PAGE).map(read).collect();
             Ok(ChangesPage { items, next: next.map_or(Continuation::Until(at(until)), Continuation::Token) })

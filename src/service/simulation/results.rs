@@ -11,7 +11,7 @@ use crate::domain::assignment::IfAssignmentExists;
 use crate::domain::candidate::{CandidateState, Identity, IfCandidateExists};
 use crate::domain::results::{ExamResult, FoldedAttempt, ReportContext, ReportKind, ScoringRules, Sighting, fold};
 use crate::service::simulation::callers::{TENANT, caller};
-use crate::service::simulation::feed::{at, fold_settings};
+use crate::service::simulation::feed::{at, entry, fold_settings};
 use crate::service::simulation::sim::{CONNECTION, CrashPoint};
 use crate::service::simulation::steps::{Case, Newcomer, Order, Sitting, Step, Wish, cases_with_feed};
 use crate::service::simulation::vendor_oracle::{Profile, Session};
@@ -44,7 +44,7 @@ impl CaseRun {
             finished: given.is_some(),
             given: given.map(f64::from),
             maximum: given.map(|_| 10.0),
-            // Without parts, the report is fetched.
+            // Without parts, only the report has the score.
             parts: if given.is_some_and(|given| given.is_multiple_of(2)) { vec!["One".to_owned()] } else { Vec::new() },
             ..Said::default()
         };
@@ -112,7 +112,8 @@ impl CaseRun {
             let given = version.state.score.map(|score| score.given.get());
             let started = version.state.attempt.times.started;
             let mut said = sessions.iter().flat_map(|session| &session.states);
-            if !said.any(|(_, said)| said.started == started && said.given == given) {
+            let says = |said: &Said| said.started == started && said.given == given;
+            if !said.any(|(_, said)| says(said) || says(&entry(said))) {
                 return Err(format!("the vendor never said {version:?}"));
             }
         }

@@ -24,10 +24,10 @@ use crate::domain::webhook::{Delivery, DeliveryOrder, Webhook};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, CandidateFilter, DeliveryFilter, EventBounds, EventPage,
-    EventReads, FeedPosition, IdentityUpkeep, ItemCounts, KeyState, ListPart, Mutation, OperationFilter, Page, Peer,
-    PreparedWrite, PurgeCounts, ReceivedWebhook, ReportCount, ReportFilter, ReportHint, ResultFilter, ResultReads,
-    RunningOperation, SendableDeliveries, Series, Store, StoreError, StoreReads, StoredReport, SubjectHash,
-    UnindexedCandidate, UnsettledCount, WebhookBacklog, WebhookReads, Window, WindowedRows,
+    EventReads, FeedPosition, FetchCount, IdentityUpkeep, ItemCounts, KeyState, ListPart, Mutation, OperationFilter,
+    Page, Peer, PreparedWrite, PurgeCounts, ReceivedWebhook, ReportCount, ReportFetch, ReportFilter, ReportHint,
+    ResultFilter, ResultReads, RunningOperation, SendableDeliveries, Series, Store, StoreError, StoreReads,
+    StoredReport, SubjectHash, UnindexedCandidate, UnsettledCount, WebhookBacklog, WebhookReads, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -42,7 +42,7 @@ pub(super) struct Proxy {
 #[derive(Default)]
 pub(super) struct Idle {
     writes: AtomicU64,
-    none: [AtomicU64; 5],
+    none: [AtomicU64; 6],
 }
 
 impl Idle {
@@ -330,7 +330,22 @@ through! {
             self.idle.found(4, &found);
             found
         }
+
+        async fn due_fetches(
+            &self,
+            connection: &str,
+            now: Timestamp,
+            limit: usize,
+        ) -> Result<Vec<ReportFetch>, StoreError> {
+            self.others_first().await;
+            // Without any, none is due.
+            if self.looked_for(5, self.inner.count_fetches())?.is_empty() {
+                return Ok(Vec::new());
+            }
+            self.read(self.inner.due_fetches(connection, now, limit)).await
+        }
     }
+    read count_fetches() -> Vec<FetchCount>;
     read reports_by_digest(connection: &str, digests: &[ReportDigest]) -> Vec<Report>;
     read series(connection: &str, keys: &[SeriesKey]) -> Vec<Series>;
     read report(id: &ReportId) -> Option<StoredReport>;

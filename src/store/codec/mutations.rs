@@ -205,6 +205,10 @@ impl RecordCodec {
                 EncodedMutation::Result(ResultMutation::Result(Box::new(row)))
             }
             Mutation::Watermark(position) => EncodedMutation::Result(ResultMutation::Watermark(position.into())),
+            Mutation::RequestFetch(fetch) => {
+                EncodedMutation::Result(ResultMutation::RequestFetch(Box::new(self.new_fetch_row(*fetch)?)))
+            }
+            Mutation::EndFetch(end) => EncodedMutation::Result(ResultMutation::EndFetch(end.into())),
             Mutation::RecheckReports(connection, hints) => {
                 let forms = hints.iter().flat_map(|hint| self.hint_forms(&connection, hint)).collect();
                 EncodedMutation::Result(ResultMutation::Recheck(connection, forms))

@@ -2,6 +2,7 @@
 
 use crate::domain::ids::ResultId;
 use crate::domain::results::{ExamResult, ResultVersion};
+use crate::store::codec::fetches::{FetchChangeRow, NewFetchRow};
 use crate::store::codec::reports::{NewReceivedRow, NewReportRow};
 use crate::store::codec::{RecordCodec, SealedRow, check_columns, micros, unknown_format};
 use crate::store::encryption::BlindIndex;
@@ -20,6 +21,8 @@ pub(in crate::store) enum ResultMutation {
     Update(Box<NewReportRow>, i64),
     Result(Box<ResultRow>),
     Watermark(FeedRow),
+    RequestFetch(Box<NewFetchRow>),
+    EndFetch(FetchChangeRow),
     /// The connection, and the forms of the hints.
     Recheck(String, Vec<BlindIndex>),
 }
@@ -88,7 +91,8 @@ impl ResultMutation {
             Self::Report(row) | Self::Update(row, _) => row.bytes(),
             Self::Result(row) => row.sealed.len() + row.new_version.as_ref().map_or(0, Vec::len),
             Self::Recheck(_, forms) => size_of_val(forms.as_slice()),
-            Self::RemoveReceived(_) | Self::Repeat(_) | Self::Watermark(_) => 0,
+            Self::RequestFetch(row) => row.sealed.len(),
+            Self::RemoveReceived(_) | Self::Repeat(_) | Self::Watermark(_) | Self::EndFetch(_) => 0,
         }
     }
 }

@@ -34,6 +34,7 @@ mod candidates;
 mod concurrency;
 mod event_followers;
 mod events;
+mod fetches;
 mod intents;
 mod keys;
 mod lists;
@@ -53,6 +54,7 @@ pub(crate) use candidates::*;
 pub(crate) use concurrency::*;
 pub(crate) use event_followers::*;
 pub(crate) use events::*;
+pub(crate) use fetches::*;
 pub(crate) use intents::*;
 pub(crate) use keys::*;
 pub(crate) use lists::*;
@@ -163,6 +165,9 @@ macro_rules! conformance {
             results_are_filtered,
             results_of_bookings_and_candidates_are_found,
             a_watermark_never_moves_backwards,
+            a_fetch_is_due_until_it_ends,
+            a_fetch_that_is_requested_again_meanwhile_stays_due,
+            an_erasure_leaves_no_fetch_and_a_late_request_none,
             bookings_are_found_by_registration_and_person,
             candidates_of_all_tenants_are_found_at_a_connection,
             an_erasure_leaves_no_result_and_dismisses_the_reports,

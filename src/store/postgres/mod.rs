@@ -28,6 +28,7 @@ mod erasure;
 mod error;
 mod event_upkeep;
 mod events;
+mod fetches;
 mod group_commit;
 mod instances;
 mod items;

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sqlx::{PgConnection, Row as _};
 
 use super::error::TxError;
+use super::fetches;
 use super::reports::{self, SeriesNumbers};
 use super::transaction::WriteContext;
 use crate::store::StoreError;
-use crate::store::codec::{FeedRow, NewReceivedRow, NewReportRow, RepeatRow, ResultMutation, ResultRow, SealedRow};
+use crate::store::codec::{
+    FeedRow, FetchChangeRow, NewFetchRow, NewReceivedRow, NewReportRow, RepeatRow, ResultMutation, ResultRow, SealedRow,
+};
 use crate::store::columns::FromColumns as _;
 use crate::store::encryption::BlindIndex;
 
@@ -22,6 +25,8 @@ struct Sorted<'a> {
     updates: Vec<(&'a NewReportRow, i64)>,
     results: Vec<&'a ResultRow>,
     watermarks: Vec<&'a FeedRow>,
+    requested: Vec<&'a NewFetchRow>,
+    fetched: Vec<&'a FetchChangeRow>,
     hints: Vec<BlindIndex>,
     /// The connections whose hints are sought.
     sought: BTreeSet<&'a str>,
@@ -39,6 +44,8 @@ impl<'a> Sorted<'a> {
                 ResultMutation::Update(row, rechecks) => sorted.updates.push((row, *rechecks)),
                 ResultMutation::Result(row) => sorted.results.push(row),
                 ResultMutation::Watermark(row) => sorted.watermarks.push(row),
+                ResultMutation::RequestFetch(row) => sorted.requested.push(row),
+                ResultMutation::EndFetch(row) => sorted.fetched.push(row),
                 ResultMutation::Recheck(connection, hints) => {
                     sorted.hints.extend(hints);
                     sorted.sought.insert(connection);
@@ -51,14 +58,26 @@ impl<'a> Sorted<'a> {
 
 /// Applies mutations, kind by kind: a report is there before it is repeated or updated.
 pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutation]) -> Result<(), TxError> {
-    let Sorted { received, removed, reports: new, repeats, updates, results, watermarks, hints, sought } =
-        Sorted::of(mutations);
+    let Sorted {
+        received,
+        removed,
+        reports: new,
+        repeats,
+        updates,
+        results,
+        watermarks,
+        requested,
+        fetched,
+        hints,
+        sought,
+    } = Sorted::of(mutations);
     reports::receive(tx.connection, &received).await?;
     reports::remove_received(tx.connection, &removed).await?;
     let named = new.iter().copied().chain(updates.iter().map(|(row, _)| *row));
     let named: BTreeSet<&str> = named
         .filter_map(|row| row.candidate.as_deref())
         .chain(results.iter().map(|row| row.candidate.as_str()))
+        .chain(requested.iter().map(|row| row.candidate.as_str()))
         .collect();
     let living = reports::hold_candidates(tx.connection, named).await?;
     let new = reports::without_erased(tx, &new, &living)?;
@@ -68,6 +87,7 @@ pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutatio
     let updated: Vec<(&NewReportRow, i64)> =
         updated.iter().map(reports::Presence::row).zip(updates.iter().map(|(_, rechecks)| *rechecks)).collect();
     let results: Vec<&ResultRow> = results.into_iter().filter(|row| living.contains(&row.candidate)).collect();
+    let requested: Vec<&NewFetchRow> = requested.into_iter().filter(|row| living.contains(&row.candidate)).collect();
 
     let of_reports = || new.iter().copied().chain(updated.iter().map(|(row, _)| *row));
     let hinting = of_reports().filter(|row| !row.hints.is_empty()).map(|row| row.connection.as_str()).collect();
@@ -75,6 +95,7 @@ pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutatio
     let wanted: Vec<(&[BlindIndex], Option<&str>)> = of_reports()
         .map(|row| (row.series.as_slice(), row.candidate.as_deref()))
         .chain(results.iter().map(|row| (row.series.as_slice(), Some(row.candidate.as_str()))))
+        .chain(requested.iter().map(|row| (row.series.as_slice(), None)))
         .collect();
     let series = reports::number_series(tx.connection, &wanted).await?;
     reports::insert(tx.connection, &new, &series).await?;
@@ -82,6 +103,8 @@ pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutatio
     reports::update(tx.connection, &updated, &series).await?;
     put(tx.connection, &results, &series).await?;
     move_watermarks(tx.connection, &watermarks).await?;
+    fetches::request(tx.connection, &requested, &series).await?;
+    fetches::change(tx.connection, &fetched).await?;
     reports::recheck(tx.connection, &hints).await
 }
 

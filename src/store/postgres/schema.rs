@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_events.sql"),
     include_str!("migrations/0012_deliveries.sql"),
     include_str!("migrations/0013_event_indices.sql"),
+    include_str!("migrations/0014_report_fetches.sql"),
 ];
 
 /// The form of the index entries that this version writes: 2 is the identity's key, 1 the text as it stood.

@@ -21,6 +21,7 @@ mod checkpointer;
 mod connect;
 mod erasure;
 mod events;
+mod fetches;
 mod identities;
 mod inspect;
 mod items;

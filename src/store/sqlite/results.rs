@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::store::StoreError;
 use crate::store::codec::{FeedRow, ResultMutation, ResultRow, SealedRow};
 use crate::store::columns::FromColumns as _;
-use crate::store::sqlite::reports;
 use crate::store::sqlite::write_context::WriteContext;
+use crate::store::sqlite::{fetches, reports};
 
 /// Applies one mutation.
 pub(super) fn apply(tx: &WriteContext<'_>, change: &ResultMutation) -> Result<(), StoreError> {
@@ -18,6 +18,8 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &ResultMutation) -> Result<()
         ResultMutation::Update(row, rechecks) => reports::update_report(tx, row, *rechecks),
         ResultMutation::Result(row) => put_result(tx.connection, row),
         ResultMutation::Watermark(row) => move_watermark(tx.connection, row),
+        ResultMutation::RequestFetch(row) => fetches::request(tx.connection, row),
+        ResultMutation::EndFetch(row) => fetches::change(tx.connection, row),
         ResultMutation::Recheck(_, hints) => reports::recheck(tx.connection, hints),
     }
 }

@@ -10,6 +10,7 @@ use crate::support::gateway::{ApiResponse, Gateway, http, sandbox, set_faults};
 use crate::support::people::{order, person_at, with};
 use crate::support::watch::wait_until;
 
+mod deliveries;
 mod events;
 mod evidence;
 mod expiry;
@@ -24,6 +25,7 @@ mod replicas;
 mod reread;
 mod tenants;
 mod throughput;
+mod timings;
 mod views;
 mod webhooks;
 

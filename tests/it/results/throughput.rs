@@ -9,24 +9,29 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// Registers and books `e0`, `e1` and so on, some thousands.
+pub(super) async fn book_thousands(gateway: &Gateway, count: usize) {
+    let mut booked = 0;
+    while booked < count {
+        let ids = (booked..count.min(booked + 1_000)).map(|number| format!("e{number}"));
+        let people: Vec<Value> = ids.clone().map(|id| person_at(START, &id)).collect();
+        let orders: Vec<Value> = ids.map(|id| bulk_row(&booking(START, &id))).collect();
+        for (path, items) in [("/candidates/bulk", people), ("/assignments/bulk", orders)] {
+            let rows = items.len();
+            let done = gateway.post(path, &json!({ "connection": START, "items": items })).await;
+            assert_eq!(done.body["summary"]["applied"], rows, "{done:?}");
+        }
+        booked += 1_000;
+    }
+}
+
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn sessions_per_second() {
     let sessions: usize = std::env::var("EXAMGATE_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000);
     // The report of each session says nothing new: without this, each would be fetched.
     let (sandbox, gateway) = start_with("session_report = \"never\"\nregression = \"ignore\"", "").await;
-    let mut booked = 0;
-    while booked < sessions {
-        let ids = (booked..sessions.min(booked + 1_000)).map(|number| format!("e{number}"));
-        let people: Vec<Value> = ids.clone().map(|id| person_at(START, &id)).collect();
-        let orders: Vec<Value> = ids.map(|id| bulk_row(&booking(START, &id))).collect();
-        for (path, items) in [("/candidates/bulk", people), ("/assignments/bulk", orders)] {
-            let count = items.len();
-            let done = gateway.post(path, &json!({ "connection": START, "items": items })).await;
-            assert_eq!(done.body["summary"]["applied"], count, "{done:?}");
-        }
-        booked += 1_000;
-    }
+    book_thousands(&gateway, sessions).await;
     let many = json!({ "count": sessions, "participants": "registered", "finished": true,
                        "sections": [{ "title": "Section #1", "score": 2, "maxScore": 3 }, { "title": "Section #2", "score": 2, "maxScore": 4 }] });
     for what in ["new", "repeated"] {

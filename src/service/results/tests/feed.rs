@@ -381,7 +381,6 @@ async fn the_sweep_asks_again_about_attempts_that_are_unfinished_or_without_thei
     world.stub.last_page(&[started("p1", 10), unscored, scored("p3")], 100_000);
     world.read_feed().await.unwrap();
     assert_eq!(*world.stub.fetched.lock().unwrap(), ["p2"], "the vendor has no report of it yet");
-    // What was to be fetched later is forgotten with the process.
     for participant in ["p1", "p2"] {
         world.stub.reports.lock().unwrap().insert(participant.to_owned(), (scored(participant), at(100_010)));
     }
@@ -404,4 +403,111 @@ async fn r7_attempts_that_start_together_keep_their_numbers() {
     let results = world.results("lms").await;
     let numbers: Vec<(u32, u32)> = results.iter().map(|it| (it.state.attempt.number, it.version)).collect();
     assert_eq!(numbers, [(1, 2), (2, 2)], "started and finished, and nothing else");
+}
+
+/// Returns what is said of a finished session whose score the vendor's report has.
+fn bare(participant: &str) -> Said {
+    Said { given: None, maximum: None, ..finished(participant, 10, 0.0) }
+}
+
+fn give_reports(world: &World, participants: &[&str]) {
+    for participant in participants {
+        let report = (finished(participant, 10, 4.0), at(110));
+        world.stub.reports.lock().unwrap().insert((*participant).to_owned(), report);
+    }
+}
+
+/// Lets the pauses after failures pass.
+async fn pass(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_fetched_holds_up_nothing_and_is_asked_for_until_it_comes() {
+    let world = World::new(Stub::with_feed(FetchRule::Auto)).await;
+    for id in ["e1", "e2"] {
+        let candidate = world.register("lms", id, &format!("{id}@example.org")).await;
+        world.book("lms", &candidate, None).await.unwrap();
+    }
+    give_reports(&world, &["p1", "p2"]);
+    world.stub.failing.lock().unwrap().insert("p1".to_owned());
+    world.stub.last_page(&[bare("p1"), bare("p2")], 100);
+    world.read_feed().await.unwrap();
+    assert_eq!(watermark(&world).await, Some(100), "the feed goes on");
+    assert_eq!(world.results("lms").await.iter().map(given).collect::<Vec<_>>(), [None, Some(4.0)]);
+    let status = async || {
+        world.gateway.count_fetches(&[CONNECTION]).await;
+        world.gateway.connection(&caller("lms"), CONNECTION).unwrap().status
+    };
+    assert_eq!(status().await, ConnectionStatus::Degraded);
+
+    // Neither at once nor for ever.
+    let asked = || world.stub.fetched.lock().unwrap().iter().filter(|participant| *participant == "p1").count();
+    for (seconds, times) in [(0, 1), (9, 1), (2, 2), (18, 2), (3, 3)] {
+        pass(seconds).await;
+        world.gateway.fetch_due_reports(&world.connection()).await.unwrap();
+        assert_eq!(asked(), times, "{seconds}");
+    }
+    world.stub.failing.lock().unwrap().clear();
+    pass(3600).await;
+    world.gateway.fetch_due_reports(&world.connection()).await.unwrap();
+    assert_eq!(world.results("lms").await.iter().map(given).collect::<Vec<_>>(), [Some(4.0); 2]);
+    assert_eq!(status().await, ConnectionStatus::Ok);
+    assert!(world.store.count_fetches().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_to_be_fetched_is_committed_with_the_report_that_needs_it() {
+    let mut world = World::new(Stub::with_feed(FetchRule::Auto)).await;
+    give_reports(&world, &["x1"]);
+    let said = Said { external_id: Some("e1".to_owned()), ..bare("x1") };
+    world.stub.last_page(&[said], 100);
+    world.read_feed().await.unwrap();
+    assert_eq!(states(&world.reports("lms").await), [ReportState::Parked]);
+    // Someone without a booking, of whom no sweep knows.
+    world.register("lms", "e1", "a@example.org").await;
+    world.look().await;
+    assert_eq!(given(&world.only_result("lms").await), None);
+    assert!(world.stub.fetched.lock().unwrap().is_empty());
+    // The process is killed before it asks.
+    world.restart().await;
+    // The clock of the next process begins anew in these tests.
+    pass(60).await;
+    world.gateway.fetch_due_reports(&world.connection()).await.unwrap();
+    assert_eq!(given(&world.only_result("lms").await), Some(4.0));
+    assert!(world.store.count_fetches().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_report_is_fetched_by_one_task_at_a_time() {
+    let world = World::new(Stub::with_feed(FetchRule::Auto)).await;
+    let candidate = world.register("lms", "e1", "a@example.org").await;
+    world.book("lms", &candidate, None).await.unwrap();
+    let held = world.gateway.lock_subject(&SubjectKey::fetches(CONNECTION)).await.unwrap();
+    world.stub.last_page(&[bare("p1")], 100);
+    world.read_feed().await.unwrap();
+    assert!(world.stub.fetched.lock().unwrap().is_empty());
+    drop(held);
+    world.gateway.fetch_due_reports(&world.connection()).await.unwrap();
+    assert_eq!(*world.stub.fetched.lock().unwrap(), ["p1"]);
+}
+
+#[tokio::test]
+async fn one_task_sweeps_at_a_time_and_a_report_that_fails_holds_up_no_other() {
+    let (world, _) = booked().await;
+    let other = world.register("lms", "e2", "b@example.org").await;
+    world.book("lms", &other, Some((0, 10_000))).await.unwrap();
+    world.stub.last_page(&[], 100_000);
+    world.read_feed().await.unwrap();
+    let held = world.gateway.lock_subject(&SubjectKey::sweep(CONNECTION)).await.unwrap();
+    world.gateway.sweep_reports(&world.connection()).await.unwrap();
+    assert!(world.stub.fetched.lock().unwrap().is_empty());
+    drop(held);
+    give_reports(&world, &["p1", "p2"]);
+    world.stub.failing.lock().unwrap().insert("p1".to_owned());
+    world.gateway.sweep_reports(&world.connection()).await.unwrap();
+    assert_eq!(*world.stub.fetched.lock().unwrap(), ["p1", "p2"]);
+    assert_eq!(given(&world.only_result("lms").await), Some(4.0));
 }

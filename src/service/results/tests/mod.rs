@@ -200,9 +200,10 @@ impl World {
         all.remove(0)
     }
 
-    /// Reads the feed; returns whether it was read.
+    /// Reads the feed, and fetches the reports that this makes necessary; returns whether it was read.
     async fn read_feed(&self) -> Result<bool, Error> {
         let read = self.gateway.read_feed(&self.connection(), &self.stub.plan(), None, false).await?;
+        self.gateway.fetch_due_reports(&self.connection()).await?;
         Ok(read == FeedRead::Read)
     }
 

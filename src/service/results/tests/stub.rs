@@ -1,6 +1,6 @@
 //! A vendor whose outcomes of writes and whose reports a test sets.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,6 +64,8 @@ pub(super) struct Stub {
     pub(super) questions: Mutex<Vec<ChangesQuery>>,
     pub(super) reports: Mutex<HashMap<String, (Said, Timestamp)>>,
     pub(super) fetched: Mutex<Vec<String>>,
+    /// Registrations whose reports the vendor fails to give.
+    pub(super) failing: Mutex<HashSet<String>>,
     pub(super) time: Mutex<Timestamp>,
 }
 
@@ -121,6 +123,7 @@ impl Stub {
             questions: Mutex::default(),
             reports: Mutex::default(),
             fetched: Mutex::default(),
+            failing: Mutex::default(),
             time: Mutex::new(at(0)),
         })
     }
@@ -209,6 +212,9 @@ impl ReportSource for Stub {
         _call: &CallContext,
     ) -> Result<FetchedReport, VendorError> {
         self.fetched.lock().unwrap().push(participant.to_owned());
+        if self.failing.lock().unwrap().contains(participant) {
+            return Err(VendorError::new(Code::VendorInternalError, "an error of the vendor's"));
+        }
         let found = self.reports.lock().unwrap().get(participant).cloned();
         let (said, as_of) = found.ok_or_else(|| VendorError::new(Code::InvalidReference, "no such participant"))?;
         let context = ReportContext { center: center.map(str::to_owned), ..ReportContext::default() };

@@ -9,7 +9,8 @@ use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
 use crate::domain::results::{MatchHints, ReportState};
 use crate::domain::webhook::{DeliveryState, Webhook};
 use crate::store::conformance::{
-    append, change, ended, number_all, parked, participant, put, put_delivery, put_webhook, record, registered, update,
+    append, change, end, ended, fetch, number_all, parked, participant, put, put_delivery, put_webhook, record,
+    registered, request, update,
 };
 use crate::store::{
     AssignmentFilter, CandidateSelector, DeliveryFilter, EventReads as _, Page, ReceivedWebhook, RepeatedReport,
@@ -34,6 +35,7 @@ const GROWING: &[&str] = &[
     "reports",
     "report_hints",
     "erased_hints",
+    "report_fetches",
     "results",
     "result_versions",
     "received",
@@ -210,9 +212,14 @@ async fn results(make: &Maker, store: &PostgresStore, candidate: &Candidate, boo
     assert!(!store.count_reports().await.unwrap().is_empty());
     let erased = make.candidate("t", "c", make.person());
     assert_eq!(make.claim(store, &erased).await, BeginResult::Begun);
-    let series = participant(&make.name("participant"));
+    let registration = make.name("participant");
+    let series = participant(&registration);
     let (result, first) = make.result(&erased, &series);
     store.commit(vec![record(&make.applied(store, &erased, &series)), put(&result, Some(&first))]).await.unwrap();
+    let asked = [fetch(&erased, &registration, make.0.now()), fetch(&candidate, &make.name("p"), make.0.now())];
+    store.commit(asked.iter().map(request).collect()).await.unwrap();
+    let due = store.due_fetches("c", make.0.now(), 9).await.unwrap();
+    store.commit(vec![end(&due[0], Some((1, make.0.now()))), end(&due[1], None)]).await.unwrap();
     store.commit(vec![Mutation::EraseCandidate(erased.id.clone())]).await.unwrap();
     assert_eq!(store.result("t", &result.id).await.unwrap(), None);
 }
