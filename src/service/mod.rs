@@ -101,8 +101,8 @@ pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
 pub use self::events::{EventQuery, EventReader, EventStart};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{
-    Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultSummary,
-    ResultView, ScoreDistribution, receiver_addresses,
+    Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultSummary, ResultView,
+    ScoreDistribution, receiver_addresses,
 };
 pub use self::webhooks::{
     ConfiguredWebhook, DeliverySettings, NewWebhook, PingResult, ReplayOrder, ReplayScope, ReplayStart, SecretRotation,

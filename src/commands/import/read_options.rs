@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::commands::import::kind::Kind;
-use crate::commands::import::layout::LayoutName;
-use crate::commands::import::source::{EncodingName, SourceOptions, parse_separator};
-use crate::commands::import::times::{DateFormat, Times, Zone};
+use crate::sheet::kind::Kind;
+use crate::sheet::layout::LayoutName;
+use crate::sheet::source::{EncodingName, SourceOptions, parse_separator};
+use crate::sheet::times::{DateFormat, Times, Zone};
 
 const COLUMNS: &str = "Columns and values";
 const FORM: &str = "Table format";

@@ -100,9 +100,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 fn call_history_example() -> Value {
-    let failures = |timeout: u64, circuit_open: u64| {
-        json!({ "httpError": 0, "timeout": timeout, "unreachable": 0, "circuitOpen": circuit_open, "other": 0 })
-    };
+    let failures = |timeout: u64, circuit_open: u64| json!({ "httpError": 0, "timeout": timeout, "unreachable": 0, "circuitOpen": circuit_open, "other": 0 });
     json!({
         "connection": "startexam-main", "from": "2026-11-22T08:31:00.000Z", "to": "2026-11-22T09:30:21.024Z",
         "hour": { "calls": 128, "failures": failures(1, 4), "p50Ms": 112, "p95Ms": 480 },

@@ -153,7 +153,10 @@ async fn the_history_counts_each_end_of_a_call_but_not_those_of_a_signer() {
     let hour = &history.hour;
     assert_eq!((hour.calls, hour.http_errors, hour.circuit_open), (5, 2, 1), "{history:?}");
     assert_eq!((hour.timeouts, hour.unreachable, hour.other_failures), (1, 0, 0), "{history:?}");
-    assert!(hour.p95.unwrap() >= Duration::from_millis(1_700), "the time-out counts as time at the vendor: {history:?}");
+    assert!(
+        hour.p95.unwrap() >= Duration::from_millis(1_700),
+        "the time-out counts as time at the vendor: {history:?}"
+    );
     let calls: Vec<u64> = history.minutes.iter().map(|(_, counts)| counts.calls).collect();
     assert_eq!(calls, [1, 4]);
     clock.forward(3_600);

@@ -71,9 +71,10 @@ async fn a_summary_counts_the_results_and_the_tenths_of_their_scores() {
         .iter()
         .filter_map(|result| {
             let score = result.get("score")?;
-            score.get("percent").and_then(Value::as_f64).or_else(|| {
-                Some(score["given"].as_f64()? * 100.0 / score.get("maximum")?.as_f64()?)
-            })
+            score
+                .get("percent")
+                .and_then(Value::as_f64)
+                .or_else(|| Some(score["given"].as_f64()? * 100.0 / score.get("maximum")?.as_f64()?))
         })
         .collect();
     let scores = &all.body["scores"];

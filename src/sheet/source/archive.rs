@@ -201,7 +201,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An archive with stored or deflated parts; `claim` is the number of texts it claims.
-    pub(in crate::commands::import::source) fn archive(parts: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
+    pub(in crate::sheet::source) fn archive(parts: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
         let (mut bytes, mut directory) = (Vec::new(), Vec::new());
         for (name, method, data) in parts {
             let offset = u32::try_from(bytes.len()).unwrap();

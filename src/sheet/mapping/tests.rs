@@ -1,7 +1,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::commands::import::layout::LayoutName;
+use crate::sheet::layout::LayoutName;
 
 fn names(header: &str) -> Vec<String> {
     header.split(',').map(str::to_owned).collect()

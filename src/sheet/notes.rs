@@ -1,15 +1,15 @@
 //! What an import says about a table before it sends it: what was guessed, left out and decided.
 
-use crate::commands::import::convert::Remarks;
-use crate::commands::import::mapping::Plan;
-use crate::commands::import::source::Source;
-use crate::commands::import::times::Times;
+use crate::sheet::convert::Remarks;
+use crate::sheet::mapping::Plan;
+use crate::sheet::source::Source;
+use crate::sheet::times::Times;
 
 /// How many lines are named.
 const MAX_LINES: usize = 5;
 
 /// Collects the notes about a table.
-pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &Remarks, times: &Times) -> Vec<String> {
+pub(crate) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &Remarks, times: &Times) -> Vec<String> {
     let mut notes = source.notes.clone();
     if title_rows > 0 {
         notes.push(format!("{} above the column names not sent", count(title_rows, "row", "rows")));
@@ -46,7 +46,7 @@ pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &
 }
 
 /// Says why there is nothing to send.
-pub(super) fn no_rows(remarks: &Remarks) -> String {
+pub(crate) fn no_rows(remarks: &Remarks) -> String {
     if !remarks.applied.is_empty() {
         "has no rows left to send: all are applied".to_owned()
     } else if remarks.skipped.is_empty() && remarks.empty.is_empty() {
@@ -61,7 +61,7 @@ fn count(number: usize, one: &str, several: &str) -> String {
 }
 
 /// Names lines: `lines 2, 3 and 7`.
-pub(super) fn lines(lines: &[u64]) -> String {
+pub(crate) fn lines(lines: &[u64]) -> String {
     let named: Vec<String> = lines.iter().take(MAX_LINES).map(u64::to_string).collect();
     match (lines.len(), named.split_last()) {
         (1, _) => format!("line {}", named.concat()),

@@ -17,7 +17,7 @@ const UNDEFINED_1252: [u8; 5] = [0x81, 0x8d, 0x8f, 0x90, 0x9d];
 
 /// The value of `--encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::commands::import) enum EncodingName {
+pub(crate) enum EncodingName {
     #[value(name = "utf-8")]
     Utf8,
     /// UTF-16 with a byte order mark, or little-endian

@@ -4,13 +4,11 @@ use rust_xlsxwriter::{Format, Formula, Workbook as NewWorkbook};
 
 use super::*;
 
-fn file(bytes: &[u8]) -> Arc<File> {
-    let mut file = tempfile::tempfile().unwrap();
-    std::io::Write::write_all(&mut file, bytes).unwrap();
-    Arc::new(file)
+fn file(bytes: &[u8]) -> Blob {
+    Blob::Memory(bytes.to_vec().into())
 }
 
-fn rows(file: &Arc<File>, sheet: &str) -> Vec<(u64, Vec<String>)> {
+fn rows(file: &Blob, sheet: &str) -> Vec<(u64, Vec<String>)> {
     let mut all = Vec::new();
     read_rows(file, sheet, &|_, _, _, _| false, &mut |line, cells| {
         all.push((line, cells.to_vec()));
@@ -97,12 +95,12 @@ fn a_panic_of_the_reader_is_an_error() {
 }
 
 /// A workbook with these cells in the one row of its sheet, written by hand as no library writes them.
-fn workbook_of(cells: &str, formats: &[&str]) -> Arc<File> {
+fn workbook_of(cells: &str, formats: &[&str]) -> Blob {
     workbook_with(r#"r:id="rId9""#, cells, formats)
 }
 
 /// As [`workbook_of`], with this attribute for the sheet's relation.
-fn workbook_with(relation: &str, cells: &str, formats: &[&str]) -> Arc<File> {
+fn workbook_with(relation: &str, cells: &str, formats: &[&str]) -> Blob {
     let numbered = formats.iter().enumerate();
     let custom = numbered.clone().map(|(at, code)| format!(r#"<numFmt numFmtId="{}" formatCode="{code}"/>"#, 164 + at));
     let custom = custom.collect::<Vec<_>>().concat();
