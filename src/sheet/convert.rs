@@ -197,9 +197,9 @@ impl Conversion<'_> {
         match self.plan.unnamed.iter().copied().chain(beyond).find(is_filled) {
             None => Ok(()),
             Some(position) => Err(format!(
-                "line {line} has a value in column {}, which has no name; name the column, delete it, or leave it out \
-                 with --ignore-unknown",
-                column_letters(position)
+                "line {line} has a value in column {}, which has no name; name the column, delete it, or {}",
+                column_letters(position),
+                self.plan.wording.choose("leave it out with --ignore-unknown", "leave it out")
             )),
         }
     }
@@ -215,8 +215,9 @@ impl Conversion<'_> {
             None => Ok(()),
             Some(name) => Err(format!(
                 "line {line}: a spreadsheet program has removed the zeros at the beginning of {name}; format the column as \
-                 text and write them again ({} shows them), or send the row as it is with --allow-damaged-ids",
-                zeros::COLUMN
+                 text and write them again ({} shows them), or {}",
+                zeros::COLUMN,
+                self.plan.wording.choose("send the row as it is with --allow-damaged-ids", "allow damaged ids")
             )),
         }
     }

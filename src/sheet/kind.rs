@@ -48,6 +48,11 @@ impl Kind {
         aliases::suggest_column(self.bulk_item(), name)
     }
 
+    /// Returns the gateway's column that is probably meant by this name.
+    pub(crate) fn meant_column(self, name: &str) -> Option<&'static str> {
+        aliases::meant_column(self.bulk_item(), name).filter(|column| self.knows_column(column))
+    }
+
     /// Returns a column for examples.
     pub(crate) const fn example_column(self) -> &'static str {
         match self {

@@ -13,6 +13,7 @@ use crate::sheet::layout::file::{LayoutFile, OtherColumns};
 use crate::sheet::result_header::is_result_header;
 use crate::sheet::source::OddCell;
 use crate::sheet::times::TimeRole;
+use crate::sheet::wording::Wording;
 use crate::sheet::zeros;
 
 /// The columns that an import adds to its result.
@@ -33,6 +34,9 @@ pub(crate) struct Rules<'a> {
     pub(crate) ignore_unknown: bool,
     /// `--map-file` before `--layout`.
     pub(crate) files: Vec<&'a LayoutFile>,
+    /// By position, the target of each column that a form lists, or `None` to leave it out.
+    pub(crate) choices: Option<&'a [Option<String>]>,
+    pub(crate) wording: Wording,
 }
 
 /// What becomes of each column.
@@ -49,6 +53,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) unnamed: Vec<usize>,
     /// Whether content below no name is left out instead of being an error.
     pub(crate) ignores_unnamed: bool,
+    pub(crate) wording: Wording,
     /// Whether the table is the result of an import.
     pub(crate) is_result: bool,
     /// The position of the outcome in such a result.
@@ -96,6 +101,17 @@ impl Target<'_> {
             OddCell::FormattedNumber => false,
         }
     }
+}
+
+/// What to propose for a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proposal {
+    /// The rules say that it is sent as this.
+    Known(String),
+    /// Its name probably means this.
+    Guessed(String),
+    /// It is not sent.
+    LeaveOut,
 }
 
 /// What a column name means by the rules.
@@ -175,6 +191,28 @@ impl<'a> Rules<'a> {
         if self.files.iter().copied().any(|file| is_ignored(&file)) { Meaning::LeaveOut } else { Meaning::Unknown }
     }
 
+    /// Returns the column as it was chosen: by the rules of the layout, if that says the same.
+    fn chosen(&self, position: usize, name: &str, target: &str) -> SentColumn<'a> {
+        match self.meaning(name) {
+            Meaning::Send { target: proposed, place, file: Some(file), .. } if proposed == target => {
+                SentColumn { position, target: proposed, rank: 0, place, file: Some(file) }
+            }
+            _ => SentColumn { position, target: target.to_owned(), rank: 0, place: 0, file: None },
+        }
+    }
+
+    /// Returns the target of a column by the rules, else the one that its name probably means.
+    pub(crate) fn propose(&self, name: &str) -> Proposal {
+        match self.meaning(name) {
+            Meaning::Send { target, .. } => Proposal::Known(target),
+            Meaning::LeaveOut => Proposal::LeaveOut,
+            Meaning::Unknown if name.is_empty() => Proposal::LeaveOut,
+            Meaning::Unknown => {
+                self.kind.meant_column(name).map_or(Proposal::LeaveOut, |target| Proposal::Guessed(target.to_owned()))
+            }
+        }
+    }
+
     fn ignores_unknown(&self) -> bool {
         self.ignore_unknown || self.files.iter().any(|file| file.other_columns == OtherColumns::Ignore)
     }
@@ -188,7 +226,13 @@ impl<'a> Rules<'a> {
         let is_result = is_result_header(names.iter().copied());
         let (mut sent, mut left_out, mut unnamed, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (position, name) in names.iter().enumerate() {
-            if name.is_empty() {
+            if let Some(choice) = self.choices.and_then(|choices| choices.get(position)) {
+                match choice {
+                    Some(target) => sent.push(self.chosen(position, name, target)),
+                    None if name.is_empty() => unnamed.push(position),
+                    None => left_out.push((*name).to_owned()),
+                }
+            } else if name.is_empty() {
                 unnamed.push(position);
             } else if is_result && name.starts_with(RESULT_PREFIX) {
                 // An import's own columns need no mention.
@@ -210,7 +254,11 @@ impl<'a> Rules<'a> {
         let targets = self.join(sent, &names, &mut left_out, &mut faults);
         faults.extend(self.unknown_columns(&unknown, &names));
         if targets.is_empty() && faults.is_empty() {
-            faults.push("no column is sent; name the columns as the gateway does, or map them with --map".to_owned());
+            let cure = self.wording.choose(
+                "name the columns as the gateway does, or map them with --map",
+                "choose a field for at least one",
+            );
+            faults.push(format!("no column is sent; {cure}"));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -224,6 +272,7 @@ impl<'a> Rules<'a> {
         Ok(Plan {
             shown,
             unnamed,
+            wording: self.wording,
             ignores_unnamed: self.ignores_unknown(),
             is_result,
             outcome: names.iter().position(|name| is_result && *name == RESULT_OUTCOME),
@@ -274,7 +323,8 @@ impl<'a> Rules<'a> {
                 && !first.file.is_some_and(|file| file.first_non_empty.contains(&name))
             {
                 let [one, other] = [first, second].map(|column| shown_column(column.position, names));
-                faults.push(format!("{one} and {other} are both sent as {name}; leave one out with --ignore"));
+                let cure = self.wording.choose("leave one out with --ignore", "leave one out");
+                faults.push(format!("{one} and {other} are both sent as {name}; {cure}"));
             }
             let file = group[0].file;
             let values = file.and_then(|file| file.values.get(&name)).into_iter().flatten();

@@ -4,10 +4,11 @@
 //! * `blob`, `source`: the bytes of a table, and its rows.
 //! * `header`, `mapping`, `layout`: the row of column names, and what becomes of each column.
 //! * `convert`, `times`, `zeros`: the rows as the gateway reads them.
-//! * `notes`: what a user should know before the table is sent.
+//! * `notes`, `wording`: what a user should know before the table is sent, in the words of a command line or of a form.
 
 pub(crate) mod blob;
-mod column_letters;
+pub(crate) mod choices;
+pub(crate) mod column_letters;
 pub(crate) mod convert;
 pub(crate) mod header;
 pub(crate) mod kind;
@@ -17,4 +18,5 @@ pub(crate) mod notes;
 pub(crate) mod result_header;
 pub(crate) mod source;
 pub(crate) mod times;
+pub(crate) mod wording;
 pub(crate) mod zeros;

@@ -23,21 +23,29 @@ pub(crate) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &
     };
     notes.extend(
         [
-            affected(&remarks.needs_zone, "row has a date or local time", "rows have dates or local times").map(|affected| {
-                format!("{affected}; the gateway refuses them without a zone: give one with --time-zone, as --time-zone Europe/Berlin")
-            }),
+            affected(&remarks.needs_zone, "row has a date or local time", "rows have dates or local times").map(
+                |affected| {
+                    let cure = plan.wording.choose(
+                        "give one with --time-zone, as --time-zone Europe/Berlin",
+                        "give one, such as Europe/Berlin",
+                    );
+                    format!("{affected}; the gateway refuses them without a zone: {cure}")
+                },
+            ),
             affected(&remarks.needs_format, "row has a date", "rows have dates").map(|affected| {
-                format!("{affected} in which day and month can be either; give --date-format dd/mm/yyyy or mm/dd/yyyy")
+                let cure = plan.wording.choose("give --date-format dd/mm/yyyy or mm/dd/yyyy", "choose the order");
+                format!("{affected} in which day and month can be either; {cure}")
             }),
-            affected(&remarks.skipped_times, "row has a time", "rows have times").map(|affected| {
-                format!("{affected} that the clocks skip in {zone}; taken as an hour later")
-            }),
-            affected(&remarks.repeated_times, "row has a time", "rows have times").map(|affected| {
-                format!("{affected} that occurs twice in {zone}; taken as the first")
-            }),
-            affected(&remarks.skipped, "row", "rows").map(|affected| format!("left out by the rules of the layout or map file: {affected}")),
-            affected(&remarks.empty, "row", "rows").map(|affected| format!("left out, since no column that is sent has a value: {affected}")),
-            affected(&remarks.applied, "row", "rows").map(|affected| format!("left out, since applied already: {affected}")),
+            affected(&remarks.skipped_times, "row has a time", "rows have times")
+                .map(|affected| format!("{affected} that the clocks skip in {zone}; taken as an hour later")),
+            affected(&remarks.repeated_times, "row has a time", "rows have times")
+                .map(|affected| format!("{affected} that occurs twice in {zone}; taken as the first")),
+            affected(&remarks.skipped, "row", "rows")
+                .map(|affected| format!("left out by the rules of the layout or map file: {affected}")),
+            affected(&remarks.empty, "row", "rows")
+                .map(|affected| format!("left out, since no column that is sent has a value: {affected}")),
+            affected(&remarks.applied, "row", "rows")
+                .map(|affected| format!("left out, since applied already: {affected}")),
         ]
         .into_iter()
         .flatten(),

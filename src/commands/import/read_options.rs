@@ -145,7 +145,12 @@ impl ReadOptions {
     }
 
     pub(super) fn source(&self) -> SourceOptions<'_> {
-        SourceOptions { separator: self.separator, encoding: self.encoding, sheet: self.sheet.as_deref() }
+        SourceOptions {
+            separator: self.separator,
+            encoding: self.encoding,
+            sheet: self.sheet.as_deref(),
+            ..SourceOptions::default()
+        }
     }
 }
 

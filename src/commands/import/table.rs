@@ -21,6 +21,7 @@ use crate::sheet::layout::file::LayoutFile;
 use crate::sheet::mapping::{Plan, Rules};
 use crate::sheet::notes;
 use crate::sheet::source::{self, Source};
+use crate::sheet::wording::Wording;
 
 /// What decides how a table is read.
 pub(super) struct TableRequest<'a> {
@@ -66,6 +67,8 @@ impl Table {
             maps: read.maps(),
             ignore: read.ignore(),
             ignore_unknown: read.ignores_unknown(),
+            choices: None,
+            wording: Wording::Options,
             files: map_file.iter().chain(read.layout().and_then(layout::find)).collect(),
         };
         let faults = rules.check();

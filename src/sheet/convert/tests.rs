@@ -7,6 +7,7 @@ use crate::sheet::layout::{self, LayoutName};
 use crate::sheet::mapping::Rules;
 use crate::sheet::source::SourceOptions;
 use crate::sheet::times::Zone;
+use crate::sheet::wording::Wording;
 
 /// A table and how it is converted.
 struct Case<'a> {
@@ -42,8 +43,15 @@ impl<'a> Case<'a> {
     /// Returns what is sent, the original rows, and what was done.
     fn run(&self) -> Result<(String, Vec<String>, Converted), String> {
         let files = self.layout.and_then(layout::find).into_iter().collect();
-        let rules =
-            Rules { kind: self.kind, maps: &self.maps, ignore: &[], ignore_unknown: self.ignore_unknown, files };
+        let rules = Rules {
+            kind: self.kind,
+            maps: &self.maps,
+            ignore: &[],
+            ignore_unknown: self.ignore_unknown,
+            files,
+            choices: None,
+            wording: Wording::Options,
+        };
         let content = Blob::Memory(self.table.as_bytes().to_vec().into());
         let source = Source::open(content, &SourceOptions::default(), &|cells| rules.count_known(cells))?;
         let (mut header_line, mut header) = (0, Vec::new());

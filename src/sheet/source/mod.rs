@@ -8,6 +8,7 @@ use self::csv::Records;
 use self::encoding::{DecodingReader, Encoding, TextEncoding};
 use self::row::RowVisitor;
 use crate::sheet::blob::{Blob, BlobReader};
+use crate::sheet::wording::Wording;
 
 mod archive;
 mod csv;
@@ -16,6 +17,7 @@ mod number_format;
 mod row;
 mod xlsx;
 
+pub(crate) use self::archive::WorkbookLimits;
 pub(crate) use self::encoding::EncodingName;
 pub(crate) use self::row::{CellCheck, OddCell};
 
@@ -28,12 +30,15 @@ pub(crate) struct SourceOptions<'a> {
     pub(crate) separator: Option<u8>,
     pub(crate) encoding: Option<EncodingName>,
     pub(crate) sheet: Option<&'a str>,
+    pub(crate) limits: WorkbookLimits,
+    pub(crate) wording: Wording,
 }
 
 /// An open table.
 pub(crate) struct Source {
     pub(crate) content: Blob,
     form: Form,
+    wording: Wording,
     /// What was guessed, for the user.
     pub(crate) notes: Vec<String>,
     /// What to do if no column of the table is known, and if the table is not understood.
@@ -43,7 +48,7 @@ pub(crate) struct Source {
 
 enum Form {
     Text { encoding: Encoding, mark: u64, separator: u8, has_separator_line: bool },
-    Workbook { sheet: String },
+    Workbook { sheet: String, others: Vec<String> },
 }
 
 impl Source {
@@ -67,22 +72,28 @@ impl Source {
     }
 
     fn open_workbook(content: Blob, options: &SourceOptions<'_>) -> Result<Self, String> {
-        let unfit = [("--separator", options.separator.is_some()), ("--encoding", options.encoding.is_some())];
+        let wording = options.wording;
+        let unfit = [
+            ("--separator", options.separator.is_some()),
+            (wording.choose("--encoding", "an encoding"), options.encoding.is_some()),
+        ];
         if let Some((option, _)) = unfit.iter().find(|(_, is_given)| *is_given) {
             return Err(format!("is an Excel workbook, and {option} is for text files; omit it"));
         }
-        let chosen = xlsx::choose_sheet(&content, options.sheet)?;
+        let chosen = xlsx::choose_sheet(&content, options)?;
         let (mut notes, mut other_sheets) = (Vec::new(), None);
         if options.sheet.is_none() && !chosen.others.is_empty() {
             let (name, count) = (&chosen.name, chosen.others.len() + 1);
-            notes.push(format!("read the sheet {name:?}, the first of {count}; --sheet names another"));
+            let other = wording.choose("--sheet names another", "you can choose another");
+            notes.push(format!("read the sheet {name:?}, the first of {count}; {other}"));
             let others = chosen.others.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             other_sheets = Some(format!(
-                "this is the sheet {name:?}; if the table is in another one, name it with --sheet: {others}"
+                "this is the sheet {name:?}; if the table is in another one, {}: {others}",
+                wording.choose("name it with --sheet", "choose that")
             ));
         }
-        let form = Form::Workbook { sheet: chosen.name };
-        Ok(Self { content, form, notes, wrong_separator: None, other_sheets })
+        let form = Form::Workbook { sheet: chosen.name, others: chosen.others };
+        Ok(Self { content, form, wording, notes, wrong_separator: None, other_sheets })
     }
 
     fn open_text(
@@ -91,19 +102,21 @@ impl Source {
         count_known: &dyn Fn(&[String]) -> usize,
     ) -> Result<Self, String> {
         if options.sheet.is_some() {
-            return Err("is a text file, and --sheet is for Excel workbooks; omit it".to_owned());
+            let option = options.wording.choose("--sheet", "a sheet");
+            return Err(format!("is a text file, and {option} is for Excel workbooks; omit it"));
         }
         let reader = BufReader::with_capacity(SAMPLE, BlobReader::new(&content, 0));
-        let found = encoding::detect(reader, options.encoding).map_err(unreadable)?;
+        let found = encoding::detect(reader, options.encoding, options.wording).map_err(unreadable)?;
         let TextEncoding { encoding, mark, guessed_at_line } = found;
         let mut notes = Vec::new();
         if let Some(line) = guessed_at_line {
-            notes.push(format!("not UTF-8 (line {line}); read as {}; --encoding names another", encoding.name()));
+            let other = options.wording.choose("--encoding names another", "you can choose another encoding");
+            notes.push(format!("not UTF-8 (line {line}); read as {}; {other}", encoding.name()));
         } else if encoding != Encoding::Utf8 && options.encoding.is_none() {
             notes.push(format!("read as {}", encoding.name()));
         }
         let mut sample = Vec::new();
-        let reader = DecodingReader::new(BlobReader::new(&content, mark), encoding);
+        let reader = DecodingReader::new(BlobReader::new(&content, mark), encoding, options.wording);
         reader.take(SAMPLE as u64).read_to_end(&mut sample).map_err(unreadable)?;
         // The sample may end within a character.
         let sample = String::from_utf8_lossy(&sample);
@@ -117,13 +130,15 @@ impl Source {
             let (given, guess) = (char::from(given), name_separator(guess));
             let cure = match options.separator {
                 Some(_) => "omit --separator, or give another",
-                None => "delete the first line, or name the separator with --separator",
+                None => options
+                    .wording
+                    .choose("delete the first line, or name the separator with --separator", "delete the first line"),
             };
             format!("no column is known if {given:?} separates the cells; they seem to be separated by {guess}: {cure}")
         });
         let separator = given.unwrap_or(guess);
         let form = Form::Text { encoding, mark, separator, has_separator_line: line.is_some() };
-        Ok(Self { content, form, notes, wrong_separator, other_sheets: None })
+        Ok(Self { content, form, wording: options.wording, notes, wrong_separator, other_sheets: None })
     }
 
     /// Returns where the content begins, behind a byte order mark, if the file is what the gateway itself reads: UTF-8,
@@ -138,6 +153,14 @@ impl Source {
     /// Returns whether a row with fewer cells than the header is complete: a workbook stores no empty cells.
     pub(crate) fn omits_empty_cells(&self) -> bool {
         matches!(self.form, Form::Workbook { .. })
+    }
+
+    /// Returns the sheet that is read and the others that the workbook shows; `None` for a text.
+    pub(crate) fn sheets(&self) -> Option<(&str, &[String])> {
+        match &self.form {
+            Form::Workbook { sheet, others } => Some((sheet, others)),
+            Form::Text { .. } => None,
+        }
     }
 
     /// Passes each row and its line to `each` until that returns false. Empty lines are not rows.
@@ -160,7 +183,7 @@ impl Source {
         match &self.form {
             Form::Workbook { sheet, .. } => xlsx::read_rows(&self.content, sheet, must_refuse, each),
             Form::Text { encoding, mark, separator, has_separator_line } => {
-                let reader = DecodingReader::new(BlobReader::new(&self.content, *mark), *encoding);
+                let reader = DecodingReader::new(BlobReader::new(&self.content, *mark), *encoding, self.wording);
                 let mut records = Records::new(reader, *separator);
                 let mut cells = Vec::new();
                 if *has_separator_line {
@@ -266,7 +289,8 @@ mod tests {
 
     #[test]
     fn the_options_decide() {
-        let options = SourceOptions { separator: Some(b'|'), encoding: Some(EncodingName::Windows1252), sheet: None };
+        let (separator, encoding) = (Some(b'|'), Some(EncodingName::Windows1252));
+        let options = SourceOptions { separator, encoding, ..SourceOptions::default() };
         let (rows, notes) = rows(b"a|b;c\n\xe9|\xc3\xa9\n", &options).unwrap();
         assert_eq!(rows, [(1, "a·b;c".to_owned()), (2, "é·Ã©".to_owned())]);
         assert!(notes.is_empty(), "{notes:?}");

@@ -11,10 +11,10 @@ use jiff::{RoundMode, Unit};
 
 use crate::sheet::blob::{Blob, BlobReader};
 use crate::sheet::column_letters::column_letters;
-use crate::sheet::source::archive;
 use crate::sheet::source::csv::MAX_COLUMNS;
 use crate::sheet::source::number_format::{CellFormat, CellFormats, NumberFormat};
 use crate::sheet::source::row::{CellCheck, OddCell, RowVisitor};
+use crate::sheet::source::{SourceOptions, archive};
 
 type Workbook = Xlsx<BufReader<BlobReader>>;
 
@@ -35,8 +35,9 @@ pub(super) struct ChosenSheet {
 ///
 /// # Errors
 /// A sentence about the workbook or its sheets.
-pub(super) fn choose_sheet(file: &Blob, given: Option<&str>) -> Result<ChosenSheet, String> {
-    archive::check(BufReader::new(BlobReader::new(file, 0))).map_err(|error| error.to_string())?;
+pub(super) fn choose_sheet(file: &Blob, options: &SourceOptions<'_>) -> Result<ChosenSheet, String> {
+    let SourceOptions { sheet: given, limits, wording, .. } = *options;
+    archive::check(BufReader::new(BlobReader::new(file, 0)), limits).map_err(|error| error.to_string())?;
     caught(|| {
         let workbook = open(file)?;
         let sheets = || workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
@@ -54,8 +55,13 @@ pub(super) fn choose_sheet(file: &Blob, given: Option<&str>) -> Result<ChosenShe
                     others: others.filter(|name| *name != sheet.name).collect(),
                 })
             }
-            (None, Some(name)) => Err(format!("has no sheet {name:?} (--sheet); it has {}", names())),
-            (None, None) => Err("has no visible sheet; name one with --sheet".to_owned()),
+            (None, Some(name)) => {
+                let option = wording.choose(" (--sheet)", "");
+                Err(format!("has no sheet {name:?}{option}; it has {}", names()))
+            }
+            (None, None) => {
+                Err(format!("has no visible sheet; {}", wording.choose("name one with --sheet", "make one visible")))
+            }
         }
     })
 }

@@ -8,6 +8,10 @@ fn file(bytes: &[u8]) -> Blob {
     Blob::Memory(bytes.to_vec().into())
 }
 
+fn named(sheet: Option<&str>) -> SourceOptions<'_> {
+    SourceOptions { sheet, ..SourceOptions::default() }
+}
+
 fn rows(file: &Blob, sheet: &str) -> Vec<(u64, Vec<String>)> {
     let mut all = Vec::new();
     read_rows(file, sheet, &|_, _, _, _| false, &mut |line, cells| {
@@ -63,7 +67,7 @@ fn a_workbook_is_read_as_written() {
     workbook.add_worksheet().set_name("More").unwrap();
     let file = file(&workbook.save_to_buffer().unwrap());
 
-    let chosen = choose_sheet(&file, None).unwrap();
+    let chosen = choose_sheet(&file, &named(None)).unwrap();
     assert_eq!((chosen.name.as_str(), chosen.others.as_slice()), ("People", &["More".to_owned()][..]));
     let expected = [
         (1, vec!["externalId", "active", "birthDate", "name.givenName"]),
@@ -72,8 +76,8 @@ fn a_workbook_is_read_as_written() {
     ];
     let rows = rows(&file, &chosen.name);
     assert_eq!(rows, expected.map(|(line, cells)| (line, cells.into_iter().map(str::to_owned).collect())));
-    assert_eq!(choose_sheet(&file, Some("Notes")).unwrap().name, "Notes");
-    let fault = choose_sheet(&file, Some("people")).err().unwrap();
+    assert_eq!(choose_sheet(&file, &named(Some("Notes"))).unwrap().name, "Notes");
+    let fault = choose_sheet(&file, &named(Some("people"))).err().unwrap();
     assert_eq!(fault, r#"has no sheet "people" (--sheet); it has "Notes", "People", "More""#);
 }
 
@@ -83,7 +87,7 @@ fn damaged_workbooks_are_errors() {
     workbook.add_worksheet().write(0, 0, "a").unwrap();
     let bytes = workbook.save_to_buffer().unwrap();
     for length in (0..bytes.len()).step_by(97) {
-        let fault = choose_sheet(&file(&bytes[..length]), None).err().unwrap();
+        let fault = choose_sheet(&file(&bytes[..length]), &named(None)).err().unwrap();
         assert!(fault.contains("damaged") || fault.contains("ZIP archive"), "{length}: {fault}");
     }
 }
@@ -128,7 +132,7 @@ fn workbook_with(relation: &str, cells: &str, formats: &[&str]) -> Blob {
 fn numbers_have_the_zeros_that_their_format_shows() {
     let cells = r#"<c r="A2" s="1"><v>123</v></c><c r="B2"/><c r="C2" s="1"><v>1234567</v></c><c r="D2" s="2"><v>7</v></c><c r="E2"><v>8</v></c><c r="F2" s="1" t="str"><v>x</v></c>"#;
     let file = workbook_of(cells, &["00000", "#,##0"]);
-    assert_eq!(choose_sheet(&file, None).unwrap().name, "A & B");
+    assert_eq!(choose_sheet(&file, &named(None)).unwrap().name, "A & B");
     assert_eq!(rows(&file, "A & B"), [(2, ["00123", "", "1234567", "7", "8", "x"].map(str::to_owned).to_vec())]);
 }
 
