@@ -10,22 +10,18 @@ use crate::support::people::person_at;
 #[tokio::test]
 async fn calls_and_failures_are_counted_for_each_connection() {
     let sandbox = sandbox().await;
-    let clients = client("lms", "", "[\"*\"]") + &client("narrow", "", "[\"thinkexam-main\"]");
+    let clients = client("lms", "", "[\"*\"]") + &client("narrow", "", "[\"startexam-main\"]");
     let gateway = Gateway::start_with(&sandbox_connections(&sandbox, ""), &clients).await;
-    let path = "/connections/startexam-main/calls";
+    let path = "/connections/examtesting-main/calls";
     let before = gateway.get(path).await;
     assert_eq!(before.status, 200, "{before:?}");
     assert_eq!((&before.body["hour"]["calls"], &before.body["minutes"]), (&json!(0), &json!([])), "{before:?}");
     assert!(before.body["hour"].get("p50Ms").is_none(), "absent, not zero: {before:?}");
 
-    let registered = gateway.post("/candidates", &person_at("startexam-main", "c1")).await;
+    let registered = gateway.post("/candidates", &person_at("examtesting-main", "c1")).await;
     assert_eq!(registered.status, 201, "{registered:?}");
-    set_faults(
-        sandbox.startexam(),
-        json!({ "faults": [{ "name": "server_error", "operation": "candidates.create", "times": 1 }] }),
-    )
-    .await;
-    let failed = gateway.post("/candidates", &person_at("startexam-main", "c2")).await;
+    set_faults(sandbox.examtesting(), json!({ "faults": [{ "name": "server_error", "times": 1 }] })).await;
+    let failed = gateway.post("/candidates", &person_at("examtesting-main", "c2")).await;
     assert!(failed.status >= 400, "{failed:?}");
 
     let after = gateway.get(path).await;
@@ -36,9 +32,9 @@ async fn calls_and_failures_are_counted_for_each_connection() {
     let minutes = after.body["minutes"].as_array().expect("a list");
     let sum: u64 = minutes.iter().filter_map(|minute| minute["calls"].as_u64()).sum();
     assert_eq!(sum, calls, "{after:?}");
-    assert_eq!(after.body["connection"], "startexam-main");
+    assert_eq!(after.body["connection"], "examtesting-main");
 
-    let other = gateway.request_as(&key("narrow"), Method::GET, "/connections/thinkexam-main/calls").send().await;
+    let other = gateway.request_as(&key("narrow"), Method::GET, "/connections/startexam-main/calls").send().await;
     assert_eq!((other.status, &other.body["hour"]["calls"]), (200, &json!(0)), "{other:?}");
     let forbidden = gateway.request_as(&key("narrow"), Method::GET, path).send().await;
     assert_eq!(forbidden.problem(), (403, "connection_forbidden", "not_applied"), "{forbidden:?}");

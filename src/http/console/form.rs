@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest as _, Multipart};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -56,6 +56,8 @@ async fn multipart(parts: &Parts, bytes: Bytes) -> Result<Form, ConsoleError> {
     let malformed = || ConsoleError::Refused(StatusCode::BAD_REQUEST, "It is malformed.");
     let mut request = Request::new(Body::from(bytes));
     request.headers_mut().extend(parts.headers.get(CONTENT_TYPE).map(|value| (CONTENT_TYPE, value.clone())));
+    // The form was read within its own limit.
+    DefaultBodyLimit::disable().apply(&mut request);
     let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| malformed())?;
     let mut form = Form::default();
     while let Some(field) = multipart.next_field().await.map_err(|_| malformed())? {

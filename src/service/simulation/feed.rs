@@ -52,10 +52,10 @@ pub(super) fn fold_settings(scoring: ScoringRules) -> FoldSettings {
 
 /// Returns an entry of the feed about what the vendor says: one without parts has no score either, which only the report has.
 pub(super) fn entry(said: &Said) -> Said {
-    match said.parts.is_empty() {
-        true => Said { given: None, maximum: None, ..said.clone() },
-        false => said.clone(),
+    if said.parts.is_empty() {
+        return Said { given: None, maximum: None, ..said.clone() };
     }
+    said.clone()
 }
 
 impl Session {

@@ -174,7 +174,7 @@ async fn pass(mut gateway: TcpStream, receiver: SocketAddr, left: watch::Sender<
     loop {
         let done = tokio::select! {
             biased;
-            _ = dead.wait_for(|left| *left == 0) => return,
+            () = async { dead.wait_for(|left| *left == 0).await.map(drop).ok(); } => return,
             read = receiver.read_buf(&mut answered) => {
                 let mut passes = false;
                 left.send_if_modified(|left| {

@@ -216,7 +216,7 @@ async fn results(make: &Maker, store: &PostgresStore, candidate: &Candidate, boo
     let series = participant(&registration);
     let (result, first) = make.result(&erased, &series);
     store.commit(vec![record(&make.applied(store, &erased, &series)), put(&result, Some(&first))]).await.unwrap();
-    let asked = [fetch(&erased, &registration, make.0.now()), fetch(&candidate, &make.name("p"), make.0.now())];
+    let asked = [fetch(&erased, &registration, make.0.now()), fetch(candidate, &make.name("p"), make.0.now())];
     store.commit(asked.iter().map(request).collect()).await.unwrap();
     let due = store.due_fetches("c", make.0.now(), 9).await.unwrap();
     store.commit(vec![end(&due[0], Some((1, make.0.now()))), end(&due[1], None)]).await.unwrap();

@@ -1,0 +1,3 @@
+//! The console as a browser without a script sees it.
+
+mod import;
