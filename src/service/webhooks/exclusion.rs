@@ -27,7 +27,8 @@ impl Sender {
             let count = excluded.len();
             let changes = excluded.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone()))).collect();
             gateway.0.store.commit(changes).await?;
-            excluded.into_iter().for_each(|delivery| self.window.end(delivery));
+            let followed: Vec<_> = excluded.into_iter().filter_map(|delivery| self.window.end(delivery)).collect();
+            self.load_followers(gateway, &followed).await?;
             tracing::info!(webhook = %self.webhook.id, count, "events are not delivered: the webhook no longer gets them");
         }
         Ok(())

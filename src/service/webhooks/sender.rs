@@ -300,20 +300,20 @@ impl Sender {
 
     /// Reads the deliveries again whose attempts have ended. Drops the ends that are recorded, by a commit that was in doubt.
     async fn reread_ended(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
-        let mut unrecorded = Vec::new();
+        let (mut unrecorded, mut followed) = (Vec::new(), Vec::new());
         for end in self.ended.clone() {
             let Some(known) = self.window.get(end.sequence).cloned() else { continue };
             match gateway.0.store.delivery(&known.tenant, &known.id).await? {
-                Some(stored) if stored.attempts.contains(&end.attempt) => self.window.end(stored),
+                Some(stored) if stored.attempts.contains(&end.attempt) => followed.extend(self.window.end(stored)),
                 Some(stored) => {
                     self.window.replace(stored);
                     unrecorded.push(end);
                 }
-                None => self.window.end(Delivery { due: None, ..known }),
+                None => followed.extend(self.window.end(Delivery { due: None, ..known })),
             }
         }
         self.ended = unrecorded;
-        Ok(())
+        self.load_followers(gateway, &followed).await
     }
 
     /// Returns the changes of one transaction with the ends of attempts.
