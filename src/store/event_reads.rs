@@ -158,9 +158,10 @@ impl Head {
 struct FilterTexts {
     /// The names of types, and the types themselves.
     types: (Option<String>, Vec<EventType>),
-    connections: Option<String>,
-    /// Connections and ids, separated by a space.
-    assessments: Option<String>,
+    /// The text of statements, and the names.
+    connections: Option<(String, Vec<String>)>,
+    /// The text of statements, connections and ids separated by a space, and the pairs.
+    assessments: Option<(String, Vec<(String, String)>)>,
     assignment: Option<String>,
 }
 
@@ -174,16 +175,17 @@ impl FilterTexts {
         let all = || EventType::ALL.to_vec();
         Self {
             types: (names.as_deref().map(lines), types.clone().unwrap_or_else(all)),
-            connections: connections.as_deref().map(lines),
-            assessments: pairs.as_deref().map(lines),
+            connections: connections.as_ref().map(|names| (lines(names), names.clone())),
+            assessments: pairs.as_deref().map(lines).zip(assessments.clone()),
             assignment: assignment.as_ref().map(ToString::to_string),
         }
     }
 
     /// Returns the values of a statement about the events of a tenant between two numbers.
     fn values<'a>(&'a self, tenant: &'a str, from: u64, to: u64) -> Vec<SqlValue<'a>> {
-        let (types, connections) = (self.types.0.as_deref(), self.connections.as_deref());
-        values![tenant, column(from), column(to), types, connections, self.assessments.as_deref()].into()
+        let (types, connections) = (self.types.0.as_deref(), self.connections.as_ref().map(|(text, _)| text.as_str()));
+        let assessments = self.assessments.as_ref().map(|(text, _)| text.as_str());
+        values![tenant, column(from), column(to), types, connections, assessments].into()
     }
 }
 
@@ -231,14 +233,45 @@ async fn last<E: Engine>(
     if let Some((found,)) = found {
         return Ok(Some(number(found)));
     }
-    let mut best = head.removed;
-    for event_type in texts.types.1.iter().filter(|_| near > head.removed) {
-        let (connections, refs) = (texts.connections.as_deref(), texts.assessments.as_deref());
-        let values = values![tenant, event_type.as_str(), column(best), column(near), connections, refs];
-        let found: Option<(i64,)> = engine.select_one(Access::List, sql::LAST_EVENT_OF_TYPE, &values).await?;
-        best = found.map_or(best, |(found,)| number(found));
+    if near <= head.removed {
+        return Ok(None);
     }
+    let best = last_by_index(engine, tenant, (head.removed, near), texts).await?;
     Ok((best > head.removed).then_some(best))
+}
+
+/// Returns the last event between two numbers that passes a filter, or the first of the numbers. Each statement finds its event by
+/// an index, however many others there are.
+async fn last_by_index<E: Engine>(
+    engine: &E,
+    tenant: &str,
+    (mut from, to): (u64, u64),
+    texts: &FilterTexts,
+) -> Result<u64, StoreError> {
+    let later = |found: Option<(i64,)>, best| found.map_or(best, |(found,)| number(found));
+    if let Some((_, assessments)) = &texts.assessments {
+        for (connection, assessment_ref) in assessments {
+            let (types, connections) =
+                (texts.types.0.as_deref(), texts.connections.as_ref().map(|(text, _)| text.as_str()));
+            let values = values![tenant, column(from), column(to), types, connections, connection, assessment_ref];
+            from = later(engine.select_one(Access::List, sql::LAST_EVENT_OF_ASSESSMENT, &values).await?, from);
+        }
+        return Ok(from);
+    }
+    for event_type in texts.types.1.iter().map(|event_type| event_type.as_str()) {
+        let Some((_, connections)) = &texts.connections else {
+            let values = values![tenant, event_type, column(from), column(to)];
+            from = later(engine.select_one(Access::Key, sql::LAST_EVENT_OF_TYPE, &values).await?, from);
+            continue;
+        };
+        let values = values![tenant, event_type, column(from), column(to)];
+        from = later(engine.select_one(Access::Key, sql::LAST_EVENT_AT_NO_CONNECTION, &values).await?, from);
+        for connection in connections {
+            let values = values![tenant, event_type, connection, column(from), column(to)];
+            from = later(engine.select_one(Access::Key, sql::LAST_EVENT_AT_CONNECTION, &values).await?, from);
+        }
+    }
+    Ok(from)
 }
 
 /// Converts a column to a number.

@@ -39,11 +39,27 @@ statements! {
            AND (CAST($6 AS text) IS NULL OR " ["connection || ' ' || assessment_ref" among "$6"] ")
          ORDER BY sequence DESC LIMIT 1"
     );
-    /// As [`LAST_EVENT`], of one type.
+    /// The last event of a type between two numbers.
     LAST_EVENT_OF_TYPE = sql!(
         "SELECT sequence FROM events WHERE tenant = $1 AND type = $2 AND sequence > $3 AND sequence <= $4
+         ORDER BY sequence DESC LIMIT 1"
+    );
+    /// As [`LAST_EVENT_OF_TYPE`], at a connection.
+    LAST_EVENT_AT_CONNECTION = sql!(
+        "SELECT sequence FROM events WHERE tenant = $1 AND type = $2 AND connection = $3 AND sequence > $4
+           AND sequence <= $5 ORDER BY sequence DESC LIMIT 1"
+    );
+    /// As [`LAST_EVENT_OF_TYPE`], of those without a connection.
+    LAST_EVENT_AT_NO_CONNECTION = sql!(
+        "SELECT sequence FROM events WHERE tenant = $1 AND type = $2 AND connection IS NULL AND sequence > $3
+           AND sequence <= $4 ORDER BY sequence DESC LIMIT 1"
+    );
+    /// As [`LAST_EVENT`], about one assessment. The filter of assessments is left to the caller.
+    LAST_EVENT_OF_ASSESSMENT = sql!(
+        "SELECT sequence FROM events WHERE tenant = $1 AND sequence > $2 AND sequence <= $3
+           AND (CAST($4 AS text) IS NULL OR " ["type" among "$4"] ")
            AND (CAST($5 AS text) IS NULL OR connection IS NULL OR " ["connection" among "$5"] ")
-           AND (CAST($6 AS text) IS NULL OR " ["connection || ' ' || assessment_ref" among "$6"] ")
+           AND connection = $6 AND assessment_ref = $7
          ORDER BY sequence DESC LIMIT 1"
     );
     /// As [`LAST_EVENT`], about one assignment.

@@ -72,6 +72,9 @@ pub trait WebhookReads: Send + Sync {
         assignments: &[AssignmentId],
     ) -> Result<Vec<Delivery>, StoreError>;
 
+    /// Counts the pending deliveries of each webhook that has any, by its id.
+    async fn webhook_backlogs(&self) -> Result<Vec<(String, u64)>, StoreError>;
+
     /// Counts the pending deliveries to a webhook.
     async fn webhook_backlog(&self, webhook: &WebhookId) -> Result<WebhookBacklog, StoreError>;
 }
@@ -179,6 +182,11 @@ impl<E: Engine> WebhookReads for E {
             found.extend(deliveries(self, Access::Scan, sql::FIRST_PENDING_DELIVERIES, &values).await?);
         }
         Ok(found)
+    }
+
+    async fn webhook_backlogs(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let counts: Vec<(String, i64)> = self.select(Access::Scan, sql::WEBHOOK_BACKLOGS, &values![]).await?;
+        Ok(counts.into_iter().map(|(webhook, pending)| (webhook, u64::try_from(pending).unwrap_or(0))).collect())
     }
 
     async fn webhook_backlog(&self, webhook: &WebhookId) -> Result<WebhookBacklog, StoreError> {

@@ -76,6 +76,8 @@ statements! {
                              AND e.assignment = d.assignment AND e.sequence < d.sequence)
          ORDER BY d.sequence, d.id"
     );
+    /// The number of pending deliveries of each webhook that has any.
+    WEBHOOK_BACKLOGS = sql!("SELECT webhook, count(*) FROM deliveries WHERE state = 'pending' GROUP BY webhook");
     /// The number of a webhook's pending deliveries, and of the first event among them.
     WEBHOOK_BACKLOG = sql!(
         "SELECT count(*), min(d.sequence) FROM deliveries d WHERE d.webhook = $1 AND d.state = 'pending'"

@@ -70,8 +70,14 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         let listener = bind(options.port).await?;
         let address = listener.local_addr().map_err(|error| Failure::other("no address", error))?;
         if let Some(secret) = secrets.first() {
-            options.output.say(introduction(address, secret))?;
-            options.output.say_line(&json!({ "url": url(address), "secret": secret.expose() }))?;
+            // One that was given is known to the user, and stays where it is kept.
+            let generated = options.secret.is_empty().then(|| secret.expose());
+            options.output.say(introduction(address, generated))?;
+            let mut first = json!({ "url": url(address) });
+            if let Some((generated, fields)) = generated.zip(first.as_object_mut()) {
+                fields.insert("secret".to_owned(), json!(generated));
+            }
+            options.output.say_line(&first)?;
         }
         let (deliveries, arrivals) = mpsc::channel(MAX_WAITING);
         let receiver = Receiver { keys, status, environment: process.environment.clone(), deliveries };
@@ -113,8 +119,9 @@ fn url(address: SocketAddr) -> String {
     format!("http://{address}/")
 }
 
-fn introduction(address: SocketAddr, secret: &Secret) -> String {
-    let (url, secret) = (url(address), secret.expose());
+fn introduction(address: SocketAddr, generated: Option<&str>) -> String {
+    let (url, secret) = (url(address), generated.unwrap_or("…"));
+    let hint = if generated.is_none() { ", with the secret that you gave" } else { "" };
     format!(
         "Listening for webhooks on {url}\n\
          \n\
@@ -125,7 +132,7 @@ fn introduction(address: SocketAddr, secret: &Secret) -> String {
          \x20 allow_private = [\"127.0.0.0/8\"]\n\
          \x20 allow_http = true\n\
          \n\
-         and create the webhook (or configure it, with these values, under [webhooks.NAME]):\n\
+         and create the webhook{hint} (or configure it, with these values, under [webhooks.NAME]):\n\
          \n\
          \x20 curl http://127.0.0.1:8080/webhooks -H \"Authorization: Bearer $EXAMGATE_API_KEY\" \\\n\
          \x20   -H 'Content-Type: application/json' \\\n\

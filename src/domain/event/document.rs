@@ -100,6 +100,11 @@ pub struct EventData {
     /// `webhook.gap`: how many events between the two were removed before the webhook got them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Only of deliveries to a webhook with the `payload` `full`: the resource, as a read of it by the webhook's owner responds
+    /// when the delivery is sent. Absent if the owner may not read it, or it is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub object: Option<Map<String, Value>>,
 }
 
 /// The outcomes of an operation's rows.
@@ -219,6 +224,12 @@ fn event_example() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_resource_of_a_full_payload_is_described() {
+        let schema = serde_json::to_value(<EventData as utoipa::PartialSchema>::schema()).unwrap();
+        assert_eq!(schema["properties"]["object"]["type"], "object", "{schema}");
+    }
 
     #[test]
     fn every_example_is_a_document_with_nothing_left_out() {

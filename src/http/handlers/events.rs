@@ -50,8 +50,8 @@ const MAX_STREAM: Duration = Duration::from_mins(15);
 /// With `Prefer: wait=<seconds>` a response without events is held back until there is one, or the time is over.
 ///
 /// With `Accept: text/event-stream` the response is a stream of Server-Sent Events: `event` is the type, `data` the
-/// event and `id` its number. An `id` without `data` says that there was nothing for this reader up to that number. The
-/// stream ends after some minutes; a client that connects again with `Last-Event-ID`, as browsers do by themselves,
+/// event and `id` its number. An `id` without `data` says that there was nothing for this reader up to that number; the stream
+/// begins with one, which says where it begins. The stream ends after some minutes; a client that connects again with `Last-Event-ID`, as browsers do by themselves,
 /// misses none.
 #[utoipa::path(
     get, path = "/events", operation_id = "listEvents", tag = "Events",
@@ -156,8 +156,8 @@ struct EventStream {
     reader: EventReader,
     /// Events that were read and not sent yet.
     ready: VecDeque<EventDocument>,
-    /// The number that was sent last.
-    sent: u64,
+    /// The number that was sent last; `None` before the first one.
+    sent: Option<u64>,
     stopping: ShutdownSignal,
     ends: Instant,
     _permit: InFlightPermit,
@@ -165,8 +165,8 @@ struct EventStream {
 
 impl EventStream {
     fn new(app: AppState, reader: EventReader, stopping: ShutdownSignal, permit: InFlightPermit) -> Self {
-        let (sent, ends) = (reader.position(), Instant::now() + MAX_STREAM);
-        Self { app, reader, ready: VecDeque::new(), sent, stopping, ends, _permit: permit }
+        let ends = Instant::now() + MAX_STREAM;
+        Self { app, reader, ready: VecDeque::new(), sent: None, stopping, ends, _permit: permit }
     }
 
     /// Returns the next event; `None` at the end. If the store fails, the stream ends; the client connects again and
@@ -175,14 +175,16 @@ impl EventStream {
         loop {
             if let Some(document) = self.ready.pop_front() {
                 let number = document.sequence?;
-                self.sent = number;
+                self.sent = Some(number);
                 let data = serde_json::to_string(&document).ok()?;
                 let event_type = document.event_type.as_str();
                 return Some(Event::default().event(event_type).id(number.to_string()).data(data));
             }
-            if self.reader.position() > self.sent {
-                self.sent = self.reader.position();
-                return Some(Event::default().id(self.sent.to_string()));
+            // First of all the position at which the stream begins: a client that loses the connection before the first event
+            // goes on from there.
+            if self.sent.is_none_or(|sent| self.reader.position() > sent) {
+                self.sent = Some(self.reader.position());
+                return Some(Event::default().id(self.reader.position().to_string()));
             }
             let patience = BOOKMARK_INTERVAL.min(self.ends.saturating_duration_since(Instant::now()));
             if patience.is_zero() {
@@ -208,7 +210,7 @@ fn stream(events: EventStream) -> Response {
 
 fn stream_example() -> String {
     let event = example_of(EventType::ResultPublished);
-    format!("event: result.published\nid: 4711\ndata: {event}\n\n")
+    format!("id: 4709\n\nevent: result.published\nid: 4711\ndata: {event}\n\n")
 }
 
 #[cfg(test)]

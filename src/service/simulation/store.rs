@@ -397,5 +397,6 @@ through! {
     ) -> SendableDeliveries;
     read first_pending_deliveries(webhook: &WebhookId, assignments: &[AssignmentId]) -> Vec<Delivery>;
     read webhook_versions() -> Vec<(WebhookId, String, u64)>;
+    read webhook_backlogs() -> Vec<(String, u64)>;
     read webhook_backlog(webhook: &WebhookId) -> WebhookBacklog;
 }

@@ -1,7 +1,7 @@
 //! Which webhooks there are: takes over those that the operator has configured, and has a sender for each that is to be sent
 //! to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -259,17 +259,25 @@ impl Gateway {
     /// Sets the gauges of what is still to be delivered.
     async fn count_backlogs(&self, shown: &mut BTreeSet<String>) {
         let Some(context) = self.0.webhooks.context() else { return };
-        let Ok(webhooks) = self.0.store.all_webhooks().await else { return };
+        let store = &self.0.store;
+        let read =
+            async { Ok((store.all_webhooks().await?, store.webhook_backlogs().await?, store.event_heads().await?)) };
+        let read: Result<_, StoreError> = read.await;
+        let Ok((webhooks, backlogs, heads)) = read else { return };
+        let (pending, heads) = (HashMap::<String, u64>::from_iter(backlogs), HashMap::<String, u64>::from_iter(heads));
         let mut labels = BTreeSet::new();
         for webhook in webhooks {
             let Some(owner) = context.owners.owner(&webhook) else { continue };
-            let filter = self.filter_of(&webhook, &owner);
-            let backlog = self.0.store.webhook_backlog(&webhook.id).await;
-            let latest = self.0.store.last_event(&webhook.tenant, &filter).await;
-            let (Ok(backlog), Ok(latest)) = (backlog, latest) else { continue };
-            let unseen = latest.unwrap_or(0).saturating_sub(webhook.scanned);
+            let mut unseen = 0;
+            // Most webhooks have seen everything.
+            if heads.get(&webhook.tenant).is_some_and(|latest| *latest > webhook.scanned) {
+                let filter = self.filter_of(&webhook, &owner);
+                let Ok(latest) = store.last_event(&webhook.tenant, &filter).await else { continue };
+                unseen = latest.unwrap_or(0).saturating_sub(webhook.scanned);
+            }
             let label = label_of(&webhook);
-            metrics::webhook_lag(&label, backlog.pending.saturating_add(unseen));
+            let pending = pending.get(webhook.id.as_str()).copied().unwrap_or(0);
+            metrics::webhook_lag(&label, pending.saturating_add(unseen));
             labels.insert(label);
         }
         // A gauge would otherwise keep its last value for ever.

@@ -160,6 +160,7 @@ pub(crate) async fn readers_get_the_events_that_pass_their_filter(store: Arc<dyn
         EventFilter { connections: texts(&["two", "three"]), ..EventFilter::default() },
         EventFilter { connections: texts(&["no\nne"]), assessments: pairs(&[("one", "a")]), ..EventFilter::default() },
         EventFilter { assessments: pairs(&[("one", "a"), ("two", "b"), ("three", "a")]), ..EventFilter::default() },
+        EventFilter { assessments: pairs(&[("two", "a")]), connections: texts(&["two"]), ..EventFilter::default() },
         EventFilter { assignment: Some(booked.clone()), ..EventFilter::default() },
         EventFilter { assignment: Some(booked), connections: texts(&["tw"]), ..EventFilter::default() },
         EventFilter { assignment: Some(AssignmentId::generate(&make.0)), ..EventFilter::default() },
@@ -207,6 +208,9 @@ pub(crate) async fn retention_removes_events_from_the_first_on(store: Arc<dyn St
     number_all(&*store).await;
     let page = store.events(&tenant, 4, &all, 9).await.unwrap();
     assert_eq!((page.events[0].sequence, page.previous, page.oldest), (5, None, 5), "a number is never used again");
+    assert_eq!((store.latest_event(&tenant).await.unwrap(), store.latest_event(&other).await.unwrap()), (5, 1));
+    let heads = store.event_heads().await.unwrap();
+    assert!(heads.contains(&(tenant, 5)) && heads.contains(&(other, 1)), "{heads:?}");
     let none = store.event_bounds(&make.name("tenant"), start).await.unwrap();
     assert_eq!(none, EventBounds { oldest: 1, latest: 0 });
 }

@@ -368,6 +368,8 @@ pub(crate) async fn the_first_pending_delivery_of_an_assignment_may_be_sent(stor
     assert_eq!(first().await, [2, 3]);
     assert_eq!(sendable(ordered, 0, now, 9).await, (vec![2, 3, 4, 6], None));
 
+    let backlogs = store.webhook_backlogs().await.unwrap();
+    assert!(backlogs.contains(&(webhook.id.to_string(), 5)) && backlogs.contains(&(other.id.to_string(), 1)));
     let versions = store.webhook_versions().await.unwrap();
     let version = |of: &Webhook| versions.iter().find(|(id, ..)| *id == of.id).cloned();
     assert_eq!(version(&other), Some((other.id.clone(), other.tenant.clone(), 1)));

@@ -18,7 +18,7 @@ pub struct TargetPolicy {
     pub allow_http: bool,
 }
 
-/// A host that clients may name.
+/// A host that clients may name, with any port: what is trusted is the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPattern {
     /// This name.

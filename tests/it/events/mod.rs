@@ -117,6 +117,18 @@ impl Stream {
         Self { response, text: String::new() }
     }
 
+    /// Returns the first `id` without data, with which a stream begins.
+    async fn bookmark(&mut self) -> String {
+        while !self.text.contains("\n\n") {
+            let chunk = self.response.chunk().await.expect("the stream").expect("a beginning");
+            self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
+        }
+        let (first, rest) = self.text.split_once("\n\n").expect("a beginning");
+        let id = first.strip_prefix("id: ").expect("nothing but an id").to_owned();
+        self.text = rest.to_owned();
+        id
+    }
+
     /// Returns the next event with its id; `None` at the end. Skips comments and events without data.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {

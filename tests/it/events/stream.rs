@@ -53,3 +53,18 @@ async fn what_is_wrong_with_a_stream_is_a_problem() {
         assert_eq!(refused.body["errors"][0]["pointer"], pointer, "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_stream_says_where_it_begins_so_that_a_client_misses_nothing_before_its_first_event() {
+    let (_sandbox, gateway) = start().await;
+    complete_operation(&gateway, "e1").await;
+    let mut stream = Stream::open(&gateway, "after=latest", None).await;
+    let bookmark = stream.bookmark().await;
+    assert_eq!(bookmark, "1");
+    // The connection is lost, and an event comes before the client is back.
+    drop(stream);
+    complete_operation(&gateway, "e2").await;
+    let mut stream = Stream::open(&gateway, "after=latest", Some(&bookmark)).await;
+    let (_, event) = stream.next().await.expect("the event that has come meanwhile");
+    assert_eq!((&event["sequence"], &event["previous"]), (&json!(2), &json!(1)));
+}

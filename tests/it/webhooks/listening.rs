@@ -28,7 +28,7 @@ impl Listener {
             .expect("the program starts");
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         let first = next(&mut lines).await;
-        let text = |name: &str| first[name].as_str().expect("text").to_owned();
+        let text = |name: &str| first[name].as_str().unwrap_or_default().to_owned();
         let (url, secret) = (text("url"), text("secret"));
         Self { _process: process, lines, url, secret }
     }
@@ -72,8 +72,27 @@ async fn a_listener_answers_with_the_status_it_is_told_and_knows_several_secrets
     let mut listener = Listener::start(&["--status", "503", "--secret", &first, "--secret", &second]).await;
     let webhook = create(&gateway, &json!({ "url": listener.url, "secret": OTHER_SECRET })).await;
     assert_eq!((&webhook["ping"]["delivered"], &webhook["ping"]["status"]), (&json!(false), &json!(503)), "{webhook}");
+    assert_eq!(listener.secret, "", "one that was given is not printed");
     let ping = listener.next().await;
     assert_eq!((&ping["verified"], &ping["secret"]), (&json!(true), &json!(2)), "{ping}");
+}
+
+#[tokio::test]
+async fn a_secret_that_was_given_is_not_printed() {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
+        .args(["listen", "--port", "0", "--secret", &format!("plain:{SECRET}")])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+    let mut said = String::new();
+    while !said.contains("Ctrl-C") {
+        said.push_str(&lines.next_line().await.expect("text").expect("a line"));
+    }
+    assert!(said.contains("with the secret that you gave") && !said.contains(SECRET), "{said}");
 }
 
 #[test]

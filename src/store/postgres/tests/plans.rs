@@ -7,7 +7,7 @@ use crate::domain::candidate::CandidateState;
 use crate::domain::event::{EventFilter, EventSubject, EventType, NewEvent};
 use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
 use crate::domain::results::{MatchHints, ReportState};
-use crate::domain::webhook::{DeliveryState, Webhook};
+use crate::domain::webhook::{DeliveryOrder, DeliveryState, Webhook};
 use crate::store::conformance::{
     append, change, end, ended, fetch, number_all, parked, participant, put, put_delivery, put_webhook, record,
     registered, request, update,
@@ -248,6 +248,13 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     let changes = vec![put_webhook(&webhook), Mutation::ScanWebhook(scan), put_delivery(&delivery)];
     store.commit(changes).await.unwrap();
     assert_eq!(store.pending_deliveries(&webhook.id, 0, 9).await.unwrap(), std::slice::from_ref(&delivery));
+    for order in [DeliveryOrder::Resource, DeliveryOrder::Unordered] {
+        let found = store.sendable_deliveries(&webhook.id, order, 0, jiff::Timestamp::MAX, 9).await.unwrap();
+        assert_eq!(found.deliveries, std::slice::from_ref(&delivery));
+    }
+    let assignments = [delivery.assignment.clone().unwrap()];
+    let first = store.first_pending_deliveries(&webhook.id, &assignments).await.unwrap();
+    assert_eq!(first, std::slice::from_ref(&delivery));
     assert_eq!(store.webhook_backlog(&webhook.id).await.unwrap().pending, 1);
     let delivered = ended(&delivery, DeliveryState::Delivered, make.0.now());
     let health = WebhookHealth {

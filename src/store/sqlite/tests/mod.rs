@@ -25,6 +25,7 @@ use crate::store::{
 };
 use crate::store::{event_sql, result_sql, sql, webhook_sql};
 
+mod events;
 mod histories;
 mod look_ups;
 mod opening;
