@@ -6,6 +6,7 @@
 
 use futures_util::stream::{self, StreamExt as _};
 use jiff::SignedDuration;
+use tracing::Instrument as _;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::results::{ReportChannel, ReportContext, ReportKind, ReportSource};
@@ -17,7 +18,7 @@ use crate::service::errors::StoreResultExt as _;
 use crate::service::results::chunk::{Arrival, CHUNK, Chunk, FetchRequest};
 use crate::service::results::ingest::require_source;
 use crate::store::{FetchEnd, Mutation, ReportFetch};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, spans};
 
 /// Maximum number of reports that are fetched at once.
 const MAX_CONCURRENT_FETCHES: usize = 4;
@@ -43,12 +44,16 @@ impl Gateway {
         let lock = self.0.subject_locks.try_lock(&SubjectKey::fetches(name)).await.or_not_applied()?;
         let Some(_lock) = lock else { return Ok(()) };
         let _token = self.0.tasks.token();
+        self.fetch_parts(connection, source).instrument(spans::reports(name)).await
+    }
+
+    async fn fetch_parts(&self, connection: &Connection, source: &dyn ReportSource) -> Result<(), Error> {
         let call = self.feed_context(connection);
         loop {
             if self.is_stopping() || !self.0.lease.holds() {
                 return Ok(());
             }
-            let due = self.0.store.due_fetches(name, self.now(), CHUNK).await.or_not_applied()?;
+            let due = self.0.store.due_fetches(&connection.name, self.now(), CHUNK).await.or_not_applied()?;
             let more = due.len() == CHUNK;
             self.fetch_part(connection, source, due, &call).await?;
             if !more {

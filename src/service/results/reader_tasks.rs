@@ -133,8 +133,7 @@ impl Gateway {
                 let gateway = Self(inner);
                 let Some(connection) = gateway.connection_to_read(&name, &signals) else { return };
                 if !gateway.is_stopping() && gateway.0.lease.holds() {
-                    let fetching = gateway.fetch_due_reports(&connection);
-                    let fetched = fetching.instrument(spans::reports(&connection.name)).await;
+                    let fetched = gateway.fetch_due_reports(&connection).await;
                     interval = next_interval(interval, fetched.is_err());
                     if let Err(error) = fetched {
                         let (code, detail) = (error.code.as_str(), error.detail.as_str());
