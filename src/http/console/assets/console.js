@@ -20,10 +20,11 @@ function localTimes(root) {
   for (const place of all('[data-zone]', root)) place.textContent = `Times are in ${zone}.`;
 }
 
-/** Adds a button to what has an id worth copying. */
+/** Adds a button to an id that is worth copying, unless it is a link already. */
 function copyButtons(root) {
   if (!navigator.clipboard) return;
   for (const source of all('[data-copy]', root)) {
+    if (source.closest('a, button, summary')) continue;
     const text = source.dataset.copy || source.textContent.trim();
     const button = document.createElement('button');
     button.type = 'button';
