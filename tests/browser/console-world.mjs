@@ -65,6 +65,8 @@ center = "mycenter"
 profile_id = "d51b5efd-fb21-4cb8-94e2-145014839465"
 settle_grace = "0s"
 breaker = { failures = 0 }
+[connections.startexam-main.results]
+mode = "feed"
 [connections.thinkexam-main]
 vendor = "thinkexam"
 base_url = "${vendors.thinkexam}"
@@ -92,6 +94,11 @@ api_pass = "plain:sandbox-examtesting-pass"
 name = "Rust 101"
 connection = "startexam-main"
 ref = "fa19e351-36d0-49c0-be92-66d640b17878"
+pass_percent = 60.0
+[assessments.safety-at-work]
+name = "Safety at work"
+connection = "startexam-main"
+ref = "3c9d2f7e-58b1-4f6a-8d0c-2b7e91a4c6d5"
 pass_percent = 60.0
 [assessments.aptitude]
 name = "Aptitude"
@@ -160,6 +167,19 @@ export async function fill({ address, vendors, keys }) {
     jane: jane.id, planted: planted.id, booked: booked.id, unknown, operation: bulk.operation, lee: lee.id, taken: taken.id,
     parked: parked.id, webhook: hook.id,
   };
+}
+
+/** Adds what the pictures of the documentation show besides: results, more bookings, and an operation of many rows. */
+export async function enrich({ address, vendors, keys }, { jane }) {
+  const call = api(address, keys.acme);
+  const names = [['Amara', 'Diallo'], ['Ben', 'Okafor'], ['Chloe', 'Martin'], ['Dmitri', 'Ivanov'], ['Elif', 'Kaya'], ['Finn', 'Berg']];
+  const items = names.map(([givenName, familyName], index) => ({
+    externalId: `emp-11${index}`, email: `${givenName.toLowerCase()}@example.com`, name: { givenName, familyName },
+  }));
+  await call('POST', '/candidates/bulk', { connection: 'startexam-main', items });
+  const { body } = await call('POST', '/assignments', { assessment: 'safety-at-work', candidate: { id: jane } });
+  await vendors.session({ employee: 'emp-1001', testId: '3c9d2f7e-58b1-4f6a-8d0c-2b7e91a4c6d5', finished: true, score: 6, maxScore: 8 });
+  await call('POST', `/assignments/${body.id}/refresh`);
 }
 
 /** Asks again until there is an answer. */

@@ -56,6 +56,8 @@ export async function startSandboxWithAll() {
     lms,
     /** Replaces the faults of one of them. */
     faults: (name, faults) => post(`${ports[name]}/_faults`, { faults }),
+    /** States what came of a test at StartExam. */
+    session: (session) => post(`${startexam}/_sessions`, session),
     /** Has ThinkExam deliver a result of somebody to the gateway's receiver. */
     result: (url, email) => post(`${thinkexam}/_webhooks`, { url, results: [{ email, testId: '2415', unassigned: true }] }),
     stop: () => stop(child),
