@@ -63,9 +63,9 @@ describe('from what needs attention', () => {
     await go(page, world.address, 'reports');
     await page.getByTitle(made.parked).first().click();
     await heading(/Report/).waitFor();
-    const form = page.locator('form', { has: page.getByLabel(/Assignment/) });
-    await form.getByLabel(/Assignment/).fill(made.taken);
-    await form.getByRole('button', { name: 'Match' }).click();
+    const choice = page.locator('label.choice', { has: page.getByTitle(made.taken) });
+    await choice.getByRole('radio').check();
+    await page.getByRole('button', { name: 'Match', exact: true }).click();
     await notice().waitFor();
     const report = await read(`/reports/${made.parked}`);
     assert.deepEqual([report.state, report.assignment, report.byHand], ['applied', made.taken, true]);
@@ -93,11 +93,16 @@ describe('from what needs attention', () => {
     await go(page, world.address, 'import');
     const sheet = 'Staff No;First Name;Last Name;E-Mail\n0012;Ada;Lo;ada@example.com\n0013;Bo;Ek;bo@example.com\n0014;Cy;Un;nobody\n';
     await page.getByLabel(/File/).setInputFiles({ name: 'people.csv', mimeType: 'text/csv', buffer: Buffer.from(sheet) });
-    await page.locator('main form button.primary').click();
-    await page.getByText('First Name').first().waitFor();
-    await page.locator('main form button.primary').click();
-    await page.getByText('nobody').first().waitFor();
-    await page.locator('main form button.primary').click();
+    await page.getByRole('button', { name: 'Review' }).click();
+    const fields = ['externalId', 'name.givenName', 'name.familyName', 'email'];
+    await heading('Review').waitFor();
+    for (const [index, field] of fields.entries()) {
+      await page.getByLabel(`Column ${'ABCD'[index]} is sent as`).selectOption(field);
+    }
+    await page.getByRole('button', { name: 'Review again' }).click();
+    await page.locator('.figures', { hasText: 'would be refused' }).waitFor();
+    await page.getByText(/e-mail address/).first().waitFor();
+    await page.getByRole('button', { name: /^Send 3 rows/ }).click();
     await heading(/Operation/).waitFor();
     const found = await until(async () => (await read('/candidates?externalId=0012')).items[0]);
     assert.equal(found.name.givenName, 'Ada');

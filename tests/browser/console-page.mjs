@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 // Only a hang comes this far.
-const PATIENCE = 60_000;
+const PATIENCE = 30_000;
 
 /** A page of a browser of its own that is not signed in. `faults` fills with everything that goes wrong on it. */
 export async function visit(browser, options = {}) {

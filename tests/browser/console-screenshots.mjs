@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 
 import { enter, go } from './console-page.mjs';
-import { enrich, fill, startWorld } from './console-world.mjs';
+import { fill, startWorld } from './console-world.mjs';
 import { launch } from './page.mjs';
 
 const MOST_BYTES = 150_000;
@@ -13,7 +13,6 @@ const world = await startWorld();
 const browser = await launch();
 try {
   const made = await fill(world);
-  await enrich(world, made);
   const pictures = [
     ['attention', '', 900, 'light'],
     ['person', `people/${made.jane}`, 900, 'light'],

@@ -11,6 +11,9 @@ const EVERY_SCOPE = [
   'reports:write', 'events:read', 'webhooks:read', 'webhooks:write',
 ];
 
+/** StartExam's id of a test. */
+const SAFETY = '3c9d2f7e-58b1-4f6a-8d0c-2b7e91a4c6d5';
+
 /** What a page must show as text and never run. */
 export const PLANTED = '<script>document.title="planted"</script><img src=x onerror=document.title="planted">';
 
@@ -98,7 +101,7 @@ pass_percent = 60.0
 [assessments.safety-at-work]
 name = "Safety at work"
 connection = "startexam-main"
-ref = "3c9d2f7e-58b1-4f6a-8d0c-2b7e91a4c6d5"
+ref = "${SAFETY}"
 pass_percent = 60.0
 [assessments.aptitude]
 name = "Aptitude"
@@ -139,6 +142,16 @@ export async function fill({ address, vendors, keys }) {
   const planted = await made(201, 'POST', '/candidates', person('emp-1002', PLANTED, 'Tables'));
   const booked = await made(201, 'POST', '/assignments', { assessment: 'rust-101', candidate: { id: planted.id } });
 
+  // Somebody who has taken a test, with a result.
+  const sat = await made(201, 'POST', '/assignments', { assessment: 'safety-at-work', candidate: { id: jane.id } });
+  await vendors.session({ employee: 'emp-1001', testId: SAFETY, finished: true, score: 6, maxScore: 8 });
+  const { progress } = await made(200, 'POST', `/assignments/${sat.id}/refresh`);
+
+  // An operation whose rows were all applied.
+  const names = [['Amara', 'Diallo'], ['Ben', 'Okafor'], ['Chloe', 'Martin'], ['Dmitri', 'Ivanov'], ['Elif', 'Kaya'], ['Finn', 'Berg']];
+  const others = names.map(([givenName, familyName], index) => person(`emp-11${index}`, givenName, familyName));
+  await made(207, 'POST', '/candidates/bulk', { connection: 'startexam-main', items: others.map(({ connection: _, ...row }) => row) });
+
   // An unknown booking, which only a person can settle.
   await vendors.faults('startexam', [{ name: 'reset_after_effect', operation: 'employees_participants', times: 1 }]);
   const order = { assessment: 'rust-101', candidate: { id: jane.id }, ifExists: 'fail' };
@@ -160,26 +173,14 @@ export async function fill({ address, vendors, keys }) {
   await vendors.result(`${address}/receivers/thinkexam-main/sandbox-thinkexam-hook-token`, 'somebody@example.com');
   const parked = await until(async () => (await call('GET', '/reports?state=parked')).body.items[0]);
   const hook = (await call('GET', '/webhooks')).body.items[0];
-  await until(async () => (await call('GET', `/webhooks/${hook.id}/deliveries?state=failed`)).body.items[0]);
+  const failed = await until(async () => (await call('GET', `/webhooks/${hook.id}/deliveries?state=failed`)).body.items[0]);
   await vendors.faults('lms', []);
-  await call('POST', '/connections/examtesting-main/check');
+  const [exchange] = (await call('GET', '/exchanges')).body.items;
   return {
     jane: jane.id, planted: planted.id, booked: booked.id, unknown, operation: bulk.operation, lee: lee.id, taken: taken.id,
-    parked: parked.id, webhook: hook.id,
+    result: progress.result, parked: parked.id, webhook: hook.id,
+    delivery: failed.id, exchange: exchange.id,
   };
-}
-
-/** Adds what the pictures of the documentation show besides: results, more bookings, and an operation of many rows. */
-export async function enrich({ address, vendors, keys }, { jane }) {
-  const call = api(address, keys.acme);
-  const names = [['Amara', 'Diallo'], ['Ben', 'Okafor'], ['Chloe', 'Martin'], ['Dmitri', 'Ivanov'], ['Elif', 'Kaya'], ['Finn', 'Berg']];
-  const items = names.map(([givenName, familyName], index) => ({
-    externalId: `emp-11${index}`, email: `${givenName.toLowerCase()}@example.com`, name: { givenName, familyName },
-  }));
-  await call('POST', '/candidates/bulk', { connection: 'startexam-main', items });
-  const { body } = await call('POST', '/assignments', { assessment: 'safety-at-work', candidate: { id: jane } });
-  await vendors.session({ employee: 'emp-1001', testId: '3c9d2f7e-58b1-4f6a-8d0c-2b7e91a4c6d5', finished: true, score: 6, maxScore: 8 });
-  await call('POST', `/assignments/${body.id}/refresh`);
 }
 
 /** Asks again until there is an answer. */

@@ -46,11 +46,17 @@ const screens = () => ({
   connections: 'connections',
   connection: 'connections/startexam-main',
   results: 'results',
+  result: `results/${made.result}`,
+  'results-assessments': 'results/assessments',
+  'results-summary': 'results/summary?assessment=safety-at-work',
   webhooks: 'webhooks',
   webhook: `webhooks/${made.webhook}`,
+  'webhook-new': 'webhooks/new',
+  delivery: `webhooks/${made.webhook}/deliveries/${made.delivery}`,
   reports: 'reports',
   report: `reports/${made.parked}`,
   exchanges: 'exchanges',
+  exchange: `exchanges/${made.exchange}`,
   audit: 'audit',
   import: 'import',
 });
@@ -242,7 +248,7 @@ describe('the keyboard', () => {
     await tabTo(page, /^People/);
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { level: 1, name: 'People' }).waitFor();
-    await tabTo(page, /^External id/);
+    await tabTo(page, /^Value/);
     await page.keyboard.type('emp-1001');
     await page.keyboard.press('Enter');
     await page.getByText('Jane Doe').first().waitFor();
