@@ -38,26 +38,54 @@ export async function startSandbox() {
   return { connection, stop: () => stop(child) };
 }
 
+/** Starts the vendors' simulators and the LMS: their addresses, and how to make them misbehave. */
+export async function startSandboxWithAll() {
+  const { child, seen } = await start(['sandbox', '--port-base', '0'], /Stop with/);
+  const address = (name) => new RegExp(`${name}\\s+\\S+\\s+(http:\\S+)`).exec(seen)[1];
+  const [startexam, thinkexam, examtesting] = ['startexam', 'thinkexam', 'examtesting'].map(address);
+  const lms = /\(webhooks\)\s+\S+\s+(http:\S+)/.exec(seen)[1];
+  const ports = { startexam, thinkexam, examtesting, lms: new URL(lms).origin };
+  const post = async (url, body) => {
+    const response = await fetch(url, { method: 'POST', body: JSON.stringify(body) });
+    if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
+  };
+  return {
+    startexam,
+    thinkexam,
+    examtesting,
+    lms,
+    /** Replaces the faults of one of them. */
+    faults: (name, faults) => post(`${ports[name]}/_faults`, { faults }),
+    /** States what came of a test at StartExam. */
+    session: (session) => post(`${startexam}/_sessions`, session),
+    /** Has ThinkExam deliver a result of somebody to the gateway's receiver. */
+    result: (url, email) => post(`${thinkexam}/_webhooks`, { url, results: [{ email, testId: '2415', unassigned: true }] }),
+    stop: () => stop(child),
+  };
+}
+
 /** Starts a gateway with this configuration on top of an address and a store of its own. */
-export async function startGateway({ server = '', connection, keyLine }) {
-  const folder = mkdtempSync(join(tmpdir(), 'examgate-browser-'));
-  const configuration = join(folder, 'examgate.toml');
-  writeFileSync(
-    configuration,
-    `[server]
+export function startGateway({ server = '', connection, keyLine }) {
+  return startGatewayWith(`[server]
 listen = "127.0.0.1:0"
 admin_listen = ""
 ${server}
 [store]
-url = "sqlite:${folder}/store.db"
-encryption_key = "file:${folder}/store.key"
+url = "sqlite:{folder}/store.db"
+encryption_key = "file:{folder}/store.key"
 [auth.clients.reader]
 ${keyLine}
 scopes = ["candidates:write", "candidates:read"]
 connections = ["*"]
 ${connection}
-`,
-  );
+`);
+}
+
+/** Starts a gateway with this configuration, in which `{folder}` is a folder of its own. */
+export async function startGatewayWith(text) {
+  const folder = mkdtempSync(join(tmpdir(), 'examgate-browser-'));
+  const configuration = join(folder, 'examgate.toml');
+  writeFileSync(configuration, text.replaceAll('{folder}', folder));
   const { child, seen } = await start(['serve', '--config', configuration], /examgate listening on http:\S+/);
   const end = async () => {
     await stop(child);
