@@ -1,7 +1,7 @@
 //! examgate: one vendor-neutral REST API in front of several exam vendors that reports the true outcome of every write.
 //!
 //! Modules, each using only those before it:
-//! `secret` < `telemetry` < `domain` < `transport` < `vendors` < `store` < `service` < `config` < `http` <
+//! `secret` < `telemetry` < `domain` < `sheet` < `transport` < `vendors` < `store` < `service` < `config` < `http` <
 //! `commands` < `main`;
 //! `sandbox` is independent, and `fuzz` exists only for the fuzzer and tests. See `docs/ARCHITECTURE.md`.
 
@@ -14,6 +14,7 @@ pub mod http;
 pub mod sandbox;
 pub mod secret;
 pub mod service;
+mod sheet;
 pub mod store;
 pub mod telemetry;
 pub mod transport;

@@ -133,6 +133,7 @@ fn result_routes() -> &'static [Entry] {
     use Scope::ResultsRead;
     &[
         || guarded(ResultsRead, &[NAMED, STORE], routes!(results::list)),
+        || guarded(ResultsRead, &[NAMED, STORE], routes!(results::summary)),
         || guarded(ResultsRead, &[STORE], routes!(results::read)),
         || guarded(ResultsRead, &[STORE], routes!(results::versions)),
         || {
@@ -215,6 +216,7 @@ fn catalogue_routes() -> &'static [Entry] {
         || guarded(CatalogueRead, &[], routes!(catalogue::vendor)),
         || guarded(CatalogueRead, &[], routes!(catalogue::connections)),
         || guarded(CatalogueRead, &[NAMED], routes!(catalogue::connection)),
+        || guarded(CatalogueRead, &[NAMED], routes!(catalogue::calls)),
         || guarded_action("connections.check", ConnectionsCheck, &[NAMED], routes!(catalogue::check)),
         || guarded(ExchangesRead, &[], routes!(exchanges::list)),
         || guarded(ExchangesRead, &[&[Code::NotFound]], routes!(exchanges::read)),

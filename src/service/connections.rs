@@ -22,7 +22,7 @@ use crate::service::fair_semaphore::{FairPermit, FairSemaphore, QueueKey};
 use crate::service::mutex::lock_unpoisoned;
 use crate::service::seat_limit::SeatLimit;
 use crate::service::{Gateway, RequestContext};
-use crate::transport::{self, ConnectionSettings, ConnectionStats};
+use crate::transport::{self, CallHistory, ConnectionSettings, ConnectionStats};
 use crate::vendors::VendorConnection;
 
 /// Configured connection, ready for use.
@@ -379,6 +379,14 @@ impl Gateway {
     /// Returns one connection; `connection_not_found` or `connection_forbidden` otherwise.
     pub fn connection(&self, caller: &RequestContext, name: &str) -> Result<ConnectionInfo, Error> {
         self.configured().named(caller, name).map(|connection| connection.view())
+    }
+
+    /// Returns what became of this instance's calls of a connection in the last hour.
+    ///
+    /// # Errors
+    /// `connection_not_found`, `connection_forbidden`.
+    pub fn connection_calls(&self, caller: &RequestContext, name: &str) -> Result<CallHistory, Error> {
+        self.configured().named(caller, name).map(|connection| connection.connected.client.call_history())
     }
 
     /// Runs the connection's diagnostics, without side effects at the vendor.

@@ -101,8 +101,8 @@ pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
 pub use self::events::{EventQuery, EventReader, EventStart};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{
-    Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultView,
-    receiver_addresses,
+    Receiver, ReceiverAddress, Refusal, ReportQuery, ReportTarget, ReportView, ResultQuery, ResultSummary, ResultView,
+    ScoreDistribution, receiver_addresses,
 };
 pub use self::webhooks::{
     ConfiguredWebhook, DeliverySettings, NewWebhook, PingResult, ReplayOrder, ReplayScope, ReplayStart, SecretRotation,
@@ -115,6 +115,7 @@ pub use crate::service::request_context::{ConnectionAccess, IdempotencyRequest, 
 pub use crate::service::snapshot::ConfigDiff;
 pub use crate::service::write::handle::{Removal, WriteHandle, WriteReply, WriteResult};
 pub use crate::store::{DeliveryFilter, ListPart, Page};
+pub use crate::transport::{CallCounts, CallHistory};
 
 /// Retention periods of data the gateway no longer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use url::{Position, Url};
 
 use super::attempt::SendPermit;
+use super::call_history::CallHistory;
 use super::http_client::RotatingClient;
 use super::request::Target;
 use super::settings::ConnectionSettings;
@@ -107,6 +108,12 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> ConnectionStats {
         self.state().stats()
+    }
+
+    /// Returns what became of the connection's calls in the last hour. The calls of a signer and of probes do not count.
+    #[must_use]
+    pub fn call_history(&self) -> CallHistory {
+        self.state().history.read(self.now())
     }
 
     /// Sanitises a vendor text for display: masks configured secrets and the given ones, removes control characters,

@@ -25,6 +25,7 @@
 //! which records a write intent first.
 
 mod attempt;
+mod call_history;
 mod circuit_breaker;
 mod client;
 mod concurrency_limit;
@@ -51,6 +52,7 @@ pub use crate::transport::response::Response;
 pub use crate::transport::response_error::general_error;
 pub use crate::transport::root_certificates::RootCertificates;
 pub use attempt::TlsFailure;
+pub use call_history::{CallCounts, CallHistory};
 pub use circuit_breaker::CircuitState;
 pub use client::Client;
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings, is_loopback};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tower::retry::budget::TpsBudget;
 
+use super::call_history::CallRecorder;
 use super::circuit_breaker::{Breaker, CircuitState};
 use super::concurrency_limit::Limiter;
 use super::settings::ConnectionSettings;
@@ -29,6 +30,8 @@ pub(super) struct SharedState {
     pub(super) limit: Arc<Limiter>,
     /// Retries burden a vendor that is recovering, so all calls of a connection share one budget.
     pub(super) budget: TpsBudget,
+    /// What became of the calls of the last hour.
+    pub(super) history: CallRecorder,
     /// The vendor clock's lead over ours in milliseconds, from its last response.
     skew: AtomicI64,
 }
@@ -55,6 +58,7 @@ impl SharedState {
             breaker: Breaker::new(&settings.breaker),
             limit: Arc::new(Limiter::new(settings.max_in_flight, settings.requests_per_second)),
             budget: TpsBudget::new(RETRY_BUDGET_TTL, MIN_RETRIES_PER_SECOND, RETRY_RATIO),
+            history: CallRecorder::default(),
             skew: AtomicI64::new(NO_SKEW),
         }
     }

@@ -5,12 +5,24 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const STRATA: [&str; 10] =
-    ["secret", "telemetry", "domain", "transport", "vendors", "store", "service", "config", "http", "commands"];
+const STRATA: [&str; 11] = [
+    "secret",
+    "telemetry",
+    "domain",
+    "sheet",
+    "transport",
+    "vendors",
+    "store",
+    "service",
+    "config",
+    "http",
+    "commands",
+];
 
 /// Libraries a room must not name, and why.
-const FORBIDDEN: [(&str, &[&str]); 4] = [
+const FORBIDDEN: [(&str, &[&str]); 5] = [
     ("domain", &["tokio", "reqwest", "axum", "hyper", "rusqlite", "sqlx", "std::fs", "std::net", "std::env"]),
+    ("sheet", &["tokio", "reqwest", "axum", "hyper", "rusqlite", "sqlx", "tracing", "std::net", "std::env"]),
     ("transport", &["axum", "rusqlite", "sqlx"]),
     ("vendors", &["axum", "rusqlite", "sqlx", "reqwest"]),
     ("http", &["reqwest", "rusqlite", "sqlx", "crate::vendors", "crate::transport", "crate::store"]),

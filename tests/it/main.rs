@@ -20,6 +20,7 @@ mod bulk;
 mod bulk_calls;
 mod bulk_formats;
 mod bulk_tables;
+mod call_history;
 mod candidate_fields;
 mod candidates;
 mod chaos;

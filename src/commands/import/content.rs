@@ -1,10 +1,8 @@
 //! The content that is sent: hashed when it was validated, then streamed, so that its size does not matter.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,16 +12,16 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use crate::commands::import::temporary::FileReader;
+use crate::sheet::blob::{Blob, BlobReader};
 
 const CHUNK: usize = 64 << 10;
 
 /// A hash of the whole content.
 pub(super) type Hash = [u8; 32];
 
-/// The content of an open file from a position on.
+/// The content of an open table from a position on.
 pub(super) struct Content {
-    file: Arc<File>,
+    blob: Blob,
     start: u64,
     /// Length in bytes.
     pub(super) length: u64,
@@ -31,22 +29,22 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Reads and hashes the file from this position on.
-    pub(super) fn read(file: Arc<File>, start: u64) -> io::Result<Self> {
+    /// Reads and hashes the table from this position on.
+    pub(super) fn read(blob: Blob, start: u64) -> io::Result<Self> {
         let mut writer = HashingWriter::new(io::sink());
-        io::copy(&mut FileReader::new(&file, start), &mut writer)?;
+        io::copy(&mut BlobReader::new(&blob, start), &mut writer)?;
         let (length, hash) = writer.finish()?;
-        Ok(Self { file, start, length, hash })
+        Ok(Self { blob, start, length, hash })
     }
 
-    /// Returns what a [`HashingWriter`] has written to this file.
-    pub(super) fn written(file: Arc<File>, length: u64, hash: Hash) -> Self {
-        Self { file, start: 0, length, hash }
+    /// Returns what a [`HashingWriter`] has written here.
+    pub(super) fn written(blob: Blob, length: u64, hash: Hash) -> Self {
+        Self { blob, start: 0, length, hash }
     }
 
     /// Returns a reader of the content.
     pub(super) fn reader(&self) -> impl io::Read + use<> {
-        FileReader::new(&self.file, self.start).take(self.length)
+        BlobReader::new(&self.blob, self.start).take(self.length)
     }
 
     /// Returns the content as a streamed body. A long one begins after `head_start`: a gateway that rejects the headers
@@ -54,7 +52,7 @@ impl Content {
     pub(super) fn body(&self, head_start: Duration) -> SheetBody {
         SheetBody {
             wait: (self.length > CHUNK as u64).then(|| Box::pin(tokio::time::sleep(head_start))),
-            file: Arc::clone(&self.file),
+            blob: self.blob.clone(),
             position: self.start,
             left: self.length,
             hasher: Sha256::new(),
@@ -112,7 +110,7 @@ impl std::error::Error for Changed {}
 /// validated hash: no other content may arrive under that content's key.
 pub(super) struct SheetBody {
     wait: Option<Pin<Box<Sleep>>>,
-    file: Arc<File>,
+    blob: Blob,
     position: u64,
     left: u64,
     hasher: Sha256,
@@ -137,7 +135,7 @@ impl Body for SheetBody {
             this.wait = None;
         }
         let most = this.left.min(CHUNK as u64);
-        let reader = FileReader::new(&this.file, this.position);
+        let reader = BlobReader::new(&this.blob, this.position);
         let reading = this.reading.get_or_insert_with(|| tokio::task::spawn_blocking(move || read_chunk(reader, most)));
         let read = ready!(Pin::new(reading).poll(context));
         this.reading = None;
@@ -164,7 +162,7 @@ impl Body for SheetBody {
     }
 }
 
-fn read_chunk(reader: FileReader, most: u64) -> io::Result<Vec<u8>> {
+fn read_chunk(reader: BlobReader, most: u64) -> io::Result<Vec<u8>> {
     let mut chunk = Vec::with_capacity(CHUNK);
     reader.take(most).read_to_end(&mut chunk)?;
     Ok(chunk)
@@ -179,7 +177,7 @@ mod tests {
     fn content(folder: &tempfile::TempDir, text: &str, start: u64) -> Content {
         let path = folder.path().join("people.csv");
         std::fs::write(&path, text).unwrap();
-        Content::read(Arc::new(File::open(path).unwrap()), start).unwrap()
+        Content::read(std::fs::File::open(path).unwrap().into(), start).unwrap()
     }
 
     #[tokio::test]

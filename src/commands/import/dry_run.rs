@@ -7,14 +7,14 @@ use std::io::BufReader;
 use comfy_table::{ContentArrangement, Table as Grid, presets};
 use serde_json::{Value, json};
 
-use crate::commands::import::kind::Kind;
-use crate::commands::import::notes;
 use crate::commands::import::progress::rows;
 use crate::commands::import::table::{Table, TableRequest};
 use crate::commands::{Failure, Process, say};
 use crate::domain::error::FieldError;
 use crate::domain::validation::sanitize_for_display;
 use crate::http::preview::{PreviewOptions, PreviewRow, preview_table};
+use crate::sheet::kind::Kind;
+use crate::sheet::notes;
 
 /// How many rows a preview for people shows, and how many that are wrong.
 const MAX_SHOWN: usize = 10;

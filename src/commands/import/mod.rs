@@ -22,28 +22,19 @@ use crate::commands::import::result::{Finish, ResultSheet};
 
 mod api_types;
 pub(super) mod client;
-mod column_letters;
 mod command_line;
 mod content;
-mod convert;
 mod dry_run;
-mod kind;
-mod layout;
-mod mapping;
-mod notes;
+mod layout_list;
 mod options;
 mod preflight;
 pub(super) mod progress;
 mod read_options;
 mod report;
 mod result;
-mod result_header;
-mod source;
 mod table;
 mod temporary;
-mod times;
 mod usage;
-mod zeros;
 
 /// Initial pause between two polls of the operation.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
@@ -66,7 +57,7 @@ impl Stage {
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     if options.read.lists_layouts() {
-        return layout::list();
+        return layout_list::list_layouts();
     }
     if options.read.is_dry_run() {
         return options.preview(process).or_else(|failure| match failure {

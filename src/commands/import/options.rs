@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use super::super::{Failure, Process};
 use crate::commands::gateway_options::{GatewayAccess, GatewayOptions};
 use crate::commands::import::dry_run;
-use crate::commands::import::kind::Kind;
 use crate::commands::import::read_options::ReadOptions;
 use crate::commands::import::result::ResultTarget;
 use crate::commands::import::table::{Table, TableRequest};
+use crate::sheet::kind::Kind;
 
 /// Send a spreadsheet to a running gateway and write the result of each row to a sheet next to it
 #[derive(Args)]

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::commands::import::kind::Kind;
-use crate::commands::import::layout::LayoutName;
-use crate::commands::import::source::{EncodingName, SourceOptions, parse_separator};
-use crate::commands::import::times::{DateFormat, Times, Zone};
+use crate::sheet::kind::Kind;
+use crate::sheet::layout::LayoutName;
+use crate::sheet::source::{EncodingName, SourceOptions, parse_separator};
+use crate::sheet::times::{DateFormat, Times, Zone};
 
 const COLUMNS: &str = "Columns and values";
 const FORM: &str = "Table format";
@@ -145,7 +145,12 @@ impl ReadOptions {
     }
 
     pub(super) fn source(&self) -> SourceOptions<'_> {
-        SourceOptions { separator: self.separator, encoding: self.encoding, sheet: self.sheet.as_deref() }
+        SourceOptions {
+            separator: self.separator,
+            encoding: self.encoding,
+            sheet: self.sheet.as_deref(),
+            ..SourceOptions::default()
+        }
     }
 }
 

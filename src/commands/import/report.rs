@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::commands::import::api_types::{Item, Problem, Progress, readable};
-use crate::commands::import::kind::Kind;
 use crate::commands::import::progress::rows;
+use crate::sheet::kind::Kind;
 
 /// Maximum number of reasons listed one by one.
 const MAX_REASONS: usize = 12;

@@ -1,9 +1,7 @@
 //! The table of an import: read, converted and validated before anything is sent. It reports errors of the whole table;
 //! the gateway judges the rows.
 
-use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use csv::{ReaderBuilder, StringRecord, WriterBuilder};
@@ -12,19 +10,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::commands::Process;
 use crate::commands::import::content::{Content, HashingWriter, SheetBody};
-use crate::commands::import::convert::{Conversion, Converted};
-use crate::commands::import::kind::Kind;
-use crate::commands::import::layout;
-use crate::commands::import::layout::file::LayoutFile;
-use crate::commands::import::mapping::{Plan, Rules};
-use crate::commands::import::notes;
 use crate::commands::import::read_options::ReadOptions;
-use crate::commands::import::source::Source;
-use crate::commands::import::temporary::{FileReader, create_nameless};
-use crate::domain::table::is_blank_record;
-
-/// How many rows may be above the header.
-const MAX_TITLE_ROWS: usize = 20;
+use crate::commands::import::temporary::{create_nameless, open_table};
+use crate::sheet::blob::{Blob, BlobReader};
+use crate::sheet::convert::{Conversion, Converted};
+use crate::sheet::header::Header;
+use crate::sheet::kind::Kind;
+use crate::sheet::layout;
+use crate::sheet::layout::file::LayoutFile;
+use crate::sheet::mapping::{Plan, Rules};
+use crate::sheet::notes;
+use crate::sheet::source::{self, Source};
+use crate::sheet::wording::Wording;
 
 /// What decides how a table is read.
 pub(super) struct TableRequest<'a> {
@@ -39,7 +36,7 @@ pub(super) struct TableRequest<'a> {
 pub(super) struct Table {
     name: String,
     content: Content,
-    originals: Arc<File>,
+    originals: Blob,
     columns: Vec<String>,
     /// The columns sent.
     targets: Vec<String>,
@@ -70,6 +67,8 @@ impl Table {
             maps: read.maps(),
             ignore: read.ignore(),
             ignore_unknown: read.ignores_unknown(),
+            choices: None,
+            wording: Wording::Options,
             files: map_file.iter().chain(read.layout().and_then(layout::find)).collect(),
         };
         let faults = rules.check();
@@ -77,9 +76,10 @@ impl Table {
             return Err(faults);
         }
         let named = |fault: String| format!("{name}: {fault}");
-        let source = Source::open(read.file(), &read.source(), &|cells| rules.count_known(cells), process)
+        let file = open_table(read.file(), process).map_err(|error| vec![named(source::unreadable(error))])?;
+        let source = Source::open(file.into(), &read.source(), &|cells| rules.count_known(cells))
             .map_err(|fault| vec![named(fault)])?;
-        let header = find_header(&source, &rules).map_err(|fault| vec![named(fault)])?;
+        let header = Header::find(&source, &rules).map_err(|fault| vec![named(fault)])?;
         let plan = rules.plan(&header.cells).map_err(|mut faults| {
             match &source.wrong_separator {
                 // The other cures would be misleading.
@@ -159,7 +159,7 @@ impl Table {
     /// Returns the rows as they were in the table, in the order they are sent.
     pub(super) fn original_rows(&self) -> OriginalRows {
         let reader =
-            ReaderBuilder::new().has_headers(false).flexible(true).from_reader(FileReader::new(&self.originals, 0));
+            ReaderBuilder::new().has_headers(false).flexible(true).from_reader(BlobReader::new(&self.originals, 0));
         OriginalRows { reader, width: self.columns.len() }
     }
 
@@ -211,7 +211,7 @@ impl Table {
 
 /// The rows of a table as they were in it.
 pub(super) struct OriginalRows {
-    reader: csv::Reader<FileReader>,
+    reader: csv::Reader<BlobReader>,
     width: usize,
 }
 
@@ -232,43 +232,12 @@ impl Iterator for OriginalRows {
     }
 }
 
-/// The row that names the columns.
-struct Header {
-    line: u64,
-    cells: Vec<String>,
-    is_first: bool,
-    /// How many rows are above it.
-    title_rows: usize,
-}
-
-/// Finds the header: the first row, or one further down that has more known names, as below the title of a report.
-fn find_header(source: &Source, rules: &Rules<'_>) -> Result<Header, String> {
-    let mut best: Option<(usize, Header)> = None;
-    let (mut seen, mut is_first) = (0, true);
-    source.read_rows(&mut |line, cells| {
-        if is_blank_record(cells.iter().map(String::as_str)) {
-            is_first = false;
-            return Ok(true);
-        }
-        let known = rules.count_known(cells);
-        // A single word may be a value.
-        if best.as_ref().is_none_or(|(most, _)| known > (*most).max(1)) {
-            best = Some((known, Header { line, cells: cells.to_vec(), is_first, title_rows: seen }));
-        }
-        is_first = false;
-        seen += 1;
-        Ok(seen <= MAX_TITLE_ROWS)
-    })?;
-    best.map(|(_, header)| header)
-        .ok_or_else(|| "is empty; expected a row of column names and a row for each person or booking".to_owned())
-}
-
 fn read_map_file(path: &std::path::Path) -> Result<LayoutFile, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
     LayoutFile::parse(&text).map_err(|fault| format!("{}: {fault}", path.display()))
 }
 
-type Readied = (Content, Arc<File>, Converted);
+type Readied = (Content, Blob, Converted);
 
 /// A conversion and where its temporary files come from.
 struct Work<'a> {
@@ -283,7 +252,7 @@ impl Work<'_> {
         if converted.has_changed {
             return Ok(None);
         }
-        let content = Content::read(Arc::clone(&self.conversion.source.file), start).map_err(unreadable)?;
+        let content = Content::read(self.conversion.source.content.clone(), start).map_err(unreadable)?;
         Ok(Some((content, originals, converted)))
     }
 
@@ -292,10 +261,10 @@ impl Work<'_> {
         let mut writer = HashingWriter::new(&file);
         let (converted, originals) = self.convert(&mut writer)?;
         let (length, hash) = writer.finish().map_err(unwritable)?;
-        Ok((Content::written(Arc::new(file), length, hash), originals, converted))
+        Ok((Content::written(file.into(), length, hash), originals, converted))
     }
 
-    fn convert(&self, output: impl io::Write) -> Result<(Converted, Arc<File>), String> {
+    fn convert(&self, output: impl io::Write) -> Result<(Converted, Blob), String> {
         let file = create_nameless(self.process).map_err(unwritable)?;
         let mut originals = WriterBuilder::new().flexible(true).from_writer(&file);
         let converted = self.conversion.run(output, &mut |line, cells| {
@@ -305,7 +274,7 @@ impl Work<'_> {
         })?;
         originals.flush().map_err(unwritable)?;
         drop(originals);
-        Ok((converted, Arc::new(file)))
+        Ok((converted, file.into()))
     }
 }
 

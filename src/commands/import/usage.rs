@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::super::{Process, say};
-use crate::commands::import::kind::Kind;
 use crate::commands::import::read_options::table_name;
+use crate::sheet::kind::Kind;
 
 /// Builds the document of an import that ended without results.
 pub(super) fn error_document(

@@ -107,14 +107,14 @@ const FUZZY_LENGTHS: RangeInclusive<usize> = 4..=40;
 /// Returns ` (did you mean …?)` with the column that this unknown name probably means, or an empty text.
 #[must_use]
 pub fn suggest_column(kind: BulkItem, name: &str) -> String {
-    meant(kind, name).map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"))
+    meant_column(kind, name).map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"))
 }
 
 /// Returns ` (did you mean …?)` with the JSON pointer of the field that this unknown path probably means, or an empty
 /// text.
 #[must_use]
 pub fn suggest_field(kind: BulkItem, path: &[String]) -> String {
-    let meant = meant(kind, &path.join(".")).map(|meant| match meant.strip_prefix("phoneNumbers.") {
+    let meant = meant_column(kind, &path.join(".")).map(|meant| match meant.strip_prefix("phoneNumbers.") {
         Some(_) => "/phoneNumbers".to_owned(),
         None => format!("/{}", meant.replace('.', "/")),
     });
@@ -124,7 +124,8 @@ pub fn suggest_field(kind: BulkItem, path: &[String]) -> String {
 }
 
 /// Returns the column that the name means if it is a usual name, another spelling or nearly so.
-fn meant(kind: BulkItem, name: &str) -> Option<&'static str> {
+#[must_use]
+pub fn meant_column(kind: BulkItem, name: &str) -> Option<&'static str> {
     let given = folded(name);
     let terms = match kind {
         BulkItem::Candidates => &*CANDIDATE_TERMS,

@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use crate::domain::error::{Code, Error};
 use crate::http::app_state::AppState;
+use crate::http::dto::call_history::CallHistory;
 use crate::http::dto::catalogue::{AssessmentList, ProgramList, Vendor, VendorList};
 use crate::http::dto::connection::{CheckedConnection, Connection, ConnectionList};
 use crate::http::extract::request_parts::{AuthenticatedCaller, PathSegment, QueryParams};
@@ -123,6 +124,24 @@ pub(in crate::http) async fn connection(
     PathSegment(name): PathSegment,
 ) -> Result<Json<Connection>, ApiError> {
     Ok(Json(app.gateway.connection(&caller, &name)?.into()))
+}
+
+/// Read the calls of a connection
+///
+/// What became of this instance's calls to the vendor in the last hour, minute by minute: how many there were, how many
+/// failed and why, and how long they took.
+#[utoipa::path(
+    get, path = "/connections/{name}/calls", operation_id = "readConnectionCalls", tag = "Connections",
+    params(("name" = String, Path, description = "The connection's name, as the operator configured it.", example = "startexam-main")),
+    responses((status = 200, description = "The calls of the last hour.", body = CallHistory)),
+)]
+pub(in crate::http) async fn calls(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    PathSegment(name): PathSegment,
+) -> Result<Json<CallHistory>, ApiError> {
+    let history = app.gateway.connection_calls(&caller, &name)?;
+    Ok(Json(CallHistory::of(name, history)))
 }
 
 /// Check a connection

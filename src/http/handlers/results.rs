@@ -18,6 +18,7 @@ use crate::domain::ids::{AssignmentId, CandidateId, ResultId};
 use crate::domain::results::{Activity, Grading};
 use crate::http::app_state::AppState;
 use crate::http::dto::result::{ExamResult, ExamResultList, ResultVersion, ResultVersionList};
+use crate::http::dto::result_summary::ResultSummary;
 use crate::http::dto::result_table::{ResultTable, result_table_example};
 use crate::http::extract::accept;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams, one_of};
@@ -146,6 +147,29 @@ fn finished(mut table: ResultTable, results: Vec<ResultView>) -> io::Result<Vec<
 fn broken_off(error: &Error) -> io::Error {
     tracing::error!(code = error.code.as_str(), "streaming the results failed");
     io::Error::other("reading the results failed")
+}
+
+/// Summarise results
+///
+/// How many results there are of each kind, and how their scores are distributed; of more than 5,000 results, the newest.
+/// A booking of which no report has come yet has no result: see `progress` of assignments.
+#[utoipa::path(
+    get, path = "/results/summary", operation_id = "summariseResults", tag = "Results",
+    params(
+        ("assessment" = Option<String>, Query, description = "Count only results of this assessment: its catalogue id or the vendor's own id.", nullable = false),
+        ("connection" = Option<String>, Query, description = "Count only results on this connection.", nullable = false),
+    ),
+    responses((status = 200, description = "The summary.", body = ResultSummary)),
+)]
+pub(in crate::http) async fn summary(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    mut query: QueryParams,
+) -> Result<Json<ResultSummary>, ApiError> {
+    let (assessment, connection) = (query.text("assessment"), query.text("connection"));
+    query.finish()?;
+    let filter = ResultQuery { assessment, connection, ..ResultQuery::default() };
+    Ok(Json(app.gateway.result_summary(&caller, &filter).await?.into()))
 }
 
 /// Read a result

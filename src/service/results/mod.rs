@@ -7,7 +7,7 @@
 //! * `expiry`: reports bookings whose windows ended without an attempt.
 //! * `feed_reader`, `receiver`, `look_again`, `sweep`, `reader_tasks`: where reports come from, and when they are looked at.
 //! * `reread`, `rereading`: kept reports are read again under other settings.
-//! * `queries`, `progress`, `requests`: what callers ask.
+//! * `queries`, `summary`, `progress`, `requests`: what callers ask.
 
 mod admission;
 mod chunk;
@@ -32,6 +32,7 @@ mod reread;
 mod rereading;
 mod revision;
 mod state;
+mod summary;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -42,3 +43,4 @@ pub use self::receiver::{Receiver, Refusal};
 pub use self::receiver_addresses::{ReceiverAddress, receiver_addresses};
 pub use self::requests::ReportTarget;
 pub(in crate::service) use self::state::ResultsState;
+pub use self::summary::{ResultSummary, ScoreDistribution};

@@ -185,7 +185,11 @@ impl Gateway {
     }
 
     /// Returns the store's filter for a query; `None` if nothing can match.
-    async fn result_filter(&self, caller: &RequestContext, query: &ResultQuery) -> Result<Option<ResultFilter>, Error> {
+    pub(super) async fn result_filter(
+        &self,
+        caller: &RequestContext,
+        query: &ResultQuery,
+    ) -> Result<Option<ResultFilter>, Error> {
         let connection = query.connection.as_deref();
         let mut connections = self.usable_connections(caller, connection)?;
         let mut assessment_refs = None;

@@ -19,6 +19,7 @@ use crate::domain::vendor::{CallContext, Priority};
 use crate::domain::vendor_error::VendorError;
 use crate::telemetry::{metrics, spans};
 use crate::transport::attempt::{AttemptError, AttemptErrorKind, BodyGate, exchange};
+use crate::transport::call_history::CallEnd;
 use crate::transport::circuit_breaker::CallResult;
 use crate::transport::concurrency_limit::{LimitError, MAX_BACKOFF};
 use crate::transport::request::{Request, Signer, SigningRequest};
@@ -126,7 +127,10 @@ impl Client {
         };
         let admitted = admitted.await;
         flight.waited = flight.began.elapsed();
-        let (pass, mut permit) = admitted.inspect_err(|error| self.record_unsent(&flight, error))?;
+        let (pass, mut permit) = admitted.inspect_err(|error| {
+            self.record_unsent(&flight, error);
+            state.history.record_end(environment.now(), failure_end(error.code));
+        })?;
 
         let result = self.retry_connect(&flight).await;
         if result.as_ref().err().is_none_or(|failed| failed.kind.was_sent()) {
@@ -142,6 +146,11 @@ impl Client {
             }
             Err(AttemptError { kind: AttemptErrorKind::Local | AttemptErrorKind::InvalidResponse, .. }) => drop(pass),
         }
+        let end = match &result {
+            Ok(response) => response_end(response.status),
+            Err(failed) => failure_end(failed.error.code),
+        };
+        state.history.record_end(environment.now(), end);
         result.map_err(|failed| failed.error)
     }
 
@@ -202,6 +211,9 @@ impl Client {
         );
         let label = result.as_ref().map_or(ended, |response| class(response.status));
         metrics::vendor_attempt(&name.connection, flight.request.operation, label, took);
+        if result.as_ref().err().is_none_or(|failed| failed.kind.was_sent()) {
+            flight.state.history.record_duration(environment.now(), took);
+        }
         let waited = flight.waited + began.duration_since(queued);
         self.record_attempt(flight, &headers, &result, &AttemptTimes { started, waited, took });
         if let Ok(response) = &result {
@@ -289,6 +301,19 @@ fn with_trace_context(mut request: Request, call: &CallContext) -> Request {
 
 fn call_result(status: StatusCode) -> CallResult {
     if status.is_server_error() { CallResult::Failing } else { CallResult::Alive }
+}
+
+fn response_end(status: StatusCode) -> CallEnd {
+    if status.as_u16() < 400 { CallEnd::Answered } else { CallEnd::HttpError }
+}
+
+const fn failure_end(code: Code) -> CallEnd {
+    match code {
+        Code::VendorTimeout => CallEnd::Timeout,
+        Code::VendorUnreachable => CallEnd::Unreachable,
+        Code::VendorCircuitOpen => CallEnd::CircuitOpen,
+        _ => CallEnd::Other,
+    }
 }
 
 const fn class(status: StatusCode) -> &'static str {

@@ -133,3 +133,45 @@ async fn a_call_that_waits_too_long_for_a_permit_is_rejected() {
     assert!(saturated.count() >= 15);
     assert!(!vendor.requests().is_empty());
 }
+
+#[tokio::test]
+async fn the_history_counts_each_end_of_a_call_but_not_those_of_a_signer() {
+    let failing = Reply::Keep(answer("500 Oops", "", ""));
+    let vendor = Vendor::playing(&[ok(), ok(), failing.clone(), failing, Reply::Silence]).await;
+    let breaker = BreakerSettings { failures: 2, cooldown: ConfigDuration(Duration::from_secs(15)) };
+    let clock = held();
+    let client = client_at(&vendor.url(""), &ConnectionSettings { breaker, ..hasty() }, Arc::clone(&clock));
+    assert_eq!(client.call_history().hour, CallCounts::default());
+    client.send(post("{}"), &Asking(client.with_separate_limits()), &call()).await.unwrap();
+    clock.forward(120);
+    send(&client).await.unwrap();
+    send(&client).await.unwrap();
+    assert_eq!(send(&client).await.unwrap_err().code, Code::VendorCircuitOpen);
+    clock.forward(15);
+    assert_eq!(send(&client).await.unwrap_err().code, Code::VendorTimeout);
+    let history = client.call_history();
+    let hour = &history.hour;
+    assert_eq!((hour.calls, hour.http_errors, hour.circuit_open), (5, 2, 1), "{history:?}");
+    assert_eq!((hour.timeouts, hour.unreachable, hour.other_failures), (1, 0, 0), "{history:?}");
+    assert!(
+        hour.p95.unwrap() >= Duration::from_millis(1_700),
+        "the time-out counts as time at the vendor: {history:?}"
+    );
+    let calls: Vec<u64> = history.minutes.iter().map(|(_, counts)| counts.calls).collect();
+    assert_eq!(calls, [1, 4]);
+    clock.forward(3_600);
+    assert_eq!(client.call_history().minutes, []);
+}
+
+#[tokio::test]
+async fn the_history_tells_a_vendor_that_is_not_there_and_outlives_a_change_of_settings() {
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = Url::parse(&format!("http://{}", gone.local_addr().unwrap())).unwrap();
+    drop(gone);
+    let earlier = client_at(&base, &settings(), held());
+    assert_eq!(send(&earlier).await.unwrap_err().code, Code::VendorUnreachable);
+    let later = client_at(&base, &settings(), held());
+    later.inherit_state(&earlier);
+    let hour = later.call_history().hour;
+    assert_eq!((hour.calls, hour.unreachable, hour.p50), (1, 1, None));
+}

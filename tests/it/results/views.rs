@@ -59,6 +59,49 @@ async fn every_filter_of_the_list_does_what_it_says() {
 }
 
 #[tokio::test]
+async fn a_summary_counts_the_results_and_the_tenths_of_their_scores() {
+    let (_sandbox, gateway, _) = start_with_results().await;
+    let all = gateway.get("/results/summary").await;
+    assert_eq!(all.status, 200, "{all:?}");
+    assert_eq!((&all.body["results"], &all.body["complete"]), (&json!(3), &json!(true)), "{all:?}");
+    assert_eq!(all.body["activity"], json!({ "in_progress": 1, "completed": 2 }), "{all:?}");
+    assert_eq!(all.body["grading"]["fully_graded"], 2, "{all:?}");
+    let percents: Vec<f64> = self::all(&gateway, "/results?limit=10")
+        .await
+        .iter()
+        .filter_map(|result| {
+            let score = result.get("score")?;
+            score
+                .get("percent")
+                .and_then(Value::as_f64)
+                .or_else(|| Some(score["given"].as_f64()? * 100.0 / score.get("maximum")?.as_f64()?))
+        })
+        .collect();
+    let scores = &all.body["scores"];
+    assert_eq!(scores["count"], percents.len(), "{all:?}");
+    let tenths: Vec<usize> = (0..10_u32)
+        .map(|tenth| {
+            let range = f64::from(tenth) * 10.0..f64::from(tenth + 1) * 10.0;
+            percents.iter().filter(|percent| range.contains(percent)).count()
+        })
+        .collect();
+    assert_eq!(scores["tenths"], json!(tenths), "{all:?}");
+    for (filter, count) in [
+        (format!("?connection={THINK}"), 1),
+        (format!("?assessment={RUST}"), 2),
+        (format!("?assessment={RUST}&connection={THINK}"), 0),
+        ("?assessment=unheard-of".to_owned(), 0),
+    ] {
+        let summary = gateway.get(&format!("/results/summary{filter}")).await;
+        assert_eq!((summary.status, &summary.body["results"]), (200, &json!(count)), "{filter}: {summary:?}");
+    }
+    let refused = gateway.get("/results/summary?connection=none-such").await;
+    assert_eq!(refused.problem(), (404, "connection_not_found", "not_applied"), "{refused:?}");
+    let refused = gateway.get("/results/summary?candidate=x").await;
+    assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn results_are_a_table_that_no_spreadsheet_program_calculates_with() {
     let (sandbox, gateway, booked) = start_with_results().await;
     let evil = with(finished(text(&booked[1], "/vendorRef/id"), 5.0), "scaleLevel", json!("=HYPERLINK(\"x\")"));

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord};
 
-use crate::commands::import::result_header::is_result_header;
 use crate::domain::table::formulas::unguard;
 use crate::secret::Secret;
+use crate::sheet::result_header::is_result_header;
 
 /// The column of candidate and assignment ids.
 pub(super) const ID: &str = "result.id";

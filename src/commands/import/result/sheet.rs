@@ -15,11 +15,11 @@ use csv::{QuoteStyle, Terminator, Writer, WriterBuilder};
 use super::former::{ID, PASSWORD, is_result, read_passwords};
 use super::temporary_file::{TemporaryFile, free_name};
 use crate::commands::import::api_types::{BookedCandidate, Item, Problem, Resource};
-use crate::commands::import::kind::Kind;
-use crate::commands::import::zeros;
 use crate::domain::system::System;
 use crate::domain::table::formulas::guard;
 use crate::secret::Secret;
+use crate::sheet::kind::Kind;
+use crate::sheet::zeros;
 
 /// Without it, Excel takes UTF-8 for the encoding of its locale.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -6,13 +6,12 @@ use std::sync::LazyLock;
 use clap::ValueEnum;
 
 use self::file::LayoutFile;
-use crate::commands::{Failure, say};
 
-pub(super) mod file;
+pub(crate) mod file;
 
 /// The systems whose exports are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(super) enum LayoutName {
+pub(crate) enum LayoutName {
     Moodle,
     Canvas,
     #[value(name = "oneroster")]
@@ -39,26 +38,11 @@ static LAYOUTS: LazyLock<Vec<LayoutFile>> =
     LazyLock::new(|| FILES.iter().filter_map(|text| LayoutFile::parse(text).ok()).collect());
 
 /// Returns all layouts.
-pub(super) fn all() -> &'static [LayoutFile] {
+pub(crate) fn all() -> &'static [LayoutFile] {
     &LAYOUTS
 }
 
 /// Returns the layout of a system.
-pub(super) fn find(name: LayoutName) -> Option<&'static LayoutFile> {
+pub(crate) fn find(name: LayoutName) -> Option<&'static LayoutFile> {
     LAYOUTS.get(name as usize)
-}
-
-/// Prints the layouts: what each is for, what it sends, and where its columns are documented.
-pub(super) fn list() -> Result<(), Failure> {
-    for layout in all() {
-        say(format_args!("{}\n  {}\n  {}", layout.name, layout.about, layout.source))?;
-        let width = layout.columns.keys().map(String::len).max().unwrap_or_default();
-        for (target, names) in &layout.columns {
-            say(format_args!("    {target:<width$}  {}", names.as_slice().join(" | ")))?;
-        }
-        say("")?;
-    }
-    say(
-        "For another export: --map-file FILE, in the format that docs/OPERATIONS.md describes, or --map for each column.",
-    )
 }

@@ -1,7 +1,7 @@
 //! Names of columns, as spreadsheet programs show them.
 
 /// Returns the letters of a column: `A`, …, `Z`, `AA`, ….
-pub(super) fn column_letters(position: usize) -> String {
+pub(crate) fn column_letters(position: usize) -> String {
     let mut letters = String::new();
     let mut rest = position + 1;
     while rest > 0 {

@@ -1,15 +1,15 @@
 //! What an import says about a table before it sends it: what was guessed, left out and decided.
 
-use crate::commands::import::convert::Remarks;
-use crate::commands::import::mapping::Plan;
-use crate::commands::import::source::Source;
-use crate::commands::import::times::Times;
+use crate::sheet::convert::Remarks;
+use crate::sheet::mapping::Plan;
+use crate::sheet::source::Source;
+use crate::sheet::times::Times;
 
 /// How many lines are named.
 const MAX_LINES: usize = 5;
 
 /// Collects the notes about a table.
-pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &Remarks, times: &Times) -> Vec<String> {
+pub(crate) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &Remarks, times: &Times) -> Vec<String> {
     let mut notes = source.notes.clone();
     if title_rows > 0 {
         notes.push(format!("{} above the column names not sent", count(title_rows, "row", "rows")));
@@ -23,21 +23,29 @@ pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &
     };
     notes.extend(
         [
-            affected(&remarks.needs_zone, "row has a date or local time", "rows have dates or local times").map(|affected| {
-                format!("{affected}; the gateway refuses them without a zone: give one with --time-zone, as --time-zone Europe/Berlin")
-            }),
+            affected(&remarks.needs_zone, "row has a date or local time", "rows have dates or local times").map(
+                |affected| {
+                    let cure = plan.wording.choose(
+                        "give one with --time-zone, as --time-zone Europe/Berlin",
+                        "give one, such as Europe/Berlin",
+                    );
+                    format!("{affected}; the gateway refuses them without a zone: {cure}")
+                },
+            ),
             affected(&remarks.needs_format, "row has a date", "rows have dates").map(|affected| {
-                format!("{affected} in which day and month can be either; give --date-format dd/mm/yyyy or mm/dd/yyyy")
+                let cure = plan.wording.choose("give --date-format dd/mm/yyyy or mm/dd/yyyy", "choose the order");
+                format!("{affected} in which day and month can be either; {cure}")
             }),
-            affected(&remarks.skipped_times, "row has a time", "rows have times").map(|affected| {
-                format!("{affected} that the clocks skip in {zone}; taken as an hour later")
-            }),
-            affected(&remarks.repeated_times, "row has a time", "rows have times").map(|affected| {
-                format!("{affected} that occurs twice in {zone}; taken as the first")
-            }),
-            affected(&remarks.skipped, "row", "rows").map(|affected| format!("left out by the rules of the layout or map file: {affected}")),
-            affected(&remarks.empty, "row", "rows").map(|affected| format!("left out, since no column that is sent has a value: {affected}")),
-            affected(&remarks.applied, "row", "rows").map(|affected| format!("left out, since applied already: {affected}")),
+            affected(&remarks.skipped_times, "row has a time", "rows have times")
+                .map(|affected| format!("{affected} that the clocks skip in {zone}; taken as an hour later")),
+            affected(&remarks.repeated_times, "row has a time", "rows have times")
+                .map(|affected| format!("{affected} that occurs twice in {zone}; taken as the first")),
+            affected(&remarks.skipped, "row", "rows")
+                .map(|affected| format!("left out by the rules of the layout or map file: {affected}")),
+            affected(&remarks.empty, "row", "rows")
+                .map(|affected| format!("left out, since no column that is sent has a value: {affected}")),
+            affected(&remarks.applied, "row", "rows")
+                .map(|affected| format!("left out, since applied already: {affected}")),
         ]
         .into_iter()
         .flatten(),
@@ -46,7 +54,7 @@ pub(super) fn of(source: &Source, title_rows: usize, plan: &Plan<'_>, remarks: &
 }
 
 /// Says why there is nothing to send.
-pub(super) fn no_rows(remarks: &Remarks) -> String {
+pub(crate) fn no_rows(remarks: &Remarks) -> String {
     if !remarks.applied.is_empty() {
         "has no rows left to send: all are applied".to_owned()
     } else if remarks.skipped.is_empty() && remarks.empty.is_empty() {
@@ -61,7 +69,7 @@ fn count(number: usize, one: &str, several: &str) -> String {
 }
 
 /// Names lines: `lines 2, 3 and 7`.
-pub(super) fn lines(lines: &[u64]) -> String {
+pub(crate) fn lines(lines: &[u64]) -> String {
     let named: Vec<String> = lines.iter().take(MAX_LINES).map(u64::to_string).collect();
     match (lines.len(), named.split_last()) {
         (1, _) => format!("line {}", named.concat()),

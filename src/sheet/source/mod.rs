@@ -1,17 +1,14 @@
-//! The table as the user has it: a text file in any usual encoding and with any usual separator, an Excel workbook, or
-//! either of them on standard input. Everything about the form is settled here; the other modules see rows of cells,
+//! The table as the user has it: a text file in any usual encoding and with any usual separator, or an Excel
+//! workbook. Everything about the form is settled here; the other modules see rows of cells,
 //! each with the line an editor shows.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _};
-use std::path::Path;
-use std::sync::Arc;
+use std::io::{self, BufReader, Read as _};
 
 use self::csv::Records;
 use self::encoding::{DecodingReader, Encoding, TextEncoding};
 use self::row::RowVisitor;
-use crate::commands::Process;
-use crate::commands::import::temporary::{FileReader, create_nameless};
+use crate::sheet::blob::{Blob, BlobReader};
+use crate::sheet::wording::Wording;
 
 mod archive;
 mod csv;
@@ -20,96 +17,106 @@ mod number_format;
 mod row;
 mod xlsx;
 
-pub(super) use self::encoding::EncodingName;
-pub(super) use self::row::{CellCheck, OddCell};
+pub(crate) use self::archive::WorkbookLimits;
+pub(crate) use self::encoding::EncodingName;
+pub(crate) use self::row::{CellCheck, OddCell};
 
 /// How much of a text decides its separator.
 const SAMPLE: usize = 64 << 10;
 
 /// The options about the form of the table.
 #[derive(Default)]
-pub(super) struct SourceOptions<'a> {
-    pub(super) separator: Option<u8>,
-    pub(super) encoding: Option<EncodingName>,
-    pub(super) sheet: Option<&'a str>,
+pub(crate) struct SourceOptions<'a> {
+    pub(crate) separator: Option<u8>,
+    pub(crate) encoding: Option<EncodingName>,
+    pub(crate) sheet: Option<&'a str>,
+    pub(crate) limits: WorkbookLimits,
+    pub(crate) wording: Wording,
 }
 
 /// An open table.
-pub(super) struct Source {
-    pub(super) file: Arc<File>,
+pub(crate) struct Source {
+    pub(crate) content: Blob,
     form: Form,
+    wording: Wording,
     /// What was guessed, for the user.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// What to do if no column of the table is known, and if the table is not understood.
-    pub(super) wrong_separator: Option<String>,
-    pub(super) other_sheets: Option<String>,
+    pub(crate) wrong_separator: Option<String>,
+    pub(crate) other_sheets: Option<String>,
 }
 
 enum Form {
     Text { encoding: Encoding, mark: u64, separator: u8, has_separator_line: bool },
-    Workbook { sheet: String },
+    Workbook { sheet: String, others: Vec<String> },
 }
 
 impl Source {
-    /// Opens the file, or standard input without one, and finds out its form. `count_known` counts the column names it
+    /// Opens the content and finds out its form. `count_known` counts the column names it
     /// knows in a row.
     ///
     /// # Errors
     /// A sentence for the user, without the file's name and content.
-    pub(super) fn open(
-        path: Option<&Path>,
+    pub(crate) fn open(
+        content: Blob,
         options: &SourceOptions<'_>,
         count_known: &dyn Fn(&[String]) -> usize,
-        process: &Process,
     ) -> Result<Self, String> {
-        let file = Arc::new(open_file(path, process).map_err(unreadable)?);
         let mut first = Vec::new();
-        FileReader::new(&file, 0).take(8).read_to_end(&mut first).map_err(unreadable)?;
+        BlobReader::new(&content, 0).take(8).read_to_end(&mut first).map_err(unreadable)?;
         match first.as_slice() {
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" => Err(OLD_WORKBOOK.to_owned()),
-            [b'P', b'K', 3 | 5, 4 | 6, ..] => Self::open_workbook(file, options),
-            _ => Self::open_text(file, options, count_known),
+            [b'P', b'K', 3 | 5, 4 | 6, ..] => Self::open_workbook(content, options),
+            _ => Self::open_text(content, options, count_known),
         }
     }
 
-    fn open_workbook(file: Arc<File>, options: &SourceOptions<'_>) -> Result<Self, String> {
-        let unfit = [("--separator", options.separator.is_some()), ("--encoding", options.encoding.is_some())];
+    fn open_workbook(content: Blob, options: &SourceOptions<'_>) -> Result<Self, String> {
+        let wording = options.wording;
+        let unfit = [
+            ("--separator", options.separator.is_some()),
+            (wording.choose("--encoding", "an encoding"), options.encoding.is_some()),
+        ];
         if let Some((option, _)) = unfit.iter().find(|(_, is_given)| *is_given) {
             return Err(format!("is an Excel workbook, and {option} is for text files; omit it"));
         }
-        let chosen = xlsx::choose_sheet(&file, options.sheet)?;
+        let chosen = xlsx::choose_sheet(&content, options)?;
         let (mut notes, mut other_sheets) = (Vec::new(), None);
         if options.sheet.is_none() && !chosen.others.is_empty() {
             let (name, count) = (&chosen.name, chosen.others.len() + 1);
-            notes.push(format!("read the sheet {name:?}, the first of {count}; --sheet names another"));
+            let other = wording.choose("--sheet names another", "you can choose another");
+            notes.push(format!("read the sheet {name:?}, the first of {count}; {other}"));
             let others = chosen.others.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             other_sheets = Some(format!(
-                "this is the sheet {name:?}; if the table is in another one, name it with --sheet: {others}"
+                "this is the sheet {name:?}; if the table is in another one, {}: {others}",
+                wording.choose("name it with --sheet", "choose that")
             ));
         }
-        let form = Form::Workbook { sheet: chosen.name };
-        Ok(Self { file, form, notes, wrong_separator: None, other_sheets })
+        let form = Form::Workbook { sheet: chosen.name, others: chosen.others };
+        Ok(Self { content, form, wording, notes, wrong_separator: None, other_sheets })
     }
 
     fn open_text(
-        file: Arc<File>,
+        content: Blob,
         options: &SourceOptions<'_>,
         count_known: &dyn Fn(&[String]) -> usize,
     ) -> Result<Self, String> {
         if options.sheet.is_some() {
-            return Err("is a text file, and --sheet is for Excel workbooks; omit it".to_owned());
+            let option = options.wording.choose("--sheet", "a sheet");
+            return Err(format!("is a text file, and {option} is for Excel workbooks; omit it"));
         }
-        let content = BufReader::with_capacity(SAMPLE, FileReader::new(&file, 0));
-        let found = encoding::detect(content, options.encoding).map_err(unreadable)?;
+        let reader = BufReader::with_capacity(SAMPLE, BlobReader::new(&content, 0));
+        let found = encoding::detect(reader, options.encoding, options.wording).map_err(unreadable)?;
         let TextEncoding { encoding, mark, guessed_at_line } = found;
         let mut notes = Vec::new();
         if let Some(line) = guessed_at_line {
-            notes.push(format!("not UTF-8 (line {line}); read as {}; --encoding names another", encoding.name()));
+            let other = options.wording.choose("--encoding names another", "you can choose another encoding");
+            notes.push(format!("not UTF-8 (line {line}); read as {}; {other}", encoding.name()));
         } else if encoding != Encoding::Utf8 && options.encoding.is_none() {
             notes.push(format!("read as {}", encoding.name()));
         }
         let mut sample = Vec::new();
-        let reader = DecodingReader::new(FileReader::new(&file, mark), encoding);
+        let reader = DecodingReader::new(BlobReader::new(&content, mark), encoding, options.wording);
         reader.take(SAMPLE as u64).read_to_end(&mut sample).map_err(unreadable)?;
         // The sample may end within a character.
         let sample = String::from_utf8_lossy(&sample);
@@ -123,18 +130,20 @@ impl Source {
             let (given, guess) = (char::from(given), name_separator(guess));
             let cure = match options.separator {
                 Some(_) => "omit --separator, or give another",
-                None => "delete the first line, or name the separator with --separator",
+                None => options
+                    .wording
+                    .choose("delete the first line, or name the separator with --separator", "delete the first line"),
             };
             format!("no column is known if {given:?} separates the cells; they seem to be separated by {guess}: {cure}")
         });
         let separator = given.unwrap_or(guess);
         let form = Form::Text { encoding, mark, separator, has_separator_line: line.is_some() };
-        Ok(Self { file, form, notes, wrong_separator, other_sheets: None })
+        Ok(Self { content, form, wording: options.wording, notes, wrong_separator, other_sheets: None })
     }
 
     /// Returns where the content begins, behind a byte order mark, if the file is what the gateway itself reads: UTF-8,
     /// separated by commas.
-    pub(super) fn plain_start(&self) -> Option<u64> {
+    pub(crate) fn plain_start(&self) -> Option<u64> {
         match self.form {
             Form::Text { encoding: Encoding::Utf8, mark, separator: b',', has_separator_line: false } => Some(mark),
             _ => None,
@@ -142,15 +151,23 @@ impl Source {
     }
 
     /// Returns whether a row with fewer cells than the header is complete: a workbook stores no empty cells.
-    pub(super) fn omits_empty_cells(&self) -> bool {
+    pub(crate) fn omits_empty_cells(&self) -> bool {
         matches!(self.form, Form::Workbook { .. })
+    }
+
+    /// Returns the sheet that is read and the others that the workbook shows; `None` for a text.
+    pub(crate) fn sheets(&self) -> Option<(&str, &[String])> {
+        match &self.form {
+            Form::Workbook { sheet, others } => Some((sheet, others)),
+            Form::Text { .. } => None,
+        }
     }
 
     /// Passes each row and its line to `each` until that returns false. Empty lines are not rows.
     ///
     /// # Errors
     /// A sentence about the file, and the errors of `each`.
-    pub(super) fn read_rows(&self, each: &mut RowVisitor<'_>) -> Result<(), String> {
+    pub(crate) fn read_rows(&self, each: &mut RowVisitor<'_>) -> Result<(), String> {
         self.read_checked_rows(&|_, _, _, _| false, each)
     }
 
@@ -158,15 +175,15 @@ impl Source {
     ///
     /// # Errors
     /// A sentence about the file or these cells, and the errors of `each`.
-    pub(super) fn read_checked_rows(
+    pub(crate) fn read_checked_rows(
         &self,
         must_refuse: &CellCheck<'_>,
         each: &mut RowVisitor<'_>,
     ) -> Result<(), String> {
         match &self.form {
-            Form::Workbook { sheet, .. } => xlsx::read_rows(&self.file, sheet, must_refuse, each),
+            Form::Workbook { sheet, .. } => xlsx::read_rows(&self.content, sheet, must_refuse, each),
             Form::Text { encoding, mark, separator, has_separator_line } => {
-                let reader = DecodingReader::new(FileReader::new(&self.file, *mark), *encoding);
+                let reader = DecodingReader::new(BlobReader::new(&self.content, *mark), *encoding, self.wording);
                 let mut records = Records::new(reader, *separator);
                 let mut cells = Vec::new();
                 if *has_separator_line {
@@ -186,27 +203,9 @@ impl Source {
 const OLD_WORKBOOK: &str = "is an old Excel workbook (.xls), or one protected by a password; save it as an Excel \
                             workbook (.xlsx) without a password, or as \"CSV UTF-8\"";
 
-/// Opens the file. What can be read only once is copied to a temporary file.
-fn open_file(path: Option<&Path>, process: &Process) -> io::Result<File> {
-    let Some(path) = path else { return spool(io::stdin().lock(), process) };
-    let metadata = std::fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "is a directory; expected a table"));
-    }
-    let file = File::open(path)?;
-    if metadata.is_file() { Ok(file) } else { spool(file, process) }
-}
-
-fn spool(mut content: impl io::Read, process: &Process) -> io::Result<File> {
-    let mut file = create_nameless(process)?;
-    io::copy(&mut content, &mut file)?;
-    file.rewind()?;
-    Ok(file)
-}
-
 /// Describes the error; the readers' own sentences need no introduction.
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn unreadable(error: io::Error) -> String {
+pub(crate) fn unreadable(error: io::Error) -> String {
     if error.kind() == io::ErrorKind::InvalidData { error.to_string() } else { format!("cannot be read: {error}") }
 }
 
@@ -223,7 +222,7 @@ fn name_separator(separator: u8) -> &'static str {
 ///
 /// # Errors
 /// A sentence about the accepted values.
-pub(super) fn parse_separator(text: &str) -> Result<u8, String> {
+pub(crate) fn parse_separator(text: &str) -> Result<u8, String> {
     match text {
         "tab" | "\\t" => Ok(b'\t'),
         "comma" => Ok(b','),
@@ -246,11 +245,9 @@ mod tests {
     type ReadRows = (Vec<(u64, String)>, Vec<String>);
 
     fn rows(content: &[u8], options: &SourceOptions<'_>) -> Result<ReadRows, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("people.csv");
-        std::fs::write(&path, content).unwrap();
+        let content = Blob::Memory(content.to_vec().into());
         let known = |cells: &[String]| cells.iter().filter(|cell| cell.contains("externalId")).count();
-        let source = Source::open(Some(&path), options, &known, &Process::current())?;
+        let source = Source::open(content, options, &known)?;
         let mut rows = Vec::new();
         source.read_rows(&mut |line, cells| {
             rows.push((line, cells.join("·")));
@@ -292,7 +289,8 @@ mod tests {
 
     #[test]
     fn the_options_decide() {
-        let options = SourceOptions { separator: Some(b'|'), encoding: Some(EncodingName::Windows1252), sheet: None };
+        let (separator, encoding) = (Some(b'|'), Some(EncodingName::Windows1252));
+        let options = SourceOptions { separator, encoding, ..SourceOptions::default() };
         let (rows, notes) = rows(b"a|b;c\n\xe9|\xc3\xa9\n", &options).unwrap();
         assert_eq!(rows, [(1, "a·b;c".to_owned()), (2, "é·Ã©".to_owned())]);
         assert!(notes.is_empty(), "{notes:?}");

@@ -4,13 +4,15 @@ use rust_xlsxwriter::{Format, Formula, Workbook as NewWorkbook};
 
 use super::*;
 
-fn file(bytes: &[u8]) -> Arc<File> {
-    let mut file = tempfile::tempfile().unwrap();
-    std::io::Write::write_all(&mut file, bytes).unwrap();
-    Arc::new(file)
+fn file(bytes: &[u8]) -> Blob {
+    Blob::Memory(bytes.to_vec().into())
 }
 
-fn rows(file: &Arc<File>, sheet: &str) -> Vec<(u64, Vec<String>)> {
+fn named(sheet: Option<&str>) -> SourceOptions<'_> {
+    SourceOptions { sheet, ..SourceOptions::default() }
+}
+
+fn rows(file: &Blob, sheet: &str) -> Vec<(u64, Vec<String>)> {
     let mut all = Vec::new();
     read_rows(file, sheet, &|_, _, _, _| false, &mut |line, cells| {
         all.push((line, cells.to_vec()));
@@ -65,7 +67,7 @@ fn a_workbook_is_read_as_written() {
     workbook.add_worksheet().set_name("More").unwrap();
     let file = file(&workbook.save_to_buffer().unwrap());
 
-    let chosen = choose_sheet(&file, None).unwrap();
+    let chosen = choose_sheet(&file, &named(None)).unwrap();
     assert_eq!((chosen.name.as_str(), chosen.others.as_slice()), ("People", &["More".to_owned()][..]));
     let expected = [
         (1, vec!["externalId", "active", "birthDate", "name.givenName"]),
@@ -74,8 +76,8 @@ fn a_workbook_is_read_as_written() {
     ];
     let rows = rows(&file, &chosen.name);
     assert_eq!(rows, expected.map(|(line, cells)| (line, cells.into_iter().map(str::to_owned).collect())));
-    assert_eq!(choose_sheet(&file, Some("Notes")).unwrap().name, "Notes");
-    let fault = choose_sheet(&file, Some("people")).err().unwrap();
+    assert_eq!(choose_sheet(&file, &named(Some("Notes"))).unwrap().name, "Notes");
+    let fault = choose_sheet(&file, &named(Some("people"))).err().unwrap();
     assert_eq!(fault, r#"has no sheet "people" (--sheet); it has "Notes", "People", "More""#);
 }
 
@@ -85,7 +87,7 @@ fn damaged_workbooks_are_errors() {
     workbook.add_worksheet().write(0, 0, "a").unwrap();
     let bytes = workbook.save_to_buffer().unwrap();
     for length in (0..bytes.len()).step_by(97) {
-        let fault = choose_sheet(&file(&bytes[..length]), None).err().unwrap();
+        let fault = choose_sheet(&file(&bytes[..length]), &named(None)).err().unwrap();
         assert!(fault.contains("damaged") || fault.contains("ZIP archive"), "{length}: {fault}");
     }
 }
@@ -97,12 +99,12 @@ fn a_panic_of_the_reader_is_an_error() {
 }
 
 /// A workbook with these cells in the one row of its sheet, written by hand as no library writes them.
-fn workbook_of(cells: &str, formats: &[&str]) -> Arc<File> {
+fn workbook_of(cells: &str, formats: &[&str]) -> Blob {
     workbook_with(r#"r:id="rId9""#, cells, formats)
 }
 
 /// As [`workbook_of`], with this attribute for the sheet's relation.
-fn workbook_with(relation: &str, cells: &str, formats: &[&str]) -> Arc<File> {
+fn workbook_with(relation: &str, cells: &str, formats: &[&str]) -> Blob {
     let numbered = formats.iter().enumerate();
     let custom = numbered.clone().map(|(at, code)| format!(r#"<numFmt numFmtId="{}" formatCode="{code}"/>"#, 164 + at));
     let custom = custom.collect::<Vec<_>>().concat();
@@ -130,7 +132,7 @@ fn workbook_with(relation: &str, cells: &str, formats: &[&str]) -> Arc<File> {
 fn numbers_have_the_zeros_that_their_format_shows() {
     let cells = r#"<c r="A2" s="1"><v>123</v></c><c r="B2"/><c r="C2" s="1"><v>1234567</v></c><c r="D2" s="2"><v>7</v></c><c r="E2"><v>8</v></c><c r="F2" s="1" t="str"><v>x</v></c>"#;
     let file = workbook_of(cells, &["00000", "#,##0"]);
-    assert_eq!(choose_sheet(&file, None).unwrap().name, "A & B");
+    assert_eq!(choose_sheet(&file, &named(None)).unwrap().name, "A & B");
     assert_eq!(rows(&file, "A & B"), [(2, ["00123", "", "1234567", "7", "8", "x"].map(str::to_owned).to_vec())]);
 }
 

@@ -1,23 +1,22 @@
 //! Rows of an Excel workbook (.xlsx), read one at a time: a sheet of any length takes no more memory than its texts.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Once};
+use std::sync::Once;
 
 use calamine::{DataRef, ExcelDateTime, Reader as _, Sheet, SheetType, SheetVisible, Xlsx, XlsxError};
 use jiff::civil::{DateTime, DateTimeRound, Time};
 use jiff::{RoundMode, Unit};
 
-use crate::commands::import::column_letters::column_letters;
-use crate::commands::import::source::archive;
-use crate::commands::import::source::csv::MAX_COLUMNS;
-use crate::commands::import::source::number_format::{CellFormat, CellFormats, NumberFormat};
-use crate::commands::import::source::row::{CellCheck, OddCell, RowVisitor};
-use crate::commands::import::temporary::FileReader;
+use crate::sheet::blob::{Blob, BlobReader};
+use crate::sheet::column_letters::column_letters;
+use crate::sheet::source::csv::MAX_COLUMNS;
+use crate::sheet::source::number_format::{CellFormat, CellFormats, NumberFormat};
+use crate::sheet::source::row::{CellCheck, OddCell, RowVisitor};
+use crate::sheet::source::{SourceOptions, archive};
 
-type Workbook = Xlsx<BufReader<FileReader>>;
+type Workbook = Xlsx<BufReader<BlobReader>>;
 
 /// How many cells that are refused are named.
 const MAX_REFUSED: usize = 10;
@@ -36,8 +35,9 @@ pub(super) struct ChosenSheet {
 ///
 /// # Errors
 /// A sentence about the workbook or its sheets.
-pub(super) fn choose_sheet(file: &Arc<File>, given: Option<&str>) -> Result<ChosenSheet, String> {
-    archive::check(BufReader::new(FileReader::new(file, 0))).map_err(|error| error.to_string())?;
+pub(super) fn choose_sheet(file: &Blob, options: &SourceOptions<'_>) -> Result<ChosenSheet, String> {
+    let SourceOptions { sheet: given, limits, wording, .. } = *options;
+    archive::check(BufReader::new(BlobReader::new(file, 0)), limits).map_err(|error| error.to_string())?;
     caught(|| {
         let workbook = open(file)?;
         let sheets = || workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
@@ -55,8 +55,13 @@ pub(super) fn choose_sheet(file: &Arc<File>, given: Option<&str>) -> Result<Chos
                     others: others.filter(|name| *name != sheet.name).collect(),
                 })
             }
-            (None, Some(name)) => Err(format!("has no sheet {name:?} (--sheet); it has {}", names())),
-            (None, None) => Err("has no visible sheet; name one with --sheet".to_owned()),
+            (None, Some(name)) => {
+                let option = wording.choose(" (--sheet)", "");
+                Err(format!("has no sheet {name:?}{option}; it has {}", names()))
+            }
+            (None, None) => {
+                Err(format!("has no visible sheet; {}", wording.choose("name one with --sheet", "make one visible")))
+            }
         }
     })
 }
@@ -66,7 +71,7 @@ pub(super) fn choose_sheet(file: &Arc<File>, given: Option<&str>) -> Result<Chos
 /// # Errors
 /// A sentence about the workbook, or about the cells that `must_refuse` rejects; and the errors of `each`.
 pub(super) fn read_rows(
-    file: &Arc<File>,
+    file: &Blob,
     sheet: &str,
     must_refuse: &CellCheck<'_>,
     each: &mut RowVisitor<'_>,
@@ -180,8 +185,8 @@ fn damaged(error: io::Error) -> String {
 
 const DAMAGED: &str = "the workbook is damaged; open it in a spreadsheet program and save it again";
 
-fn open(file: &Arc<File>) -> Result<Workbook, String> {
-    Workbook::new(BufReader::new(FileReader::new(file, 0))).map_err(unreadable)
+fn open(file: &Blob) -> Result<Workbook, String> {
+    Workbook::new(BufReader::new(BlobReader::new(file, 0))).map_err(unreadable)
 }
 
 fn unreadable(error: XlsxError) -> String {

@@ -1,12 +1,13 @@
 use rstest::rstest;
 
 use super::*;
-use crate::commands::Process;
-use crate::commands::import::kind::Kind;
-use crate::commands::import::layout::{self, LayoutName};
-use crate::commands::import::mapping::Rules;
-use crate::commands::import::source::SourceOptions;
-use crate::commands::import::times::Zone;
+use crate::sheet::blob::Blob;
+use crate::sheet::kind::Kind;
+use crate::sheet::layout::{self, LayoutName};
+use crate::sheet::mapping::Rules;
+use crate::sheet::source::SourceOptions;
+use crate::sheet::times::Zone;
+use crate::sheet::wording::Wording;
 
 /// A table and how it is converted.
 struct Case<'a> {
@@ -41,18 +42,18 @@ impl<'a> Case<'a> {
 
     /// Returns what is sent, the original rows, and what was done.
     fn run(&self) -> Result<(String, Vec<String>, Converted), String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("people.csv");
-        std::fs::write(&path, self.table).unwrap();
         let files = self.layout.and_then(layout::find).into_iter().collect();
-        let rules =
-            Rules { kind: self.kind, maps: &self.maps, ignore: &[], ignore_unknown: self.ignore_unknown, files };
-        let source = Source::open(
-            Some(&path),
-            &SourceOptions::default(),
-            &|cells| rules.count_known(cells),
-            &Process::current(),
-        )?;
+        let rules = Rules {
+            kind: self.kind,
+            maps: &self.maps,
+            ignore: &[],
+            ignore_unknown: self.ignore_unknown,
+            files,
+            choices: None,
+            wording: Wording::Options,
+        };
+        let content = Blob::Memory(self.table.as_bytes().to_vec().into());
+        let source = Source::open(content, &SourceOptions::default(), &|cells| rules.count_known(cells))?;
         let (mut header_line, mut header) = (0, Vec::new());
         source.read_rows(&mut |line, cells| {
             (header_line, header) = (line, cells.to_vec());

@@ -6,55 +6,55 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::{self, Write};
 
-use crate::commands::import::column_letters::column_letters;
-use crate::commands::import::mapping::{Plan, Target, fold};
-use crate::commands::import::source::{OddCell, Source};
-use crate::commands::import::times::{Decision, TimeReading, Times};
-use crate::commands::import::zeros;
 use crate::domain::table::formulas::unguard;
 use crate::domain::table::is_blank_record;
 use crate::domain::table::lines::LineCounter;
+use crate::sheet::column_letters::column_letters;
+use crate::sheet::mapping::{Plan, Target, fold};
+use crate::sheet::source::{OddCell, Source};
+use crate::sheet::times::{Decision, TimeReading, Times};
+use crate::sheet::zeros;
 
 /// The outcome of rows that `--only-failed` leaves out.
 const APPLIED: &str = "applied";
 
 /// What decides how rows are converted.
-pub(super) struct Conversion<'a> {
-    pub(super) source: &'a Source,
-    pub(super) plan: &'a Plan<'a>,
+pub(crate) struct Conversion<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) plan: &'a Plan<'a>,
     /// The line of the header.
-    pub(super) header_line: u64,
-    pub(super) times: &'a Times,
+    pub(crate) header_line: u64,
+    pub(crate) times: &'a Times,
     /// Cells for rows that have none in this column.
-    pub(super) defaults: &'a [(&'static str, String)],
-    pub(super) only_failed: bool,
-    pub(super) allows_damaged_ids: bool,
+    pub(crate) defaults: &'a [(&'static str, String)],
+    pub(crate) only_failed: bool,
+    pub(crate) allows_damaged_ids: bool,
 }
 
 /// What a conversion has done.
 #[derive(Default)]
-pub(super) struct Converted {
+pub(crate) struct Converted {
     /// The line of each row that is sent.
-    pub(super) lines: Vec<u64>,
+    pub(crate) lines: Vec<u64>,
     /// Whether what is sent differs from the table.
-    pub(super) has_changed: bool,
+    pub(crate) has_changed: bool,
     /// Lines by what is to be said about them.
-    pub(super) remarks: Remarks,
+    pub(crate) remarks: Remarks,
 }
 
 /// Lines that the user should know about.
 #[derive(Default)]
-pub(super) struct Remarks {
-    pub(super) needs_zone: Vec<u64>,
-    pub(super) needs_format: Vec<u64>,
-    pub(super) skipped_times: Vec<u64>,
-    pub(super) repeated_times: Vec<u64>,
+pub(crate) struct Remarks {
+    pub(crate) needs_zone: Vec<u64>,
+    pub(crate) needs_format: Vec<u64>,
+    pub(crate) skipped_times: Vec<u64>,
+    pub(crate) repeated_times: Vec<u64>,
     /// Rows left out since the layout says so.
-    pub(super) skipped: Vec<u64>,
+    pub(crate) skipped: Vec<u64>,
     /// Rows with cells only in columns that are not sent.
-    pub(super) empty: Vec<u64>,
+    pub(crate) empty: Vec<u64>,
     /// Rows left out since they are applied already.
-    pub(super) applied: Vec<u64>,
+    pub(crate) applied: Vec<u64>,
 }
 
 /// Why a row is left out.
@@ -67,14 +67,14 @@ enum LeftOut {
 }
 
 /// The original rows go here: line and cells.
-pub(super) type OriginalSink<'a> = &'a mut dyn FnMut(u64, &[&str]) -> io::Result<()>;
+pub(crate) type OriginalSink<'a> = &'a mut dyn FnMut(u64, &[&str]) -> io::Result<()>;
 
 impl Conversion<'_> {
     /// Converts the table into `output` and passes each row as it was to `original`.
     ///
     /// # Errors
     /// A sentence about the table, or about the temporary file.
-    pub(super) fn run(&self, output: impl Write, original: OriginalSink<'_>) -> Result<Converted, String> {
+    pub(crate) fn run(&self, output: impl Write, original: OriginalSink<'_>) -> Result<Converted, String> {
         let added: Vec<_> =
             self.defaults.iter().filter(|(name, _)| !self.plan.targets.iter().any(|it| it.name == *name)).collect();
         let names = self.plan.targets.iter().map(|target| target.name.as_str());
@@ -197,9 +197,9 @@ impl Conversion<'_> {
         match self.plan.unnamed.iter().copied().chain(beyond).find(is_filled) {
             None => Ok(()),
             Some(position) => Err(format!(
-                "line {line} has a value in column {}, which has no name; name the column, delete it, or leave it out \
-                 with --ignore-unknown",
-                column_letters(position)
+                "line {line} has a value in column {}, which has no name; name the column, delete it, or {}",
+                column_letters(position),
+                self.plan.wording.choose("leave it out with --ignore-unknown", "leave it out")
             )),
         }
     }
@@ -215,8 +215,9 @@ impl Conversion<'_> {
             None => Ok(()),
             Some(name) => Err(format!(
                 "line {line}: a spreadsheet program has removed the zeros at the beginning of {name}; format the column as \
-                 text and write them again ({} shows them), or send the row as it is with --allow-damaged-ids",
-                zeros::COLUMN
+                 text and write them again ({} shows them), or {}",
+                zeros::COLUMN,
+                self.plan.wording.choose("send the row as it is with --allow-damaged-ids", "allow damaged ids")
             )),
         }
     }

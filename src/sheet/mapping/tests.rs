@@ -1,7 +1,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::commands::import::layout::LayoutName;
+use crate::sheet::layout::LayoutName;
 
 fn names(header: &str) -> Vec<String> {
     header.split(',').map(str::to_owned).collect()
@@ -11,8 +11,15 @@ fn pair(column: &str, target: &str) -> (String, String) {
     (column.to_owned(), target.to_owned())
 }
 
-const NOTHING: Rules<'static> =
-    Rules { kind: Kind::Candidates, maps: &[], ignore: &[], ignore_unknown: false, files: Vec::new() };
+const NOTHING: Rules<'static> = Rules {
+    kind: Kind::Candidates,
+    maps: &[],
+    ignore: &[],
+    ignore_unknown: false,
+    files: Vec::new(),
+    choices: None,
+    wording: Wording::Options,
+};
 
 fn sent(plan: &Plan<'_>) -> Vec<(String, Vec<usize>)> {
     plan.targets.iter().map(|target| (target.name.clone(), target.sources.clone())).collect()
@@ -122,4 +129,43 @@ fn columns_have_letters() {
     for (position, letters) in [(0, "A"), (25, "Z"), (26, "AA"), (701, "ZZ"), (702, "AAA")] {
         assert_eq!(column_letters(position), letters);
     }
+}
+
+#[test]
+fn a_form_decides_by_position_and_a_layout_keeps_its_values() {
+    let header = names("Login,Login,Notes,");
+    let choices = [Some("userName".to_owned()), Some("externalId".to_owned()), None, Some("email".to_owned())];
+    let rules = Rules { choices: Some(&choices), wording: Wording::Form, ignore_unknown: true, ..NOTHING };
+    let plan = rules.plan(&header).unwrap();
+    let expected = [("userName", 0), ("externalId", 1), ("email", 3)].map(|(name, at)| (name.to_owned(), vec![at]));
+    assert_eq!(sent(&plan), expected);
+    assert_eq!(plan.left_out, ["Notes"]);
+    let both = [Some("email".to_owned()), Some("email".to_owned()), None, None];
+    let fault = Rules { choices: Some(&both), wording: Wording::Form, ..NOTHING }.plan(&header).err().unwrap();
+    assert_eq!(fault, ["column A \"Login\" and column B \"Login\" are both sent as email; leave one out"]);
+    let none = [None, None, None, None];
+    let fault = Rules { choices: Some(&none), wording: Wording::Form, ..NOTHING }.plan(&header).err().unwrap();
+    assert_eq!(fault, ["no column is sent; choose a field for at least one"]);
+    let moodle = layout::find(LayoutName::Moodle).unwrap();
+    let (target, column) = moodle
+        .values
+        .keys()
+        .find_map(|target| Some((target.clone(), moodle.columns.get(target)?.as_slice().first()?.clone())))
+        .unwrap();
+    let choices = [Some(target)];
+    let rules = Rules { choices: Some(&choices), files: vec![moodle], ..NOTHING };
+    assert!(!rules.plan(&[column]).unwrap().targets[0].values.is_empty(), "what its values mean is kept");
+}
+
+#[test]
+fn columns_are_proposed_by_name_and_guessed_by_usual_names() {
+    let proposed = ["email", "First Name", "Phone", "Notes", ""].map(|name| NOTHING.propose(name));
+    let expected = [
+        Proposal::Known("email".to_owned()),
+        Proposal::Guessed("name.givenName".to_owned()),
+        Proposal::LeaveOut,
+        Proposal::LeaveOut,
+        Proposal::LeaveOut,
+    ];
+    assert_eq!(proposed, expected);
 }

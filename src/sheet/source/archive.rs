@@ -5,10 +5,21 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
 
-/// Maximum inflated size of the parts that are kept in memory: texts, styles, names of sheets.
-const MAX_KEPT: u64 = 256 << 20;
-/// Maximum inflated size of the sheets, which are read as a stream.
-const MAX_SHEETS: u64 = 4 << 30;
+/// How large a workbook may be when it is inflated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkbookLimits {
+    /// The parts that are kept in memory: texts, styles, names of sheets.
+    pub(crate) kept: u64,
+    /// The sheets, which are read as a stream.
+    pub(crate) sheets: u64,
+}
+
+impl Default for WorkbookLimits {
+    fn default() -> Self {
+        Self { kept: 256 << 20, sheets: 4 << 30 }
+    }
+}
+
 /// Maximum length of one text or tag. A cell has at most 32,767 characters.
 const MAX_TOKEN: u64 = 1 << 20;
 const MAX_PARTS: usize = 10_000;
@@ -37,7 +48,7 @@ struct Part {
 ///
 /// # Errors
 /// I/O errors, and a sentence (`InvalidData`) about an archive that is damaged or too large.
-pub(super) fn check(mut file: impl Read + Seek) -> io::Result<()> {
+pub(super) fn check(mut file: impl Read + Seek, limits: WorkbookLimits) -> io::Result<()> {
     let parts = read_parts(&mut file)?;
     if !parts.iter().any(|part| part.name.eq_ignore_ascii_case("xl/workbook.xml")) {
         return Err(invalid(
@@ -46,14 +57,14 @@ pub(super) fn check(mut file: impl Read + Seek) -> io::Result<()> {
     }
     let (mut kept, mut sheets) = (0, 0);
     for part in parts.iter().filter(|part| is_read(&part.name)) {
-        let scan = inflate(&mut file, part)?;
+        let scan = inflate(&mut file, part, limits.kept.max(limits.sheets))?;
         if scan.name_count.is_some_and(|count| count > scan.length) {
             return Err(damaged());
         }
         let (sum, most) = if part.name.to_ascii_lowercase().starts_with("xl/worksheets/") {
-            (&mut sheets, MAX_SHEETS)
+            (&mut sheets, limits.sheets)
         } else {
-            (&mut kept, MAX_KEPT)
+            (&mut kept, limits.kept)
         };
         *sum += scan.length;
         if *sum > most {
@@ -117,8 +128,8 @@ pub(super) fn open_part<'f>(mut file: impl Read + Seek + 'f, name: &str) -> io::
     inflated(file, part).map(Some)
 }
 
-fn inflate(file: &mut (impl Read + Seek), part: &Part) -> io::Result<Scan> {
-    scan(inflated(file, part)?)
+fn inflate(file: &mut (impl Read + Seek), part: &Part, most: u64) -> io::Result<Scan> {
+    scan(inflated(file, part)?, most)
 }
 
 fn inflated<'f>(mut file: impl Read + Seek + 'f, part: &Part) -> io::Result<Box<dyn Read + 'f>> {
@@ -129,7 +140,8 @@ fn inflated<'f>(mut file: impl Read + Seek + 'f, part: &Part) -> io::Result<Box<
     Ok(if part.method == DEFLATED { Box::new(DeflateDecoder::new(compressed)) } else { Box::new(compressed) })
 }
 
-fn scan(mut content: impl Read) -> io::Result<Scan> {
+/// Reads the content to its end, or fails where it is longer than `most`.
+fn scan(mut content: impl Read, most: u64) -> io::Result<Scan> {
     let mut found = Scan { length: 0, name_count: None };
     let mut token = 0;
     let mut chunk = vec![0; 64 << 10];
@@ -146,7 +158,7 @@ fn scan(mut content: impl Read) -> io::Result<Scan> {
         found.length += count as u64;
         for piece in chunk[..count].split_inclusive(|byte| *byte == b'<') {
             token += piece.len() as u64;
-            if token > MAX_TOKEN || found.length > MAX_SHEETS {
+            if token > MAX_TOKEN || found.length > most {
                 return Err(too_large());
             }
             if piece.ends_with(b"<") {
@@ -201,7 +213,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An archive with stored or deflated parts; `claim` is the number of texts it claims.
-    pub(in crate::commands::import::source) fn archive(parts: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
+    pub(in crate::sheet::source) fn archive(parts: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
         let (mut bytes, mut directory) = (Vec::new(), Vec::new());
         for (name, method, data) in parts {
             let offset = u32::try_from(bytes.len()).unwrap();
@@ -238,7 +250,7 @@ pub(super) mod tests {
     }
 
     fn fault(parts: &[(&str, u16, Vec<u8>)]) -> String {
-        check(Cursor::new(archive(parts))).unwrap_err().to_string()
+        check(Cursor::new(archive(parts)), WorkbookLimits::default()).unwrap_err().to_string()
     }
 
     const WORKBOOK: &str = "xl/workbook.xml";
@@ -247,7 +259,9 @@ pub(super) mod tests {
     fn an_ordinary_workbook_passes() {
         let sheet = deflated("<row><c>1</c></row>".repeat(100_000).as_bytes());
         let parts = [(WORKBOOK, 0, b"<workbook/>".to_vec()), ("xl/worksheets/sheet1.xml", DEFLATED, sheet)];
-        check(Cursor::new(archive(&parts))).unwrap();
+        check(Cursor::new(archive(&parts)), WorkbookLimits::default()).unwrap();
+        let large = check(Cursor::new(archive(&parts)), WorkbookLimits { kept: 1 << 10, sheets: 1 << 20 }).unwrap_err();
+        assert!(large.to_string().contains("too large when unpacked"), "{large}");
     }
 
     #[test]
@@ -267,7 +281,12 @@ pub(super) mod tests {
     #[test]
     fn other_archives_and_damaged_ones_are_named() {
         assert!(fault(&[("people.csv", 0, b"a,b".to_vec())]).contains("ZIP archive but not an Excel workbook"));
-        assert!(check(Cursor::new(b"PK\x03\x04".to_vec())).unwrap_err().to_string().contains("damaged"));
+        assert!(
+            check(Cursor::new(b"PK\x03\x04".to_vec()), WorkbookLimits::default())
+                .unwrap_err()
+                .to_string()
+                .contains("damaged")
+        );
         let broken = vec![0xff; 100];
         assert!(fault(&[(WORKBOOK, DEFLATED, broken)]).contains("damaged"));
     }

@@ -2,10 +2,10 @@
 //! is left may be another person's. So a result notes such cells in a form that no program takes for a number.
 
 /// The column of a result with the notes.
-pub(super) const COLUMN: &str = "result.zeros";
+pub(crate) const COLUMN: &str = "result.zeros";
 
 /// Notes the cells that a spreadsheet program would change: `externalId: 00123`.
-pub(super) fn note<'a>(cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn note<'a>(cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let is_padded =
         |cell: &str| cell.len() > 1 && cell.starts_with('0') && cell.bytes().all(|byte| byte.is_ascii_digit());
     let noted = cells.filter(|(_, cell)| is_padded(cell)).map(|(name, cell)| format!("{name}: {cell}"));
@@ -13,7 +13,7 @@ pub(super) fn note<'a>(cells: impl Iterator<Item = (&'a str, &'a str)>) -> Strin
 }
 
 /// Returns the names of the columns whose zeros are gone. `cell` returns the cell of a column.
-pub(super) fn find_lost<'n>(noted: &'n str, cell: impl Fn(&str) -> Option<&'n str>) -> Vec<&'n str> {
+pub(crate) fn find_lost<'n>(noted: &'n str, cell: impl Fn(&str) -> Option<&'n str>) -> Vec<&'n str> {
     let is_lost = |name: &str, former: &str| {
         cell(name).map(str::trim).is_some_and(|now| {
             let digits = |text: &str| text.trim_start_matches('0').to_owned();

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use encoding_rs::{Decoder, DecoderResult, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use crate::domain::table::lines::LineCounter;
+use crate::sheet::wording::Wording;
 
 const CHUNK: usize = 64 << 10;
 /// How much of a file decides whether it is UTF-16 without a byte order mark.
@@ -17,7 +18,7 @@ const UNDEFINED_1252: [u8; 5] = [0x81, 0x8d, 0x8f, 0x90, 0x9d];
 
 /// The value of `--encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::commands::import) enum EncodingName {
+pub(crate) enum EncodingName {
     #[value(name = "utf-8")]
     Utf8,
     /// UTF-16 with a byte order mark, or little-endian
@@ -88,7 +89,11 @@ pub(super) struct TextEncoding {
 ///
 /// # Errors
 /// I/O errors, and a sentence (`InvalidData`) about a file that is no text, or in an encoding that must be named.
-pub(super) fn detect(mut content: impl BufRead, given: Option<EncodingName>) -> io::Result<TextEncoding> {
+pub(super) fn detect(
+    mut content: impl BufRead,
+    given: Option<EncodingName>,
+    wording: Wording,
+) -> io::Result<TextEncoding> {
     let first = read_first(&mut content)?;
     let marked = match first.as_slice() {
         [0xef, 0xbb, 0xbf, ..] => Some((Encoding::Utf8, 3)),
@@ -100,7 +105,8 @@ pub(super) fn detect(mut content: impl BufRead, given: Option<EncodingName>) -> 
     if let (Some(name), Some((encoding, _))) = (given, marked)
         && !name.admits(encoding)
     {
-        let detail = format!("begins with the byte order mark of {}; leave out --encoding", encoding.name());
+        let option = wording.choose("leave out --encoding", "choose no encoding");
+        let detail = format!("begins with the byte order mark of {}; {option}", encoding.name());
         return Err(invalid(detail));
     }
     let found = |encoding| {
@@ -117,7 +123,7 @@ pub(super) fn detect(mut content: impl BufRead, given: Option<EncodingName>) -> 
     });
     match given.or(of_mark) {
         Some(encoding) => found(encoding),
-        None => guess(first.as_slice().chain(content)),
+        None => guess(first.as_slice().chain(content), wording),
     }
 }
 
@@ -128,7 +134,7 @@ fn read_first(content: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(first)
 }
 
-fn guess(mut content: impl BufRead) -> io::Result<TextEncoding> {
+fn guess(mut content: impl BufRead, wording: Wording) -> io::Result<TextEncoding> {
     let mut sample = Vec::new();
     (&mut content).take(SAMPLE).read_to_end(&mut sample)?;
     let found = |encoding, guessed_at_line| Ok(TextEncoding { encoding, mark: 0, guessed_at_line });
@@ -152,8 +158,9 @@ fn guess(mut content: impl BufRead) -> io::Result<TextEncoding> {
         ))),
         Scan { invalid_at: None, .. } => found(Encoding::Utf8, None),
         Scan { invalid_at: Some(line), has_multibyte: true, .. } => Err(invalid(format!(
-            "line {line} is not UTF-8, although others have characters in UTF-8; correct it, or name the encoding of the \
-             whole file with --encoding"
+            "line {line} is not UTF-8, although others have characters in UTF-8; correct it, or {}",
+            wording
+                .choose("name the encoding of the whole file with --encoding", "choose the encoding of the whole file")
         ))),
         Scan { undefined_at: Some(line), .. } => Err(invalid(format!(
             "line {line} is neither UTF-8 nor windows-1252; save the file as \"CSV UTF-8\", or as an Excel workbook \
@@ -251,10 +258,11 @@ pub(super) struct DecodingReader<R> {
     unread: std::ops::Range<usize>,
     has_ended: bool,
     lines: LineCounter,
+    wording: Wording,
 }
 
 impl<R: Read> DecodingReader<R> {
-    pub(super) fn new(inner: R, encoding: Encoding) -> Self {
+    pub(super) fn new(inner: R, encoding: Encoding, wording: Wording) -> Self {
         Self {
             inner: BufReader::with_capacity(CHUNK, inner),
             encoding,
@@ -263,6 +271,7 @@ impl<R: Read> DecodingReader<R> {
             unread: 0..0,
             has_ended: false,
             lines: LineCounter::default(),
+            wording,
         }
     }
 
@@ -278,7 +287,8 @@ impl<R: Read> DecodingReader<R> {
             self.has_ended = last && result == DecoderResult::InputEmpty;
             if matches!(result, DecoderResult::Malformed(..)) {
                 let (line, name) = (self.lines.number(), self.encoding.name());
-                return Err(invalid(format!("line {line} is not {name}; name the encoding with --encoding")));
+                let cure = self.wording.choose("name the encoding with --encoding", "choose the encoding");
+                return Err(invalid(format!("line {line} is not {name}; {cure}")));
             }
         }
         Ok(())
@@ -315,7 +325,7 @@ mod tests {
     const TEXT: &str = "externalId;name.givenName\r\n1;Jürgen\r\n2;René\r\n";
 
     fn detected(content: &[u8]) -> TextEncoding {
-        detect(content, None).unwrap()
+        detect(content, None, Wording::Options).unwrap()
     }
 
     #[rstest]
@@ -333,7 +343,7 @@ mod tests {
         #[case] given: Option<EncodingName>,
         #[case] expected: &str,
     ) {
-        let message = detect(content, given).unwrap_err().to_string();
+        let message = detect(content, given, Wording::Options).unwrap_err().to_string();
         assert!(message.starts_with(expected), "{message}");
     }
 
@@ -357,7 +367,7 @@ mod tests {
         let content = encoded(TEXT, encoding);
         assert_eq!(detected(&content), TextEncoding { encoding, mark: 0, guessed_at_line });
         let mut text = String::new();
-        DecodingReader::new(content.as_slice(), encoding).read_to_string(&mut text).unwrap();
+        DecodingReader::new(content.as_slice(), encoding, Wording::Options).read_to_string(&mut text).unwrap();
         assert_eq!(text, TEXT);
     }
 
@@ -375,7 +385,7 @@ mod tests {
     #[test]
     fn the_name_given_decides() {
         let content = encoded(TEXT, Encoding::Utf16Be);
-        let given = |content: &[u8], name| detect(content, Some(name)).unwrap().encoding;
+        let given = |content: &[u8], name| detect(content, Some(name), Wording::Options).unwrap().encoding;
         assert_eq!(given(&content, EncodingName::Utf16Be), Encoding::Utf16Be);
         assert_eq!(given(&[b"\xfe\xff", content.as_slice()].concat(), EncodingName::Utf16), Encoding::Utf16Be);
         assert_eq!(given(b"a\0b\0", EncodingName::Utf16), Encoding::Utf16Le);
@@ -384,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused() {
-        let fault = |content: &[u8]| detect(content, None).unwrap_err().to_string();
+        let fault = |content: &[u8]| detect(content, None, Wording::Options).unwrap_err().to_string();
         assert!(fault(b"a,b\n\x00\x01\x02").starts_with("line 2 has a zero byte"));
         assert!(fault(b"a,b\r\n1,2\r\n\x8e\x81,x").starts_with("line 3 is neither UTF-8 nor windows-1252"));
     }
@@ -393,7 +403,8 @@ mod tests {
     #[case::utf8(Encoding::Utf8, b"a\nb\n\xe9\n", "line 3 is not UTF-8")]
     #[case::utf16(Encoding::Utf16Le, b"a\0\n\0\x00\xd8b\0", "line 2 is not UTF-16")]
     fn a_malformed_line_is_named(#[case] encoding: Encoding, #[case] content: &[u8], #[case] message: &str) {
-        let error = DecodingReader::new(content, encoding).read_to_string(&mut String::new()).unwrap_err();
+        let error =
+            DecodingReader::new(content, encoding, Wording::Options).read_to_string(&mut String::new()).unwrap_err();
         assert!(error.to_string().starts_with(message), "{error}");
     }
 }

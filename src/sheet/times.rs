@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
-use crate::commands::import::kind::Kind;
+use crate::sheet::kind::Kind;
 
 /// What a column of times means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TimeRole {
+pub(crate) enum TimeRole {
     /// A date is the beginning of that day.
     Beginning,
     /// A date is the end of that day.
@@ -21,7 +21,7 @@ pub(super) enum TimeRole {
 
 impl TimeRole {
     /// Returns the role of one of the gateway's columns, if it holds times.
-    pub(super) fn of(kind: Kind, column: &str) -> Option<Self> {
+    pub(crate) fn of(kind: Kind, column: &str) -> Option<Self> {
         match (kind, column) {
             (Kind::Assignments, "validFrom") => Some(Self::Beginning),
             (Kind::Assignments, "validUntil") => Some(Self::End),
@@ -33,7 +33,7 @@ impl TimeRole {
 
 /// The order of day and month in dates (`--date-format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum DateFormat {
+pub(crate) enum DateFormat {
     /// 03/05/2027 is the 3rd of May
     #[value(name = "dd/mm/yyyy")]
     DayFirst,
@@ -47,8 +47,8 @@ pub(super) enum DateFormat {
 
 /// A time zone as the user gave it.
 #[derive(Debug, Clone)]
-pub(super) struct Zone {
-    pub(super) name: String,
+pub(crate) struct Zone {
+    pub(crate) name: String,
     zone: TimeZone,
 }
 
@@ -57,7 +57,7 @@ impl Zone {
     ///
     /// # Errors
     /// A sentence about the accepted values.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let zone = if ["utc", "z"].contains(&text.to_lowercase().as_str()) {
             TimeZone::UTC
         } else if text.starts_with(['+', '-']) {
@@ -98,14 +98,14 @@ fn parse_offset(text: &str) -> Option<Offset> {
 
 /// What is known about dates and times in the table.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Times {
-    pub(super) zone: Option<Zone>,
-    pub(super) format: Option<DateFormat>,
+pub(crate) struct Times {
+    pub(crate) zone: Option<Zone>,
+    pub(crate) format: Option<DateFormat>,
 }
 
 /// What a cell says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum TimeReading {
+pub(crate) enum TimeReading {
     /// Nothing to convert.
     Same,
     /// A timestamp or date in the API's form.
@@ -120,7 +120,7 @@ pub(super) enum TimeReading {
 
 /// What was decided about a local time that a change of the clocks makes ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// The clocks skip the time: it is as much later.
     Skipped,
     /// The time occurs twice: it is the first.
@@ -136,7 +136,7 @@ enum WrittenDate {
 
 impl Times {
     /// Reads a cell of a column with this role.
-    pub(super) fn read(&self, role: TimeRole, cell: &str) -> TimeReading {
+    pub(crate) fn read(&self, role: TimeRole, cell: &str) -> TimeReading {
         let text = cell.trim();
         if text.is_empty() || text.parse::<Timestamp>().is_ok() {
             return TimeReading::Same;

@@ -7,11 +7,11 @@ pub(super) type RowVisitor<'a> = dyn FnMut(u64, &[String]) -> Result<bool, Strin
 
 /// A function that returns whether a cell, given by its row (line and cells) and its column, must not be sent since it
 /// holds this.
-pub(in crate::commands::import) type CellCheck<'a> = dyn Fn(u64, &[String], usize, OddCell) -> bool + 'a;
+pub(crate) type CellCheck<'a> = dyn Fn(u64, &[String], usize, OddCell) -> bool + 'a;
 
 /// What a cell of a workbook holds instead of text or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::commands::import) enum OddCell {
+pub(crate) enum OddCell {
     /// A date or a time.
     Time,
     /// TRUE or FALSE.

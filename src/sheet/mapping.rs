@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::commands::import::column_letters::column_letters;
-use crate::commands::import::kind::Kind;
-use crate::commands::import::layout;
-use crate::commands::import::layout::file::{LayoutFile, OtherColumns};
-use crate::commands::import::result_header::is_result_header;
-use crate::commands::import::source::OddCell;
-use crate::commands::import::times::TimeRole;
-use crate::commands::import::zeros;
 use crate::domain::suggest;
 use crate::domain::table::columns::{self, CellKind};
 use crate::domain::validation::sanitize_for_display;
+use crate::sheet::column_letters::column_letters;
+use crate::sheet::kind::Kind;
+use crate::sheet::layout;
+use crate::sheet::layout::file::{LayoutFile, OtherColumns};
+use crate::sheet::result_header::is_result_header;
+use crate::sheet::source::OddCell;
+use crate::sheet::times::TimeRole;
+use crate::sheet::wording::Wording;
+use crate::sheet::zeros;
 
 /// The columns that an import adds to its result.
 const RESULT_PREFIX: &str = "result.";
@@ -24,55 +25,59 @@ const SECRET_TARGETS: [&str; 2] = ["password", "photo"];
 const MIN_LIKENESS: usize = 3;
 
 /// Everything the user has said about columns.
-pub(super) struct Rules<'a> {
-    pub(super) kind: Kind,
+pub(crate) struct Rules<'a> {
+    pub(crate) kind: Kind,
     /// Column and target of each `--map`.
-    pub(super) maps: &'a [(String, String)],
+    pub(crate) maps: &'a [(String, String)],
     /// Columns of `--ignore`.
-    pub(super) ignore: &'a [String],
-    pub(super) ignore_unknown: bool,
+    pub(crate) ignore: &'a [String],
+    pub(crate) ignore_unknown: bool,
     /// `--map-file` before `--layout`.
-    pub(super) files: Vec<&'a LayoutFile>,
+    pub(crate) files: Vec<&'a LayoutFile>,
+    /// By position, the target of each column that a form lists, or `None` to leave it out.
+    pub(crate) choices: Option<&'a [Option<String>]>,
+    pub(crate) wording: Wording,
 }
 
 /// What becomes of each column.
-pub(super) struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     /// The columns sent, in the order of the table.
-    pub(super) targets: Vec<Target<'a>>,
+    pub(crate) targets: Vec<Target<'a>>,
     /// The positions of the columns that a result may repeat.
-    pub(super) shown: Vec<usize>,
+    pub(crate) shown: Vec<usize>,
     /// The names of columns that are not sent.
-    pub(super) left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
     /// The number of cells of the header.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     /// The positions of columns without a name.
-    pub(super) unnamed: Vec<usize>,
+    pub(crate) unnamed: Vec<usize>,
     /// Whether content below no name is left out instead of being an error.
-    pub(super) ignores_unnamed: bool,
+    pub(crate) ignores_unnamed: bool,
+    pub(crate) wording: Wording,
     /// Whether the table is the result of an import.
-    pub(super) is_result: bool,
+    pub(crate) is_result: bool,
     /// The position of the outcome in such a result.
-    pub(super) outcome: Option<usize>,
+    pub(crate) outcome: Option<usize>,
     /// The position of the notes about zeros in such a result.
-    pub(super) zeros: Option<usize>,
+    pub(crate) zeros: Option<usize>,
     /// The names of all columns.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Rows that are left out, by position and values.
-    pub(super) skip: Vec<(usize, &'a [String])>,
+    pub(crate) skip: Vec<(usize, &'a [String])>,
     /// The position and folded name of a column that has its own name in the row below if that is a second header.
-    pub(super) repeated_header: Option<(usize, String)>,
+    pub(crate) repeated_header: Option<(usize, String)>,
     /// Whether the header is sent as it is.
-    pub(super) is_identity: bool,
+    pub(crate) is_identity: bool,
 }
 
 /// A column that is sent.
-pub(super) struct Target<'a> {
-    pub(super) name: String,
+pub(crate) struct Target<'a> {
+    pub(crate) name: String,
     /// The positions it comes from; the first that is not empty counts.
-    pub(super) sources: Vec<usize>,
+    pub(crate) sources: Vec<usize>,
     /// What its values mean, by the folded value.
-    pub(super) values: BTreeMap<String, &'a str>,
-    pub(super) role: Option<TimeRole>,
+    pub(crate) values: BTreeMap<String, &'a str>,
+    pub(crate) role: Option<TimeRole>,
     /// What its cells hold.
     cell: CellKind,
     /// Whether its name, and so what its cells mean, is the caller's own.
@@ -81,12 +86,12 @@ pub(super) struct Target<'a> {
 
 impl Target<'_> {
     /// Returns whether the column's values must not be shown.
-    pub(super) fn is_secret(&self) -> bool {
+    pub(crate) fn is_secret(&self) -> bool {
         SECRET_TARGETS.contains(&self.name.as_str())
     }
 
     /// Returns whether a cell of a workbook with this content must not be sent.
-    pub(super) fn refuses(&self, odd: OddCell, allows_damaged_ids: bool) -> bool {
+    pub(crate) fn refuses(&self, odd: OddCell, allows_damaged_ids: bool) -> bool {
         let is_id = matches!(self.cell, CellKind::Id | CellKind::Phone(_));
         match odd {
             OddCell::UncomputedFormula => true,
@@ -96,6 +101,17 @@ impl Target<'_> {
             OddCell::FormattedNumber => false,
         }
     }
+}
+
+/// What to propose for a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proposal {
+    /// The rules say that it is sent as this.
+    Known(String),
+    /// Its name probably means this.
+    Guessed(String),
+    /// It is not sent.
+    LeaveOut,
 }
 
 /// What a column name means by the rules.
@@ -114,7 +130,7 @@ enum Meaning<'a> {
 
 impl<'a> Rules<'a> {
     /// Returns a sentence for each target that does not exist, and for each column that is mapped twice or also left out.
-    pub(super) fn check(&self) -> Vec<String> {
+    pub(crate) fn check(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (index, (column, target)) in self.maps.iter().enumerate() {
             faults.extend(self.check_target(target, &format!("--map \"{column}={target}\"")));
@@ -145,7 +161,7 @@ impl<'a> Rules<'a> {
     }
 
     /// Counts the names in a row that are known as columns.
-    pub(super) fn count_known(&self, cells: &[String]) -> usize {
+    pub(crate) fn count_known(&self, cells: &[String]) -> usize {
         let is_known = |cell: &&String| {
             let name = cell.trim();
             !name.is_empty() && (name.starts_with(RESULT_PREFIX) || !matches!(self.meaning(name), Meaning::Unknown))
@@ -175,6 +191,28 @@ impl<'a> Rules<'a> {
         if self.files.iter().copied().any(|file| is_ignored(&file)) { Meaning::LeaveOut } else { Meaning::Unknown }
     }
 
+    /// Returns the column as it was chosen: by the rules of the layout, if that says the same.
+    fn chosen(&self, position: usize, name: &str, target: &str) -> SentColumn<'a> {
+        match self.meaning(name) {
+            Meaning::Send { target: proposed, place, file: Some(file), .. } if proposed == target => {
+                SentColumn { position, target: proposed, rank: 0, place, file: Some(file) }
+            }
+            _ => SentColumn { position, target: target.to_owned(), rank: 0, place: 0, file: None },
+        }
+    }
+
+    /// Returns the target of a column by the rules, else the one that its name probably means.
+    pub(crate) fn propose(&self, name: &str) -> Proposal {
+        match self.meaning(name) {
+            Meaning::Send { target, .. } => Proposal::Known(target),
+            Meaning::LeaveOut => Proposal::LeaveOut,
+            Meaning::Unknown if name.is_empty() => Proposal::LeaveOut,
+            Meaning::Unknown => {
+                self.kind.meant_column(name).map_or(Proposal::LeaveOut, |target| Proposal::Guessed(target.to_owned()))
+            }
+        }
+    }
+
     fn ignores_unknown(&self) -> bool {
         self.ignore_unknown || self.files.iter().any(|file| file.other_columns == OtherColumns::Ignore)
     }
@@ -183,12 +221,18 @@ impl<'a> Rules<'a> {
     ///
     /// # Errors
     /// A line for each error, and one with the cures.
-    pub(super) fn plan(&self, header: &[String]) -> Result<Plan<'a>, Vec<String>> {
+    pub(crate) fn plan(&self, header: &[String]) -> Result<Plan<'a>, Vec<String>> {
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
         let is_result = is_result_header(names.iter().copied());
         let (mut sent, mut left_out, mut unnamed, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (position, name) in names.iter().enumerate() {
-            if name.is_empty() {
+            if let Some(choice) = self.choices.and_then(|choices| choices.get(position)) {
+                match choice {
+                    Some(target) => sent.push(self.chosen(position, name, target)),
+                    None if name.is_empty() => unnamed.push(position),
+                    None => left_out.push((*name).to_owned()),
+                }
+            } else if name.is_empty() {
                 unnamed.push(position);
             } else if is_result && name.starts_with(RESULT_PREFIX) {
                 // An import's own columns need no mention.
@@ -210,7 +254,11 @@ impl<'a> Rules<'a> {
         let targets = self.join(sent, &names, &mut left_out, &mut faults);
         faults.extend(self.unknown_columns(&unknown, &names));
         if targets.is_empty() && faults.is_empty() {
-            faults.push("no column is sent; name the columns as the gateway does, or map them with --map".to_owned());
+            let cure = self.wording.choose(
+                "name the columns as the gateway does, or map them with --map",
+                "choose a field for at least one",
+            );
+            faults.push(format!("no column is sent; {cure}"));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -224,6 +272,7 @@ impl<'a> Rules<'a> {
         Ok(Plan {
             shown,
             unnamed,
+            wording: self.wording,
             ignores_unnamed: self.ignores_unknown(),
             is_result,
             outcome: names.iter().position(|name| is_result && *name == RESULT_OUTCOME),
@@ -274,7 +323,8 @@ impl<'a> Rules<'a> {
                 && !first.file.is_some_and(|file| file.first_non_empty.contains(&name))
             {
                 let [one, other] = [first, second].map(|column| shown_column(column.position, names));
-                faults.push(format!("{one} and {other} are both sent as {name}; leave one out with --ignore"));
+                let cure = self.wording.choose("leave one out with --ignore", "leave one out");
+                faults.push(format!("{one} and {other} are both sent as {name}; {cure}"));
             }
             let file = group[0].file;
             let values = file.and_then(|file| file.values.get(&name)).into_iter().flatten();
@@ -341,7 +391,7 @@ struct SentColumn<'a> {
 }
 
 /// Folds a name for comparison: case and white space do not matter.
-pub(super) fn fold(name: &str) -> String {
+pub(crate) fn fold(name: &str) -> String {
     name.chars().filter(|sign| !sign.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 

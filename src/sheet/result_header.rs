@@ -4,7 +4,7 @@
 const RESULT_COLUMNS: [&str; 2] = ["result.line", "result.outcome"];
 
 /// Returns whether these column names are those of a result sheet.
-pub(super) fn is_result_header<'a>(columns: impl IntoIterator<Item = &'a str>) -> bool {
+pub(crate) fn is_result_header<'a>(columns: impl IntoIterator<Item = &'a str>) -> bool {
     let columns: Vec<&str> = columns.into_iter().map(str::trim).collect();
     RESULT_COLUMNS.iter().all(|name| columns.contains(name))
 }

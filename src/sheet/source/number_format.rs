@@ -1,16 +1,14 @@
 //! The number formats of a sheet's cells, which the reader of workbooks does not pass on: `00000` shows 123 as 00123, and
 //! the person with that id is 00123.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::Arc;
 
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use crate::commands::import::source::archive;
-use crate::commands::import::temporary::FileReader;
+use crate::sheet::blob::{Blob, BlobReader};
+use crate::sheet::source::archive;
 
 /// What a number format makes of a whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +55,8 @@ impl CellFormats {
     ///
     /// # Errors
     /// I/O errors, and `InvalidData` if the workbook has other formats and its sheet is not found.
-    pub(super) fn open(file: &Arc<File>, sheet: &str) -> io::Result<Option<Self>> {
-        let part = |name: &str| archive::open_part(BufReader::new(FileReader::new(file, 0)), name);
+    pub(super) fn open(file: &Blob, sheet: &str) -> io::Result<Option<Self>> {
+        let part = |name: &str| archive::open_part(BufReader::new(BlobReader::new(file, 0)), name);
         let Some(styles) = part("xl/styles.xml")? else { return Ok(None) };
         let formats = read_formats(BufReader::new(styles)).map_err(invalid)?;
         if formats.iter().all(CellFormat::is_plain) {

@@ -6,7 +6,7 @@ use crate::domain::table::{BulkItem, aliases, columns};
 
 /// What a row of the spreadsheet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// a person to register
     Candidates,
     /// a person to book for an assessment
@@ -15,7 +15,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Returns the other kind.
-    pub(super) const fn other(self) -> Self {
+    pub(crate) const fn other(self) -> Self {
         match self {
             Self::Candidates => Self::Assignments,
             Self::Assignments => Self::Candidates,
@@ -23,7 +23,7 @@ impl Kind {
     }
 
     /// Returns the path segment of the API.
-    pub(super) const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Candidates => "candidates",
             Self::Assignments => "assignments",
@@ -31,7 +31,7 @@ impl Kind {
     }
 
     /// Returns the kind of a bulk request's rows.
-    pub(super) const fn bulk_item(self) -> BulkItem {
+    pub(crate) const fn bulk_item(self) -> BulkItem {
         match self {
             Self::Candidates => BulkItem::Candidates,
             Self::Assignments => BulkItem::Assignments,
@@ -39,17 +39,22 @@ impl Kind {
     }
 
     /// Returns whether the gateway has this column.
-    pub(super) fn knows_column(self, name: &str) -> bool {
+    pub(crate) fn knows_column(self, name: &str) -> bool {
         columns::is_known(self.bulk_item(), name)
     }
 
     /// Returns ` (did you mean …?)` with the gateway's column that is probably meant, or an empty text.
-    pub(super) fn suggest_column(self, name: &str) -> String {
+    pub(crate) fn suggest_column(self, name: &str) -> String {
         aliases::suggest_column(self.bulk_item(), name)
     }
 
+    /// Returns the gateway's column that is probably meant by this name.
+    pub(crate) fn meant_column(self, name: &str) -> Option<&'static str> {
+        aliases::meant_column(self.bulk_item(), name).filter(|column| self.knows_column(column))
+    }
+
     /// Returns a column for examples.
-    pub(super) const fn example_column(self) -> &'static str {
+    pub(crate) const fn example_column(self) -> &'static str {
         match self {
             Self::Candidates => "name.givenName",
             Self::Assignments => "candidate.externalId",
@@ -57,7 +62,7 @@ impl Kind {
     }
 
     /// Returns the scope that an import of this kind needs.
-    pub(super) const fn scope(self) -> &'static str {
+    pub(crate) const fn scope(self) -> &'static str {
         match self {
             Self::Candidates => "candidates:write",
             Self::Assignments => "assignments:write",
@@ -65,7 +70,7 @@ impl Kind {
     }
 
     /// Returns what a row that was found on record already is.
-    pub(super) const fn reused(self) -> &'static str {
+    pub(crate) const fn reused(self) -> &'static str {
         match self {
             Self::Candidates => "already registered",
             Self::Assignments => "already booked",
