@@ -20,9 +20,11 @@ use crate::http::console_parts::ConsoleParts;
 
 mod api;
 mod assets;
+mod chart;
 mod form;
 mod format;
 mod guard;
+mod listing;
 mod origin;
 mod page;
 mod screens;
@@ -55,7 +57,13 @@ pub(in crate::http) fn routes(app: &AppState, parts: &ConsoleParts, api: Router)
 
 /// Builds the routes of all screens.
 fn screens() -> Router<AppState> {
-    Router::new().merge(screens::attention::routes()).merge(screens::settle::routes())
+    Router::new()
+        .merge(screens::attention::routes())
+        .merge(screens::settle::routes())
+        .merge(screens::operations::routes())
+        .merge(screens::connections::routes())
+        .merge(screens::results::routes())
+        .merge(screens::assessments::routes())
 }
 
 async fn unknown_page() -> ConsoleError {

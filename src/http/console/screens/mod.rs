@@ -1,4 +1,12 @@
 //! The screens of the console, each with its routes, its templates and the few fields of the API's documents that it shows.
 
+pub(super) mod assessments;
 pub(super) mod attention;
+pub(super) mod call_charts;
+pub(super) mod connections;
+pub(super) mod operation_rows;
+pub(super) mod operation_table;
+pub(super) mod operations;
+pub(super) mod result_content;
+pub(super) mod results;
 pub(super) mod settle;
