@@ -58,12 +58,16 @@ pub(in crate::http) fn routes(app: &AppState, parts: &ConsoleParts, api: Router)
 /// Builds the routes of all screens.
 fn screens() -> Router<AppState> {
     Router::new()
-        .merge(screens::attention::routes())
-        .merge(screens::settle::routes())
-        .merge(screens::operations::routes())
-        .merge(screens::connections::routes())
-        .merge(screens::results::routes())
         .merge(screens::assessments::routes())
+        .merge(screens::attention::routes())
+        .merge(screens::audit::routes())
+        .merge(screens::connections::routes())
+        .merge(screens::exchanges::routes())
+        .merge(screens::operations::routes())
+        .merge(screens::people::routes())
+        .merge(screens::person::routes())
+        .merge(screens::results::routes())
+        .merge(screens::settle::routes())
 }
 
 async fn unknown_page() -> ConsoleError {

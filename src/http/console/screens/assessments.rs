@@ -251,7 +251,10 @@ mod tests {
         let chart = scores_chart(&scores);
         let column = |x, y, height| Shape::Column { tone: "", x, y, width: 48, height };
         assert_eq!(chart.shapes, [column(372, 40, 40), column(516, 0, 80)]);
-        assert_eq!((chart.top.as_str(), chart.description.as_str()), ("2 results", "Of 3 scores, most are 70 to below 80 %."));
+        assert_eq!(
+            (chart.top.as_str(), chart.description.as_str()),
+            ("2 results", "Of 3 scores, most are 70 to below 80 %.")
+        );
         let none = Scores { count: 0, median_percent: None, tenths: vec![0; 10] };
         assert_eq!(scores_chart(&none).description, "There are no scores.");
     }

@@ -2,11 +2,17 @@
 
 pub(super) mod assessments;
 pub(super) mod attention;
-pub(super) mod call_charts;
+pub(super) mod audit;
+mod call_charts;
 pub(super) mod connections;
-pub(super) mod operation_rows;
-pub(super) mod operation_table;
+pub(super) mod exchanges;
+mod operation_rows;
+mod operation_table;
 pub(super) mod operations;
-pub(super) mod result_content;
+pub(super) mod people;
+pub(super) mod person;
+mod person_name;
+mod result_content;
 pub(super) mod results;
 pub(super) mod settle;
+mod timeline;

@@ -134,7 +134,10 @@ mod tests {
             settled(row("unknown", &problem("/candidates/cand_1"))).as_deref(),
             Some("candidates/cand_1/settle")
         );
-        assert_eq!(settled(row("unknown", &problem("/assignments/asg_1"))).as_deref(), Some("assignments/asg_1/settle"));
+        assert_eq!(
+            settled(row("unknown", &problem("/assignments/asg_1"))).as_deref(),
+            Some("assignments/asg_1/settle")
+        );
         assert_eq!(settled(row("unknown", &problem("/operations/op_1"))), None);
         assert_eq!(settled(row("not_applied", &problem("/candidates/cand_1"))), None);
     }

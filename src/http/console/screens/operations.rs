@@ -24,7 +24,10 @@ use crate::http::console::visit::Visit;
 
 const NOTICES: &[(&str, &str)] = &[
     ("cancelled", "The operation is cancelled: rows that were not sent are skipped, rows in flight run to their end."),
-    ("retried", "The rows that were not applied are sent again; unknown ones once the gateway knows what became of them."),
+    (
+        "retried",
+        "The rows that were not applied are sent again; unknown ones once the gateway knows what became of them.",
+    ),
     SETTLED,
 ];
 /// The states by which the API filters.

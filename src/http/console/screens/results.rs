@@ -116,8 +116,7 @@ async fn table(visit: Visit) -> Result<Response, ConsoleError> {
 async fn one(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
     let path = format!("/results/{}", segment(&id));
     let (versions_path, query) = (format!("{path}/versions"), [("limit", VERSIONS)]);
-    let (result, versions) =
-        tokio::try_join!(visit.api.get::<Summary>(&path), visit.api.list(&versions_path, &query))?;
+    let (result, versions) = tokio::try_join!(visit.api.get::<Summary>(&path), visit.api.list(&versions_path, &query))?;
     let versions: Versions = versions;
     let has_more_versions = versions.next_cursor.is_some();
     let page = visit.page(&result.id, Area::Results);
