@@ -20,9 +20,11 @@ use crate::http::console_parts::ConsoleParts;
 
 mod api;
 mod assets;
+mod chart;
 mod form;
 mod format;
 mod guard;
+mod listing;
 mod origin;
 mod page;
 mod screens;
@@ -56,12 +58,16 @@ pub(in crate::http) fn routes(app: &AppState, parts: &ConsoleParts, api: Router)
 /// Builds the routes of all screens.
 fn screens() -> Router<AppState> {
     Router::new()
+        .merge(screens::assessments::routes())
         .merge(screens::attention::routes())
         .merge(screens::audit::routes())
+        .merge(screens::connections::routes())
         .merge(screens::exchanges::routes())
         .merge(screens::import::routes())
+        .merge(screens::operations::routes())
         .merge(screens::people::routes())
         .merge(screens::person::routes())
+        .merge(screens::results::routes())
         .merge(screens::settle::routes())
 }
 

@@ -11,7 +11,7 @@ use super::result::{ExamResult, Score};
 use crate::domain::table::formulas::guard;
 
 /// Without it, Excel takes UTF-8 for the encoding of its locale.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(in crate::http) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The columns: who, what, how it went, then what a program needs to find the records again. Named like the fields of a
 /// result, nested fields with a dot.
@@ -71,7 +71,8 @@ impl ResultTable {
     }
 }
 
-fn writer(text: Vec<u8>) -> Writer<Vec<u8>> {
+/// Continues a text as a table whose cells are all quoted.
+pub(in crate::http) fn writer(text: Vec<u8>) -> Writer<Vec<u8>> {
     WriterBuilder::new().quote_style(QuoteStyle::Always).terminator(Terminator::CRLF).from_writer(text)
 }
 

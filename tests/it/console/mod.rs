@@ -16,9 +16,12 @@ use crate::http::api_parts;
 mod attention;
 mod audit;
 mod browser;
+mod connections;
 mod import;
+mod operations;
 mod people;
 mod protecting;
+mod results;
 mod serving;
 mod sessions;
 
