@@ -110,6 +110,7 @@ impl Asked {
             limits,
             busy,
             ask: Arc::new(|_| Box::pin(async { Err("no keys are published".to_owned()) })),
+            console: None,
         };
         Ok(Self { router: router(&face), _folder: folder })
     }

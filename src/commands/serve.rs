@@ -20,8 +20,8 @@ use crate::commands::load_config::ConfigOption;
 use crate::commands::{load_config, open_store};
 use crate::config::{Config, ServerSettings, Startup};
 use crate::http::{
-    self, ApiParts, ClientWebhookOwners, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges,
-    ShutdownHandle, Tls,
+    self, ApiParts, ClientWebhookOwners, ConsoleParts, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges,
+    SessionKeys, ShutdownHandle, Tls,
 };
 use crate::service::Gateway;
 use crate::telemetry::{metrics, process as process_metrics};
@@ -34,6 +34,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Maximum concurrent connections to the listener for vendors' webhooks.
 const MAX_RECEIVER_CONNECTIONS: usize = 128;
+
+/// Maximum concurrent connections to the listener for the console.
+const MAX_CONSOLE_CONNECTIONS: usize = 128;
 
 /// How long blocking threads may take at shutdown.
 const BLOCKING_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,7 +93,7 @@ async fn serve(
     }
     let tls = identity.as_ref().map(|identity| Tls::new(Arc::clone(&identity.server)));
     let in_force = ActiveConfig::new(&config, &store, identity);
-    let place = store.place.clone();
+    let (place, session_keys) = (store.place.clone(), SessionKeys::new(&store.keyring.session_keys()));
     let store =
         open_store::to_serve(store, process).await.map_err(|error| Failure::other(&format!("store {place}"), error))?;
     let public = bind("server.listen", config.server.listen).await?;
@@ -102,12 +105,16 @@ async fn serve(
         Some(address) => Some(bind("server.receiver_listen", address).await?),
         None => None,
     };
+    let operators_pages = match config.console.listen.filter(|_| config.console.enabled) {
+        Some(address) => Some(bind("console.listen", address).await?),
+        None => None,
+    };
     // Start before accepting requests: writes left open by an earlier process must not pass for writes in flight.
     let (environment, retention) = (process.environment.clone(), config.store.kept());
     let gateway = Gateway::start(store, parts.connections, parts.catalogue, environment, retention)
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
-    let face = api_parts(config, gateway.clone(), process);
+    let face = api_parts(config, gateway.clone(), process, session_keys);
     let terms = LiveSettings::of(&face);
     let owners = ClientWebhookOwners::new(terms.clone(), process.environment.clone());
     gateway
@@ -120,13 +127,19 @@ async fn serve(
     let operators = admin.map(|listener| serve_admin(listener, &face, ended.clone())).transpose()?;
     announce(&public, if tls.is_some() { "https" } else { "http" })?;
     let keep_alive = face.server.keep_alive.0;
-    let keeping = ListenerOptions { busy: Some(face.busy.clone()), tls, ..ListenerOptions::within(files, keep_alive) };
+    let keeping = ListenerOptions {
+        busy: Some(face.busy.clone()),
+        tls: tls.clone(),
+        ..ListenerOptions::within(files, keep_alive)
+    };
     tracing::info!(files, connections = keeping.connections, "connection limit set");
     let callers = ShutdownHandle::new(face.server.shutdown_grace.0);
     let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
     let receiving = serve_receivers(vendors, (&face, &terms), callers.clone());
+    let showing = serve_console(operators_pages, (&face, &terms, tls.clone()), callers.clone());
     let serving = http::serve(public, http::router_with_settings(&face, &terms), keeping, callers.clone());
-    let ((), (), closed) = tokio::join!(serving, receiving, wait_and_drain(stop, &gateway, &callers, &face.server));
+    let ((), (), (), closed) =
+        tokio::join!(serving, receiving, showing, wait_and_drain(stop, &gateway, &callers, &face.server));
     // All accepted requests have begun. Work that continues without its caller gets the rest of the grace period.
     gateway.drain(face.server.shutdown_grace.0.saturating_sub(closed.elapsed())).await;
     let lost = gateway.is_lost();
@@ -186,11 +199,12 @@ async fn until_closed(callers: ShutdownHandle, work: impl Future<Output = ()>) {
 }
 
 /// Builds the parts of the public API for this gateway.
-pub(super) fn api_parts(config: Config, gateway: Gateway, process: &Process) -> ApiParts {
-    let Config { server, auth, .. } = config;
+pub(super) fn api_parts(config: Config, gateway: Gateway, process: &Process, keys: SessionKeys) -> ApiParts {
+    let Config { server, auth, console: settings, .. } = config;
+    let console = settings.enabled.then_some(ConsoleParts { settings, keys });
     let (environment, limits, busy) = (process.environment.clone(), Limits::default(), LoadGauges::default());
     let ask: JwksFetcher = Arc::new(|url| Box::pin(fetch_document(url)));
-    ApiParts { gateway, server, auth, environment, limits, busy, ask }
+    ApiParts { gateway, server, auth, environment, limits, busy, ask, console }
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -233,6 +247,22 @@ async fn serve_receivers(
         tls: None,
     };
     http::serve(listener, http::receiver_router(face, terms), options, ending).await;
+}
+
+/// Serves the console on a listener of its own, if there is one, as long as callers are served.
+async fn serve_console(
+    listener: Option<TcpListener>,
+    (face, terms, tls): (&ApiParts, &LiveSettings, Option<Tls>),
+    ending: ShutdownHandle,
+) {
+    let Some(listener) = listener else { return };
+    match listener.local_addr() {
+        Ok(address) => tracing::info!(%address, "console listener ready"),
+        Err(error) => tracing::warn!(%error, "console listener ready; its address cannot be read"),
+    }
+    let keep_alive = face.server.keep_alive.0;
+    let options = ListenerOptions { connections: MAX_CONSOLE_CONNECTIONS, keep_alive, busy: None, tls };
+    http::serve(listener, http::console_router(face, terms), options, ending).await;
 }
 
 /// Starts the admin listener, which serves `/metrics`, in a task of its own.

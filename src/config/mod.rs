@@ -20,6 +20,7 @@ mod auth;
 mod bounds;
 mod catalogue;
 mod connections;
+mod console;
 mod delivery;
 mod env;
 mod error;
@@ -42,6 +43,7 @@ pub use crate::config::env::PREFIX;
 pub use crate::config::error::{ConfigError, Location};
 pub use crate::config::jwks::{JwkSet, VerifyingKey};
 pub use connections::ConnectionConfig;
+pub use console::ConsoleSettings;
 pub use layers::{DEFAULTS, Sources};
 pub use store::{KeyFileStore, KeyView, StoreFingerprint, StoreLocation, StoreParts, StoreView};
 pub use tls::ServerCertificate;
@@ -53,6 +55,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// `[auth]`.
     pub auth: Auth,
+    /// `[console]`.
+    pub console: ConsoleSettings,
     /// `[store]`.
     pub store: StoreSettings,
     /// `[connections.<name>]`.
@@ -374,6 +378,7 @@ fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, e
 struct Raw {
     server: Option<(ServerSettings, bool)>,
     auth: Option<Auth>,
+    console: Option<ConsoleSettings>,
     store: Option<StoreSettings>,
     connections: BTreeMap<String, ConnectionConfig>,
     catalogue: catalogue::CatalogueDraft,
@@ -389,6 +394,7 @@ impl Raw {
         let mut root = layers.tree.as_object().cloned().unwrap_or_default();
         let mut part = |name: &str| root.remove(name).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let (server, auth, store, delivery) = (part("server"), part("auth"), part("store"), part("delivery"));
+        let console = part("console");
         let mut tables = |name: &str| -> Vec<(String, Value)> {
             section::table(&part(name), &[name], errors).into_iter().flatten().collect()
         };
@@ -408,6 +414,7 @@ impl Raw {
         let context = self::auth::ValidationContext { connections: &names, server: server.as_ref() };
         let auth = section::section(&auth, &["auth"], errors)
             .and_then(|document| self::auth::checked(document, &context, errors));
+        let console = self::console::checked(&console, &context, auth.as_ref(), errors);
         let store: Option<StoreSettings> = section::section(&store, &["store"], errors);
         if let Some(settings) = &store {
             self::store::check(settings, errors);
@@ -423,12 +430,12 @@ impl Raw {
         let webhooks = self::delivery::webhooks(webhooks, &known, errors);
         let known = catalogue::Connections { names: &names, known: &connections };
         let catalogue = catalogue::checked(assessments, programs, &known, errors);
-        Self { server, auth, store, connections, catalogue, delivery, webhooks }
+        Self { server, auth, console, store, connections, catalogue, delivery, webhooks }
     }
 
     fn finished(self) -> Option<Config> {
-        let Self { server, auth, store, connections, catalogue: _, delivery: _, webhooks: _ } = self;
+        let Self { server, auth, console, store, connections, catalogue: _, delivery: _, webhooks: _ } = self;
         let (server, _) = server?;
-        Some(Config { server, auth: auth?, store: store?, connections })
+        Some(Config { server, auth: auth?, console: console?, store: store?, connections })
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{Auth, ServerSettings};
 use crate::domain::error::Error;
 use crate::domain::system::System;
 use crate::http::auth::ClientRegistry;
+use crate::http::console_parts::ConsoleParts;
 use crate::http::middleware::in_flight_limit::{InFlightLimiter, InFlightPermit};
 use crate::service::Gateway;
 use crate::telemetry::metrics;
@@ -34,6 +35,8 @@ pub struct ApiParts {
     pub busy: LoadGauges,
     /// Fetches the signing keys a token issuer publishes.
     pub ask: JwksFetcher,
+    /// The console; `None`: there is none.
+    pub console: Option<ConsoleParts>,
 }
 
 /// Fetches the document at a URL; fails with a sentence for the operator.
@@ -140,7 +143,7 @@ pub(super) struct Shared {
 
 impl AppState {
     pub(super) fn new(parts: &ApiParts, terms: &LiveSettings, base_path: &str) -> Self {
-        let ApiParts { gateway, server: _, auth: _, environment, limits, busy, ask: _ } = parts.clone();
+        let ApiParts { gateway, server: _, auth: _, environment, limits, busy, ask: _, console: _ } = parts.clone();
         Self(Arc::new(Shared {
             gateway,
             base_path: base_path.into(),

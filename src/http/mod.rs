@@ -10,6 +10,8 @@
 mod app_state;
 mod audit_info;
 mod auth;
+mod console;
+mod console_parts;
 mod dto;
 mod exchange_context;
 mod extract;
@@ -29,6 +31,7 @@ mod server;
 mod webhook_owners;
 
 pub use crate::http::app_state::{ApiParts, JwksFetcher, Limits, LiveSettings, LoadGauges};
+pub use crate::http::console_parts::{ConsoleParts, SessionKeys};
 pub use crate::http::openapi::v3_0::converted as document_3_0;
 pub use crate::http::server::connection_limit::ListenerOptions;
 pub use crate::http::server::listener::serve;
@@ -37,4 +40,4 @@ pub use crate::http::server::tls::Tls;
 pub use crate::http::webhook_owners::ClientWebhookOwners;
 pub use openapi::{document, printed};
 pub use problem::status;
-pub use router::{admin_router, receiver_router, router, router_with_settings};
+pub use router::{admin_router, console_router, receiver_router, router, router_with_settings};

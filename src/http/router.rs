@@ -19,6 +19,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::domain::error::Code;
 use crate::http::app_state::{ApiParts, AppState, LiveSettings};
+use crate::http::console;
 use crate::http::handlers::{health, swagger_ui};
 use crate::http::middleware::cors::{Cors, exchange_with_cors};
 use crate::http::middleware::exchange::exchange;
@@ -43,7 +44,9 @@ pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
     // Receivers with a listener of their own are there only.
     let receivers = parts.server.receiver_listen.is_none().then(receiver_entries);
     let routes = routed(caller_entries().chain(receivers.into_iter().flatten()));
-    let inner = routes.merge(swagger_ui::routes()).merge(descriptions(public_url));
+    let console = parts.console.as_ref().filter(|console| console.settings.listen.is_none());
+    let console = console.map(|console| console::routes(&app, console, served(routes.clone(), app.clone())));
+    let inner = routes.merge(swagger_ui::routes()).merge(descriptions(public_url)).merge(console.unwrap_or_default());
     let outer = below(base, inner).method_not_allowed_fallback(wrong_method);
     let within = from_fn_with_state((app.clone(), Cors::new(terms)), exchange_with_cors);
     // As one layer: axum boxes what is between two.
@@ -57,6 +60,15 @@ pub fn receiver_router(parts: &ApiParts, terms: &LiveSettings) -> Router {
     let app = AppState::new(parts, terms, base);
     let receivers = routed(receiver_entries());
     served(if base.is_empty() { receivers } else { Router::new().nest(base, receivers) }, app)
+}
+
+/// Builds the router of a listener for the console only, at the addresses that it has in the public API.
+pub fn console_router(parts: &ApiParts, terms: &LiveSettings) -> Router {
+    let base = parts.server.base_path.trim_end_matches('/');
+    let app = AppState::new(parts, terms, base);
+    let api = || served(routed(caller_entries()), app.clone());
+    let console = parts.console.as_ref().map(|console| console::routes(&app, console, api())).unwrap_or_default();
+    served(if base.is_empty() { console } else { Router::new().nest(base, console) }, app)
 }
 
 fn routed(entries: impl Iterator<Item = UtoipaMethodRouter<AppState>>) -> Router<AppState> {

@@ -2,8 +2,8 @@
 //!
 //! This module must never log, and never puts plaintext or key material into an error.
 //!
-//! Each 32-byte key derives one key for sealing, one for indices and one for fingerprints (HMAC-SHA-256 with a label),
-//! so that a value made for one purpose reveals nothing about another.
+//! Each 32-byte key derives one key for sealing, one for indices, one for fingerprints and one for the console's sessions
+//! (HMAC-SHA-256 with a label), so that a value made for one purpose reveals nothing about another.
 //!
 //! Rotation: the ring writes under its current key and reads under all of them. An index value cannot be converted to
 //! another key without the plaintext, so a look-up tries every key of the ring. An earlier key must therefore stay in
@@ -82,6 +82,7 @@ struct Key {
     cipher: XChaCha20Poly1305,
     index: Hmac<Sha256>,
     fingerprint: Hmac<Sha256>,
+    session: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl Keyring {
@@ -112,6 +113,13 @@ impl Keyring {
     #[must_use]
     pub fn fingerprint(&self, bytes: &[u8]) -> [u8; 32] {
         mac(&self.0.current.fingerprint, &[bytes])
+    }
+
+    /// Returns the keys that seal the sessions of the console, the current one first: one for each key of the ring, so that
+    /// sessions last while the ring's keys are rotated.
+    #[must_use]
+    pub fn session_keys(&self) -> Vec<Zeroizing<[u8; 32]>> {
+        self.keys().map(|key| key.session.clone()).collect()
     }
 
     /// Returns the HMAC-SHA-256 of a report's content under the key with this id; under the current key if the ring lacks it.
@@ -211,6 +219,7 @@ impl Key {
             cipher: XChaCha20Poly1305::new((&*labelled("examgate v1 seal")).into()),
             index: keyed(labelled("examgate v1 blind index").as_slice()),
             fingerprint: keyed(labelled("examgate v1 fingerprint").as_slice()),
+            session: labelled("examgate v1 session"),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::commands::demo::scenario::{PLANNED, Scenario};
 use crate::commands::demo::terminal::{Closing, Screen};
 use crate::commands::output::OutputFormat;
 use crate::config::Startup;
-use crate::http::{self, ClientWebhookOwners, ListenerOptions, LiveSettings, ShutdownHandle};
+use crate::http::{self, ClientWebhookOwners, ListenerOptions, LiveSettings, SessionKeys, ShutdownHandle};
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
 use crate::service::Gateway;
@@ -123,6 +123,7 @@ impl Running {
         let sandbox = setup::sandbox(process).await?;
         let Startup { config, parts, store, identity: _ } = setup::prepared(address, &sandbox, key, process)?;
         let environment = &process.environment;
+        let session_keys = SessionKeys::new(&store.keyring.session_keys());
         let store = SqliteStore::in_memory(store.keyring, environment.clone());
         let store = store.map_err(|error| Failure::other("the in-memory store cannot be opened", error))?;
         let retention = config.store.kept();
@@ -131,7 +132,7 @@ impl Running {
                 .await
                 .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
         let keeping = ListenerOptions::within(most_files(), config.server.keep_alive.0);
-        let face = api_parts(config, gateway.clone(), process);
+        let face = api_parts(config, gateway.clone(), process, session_keys);
         let terms = LiveSettings::of(&face);
         let owners = ClientWebhookOwners::new(terms.clone(), environment.clone());
         gateway

@@ -51,6 +51,17 @@ enum AuthMode {
     Nothing,
 }
 
+/// A kind of credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credentials {
+    /// An API key.
+    Key,
+    /// A token of an identity provider.
+    Token,
+    /// None.
+    None,
+}
+
 /// An authenticated client.
 pub(super) struct Authenticated<'a> {
     pub(super) client: &'a Client,
@@ -109,6 +120,21 @@ impl ClientRegistry {
     /// Returns the tenant's client of this name.
     pub(super) fn client(&self, tenant: &str, name: &str) -> Option<&Client> {
         self.all.iter().find(|client| client.name == name && client.tenant == tenant)
+    }
+
+    /// Returns the kind of credentials that requests must carry.
+    pub(super) const fn credentials(&self) -> Credentials {
+        match &self.by {
+            AuthMode::Key => Credentials::Key,
+            AuthMode::Token(_) => Credentials::Token,
+            AuthMode::Nothing => Credentials::None,
+        }
+    }
+
+    /// Returns the only tenant there is; `None` if there are several.
+    pub(super) fn only_tenant(&self) -> Option<&str> {
+        let first = self.all.first()?;
+        self.all.iter().all(|client| client.tenant == first.tenant).then_some(first.tenant.as_str())
     }
 
     /// Returns whether there is only one client.

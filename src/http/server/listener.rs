@@ -27,6 +27,7 @@ use tokio_util::io::InspectReader;
 use crate::http::server::connection_limit::{ConnectionLimiter, ConnectionSlot, ListenerOptions};
 use crate::http::server::connection_state::{ConnectionState, HEADER_TIMEOUT, TimeoutAction};
 use crate::http::server::io::{ChunkedBody, RequestGuard, StallTracker};
+use crate::http::server::peer::PeerAddress;
 use crate::http::server::shutdown::{ShutdownHandle, ShutdownSignal};
 use crate::http::server::tls::MaybeTls;
 use crate::telemetry::metrics;
@@ -57,12 +58,12 @@ pub async fn serve(listener: TcpListener, router: Router, options: ListenerOptio
                 acceptor.limiter.each(ConnectionState::close_if_announced);
             }
             Some(_) = acceptor.connections.join_next() => {}
-            stream = accept(&listener) => acceptor.receive(stream),
+            (stream, peer) = accept(&listener) => acceptor.receive(stream, peer),
         }
     }
     // Accept connections already in the kernel's backlog; otherwise they would be reset.
-    for stream in (0..LAST).map_while(|_| accept(&listener).now_or_never()) {
-        acceptor.receive(stream);
+    for (stream, peer) in (0..LAST).map_while(|_| accept(&listener).now_or_never()) {
+        acceptor.receive(stream, peer);
     }
     drop(listener);
     stopping.begin();
@@ -108,16 +109,16 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 /// Accepts the next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, PeerAddress) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Responses are small and written whole: Nagle's algorithm would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "connection closed before it could be served");
                     continue;
                 }
-                return stream;
+                return (stream, PeerAddress(peer.ip()));
             }
             // Most likely out of file descriptors: without a pause the loop would spin until some are closed.
             Err(error) => {
@@ -138,18 +139,19 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn receive(&mut self, stream: TcpStream) {
+    fn receive(&mut self, stream: TcpStream, peer: PeerAddress) {
         let state = Arc::new(ConnectionState::new());
         match self.limiter.take_slot(&state) {
-            Some(slot) => self.serve(stream, state, slot),
+            Some(slot) => self.serve((stream, peer), state, slot),
             None => self.limiter.reject(stream),
         }
     }
 
-    fn serve(&mut self, stream: TcpStream, state: Arc<ConnectionState>, slot: ConnectionSlot) {
+    fn serve(&mut self, (stream, peer): (TcpStream, PeerAddress), state: Arc<ConnectionState>, slot: ConnectionSlot) {
         let (served, ending, request_state) =
             (TowerToHyperService::new(self.router.clone()), self.ending.clone(), Arc::clone(&state));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let http2 = request.version() == Version::HTTP_2;
             let guard = RequestGuard::new(Arc::clone(&request_state), http2);
             let (response, ending, state) = (served.call(request), ending.clone(), Arc::clone(&request_state));

@@ -5,5 +5,6 @@ pub(super) mod connection_limit;
 pub(super) mod connection_state;
 pub(super) mod io;
 pub(super) mod listener;
+pub(super) mod peer;
 pub(super) mod shutdown;
 pub(super) mod tls;

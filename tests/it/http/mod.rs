@@ -94,6 +94,7 @@ pub async fn api_parts() -> ApiParts {
         limits: Limits::default(),
         busy: LoadGauges::default(),
         ask: Arc::new(|_| Box::pin(async { Err("nobody publishes anything here".to_owned()) })),
+        console: None,
     }
 }
 

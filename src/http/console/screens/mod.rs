@@ -1,0 +1,4 @@
+//! The screens of the console, each with its routes, its templates and the few fields of the API's documents that it shows.
+
+pub(super) mod attention;
+pub(super) mod settle;
