@@ -55,7 +55,11 @@ pub(in crate::http) fn routes(app: &AppState, parts: &ConsoleParts, api: Router)
 
 /// Builds the routes of all screens.
 fn screens() -> Router<AppState> {
-    Router::new().merge(screens::attention::routes()).merge(screens::settle::routes())
+    Router::new()
+        .merge(screens::attention::routes())
+        .merge(screens::settle::routes())
+        .merge(screens::webhooks::routes())
+        .merge(screens::reports::routes())
 }
 
 async fn unknown_page() -> ConsoleError {
