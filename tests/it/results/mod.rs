@@ -32,19 +32,19 @@ const TEST: &str = accounts::startexam::TESTS[0].0;
 const RUST: &str = "rust-101";
 /// The same at ThinkExam.
 const THINK_TEST: &str = accounts::thinkexam::TESTS[0].0;
-const APTITUDE: &str = "aptitude";
+pub(crate) const APTITUDE: &str = "aptitude";
 
 const START: &str = "startexam-main";
-const THINK: &str = "thinkexam-main";
+pub(crate) const THINK: &str = "thinkexam-main";
 
 /// Faults of the feed are made on purpose, one after the other, and few of these tests are about the circuit breaker.
 const NO_BREAKER: &str = "breaker = { failures = 0, cooldown = \"1s\" }";
 
 /// The secret part of the receiver's address.
-const TOKEN: &str = "hook-token-of-the-tests";
+pub(crate) const TOKEN: &str = "hook-token-of-the-tests";
 
 /// Returns connections that read the feed and receive webhooks, with a catalogue; more settings of each may be given.
-fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
+pub(crate) fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
     let fields = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }";
     let feed = format!("{fields}\n{NO_BREAKER}\n[connections.{START}.results]\nmode = \"feed\"\n{feed}");
     let key = accounts::thinkexam::WEBHOOK_KEY;
@@ -65,7 +65,7 @@ fn catalogue(more: &str) -> String {
     entry(RUST, START, TEST) + &entry(APTITUDE, THINK, THINK_TEST)
 }
 
-async fn start() -> (Sandbox, Gateway) {
+pub(crate) async fn start() -> (Sandbox, Gateway) {
     start_with("", "").await
 }
 
@@ -76,7 +76,7 @@ async fn start_with(feed: &str, receiver: &str) -> (Sandbox, Gateway) {
 }
 
 /// Registers a person and books an assessment for them; returns the assignment as it was answered.
-async fn book(gateway: &Gateway, connection: &str, id: &str) -> Value {
+pub(crate) async fn book(gateway: &Gateway, connection: &str, id: &str) -> Value {
     let registered = gateway.post("/candidates", &person_at(connection, id)).await;
     assert_eq!(registered.status, 201, "{registered:?}");
     book_registered(gateway, connection, id).await
@@ -119,7 +119,7 @@ fn bulk_row(booking: &Value) -> Value {
     row
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 
@@ -150,12 +150,12 @@ async fn deliver_to(sandbox: &Sandbox, url: &str, results: &[Value]) -> Vec<u64>
 }
 
 /// Delivers results to the receiver that names their test; it takes every one.
-async fn deliver(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
+pub(crate) async fn deliver(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
     deliver_by(sandbox, &receiver(gateway, &format!("/{APTITUDE}")), results).await;
 }
 
 /// Delivers results to the receiver that names no test; it takes every one.
-async fn deliver_unnamed(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
+pub(crate) async fn deliver_unnamed(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
     deliver_by(sandbox, &receiver(gateway, ""), results).await;
 }
 
@@ -170,7 +170,7 @@ fn receiver(gateway: &Gateway, more: &str) -> String {
 }
 
 /// Returns a result of ThinkExam as `POST /_webhooks` takes it.
-fn marks(id: &str, marks: f64) -> Value {
+pub(crate) fn marks(id: &str, marks: f64) -> Value {
     json!({ "email": format!("{id}@example.com"), "testId": THINK_TEST, "marks": marks })
 }
 
@@ -188,7 +188,7 @@ async fn read_feed(gateway: &Gateway) {
 }
 
 /// Returns everything in a list, page by page.
-async fn all(gateway: &Gateway, path: &str) -> Vec<Value> {
+pub(crate) async fn all(gateway: &Gateway, path: &str) -> Vec<Value> {
     let (mut items, mut page) = (Vec::new(), path.to_owned());
     loop {
         let response = gateway.get(&page).await;
@@ -200,7 +200,7 @@ async fn all(gateway: &Gateway, path: &str) -> Vec<Value> {
 }
 
 /// Waits until this list has so many items, and returns them. More fail the test.
-async fn wait_for_count(gateway: &Gateway, path: &str, count: usize) -> Vec<Value> {
+pub(crate) async fn wait_for_count(gateway: &Gateway, path: &str, count: usize) -> Vec<Value> {
     let length = |response: &ApiResponse| response.body["items"].as_array().map(Vec::len);
     let page = wait_until(gateway, path, |response| length(response) >= Some(count)).await;
     let items = page.body["items"].as_array().expect("a list").clone();
@@ -209,7 +209,7 @@ async fn wait_for_count(gateway: &Gateway, path: &str, count: usize) -> Vec<Valu
 }
 
 /// Waits until the only result of an assignment has this version, and returns it.
-async fn wait_for_version(gateway: &Gateway, assignment: &Value, version: u64) -> Value {
+pub(crate) async fn wait_for_version(gateway: &Gateway, assignment: &Value, version: u64) -> Value {
     let path = format!("/results?assignment={}", text(assignment, "/id"));
     let reached = |response: &ApiResponse| response.body["items"][0]["version"].as_u64() >= Some(version);
     let page = wait_until(gateway, &path, reached).await;
