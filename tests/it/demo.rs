@@ -206,7 +206,8 @@ async fn the_demo_serves_its_console_and_leaves_something_to_do_there() {
 
     let api = console.strip_suffix("/console/").expect("an address below the gateway's");
     let list = async |path: &str| {
-        let (status, page) = curl(&format!("curl '{api}{path}' -H 'Authorization: Bearer {}'", key(&demo.stdout))).await;
+        let (status, page) =
+            curl(&format!("curl '{api}{path}' -H 'Authorization: Bearer {}'", key(&demo.stdout))).await;
         assert_eq!(status, 200, "{page}");
         page["items"].as_array().expect("a list").clone()
     };

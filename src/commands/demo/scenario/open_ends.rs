@@ -56,7 +56,11 @@ impl Scenario<'_> {
         order["ifExists"] = json!("create_new");
         let Answer { status, body } = self.client.post("/assignments", &order).await?;
         let found = gist(status.into(), &body);
-        self.ledger.expect(format!("losing the response about the booking of {name}"), "504 vendor_timeout unknown", found);
+        self.ledger.expect(
+            format!("losing the response about the booking of {name}"),
+            "504 vendor_timeout unknown",
+            found,
+        );
         self.end(&step, &format!("{}, for a person to settle", told(status, &body)))
     }
 
@@ -95,8 +99,7 @@ impl Scenario<'_> {
         let [first, _] = OTHER_ASSESSMENTS;
         let test = reference_of(first);
         let known = json!({ "email": self.class[index].person.email, "testId": test, "marks": 77, "totalMarks": 100 });
-        let unknown =
-            json!({ "email": MISSPELT, "testId": test, "marks": 58, "totalMarks": 100, "unassigned": true });
+        let unknown = json!({ "email": MISSPELT, "testId": test, "marks": 58, "totalMarks": 100, "unassigned": true });
         for (path, result) in
             [(sandbox_config::common_receiver_path(), known), (sandbox_config::receiver_path(first), unknown)]
         {
@@ -104,10 +107,15 @@ impl Scenario<'_> {
             self.client.control(simulator(self.sandbox, Vendor::ThinkExam), "/_webhooks", &order).await?;
         }
         let parked = self.wait_until("/reports?state=parked", |body| count(body) >= 2).await?;
-        let reasons = parked["items"].as_array().into_iter().flatten().filter_map(|report| report["parkedFor"].as_str());
+        let reasons =
+            parked["items"].as_array().into_iter().flatten().filter_map(|report| report["parkedFor"].as_str());
         let mut reasons: Vec<&str> = reasons.collect();
         reasons.sort_unstable();
-        self.ledger.expect("reports whose it is not known", "several_open_bookings, unknown_candidate", reasons.join(", "));
+        self.ledger.expect(
+            "reports whose it is not known",
+            "several_open_bookings, unknown_candidate",
+            reasons.join(", "),
+        );
         self.end(&step, &format!("{} parked", count(&parked)))
     }
 

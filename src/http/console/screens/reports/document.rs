@@ -159,7 +159,9 @@ pub(super) struct Progress {
 impl Assignment {
     /// Returns whether a first report about it is still to come.
     pub(super) fn is_open(&self) -> bool {
-        self.progress.as_ref().is_none_or(|progress| ["not_started", "in_progress"].contains(&progress.activity.as_str()))
+        self.progress
+            .as_ref()
+            .is_none_or(|progress| ["not_started", "in_progress"].contains(&progress.activity.as_str()))
     }
 
     /// Returns whether the vendor knows it by this id.

@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn a_body_costs_a_bounded_number_of_searches() {
-        let many: Vec<Value> = (0..100).map(|number| serde_json::json!({ "id": number, "mail": format!("{number}@a.example") })).collect();
+        let many: Vec<Value> =
+            (0..100).map(|number| serde_json::json!({ "id": number, "mail": format!("{number}@a.example") })).collect();
         assert_eq!(identities_of(&Value::Array(many).to_string()).len(), 2 * MOST);
     }
 

@@ -34,7 +34,9 @@ pub(super) async fn people(
         let found = match visit.api.post("/candidates/search", Some(&search), None).await {
             Ok(reply) => reply.read::<List<Candidate>>()?.items,
             // What was taken from a body may only look like an identity.
-            Err(ConsoleError::Problem(problem)) if problem.code == "validation_failed" && identities.len() > 1 => continue,
+            Err(ConsoleError::Problem(problem)) if problem.code == "validation_failed" && identities.len() > 1 => {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         for candidate in found {
@@ -58,8 +60,12 @@ pub(super) async fn open_bookings(visit: &Visit, report: &Report) -> Result<Vec<
     }
     let context = report.context.as_ref();
     let assessment = context.and_then(|context| context.assessment.as_deref()).unwrap_or_default();
-    let query =
-        [("connection", report.connection.as_str()), ("assessment", assessment), ("state", "assigned"), ("limit", BOOKINGS)];
+    let query = [
+        ("connection", report.connection.as_str()),
+        ("assessment", assessment),
+        ("state", "assigned"),
+        ("limit", BOOKINGS),
+    ];
     let mut open = visit.api.list::<Assignment>("/assignments", &query).await?.items;
     open.retain(Assignment::is_open);
     if let Some(participant) = context.and_then(|context| context.participant.as_deref()) {

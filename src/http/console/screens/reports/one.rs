@@ -16,10 +16,8 @@ use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
 
 /// The words of `?notice=` after what a person has said.
-pub(super) const NOTICES: &[(&str, &str)] = &[
-    ("matched", "The report is matched, and a result is made from it."),
-    ("dismissed", "The report is dismissed."),
-];
+pub(super) const NOTICES: &[(&str, &str)] =
+    &[("matched", "The report is matched, and a result is made from it."), ("dismissed", "The report is dismissed.")];
 
 /// The identities a person can be searched by, with their names.
 const IDENTITIES: [(&str, &str); 3] =
@@ -87,7 +85,8 @@ pub(super) async fn show_body(visit: Visit, Path(id): Path<String>) -> Result<Re
 }
 
 pub(super) async fn search(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
-    let by = IDENTITIES.into_iter().find(|(field, _)| *field == visit.field("by")).map_or("externalId", |(field, _)| field);
+    let by =
+        IDENTITIES.into_iter().find(|(field, _)| *field == visit.field("by")).map_or("externalId", |(field, _)| field);
     let identity = Identity { field: by, value: visit.field("value").trim().to_owned() };
     render(&visit, &id, Occasion { search: Some(identity), ..Occasion::default() }).await
 }

@@ -96,11 +96,7 @@ pub(super) async fn retry(
 ///
 /// # Errors
 /// The template failed.
-pub(super) fn show_secret(
-    visit: &Visit,
-    webhook: Webhook,
-    overlap: Option<String>,
-) -> Result<Response, ConsoleError> {
+pub(super) fn show_secret(visit: &Visit, webhook: Webhook, overlap: Option<String>) -> Result<Response, ConsoleError> {
     let page = visit.page(&format!("Webhook {}", webhook.id), Area::Webhooks);
     let overlap = overlap.map(|given| if given.is_empty() { "24h".to_owned() } else { given });
     visit.render(&SecretView { page, webhook, overlap })
@@ -167,8 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_or_time_is_left_to_the_api() {
-        let entered =
-            ReplayFields { after: "-1".to_owned(), since: "yesterday".to_owned(), ..ReplayFields::default() };
+        let entered = ReplayFields { after: "-1".to_owned(), since: "yesterday".to_owned(), ..ReplayFields::default() };
         assert_eq!(replay_order(&entered), json!({ "only": "all", "after": "-1", "since": "yesterday" }));
     }
 }

@@ -93,9 +93,8 @@ impl Fields {
         let text = |value: &str| if value.is_empty() { Value::Null } else { json!(value) };
         let number = |value: &str| value.parse::<u64>().map_or_else(|_| text(value), |number| json!(number));
         let list = |items: Vec<&str>| if items.is_empty() { Value::Null } else { json!(items) };
-        let lines = |value: &'_ str| {
-            list(value.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>())
-        };
+        let lines =
+            |value: &'_ str| list(value.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>());
         Map::from_iter([
             ("url".to_owned(), text(&self.url)),
             ("description".to_owned(), text(&self.description)),

@@ -61,8 +61,12 @@ struct WebhookView {
 }
 
 impl WebhookView {
-    fn states(&self) -> [&'static str; 4] {
-        STATES
+    fn states(&self) -> &'static [&'static str] {
+        &STATES
+    }
+
+    fn is_state(&self, state: &str) -> bool {
+        self.state == state
     }
 }
 
@@ -77,10 +81,7 @@ pub(super) async fn show(visit: Visit, Path(id): Path<String>) -> Result<Respons
     render(&visit, &id, Occasion::default()).await
 }
 
-pub(super) async fn delivery(
-    visit: Visit,
-    Path((_, id)): Path<(String, String)>,
-) -> Result<Response, ConsoleError> {
+pub(super) async fn delivery(visit: Visit, Path((_, id)): Path<(String, String)>) -> Result<Response, ConsoleError> {
     let delivery: Delivery = visit.api.get(&format!("/deliveries/{}", segment(&id))).await?;
     let page = visit.page(&format!("Delivery {}", delivery.id), Area::Webhooks).with_notices(NOTICES);
     visit.render(&DeliveryView { page, delivery })
