@@ -28,6 +28,7 @@ mod commands;
 mod configuration;
 mod conformance;
 mod connections;
+mod console;
 mod demo;
 mod deployment;
 mod diagnostics;

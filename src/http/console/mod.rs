@@ -57,9 +57,13 @@ pub(in crate::http) fn routes(app: &AppState, parts: &ConsoleParts, api: Router)
 fn screens() -> Router<AppState> {
     Router::new()
         .merge(screens::attention::routes())
+        .merge(screens::audit::routes())
+        .merge(screens::exchanges::routes())
+        .merge(screens::people::routes())
+        .merge(screens::person::routes())
+        .merge(screens::reports::routes())
         .merge(screens::settle::routes())
         .merge(screens::webhooks::routes())
-        .merge(screens::reports::routes())
 }
 
 async fn unknown_page() -> ConsoleError {

@@ -136,7 +136,11 @@ async fn rejected_reports_are_listed_with_what_is_wrong() {
     let id = text(&rejected[0], "/id");
     let mut browser = browser(&gateway).await;
     let list = browser.get("reports").await;
-    assert!(list.words().contains("No report is parked") && list.words().contains("rejected not json"), "{}", list.words());
+    assert!(
+        list.words().contains("No report is parked") && list.words().contains("rejected not json"),
+        "{}",
+        list.words()
+    );
     let page = browser.get(&format!("reports/{id}")).await;
     assert!(page.find_form("match").is_none(), "what cannot be read cannot be matched");
     browser.submit(&page.form(&format!("reports/{id}/dismiss"))).await;

@@ -37,7 +37,10 @@ async fn a_webhook_is_created_changed_and_deleted_with_forms() {
     assert_eq!((refused.status, refused.title()), (422, "New webhook · examgate"));
     let words = refused.words();
     assert!(words.contains("must be an absolute URL") && words.contains("is no type of event"), "{words}");
-    assert!(refused.text.contains("value=\"ftp://lms/in\"") && refused.text.contains("aria-invalid"), "kept to be mended");
+    assert!(
+        refused.text.contains("value=\"ftp://lms/in\"") && refused.text.contains("aria-invalid"),
+        "kept to be mended"
+    );
     assert_eq!(gateway.get("/webhooks").await.body["items"], json!([]));
 
     let form = refused.form("webhooks").with("url", &hook(&sandbox)).with("types", "result.* report.parked");
@@ -129,7 +132,8 @@ async fn a_failed_delivery_is_shown_with_its_attempts_retried_and_replayed() {
     let fault = json!({ "faults": [{ "name": "server_error", "operation": "hook" }] });
     set_faults(sandbox.lms(), fault).await;
     complete_operation(&gateway, "e1").await;
-    let failed = wait_until(&gateway, &format!("{path}/deliveries?state=failed"), |page| page.body["items"][0].is_object());
+    let failed =
+        wait_until(&gateway, &format!("{path}/deliveries?state=failed"), |page| page.body["items"][0].is_object());
     let delivery_id = failed.await.body["items"][0]["id"].as_str().expect("an id").to_owned();
     let mut browser = browser(&gateway).await;
     let list = browser.get("webhooks").await;
@@ -137,7 +141,11 @@ async fn a_failed_delivery_is_shown_with_its_attempts_retried_and_replayed() {
     let none = browser.get(&format!("webhooks/{id}?state=delivered")).await;
     assert!(none.words().contains("No delivery is delivered."), "{}", none.words());
     let page = browser.get(&format!("webhooks/{id}?state=failed")).await;
-    assert!(page.words().contains("operation.completed failed No. 1: the receiver responded with 500"), "{}", page.words());
+    assert!(
+        page.words().contains("operation.completed failed No. 1: the receiver responded with 500"),
+        "{}",
+        page.words()
+    );
     let link = format!("webhooks/{id}/deliveries/{delivery_id}");
     assert!(page.has_link(&link), "{}", page.text);
     let one = browser.get(&link).await;
@@ -145,7 +153,8 @@ async fn a_failed_delivery_is_shown_with_its_attempts_retried_and_replayed() {
 
     set_faults(sandbox.lms(), json!({ "faults": [] })).await;
     let retried = browser.submit(&page.form(&format!("deliveries/{delivery_id}/retry"))).await;
-    let delivered = wait_until(&gateway, &format!("/deliveries/{delivery_id}"), |one| one.text("/state") == "delivered").await;
+    let delivered =
+        wait_until(&gateway, &format!("/deliveries/{delivery_id}"), |one| one.text("/state") == "delivered").await;
     let page = browser.follow(retried).await;
     let words = page.words();
     assert!(words.contains("The delivery is being attempted.") && words.contains("Delivery delivered"), "{words}");
@@ -156,9 +165,14 @@ async fn a_failed_delivery_is_shown_with_its_attempts_retried_and_replayed() {
     let form = page.form(&format!("webhooks/{id}/replay")).with("only", "all");
     let refused = browser.submit(&form.clone().with("types", "nothing")).await;
     assert_eq!(refused.status, 422);
-    assert!(refused.words().contains("/since is missing") && refused.text.contains("value=\"nothing\""), "{}", refused.words());
+    assert!(
+        refused.words().contains("/since is missing") && refused.text.contains("value=\"nothing\""),
+        "{}",
+        refused.words()
+    );
     let replayed = browser.submit(&form.with("after", "0")).await;
-    let operation = replayed.header("location").trim_start_matches("../../").trim_end_matches("?notice=begun").to_owned();
+    let operation =
+        replayed.header("location").trim_start_matches("../../").trim_end_matches("?notice=begun").to_owned();
     assert!(replayed.status == 303 && operation.starts_with("operations/op_"), "{replayed:?}");
     assert_eq!(gateway.get(&format!("/{operation}")).await.text("/kind"), "replay");
     let again = |webhook: &Value| webhook["webhookId"] == event.as_str() && webhook["duplicate"] == true;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::http::console::format::spaced;
+use crate::http::console::screens::person_name::{PersonName, shown};
 
 /// A report.
 #[derive(Deserialize)]
@@ -103,27 +104,15 @@ pub(super) struct Candidate {
     pub(super) state: String,
     pub(super) external_id: Option<String>,
     pub(super) email: Option<String>,
-    pub(super) name: Option<Name>,
-}
-
-/// A person's name.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Name {
-    formatted: Option<String>,
-    given_name: Option<String>,
-    family_name: Option<String>,
+    pub(super) name: Option<PersonName>,
 }
 
 impl Candidate {
     /// Returns name, external id and address, as far as they are known.
     pub(super) fn about(&self) -> String {
-        let name = self.name.as_ref().map(|name| match &name.formatted {
-            Some(formatted) => formatted.clone(),
-            None => [&name.given_name, &name.family_name].into_iter().flatten().cloned().collect::<Vec<_>>().join(" "),
-        });
+        let name = Some(shown(self.name.as_ref(), &self.id));
         let parts = [name, self.external_id.clone(), self.email.clone()];
-        parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
     }
 }
 
