@@ -154,7 +154,12 @@ pub(super) fn reference_of(id: &str) -> Option<&'static str> {
 
 /// Returns the path of the receiver of webhooks about this assessment of the catalogue.
 pub(super) fn receiver_path(assessment: &str) -> String {
-    format!("/receivers/{THINKEXAM}/{HOOK_TOKEN}/{assessment}")
+    format!("{}/{assessment}", common_receiver_path())
+}
+
+/// Returns the path of the receiver of webhooks that do not say which assessment they are about.
+pub(super) fn common_receiver_path() -> String {
+    format!("/receivers/{THINKEXAM}/{HOOK_TOKEN}")
 }
 
 /// Renders the catalogue: every test of the sandbox under a readable id, and its program.

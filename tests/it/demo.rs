@@ -1,5 +1,6 @@
 //! The demo as a new user sees it: the program itself, started and read like any other.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
@@ -90,6 +91,7 @@ fn the_demo_completes_with_every_outcome_as_expected() {
     let before_table = stdout.lines().position(|line| line.contains("launch link ") || line.ends_with("launch link"));
     assert!(before_table.expect("a table") < 40, "{stdout}");
 
+    assert!(stdout.contains("/console/ (in a browser; sign in with the API key)"), "{stdout}");
     assert_eq!(curl_lines(&stdout).len(), 4, "{stdout}");
     assert!(curl_lines(&stdout).iter().all(|line| line.contains(key(&stdout))), "{stdout}");
     assert!(!stdout.contains(['\u{1b}', '✗']), "colours and bars are for terminals: {stdout}");
@@ -114,6 +116,8 @@ fn the_demo_prints_one_document_for_programs() {
     assert!(document["apiKey"].as_str().is_some_and(|key| key.starts_with("egk_")), "{document}");
     assert_eq!(document["simulators"].as_object().map(serde_json::Map::len), Some(3));
     assert_eq!(document["serving"], false);
+    let console = format!("{}/console/", document["api"].as_str().expect("an address"));
+    assert_eq!(document["console"], console);
 }
 
 #[test]
@@ -188,4 +192,33 @@ async fn the_printed_curl_commands_work_and_a_signal_stops_the_demo_cleanly() {
     let (status, problem) = curl(&register.replace("egk_", "egk_x")).await;
     assert_eq!((status, problem["code"].as_str()), (401, Some("unauthenticated")), "{problem}");
     assert_eq!(demo.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn the_demo_serves_its_console_and_leaves_something_to_do_there() {
+    let demo = RunningDemo::start();
+    let line = demo.stdout.lines().find(|line| line.trim().starts_with("Console ")).expect("a line");
+    let console = line.split_whitespace().nth(1).expect("an address");
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let page = client.get(console).send().await.expect("a page");
+    assert_eq!((page.status().as_u16(), page.url().path()), (200, "/console/sign-in"), "{page:?}");
+    assert!(page.text().await.expect("text").contains("name=\"apiKey\""));
+
+    let api = console.strip_suffix("/console/").expect("an address below the gateway's");
+    let list = async |path: &str| {
+        let (status, page) =
+            curl(&format!("curl '{api}{path}' -H 'Authorization: Bearer {}'", key(&demo.stdout))).await;
+        assert_eq!(status, 200, "{page}");
+        page["items"].as_array().expect("a list").clone()
+    };
+    let unknown = list("/assignments?state=unknown").await;
+    assert!(unknown.len() == 1 && unknown[0]["problem"]["code"] == "vendor_timeout", "{unknown:?}");
+    let parked = list("/reports?state=parked").await;
+    let reasons: BTreeSet<&str> = parked.iter().filter_map(|report| report["parkedFor"].as_str()).collect();
+    assert_eq!(reasons, BTreeSet::from(["several_open_bookings", "unknown_candidate"]), "{parked:?}");
+    let webhooks = list("/webhooks").await;
+    assert!(webhooks.iter().any(|webhook| webhook["state"] == "failing"), "{webhooks:?}");
+    assert!(webhooks.iter().any(|webhook| webhook["state"] == "enabled"), "{webhooks:?}");
+    let operations = list("/operations").await;
+    assert!(operations.iter().any(|operation| operation["progress"]["notApplied"] == 2), "{operations:?}");
 }

@@ -17,6 +17,7 @@ pub(super) fn of(rows: &[Row], ledger: &Expectations, taken: Duration, closing: 
         "outcomes": { "planned": ledger.planned, "asExpected": ledger.met, "differences": ledger.differences },
         "milliseconds": u64::try_from(taken.as_millis()).unwrap_or(u64::MAX),
         "api": format!("http://{}", closing.gateway),
+        "console": format!("http://{}/console/", closing.gateway),
         "apiKey": closing.key.expose(),
         "simulators": simulators,
         "lms": format!("http://{}", closing.lms),

@@ -15,6 +15,7 @@ use crate::commands::sandbox_config::PROGRAM;
 use crate::sandbox::{Sandbox, accounts};
 
 mod delivery;
+mod open_ends;
 mod sitting;
 
 /// How many times the request whose response was lost is retried.
@@ -24,8 +25,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Registrations; the lost response, its retry and the vendor's record of it; bookings and their links; the enrolment;
 /// repeated requests and that no vendor saw them; rejections and that the vendor saw none; results and their events at the
-/// LMS; the vendors' records; reading back.
-pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (16 + 16) + (24 + 16) + (24 + 16);
+/// LMS; the vendors' records; what is left for a person to do; reading back.
+pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (16 + 16) + (24 + 16) + 7 + (24 + 16);
 
 const REGISTERED: &str = "registered applied";
 
@@ -105,6 +106,7 @@ impl<'a> Scenario<'a> {
         }
         self.hear().await?;
         self.compare().await?;
+        self.leave_open_ends().await?;
         let rows = self.read_back().await?;
         Ok((rows, self.ledger))
     }

@@ -67,8 +67,10 @@ fn screens() -> Router<AppState> {
         .merge(screens::operations::routes())
         .merge(screens::people::routes())
         .merge(screens::person::routes())
+        .merge(screens::reports::routes())
         .merge(screens::results::routes())
         .merge(screens::settle::routes())
+        .merge(screens::webhooks::routes())
 }
 
 async fn unknown_page() -> ConsoleError {

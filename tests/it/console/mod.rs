@@ -21,9 +21,11 @@ mod import;
 mod operations;
 mod people;
 mod protecting;
+mod reports;
 mod results;
 mod serving;
 mod sessions;
+mod webhooks;
 
 /// 2026-11-30T12:00:00Z, where a held clock begins.
 const NOON: i64 = 1_796_040_000;
