@@ -12,7 +12,8 @@ use crate::domain::record::RecordId;
 use crate::domain::scope::Scope;
 use crate::domain::webhook::secret::{SigningKey, generate_secret};
 use crate::domain::webhook::{
-    Delivery, DeliveryState, PingResult, Webhook, WebhookPayload, WebhookSecret, WebhookSettings, WebhookSource, WebhookState,
+    Delivery, DeliveryState, PingResult, Webhook, WebhookPayload, WebhookSecret, WebhookSettings, WebhookSource,
+    WebhookState,
 };
 use crate::secret::Secret;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::domain::event::Event;
 use crate::domain::ids::DeliveryId;
 use crate::domain::webhook::schedule::RetrySchedule;
-use crate::domain::webhook::{Delivery, DeliveryReason, DeliveryState, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryState, Webhook};
 use crate::service::Gateway;
 use crate::service::webhooks::reading::is_about;
 use crate::service::webhooks::sender::{Sender, is_due};
@@ -106,28 +106,16 @@ impl Sender {
         let oldest = gateway.0.store.event_bounds(&self.webhook.tenant, since).await?.oldest;
         self.times.expired = Some(Instant::now());
         let last = oldest.saturating_sub(1);
-        let unseen = last.saturating_sub(self.scanned);
         let expired = self.window.take_before(oldest);
-        let first_unseen = (unseen > 0).then(|| self.scanned.saturating_add(1));
-        let Some(from) = expired.first().map(|delivery| delivery.sequence).into_iter().chain(first_unseen).min() else {
-            return Ok(());
-        };
-        let until = expired.last().map_or(last, |delivery| if unseen > 0 { last } else { delivery.sequence });
-        let count = unseen.saturating_add(u64::try_from(expired.len()).unwrap_or(u64::MAX));
-        let (id, before) = (self.webhook.id.clone(), self.webhook.scanned);
-        let scanned = self.scanned.max(last);
-        let event = gateway.emitter().webhook_gap(&self.webhook.tenant, &id, (from, until), count);
-        let failed = expired.into_iter().map(|delivery| delivery.failed_for(DeliveryReason::Expired));
-        let failed = failed.map(|delivery| Mutation::Delivery(Box::new(delivery)));
-        let rest = [Mutation::ScanWebhook(WebhookScan { id, before, scanned }), Mutation::Event(Box::new(event))];
-        let committed = gateway.0.store.commit(failed.chain(rest).collect()).await;
-        if committed.is_err() {
+        let given_up = gateway.give_up(&self.webhook, (self.scanned, last), &self.filter, expired).await;
+        if given_up.is_err() {
             self.times.refreshed = None;
             self.times.expired = None;
         }
-        committed?;
-        tracing::warn!(webhook = %self.webhook.id, from, until, count, "events expired before a webhook got them");
-        (self.webhook.scanned, self.scanned) = (scanned, scanned);
+        if given_up? {
+            self.scanned = self.scanned.max(last);
+            self.webhook.scanned = self.scanned;
+        }
         Ok(())
     }
 }

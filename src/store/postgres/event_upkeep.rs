@@ -68,8 +68,7 @@ impl PostgresStore {
         let mut purged = 0;
         loop {
             let id = webhook.to_owned();
-            let (gone, more) =
-                self.write(work!(|tx, id| webhooks::purge_deliveries_of(tx.connection, &id))).await?;
+            let (gone, more) = self.write(work!(|tx, id| webhooks::purge_deliveries_of(tx.connection, &id))).await?;
             purged += gone;
             if !more {
                 return Ok(purged);
