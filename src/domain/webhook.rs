@@ -17,7 +17,8 @@ words! {
     pub enum WebhookPayload {
         /// The event alone.
         Thin "thin",
-        /// Also the resource as a read of it responds when the event is sent.
+        /// Also the resource as a read of it responds when the event is sent (`data.object`); `data.erased` is true if the person
+        /// whom it is about was erased. Needs the scopes to read what events of the webhook's types are about.
         Full "full",
     }
 }

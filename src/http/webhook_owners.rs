@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::domain::assignment::Assignment as AssignmentRecord;
 use crate::domain::error::{Code, Error};
@@ -25,7 +24,7 @@ use crate::http::dto::operation::Operation;
 use crate::http::dto::report::Report;
 use crate::http::dto::result::ExamResult;
 use crate::http::dto::webhook::Webhook;
-use crate::service::{ConnectionAccess, Gateway, RequestContext, WebhookOwner, WebhookOwners};
+use crate::service::{ConnectionAccess, EventResource, Gateway, RequestContext, WebhookOwner, WebhookOwners};
 
 /// The clients of the active configuration, as owners of webhooks.
 pub struct ClientWebhookOwners {
@@ -87,38 +86,45 @@ impl WebhookOwners for ClientWebhookOwners {
         webhook: &WebhookRecord,
         event_type: EventType,
         path: &str,
-    ) -> Result<Option<Value>, Error> {
+    ) -> Result<EventResource, Error> {
         let Some((collection, id)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
-            return Ok(None);
+            return Ok(EventResource::default());
         };
-        let Some(caller) = self.caller(webhook, event_type.resource_scope()) else { return Ok(None) };
+        let Some(caller) = self.caller(webhook, event_type.resource_scope()) else {
+            return Ok(EventResource::default());
+        };
         match collection {
             "results" => match ResultId::parse(id) {
-                Ok(id) => document(gateway.result(&caller, &id).await, ExamResult::from),
-                Err(_) => Ok(None),
+                Ok(id) => of_person(gateway.result(&caller, &id).await, ExamResult::from),
+                Err(_) => Ok(EventResource::default()),
             },
             "assignments" => match AssignmentId::parse(id) {
-                Ok(id) => document(with_progress(gateway, &caller, &id).await, |read| Assignment::of(read.0, read.1)),
-                Err(_) => Ok(None),
+                Ok(id) => {
+                    let read = with_progress(gateway, &caller, &id).await;
+                    let is_erased = read.as_ref().is_ok_and(|(assignment, _)| assignment.is_erased());
+                    let resource = document(read, |(assignment, progress)| Assignment::of(assignment, progress))?;
+                    Ok(EventResource { is_erased, ..resource })
+                }
+                Err(_) => Ok(EventResource::default()),
             },
             "candidates" => match CandidateId::parse(id) {
-                Ok(id) => document(gateway.candidate(&caller, &id).await, Candidate::from),
-                Err(_) => Ok(None),
+                Ok(id) => of_person(gateway.candidate(&caller, &id).await, Candidate::from),
+                Err(_) => Ok(EventResource::default()),
             },
             "operations" => match OperationId::parse(id) {
                 Ok(id) => document(gateway.operation(&caller, &id).await, Operation::from),
-                Err(_) => Ok(None),
+                Err(_) => Ok(EventResource::default()),
             },
             "reports" => match ReportId::parse(id) {
                 Ok(id) => document(gateway.report(&caller, &id, false).await, Report::from),
-                Err(_) => Ok(None),
+                Err(_) => Ok(EventResource::default()),
             },
             "connections" => document(gateway.connection(&caller, id), Connection::from),
             "webhooks" => match WebhookId::parse(id) {
                 Ok(id) => document(gateway.webhook(&caller, &id).await, Webhook::from),
-                Err(_) => Ok(None),
+                Err(_) => Ok(EventResource::default()),
             },
-            _ => Ok(None),
+            _ => Ok(EventResource::default()),
         }
     }
 }
@@ -134,14 +140,20 @@ async fn with_progress(
     Ok((assignment, progress))
 }
 
-/// Returns the document of what was read; `None` if there is nothing to read for this reader.
+/// As [`document`], of what is removed only if its person is erased.
+fn of_person<T, D: Serialize>(read: Result<T, Error>, show: impl FnOnce(T) -> D) -> Result<EventResource, Error> {
+    let is_erased = read.as_ref().is_err_and(|error| error.code == Code::NotFound);
+    Ok(EventResource { is_erased, ..document(read, show)? })
+}
+
+/// Returns the document of what was read; none if there is nothing to read for this reader.
 ///
 /// # Errors
 /// `store_unavailable` if it may be there.
-fn document<T, D: Serialize>(read: Result<T, Error>, document: impl FnOnce(T) -> D) -> Result<Option<Value>, Error> {
+fn document<T, D: Serialize>(read: Result<T, Error>, show: impl FnOnce(T) -> D) -> Result<EventResource, Error> {
     match read {
-        Ok(found) => Ok(serde_json::to_value(document(found)).ok()),
+        Ok(found) => Ok(EventResource { object: serde_json::to_value(show(found)).ok(), is_erased: false }),
         Err(error) if error.code == Code::StoreUnavailable => Err(error),
-        Err(_) => Ok(None),
+        Err(_) => Ok(EventResource::default()),
     }
 }

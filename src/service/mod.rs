@@ -106,8 +106,8 @@ pub use self::results::{
     ScoreDistribution, receiver_addresses,
 };
 pub use self::webhooks::{
-    ConfiguredWebhook, DeliverySettings, NewWebhook, PingResult, ReplayOrder, ReplayScope, ReplayStart, SecretRotation,
-    WebhookOwner, WebhookOwners, WebhookPatch, WebhookPosition, WebhookReply, WebhookView,
+    ConfiguredWebhook, DeliverySettings, EventResource, NewWebhook, PingResult, ReplayOrder, ReplayScope, ReplayStart,
+    SecretRotation, WebhookOwner, WebhookOwners, WebhookPatch, WebhookPosition, WebhookReply, WebhookView,
 };
 pub use crate::service::audit::pending_entry::PendingAuditEntry;
 pub use crate::service::diagnostics::{Check, CheckResult, CheckStatus, DiagnosticReport, diagnose};

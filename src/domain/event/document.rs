@@ -97,7 +97,7 @@ pub struct EventData {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub to: Option<u64>,
-    /// `webhook.gap`: how many events between the two were removed before the webhook got them.
+    /// `webhook.gap`: how many events that the webhook was to get were removed before, from the first to the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// Only of deliveries to a webhook with the `payload` `full`: the resource, as a read of it by the webhook's owner responds

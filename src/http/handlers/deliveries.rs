@@ -19,7 +19,7 @@ use crate::service::{DeliveryFilter, ListPart, Page};
 /// List the deliveries of a webhook
 ///
 /// Each event that passes the webhook's filters has one; they are made some hundred events ahead. They are kept as long as
-/// the events.
+/// the events, and shown to clients that may see their events.
 #[utoipa::path(
     get, path = "/webhooks/{id}/deliveries", operation_id = "listDeliveries", tag = "Webhooks",
     params(

@@ -57,6 +57,12 @@ impl Gateway {
 
     /// Removes events that are no longer kept.
     pub(in crate::service) async fn purge_events(&self) {
+        // While they are there, what webhooks lose of them can be counted.
+        if let Err(error) = self.tell_gaps().await {
+            let (code, detail) = (error.code.as_str(), error.detail);
+            tracing::warn!(code, detail, "telling of what webhooks lose failed; will retry");
+            return;
+        }
         match self.0.store.purge_events(self.events_kept_since()).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "purged events"),

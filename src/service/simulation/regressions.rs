@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::run_case;
 use crate::domain::assignment::IfAssignmentExists;
 use crate::domain::candidate::IfCandidateExists;
+use crate::domain::event::{EventFilter, EventType};
 use crate::domain::outcome::Outcome;
-use crate::service::simulation::callers::{Action, Asked, Said};
+use crate::service::simulation::callers::{Action, Asked, Said, TENANT};
 use crate::service::simulation::sim::{CrashPoint, Failure, Sim};
 use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
@@ -69,6 +70,29 @@ fn the_resolution_of_a_doubt_leaves_a_later_write_alone() {
             tokio::join!(later.send(gateway.clone(), None), resolution).0
         });
         assert!(matches!(said, Some(Said::Done { .. })), "after {delay} ms: {said:?}");
+    }
+}
+
+/// The outcome of a write is committed, or not, while its caller is told that it is unknown: an event tells, once. Also if
+/// more commits after it are in doubt.
+#[test]
+fn an_outcome_whose_commit_was_in_doubt_is_told_by_one_event() {
+    for (done, doubts) in [(true, 1), (true, 2), (true, 3), (false, 1), (false, 2)] {
+        let mut sim = Sim::new(Profile::Employees, 1, Vec::new());
+        let fate = Arc::clone(&sim.process.as_ref().unwrap().fate);
+        fate.calm_down();
+        let register = Asked::new(Action::of(Wish::Register(newcomer(0)), &sim).unwrap(), 0, false, &sim);
+        // What a start commits by itself is committed then; the first change begins the write, the second is its outcome.
+        sim.run(async |_| tokio::time::sleep(Duration::from_secs(30)).await).unwrap();
+        fate.fail_changes(1, doubts, Failure::InDoubt { done });
+        let said = sim.run(async |gateway| register.send(gateway, None).await).unwrap();
+        assert!(matches!(&said, Said::Fault(fault) if fault.outcome == Outcome::Unknown), "{said:?}");
+        let told = sim.run(async |gateway| {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let filter = EventFilter { types: Some(vec![EventType::CandidateSettled]), ..EventFilter::default() };
+            gateway.0.store.events(TENANT, 0, &filter, 100).await.unwrap().events.len()
+        });
+        assert_eq!(told, Some(1), "made: {done}, commits in doubt: {doubts}");
     }
 }
 

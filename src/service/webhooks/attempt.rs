@@ -16,13 +16,15 @@ use crate::domain::webhook::secret::SigningKey;
 use crate::domain::webhook::signature::sign;
 use crate::domain::webhook::{DeliveryAttempt, Webhook, WebhookPayload};
 use crate::service::Gateway;
-use crate::service::webhooks::settings::DeliveryContext;
+use crate::service::webhooks::settings::{DeliveryContext, EventResource};
 use crate::service::webhooks::verdict::{Verdict, failure_text, judge};
 use crate::telemetry::spans;
 use crate::transport::delivery::{DeliveryError, DeliveryResponse};
 
 /// The member of an event's data that holds the resource, of a webhook with the payload `full`.
 const OBJECT: &str = "object";
+/// The member that says that the person was erased.
+const ERASED: &str = "erased";
 /// What exchanges show as the kind of vendor.
 const VENDOR: &str = "webhook";
 
@@ -40,10 +42,12 @@ impl Gateway {
         let path = document.data.get("resource").and_then(Value::as_str).map(str::to_owned);
         if webhook.settings.payload == WebhookPayload::Full
             && let Some(path) = path
-            && let Some(object) = context.owners.read(self, webhook, document.event_type, &path).await?
         {
-            // Built now and never stored: a person who is erased meanwhile is not in it.
-            document.data.insert(OBJECT.to_owned(), object);
+            // Read now and never stored: a person who is erased meanwhile is not in it.
+            let EventResource { object, is_erased } =
+                context.owners.read(self, webhook, document.event_type, &path).await?;
+            document.data.extend(object.map(|object| (OBJECT.to_owned(), object)));
+            document.data.extend(is_erased.then(|| (ERASED.to_owned(), Value::Bool(true))));
         }
         let span = spans::delivery(webhook.id.as_str(), &document.id, document.event_type.as_str());
         // Receivers read these times, so they are the wall clock's.

@@ -2,7 +2,7 @@
 //!
 //! * `settings`, `registry`: how deliveries are sent, which webhooks the operator defines, and which have a sender.
 //! * `reading`, `scan`, `window`: which events a webhook gets, their deliveries, and which of them is next.
-//! * `exclusion`: deliveries of events that a webhook no longer gets.
+//! * `exclusion`, `gap`: deliveries of events that a webhook no longer gets, and events that expired before it got them.
 //! * `sender`, `attempt`, `verdict`: one task per webhook over all instances; one attempt, and what its end means.
 //! * `requests`, `queries`, `replay`: what clients ask; `replies`: their writes, at most once per key.
 //!
@@ -11,6 +11,7 @@
 
 mod attempt;
 mod exclusion;
+mod gap;
 mod queries;
 mod reading;
 mod registry;
@@ -27,7 +28,7 @@ mod types;
 mod verdict;
 mod window;
 
-pub use self::settings::{ConfiguredWebhook, DeliverySettings, WebhookOwner, WebhookOwners};
+pub use self::settings::{ConfiguredWebhook, DeliverySettings, EventResource, WebhookOwner, WebhookOwners};
 pub(in crate::service) use self::state::WebhooksState;
 pub use self::types::{
     NewWebhook, PingResult, ReplayOrder, ReplayScope, ReplayStart, SecretRotation, WebhookPatch, WebhookPosition,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::domain::event::Event;
 use crate::domain::ids::{AssignmentId, DeliveryId};
 use crate::domain::webhook::schedule::RetrySchedule;
-use crate::domain::webhook::{Delivery, DeliveryOrder, DeliveryReason, DeliveryState, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryOrder, DeliveryState, Webhook};
 use crate::service::Gateway;
 use crate::service::webhooks::reading::is_about;
 use crate::service::webhooks::sender::{Sender, is_due};
@@ -202,30 +202,17 @@ impl Sender {
 
     /// Ends deliveries of events up to `last`, and passes over the events up to it of which none was made.
     async fn give_up(&mut self, gateway: &Gateway, last: u64, expired: Vec<Delivery>) -> Result<(), StoreError> {
-        let unseen = last.saturating_sub(self.scanned);
-        let first_unseen = (unseen > 0).then(|| self.scanned.saturating_add(1));
-        let Some(from) = expired.first().map(|delivery| delivery.sequence).into_iter().chain(first_unseen).min() else {
-            return Ok(());
-        };
-        let until = expired.last().map_or(last, |delivery| if unseen > 0 { last } else { delivery.sequence });
-        let count = unseen.saturating_add(u64::try_from(expired.len()).unwrap_or(u64::MAX));
-        let (id, before) = (self.webhook.id.clone(), self.webhook.scanned);
-        let scanned = self.scanned.max(last);
-        let event = gateway.emitter().webhook_gap(&self.webhook.tenant, &id, (from, until), count);
-        let failed = expired.iter().map(|delivery| delivery.clone().failed_for(DeliveryReason::Expired));
-        let failed = failed.map(|delivery| Mutation::Delivery(Box::new(delivery)));
-        let rest = [Mutation::ScanWebhook(WebhookScan { id, before, scanned }), Mutation::Event(Box::new(event))];
-        let committed = gateway.0.store.commit(failed.chain(rest).collect()).await;
-        if committed.is_err() {
+        let ended: Vec<u64> = expired.iter().map(|delivery| delivery.sequence).collect();
+        let followed: BTreeSet<AssignmentId> = expired.iter().filter_map(|it| it.assignment.clone()).collect();
+        let given_up = gateway.give_up(&self.webhook, (self.scanned, last), &self.filter, expired).await;
+        if given_up.is_err() {
             self.times.refreshed = None;
         }
-        committed?;
-        tracing::warn!(webhook = %self.webhook.id, from, until, count, "events expired before a webhook got them");
-        (self.webhook.scanned, self.scanned) = (scanned, scanned);
-        for delivery in &expired {
-            self.window.remove(delivery.sequence);
+        if given_up? {
+            self.scanned = self.scanned.max(last);
+            self.webhook.scanned = self.scanned;
         }
-        let followed: BTreeSet<AssignmentId> = expired.into_iter().filter_map(|it| it.assignment).collect();
+        ended.into_iter().for_each(|number| self.window.remove(number));
         self.load_followers(gateway, &Vec::from_iter(followed)).await
     }
 }

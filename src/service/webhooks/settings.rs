@@ -70,6 +70,15 @@ pub struct WebhookOwner {
     pub connections: ConnectionAccess,
 }
 
+/// The resource of an event, as far as a webhook gets it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventResource {
+    /// What a read of it responds to the webhook's owner; `None` if the owner may not read it, or there is none.
+    pub object: Option<Value>,
+    /// Whether the person whom it is about was erased.
+    pub is_erased: bool,
+}
+
 /// Knowledge of the owners of webhooks, which the public face has.
 #[async_trait]
 pub trait WebhookOwners: Send + Sync {
@@ -77,8 +86,7 @@ pub trait WebhookOwners: Send + Sync {
     /// use every connection.
     fn owner(&self, webhook: &Webhook) -> Option<WebhookOwner>;
 
-    /// Returns the resource of an event of this type, at a path, as a read of it responds to the webhook's owner; `None` if the
-    /// owner may not read it, or there is none.
+    /// Returns the resource of an event of this type, at a path, as a read of it responds to the webhook's owner.
     ///
     /// # Errors
     /// `store_unavailable` if it cannot be read now.
@@ -88,7 +96,7 @@ pub trait WebhookOwners: Send + Sync {
         webhook: &Webhook,
         event_type: EventType,
         path: &str,
-    ) -> Result<Option<Value>, Error>;
+    ) -> Result<EventResource, Error>;
 }
 
 /// Everything that sending needs, as configured now.

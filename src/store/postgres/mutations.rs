@@ -59,11 +59,9 @@ impl<'a> Target<'a> {
                 statement.text(statement.values.len().saturating_sub(1)).map_or_else(own, Self::Operation)
             }
             EncodedMutation::Webhook(change) => Self::Record(change.id()),
+            EncodedMutation::Delivery(row) => Self::Record(&row.id),
             EncodedMutation::ConnectionState(change) => Self::Record(&change.connection),
-            EncodedMutation::Result(_)
-            | EncodedMutation::Delivery(_)
-            | EncodedMutation::Event(_)
-            | EncodedMutation::Audit(_) => own(),
+            EncodedMutation::Result(_) | EncodedMutation::Event(_) | EncodedMutation::Audit(_) => own(),
         }
     }
 

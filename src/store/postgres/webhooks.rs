@@ -102,7 +102,7 @@ async fn remove(connection: &mut PgConnection, tenant: &str, id: &str) -> Result
 /// Inserts deliveries or updates the versions before, unless their webhook is gone; fails if one of those is not the stored
 /// version. Keeps the webhooks from being removed until the commit: a delivery that is written later would never be removed.
 pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&DeliveryRow]) -> Result<(), TxError> {
-    // The last one of each.
+    // No two of them are the same delivery's. In the order of their ids, so that two writers do not wait for each other.
     let rows: BTreeMap<&str, &DeliveryRow> = rows.iter().map(|row| (row.id.as_str(), *row)).collect();
     let rows = || rows.values();
     let refused = sqlx::query(

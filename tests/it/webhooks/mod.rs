@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::connections::{client, startexam};
 use crate::support::gateway::{ApiResponse, Gateway, http, key, sandbox, set_faults};
 
+mod access;
 mod configured;
 mod delivering;
 mod listening;

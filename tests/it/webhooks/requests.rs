@@ -1,6 +1,7 @@
 //! What clients ask of webhooks.
 
 use super::*;
+use crate::reload;
 use crate::support::connections::client_with;
 use crate::support::vendor::{Stub, json_response};
 use crate::support::watch::wait_until;
@@ -268,13 +269,23 @@ async fn deliveries_are_listed_retried_and_replayed() {
 #[tokio::test]
 async fn a_full_payload_holds_the_resource_as_its_owner_reads_it() {
     let sandbox = sandbox().await;
-    let clients = lms() + &client_with("poor", "lms", "[\"*\"]", "[\"webhooks:write\", \"webhooks:read\"]");
-    let connection = startexam(&format!("http://{}", sandbox.startexam()), "");
-    let gateway = Gateway::start_with(&(connection + &delivery("")), &clients).await;
+    let with = |more: &str| {
+        let scopes = format!("[\"webhooks:write\", \"webhooks:read\"{more}]");
+        lms() + &client_with("poor", "lms", "[\"*\"]", &scopes)
+    };
+    let sections = startexam(&format!("http://{}", sandbox.startexam()), "") + &delivery("");
+    let mut gateway = reload::start_gateway(|_| sections.clone()).await;
+    reload::configure(&gateway, &sections, &with(", \"operations:read\""));
+    reload::reload(&mut gateway).await;
     let full = to_lms(&sandbox, &json!({ "types": ["operation.completed"], "payload": "full" }));
     create(&gateway, &full).await;
-    let of_poor = ask(&gateway, "poor", Method::POST, "/webhooks", Some(full)).await;
+    let of_poor = ask(&gateway, "poor", Method::POST, "/webhooks", Some(full.clone())).await;
     assert_eq!(of_poor.status, 201, "{of_poor:?}");
+    // The operator takes the scope back.
+    reload::configure(&gateway, &sections, &with(""));
+    reload::reload(&mut gateway).await;
+    let refused = ask(&gateway, "poor", Method::POST, "/webhooks", Some(full)).await;
+    assert_eq!(refused.problem(), (403, "insufficient_scope", "not_applied"), "{refused:?}");
     let operation = complete_operation(&gateway, "a").await;
     let is_about = |webhook: &Value| webhook["body"]["data"]["resource"] == operation.as_str();
     let with =

@@ -4,9 +4,11 @@ use super::stub::BookingAnswer;
 use super::*;
 use crate::domain::assignment::AssignmentState;
 use crate::domain::audit::AuditEvent;
+use crate::domain::event::{EventFilter, EventType};
 use crate::domain::outcome::Outcome;
 use crate::domain::results::ParkReason;
 use crate::service::IdempotencyRequest;
+use crate::store::Mutation;
 
 fn answer(world: &World, answer: BookingAnswer) {
     *world.stub.booking.lock().unwrap() = answer;
@@ -175,5 +177,42 @@ async fn r11_the_only_open_booking_is_settled_only_if_there_is_no_other() {
             assert_eq!(state, AssignmentState::Assigned);
             assert_eq!(given(&world.only_result("lms").await), Some(4.0));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_waits_for_a_booking_is_told_of_only_if_it_is_nobodys_afterwards() {
+    for is_settled in [true, false] {
+        let world = World::with_receiver().await;
+        let candidate = world.register("lms", "e1", "a@example.org").await;
+        answer(&world, BookingAnswer::Lost);
+        assert!(world.book("lms", &candidate, None).await.is_err());
+        let booking = world.only_assignment("lms").await;
+        let parked = async || {
+            let filter = EventFilter { types: Some(vec![EventType::ReportParked]), ..EventFilter::default() };
+            world.store.events("lms", 0, &filter, 100).await.unwrap().events.len()
+        };
+        let lock = world.gateway.0.subject_locks.try_lock(&booking.subject_key()).await.unwrap().unwrap();
+        world.receive(None, &webhook("a@example.org", 4.0)).await;
+        let report = world.only_report("lms").await;
+        assert_eq!((report.state, report.parked_for), (ReportState::Parked, Some(ParkReason::BookingInProgress)));
+        assert_eq!(parked().await, 0, "it may need no person");
+        drop(lock);
+        if is_settled {
+            world.look().await;
+            assert_eq!(world.only_report("lms").await.state, ReportState::Applied);
+            assert_eq!(parked().await, 0);
+            continue;
+        }
+        let failed = Assignment { state: AssignmentState::Failed, ..booking };
+        world.store.commit(vec![Mutation::Assignment(failed)]).await.unwrap();
+        for _ in 0..2 {
+            world.look().await;
+        }
+        let report = world.only_report(OWNER).await;
+        assert_eq!((report.state, report.parked_for), (ReportState::Parked, Some(ParkReason::NoOpenBooking)));
+        let owners = world.store.events(OWNER, 0, &EventFilter::default(), 100).await.unwrap().events;
+        let told = owners.iter().filter(|it| it.event.event_type == EventType::ReportParked).count();
+        assert_eq!(told, 1, "{owners:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::receiver::{respond, unreachable};
 use super::*;
 use crate::domain::ids::DeliveryId;
+use crate::domain::subject::SubjectKey;
 use crate::domain::webhook::{DeliveryAttempt, DisableReason};
 use crate::transport::delivery::DeliveryError;
 
@@ -263,5 +264,39 @@ async fn a_sender_that_has_panicked_is_started_again() {
         wait_until(async || !world.owners.panics.load(Ordering::SeqCst)).await;
         world.emit(None).await;
         world.wait_for_delivered(&webhook, delivered).await;
+    }
+}
+
+#[tokio::test]
+async fn what_retention_takes_from_a_webhook_that_nothing_is_sent_to_is_told_at_once_and_counted_exactly() {
+    for is_paused in [true, false] {
+        let world = World::new().await;
+        let narrow = WebhookSettings { types: vec!["assignment.*".to_owned()], ..settings("https://a.example.com/") };
+        let webhook = world.create(narrow).await.view.webhook.id;
+        if is_paused {
+            world.gateway.pause_webhook_now(&caller("lms"), &webhook).await.unwrap();
+        } else {
+            world.owners.is_gone.store(true, Ordering::SeqCst);
+            world.gateway.0.webhooks.notify(&webhook);
+        }
+        let subject = SubjectKey::webhook(&webhook);
+        // Its sender has ended.
+        wait_until(async || world.gateway.0.subject_locks.try_lock(&subject).await.unwrap().is_some()).await;
+        let (other, wanted) = (EventType::ResultPublished, EventType::AssignmentExpired);
+        for event_type in [other, wanted, other, wanted, other] {
+            world.emit_about(event_type, EventSubject::default(), 8 * DAY).await;
+        }
+        let kept = world.emit_about(wanted, EventSubject::default(), Duration::ZERO).await;
+        for _ in 0..2 {
+            world.gateway.purge_events().await;
+        }
+        let gaps = world.told(EventType::WebhookGap).await;
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!(json!([gaps[0]["from"], gaps[0]["to"], gaps[0]["count"]]), json!([2, 4, 2]), "paused: {is_paused}");
+        // It goes on where it was left.
+        world.owners.is_gone.store(false, Ordering::SeqCst);
+        world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
+        world.wait_for_arrival("a", &[kept.to_string()]).await;
+        assert_eq!(world.told(EventType::WebhookGap).await.len(), 1);
     }
 }

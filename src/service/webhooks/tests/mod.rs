@@ -1,9 +1,11 @@
 //! Tests of webhooks and deliveries, over a store in memory and a receiver in the same process.
 
 mod changing;
+mod colliding;
 mod delivering;
 mod failing;
 mod killing;
+mod permitting;
 mod receiver;
 mod resuming;
 
@@ -22,7 +24,7 @@ use crate::domain::event::{EventFilter, EventSubject, EventType, NewEvent};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, EventId, WebhookId};
 use crate::domain::intent::WriteOrigin;
-use crate::domain::scope::ScopeSet;
+use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::system::System;
 use crate::domain::vendor::Priority;
 use crate::domain::webhook::schedule::RetrySchedule;
@@ -30,7 +32,7 @@ use crate::domain::webhook::{
     Delivery, DeliveryOrder, DeliveryState, Webhook, WebhookPayload, WebhookSettings, WebhookState,
 };
 use crate::service::webhooks::settings::{
-    DeliveryContext, DeliverySettings, DeliveryTransport, WebhookOwner, WebhookOwners,
+    DeliveryContext, DeliverySettings, DeliveryTransport, EventResource, WebhookOwner, WebhookOwners,
 };
 use crate::service::webhooks::types::{NewWebhook, WebhookReply};
 use crate::service::{Catalogue, ConnectionAccess, Gateway, RequestContext, Retention};
@@ -47,6 +49,8 @@ struct Owners {
     connections: Mutex<ConnectionAccess>,
     /// Whether the resource cannot be read now, and how often it was tried.
     is_away: AtomicBool,
+    /// Whether there is no such client any more.
+    is_gone: AtomicBool,
     reads: AtomicUsize,
     /// Whether the next look at an owner panics.
     panics: AtomicBool,
@@ -56,15 +60,17 @@ struct Owners {
 impl WebhookOwners for Owners {
     fn owner(&self, _: &Webhook) -> Option<WebhookOwner> {
         assert!(!self.panics.swap(false, Ordering::SeqCst), "planted");
-        Some(WebhookOwner { connections: self.connections.lock().unwrap().clone() })
+        let owner = WebhookOwner { connections: self.connections.lock().unwrap().clone() };
+        (!self.is_gone.load(Ordering::SeqCst)).then_some(owner)
     }
 
-    async fn read(&self, _: &Gateway, webhook: &Webhook, _: EventType, path: &str) -> Result<Option<Value>, Error> {
+    async fn read(&self, _: &Gateway, webhook: &Webhook, _: EventType, path: &str) -> Result<EventResource, Error> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         if self.is_away.load(Ordering::SeqCst) {
             return Err(Error::new(Code::StoreUnavailable, "away"));
         }
-        Ok(Some(json!({ "path": path, "readFor": webhook.owner })))
+        let object = Some(json!({ "path": path, "readFor": webhook.owner }));
+        Ok(EventResource { object, is_erased: false })
     }
 }
 
@@ -148,6 +154,7 @@ impl World {
         let owners = Arc::new(Owners {
             connections: Mutex::new(ConnectionAccess::All),
             is_away: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
             reads: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
         });

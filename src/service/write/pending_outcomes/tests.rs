@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::domain::event::EventFilter;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::OperationState;
 use crate::store::conformance::{Maker, environment};
@@ -83,4 +84,29 @@ fn a_group_is_limited_and_a_large_outcome_goes_alone() {
     assert_eq!(queue.first_group().map(|group| group.len()), Some(1));
     queue.remove(0);
     assert_eq!(queue.first_group().map(|group| group.len()), Some(MAX_SHARED));
+}
+
+/// Commits what is queued, and again, and returns how often there is an event.
+async fn flushed(store: &dyn Store, queue: &PendingOutcomes, event: &NewEvent) -> usize {
+    for _ in 0..2 {
+        queue.flush(store).await;
+    }
+    assert!(queue.first_group().is_none());
+    let events = store.events(TENANT, 0, &EventFilter::default(), 100).await.unwrap().events;
+    events.iter().filter(|it| it.event.id == event.id).count()
+}
+
+#[tokio::test]
+async fn a_refused_outcome_whose_first_commit_was_in_doubt_and_made_still_has_its_event() {
+    let store = store();
+    for (is_in_doubt, is_there, count) in [(true, false, 1), (true, true, 1), (false, false, 0)] {
+        let event = Maker(environment()).event(TENANT);
+        if is_there {
+            // Another commit in doubt was made: that of the event itself.
+            store.commit(vec![Mutation::Event(Box::new(event.clone()))]).await.unwrap();
+        }
+        let queue = PendingOutcomes::default();
+        queue.push_with_event(vec![attempt("cand_gone")], event.clone(), is_in_doubt);
+        assert_eq!(flushed(store.as_ref(), &queue, &event).await, count, "in doubt: {is_in_doubt}, there: {is_there}");
+    }
 }

@@ -1,0 +1,137 @@
+//! Events that are no longer kept before a webhook got them: they are given up, and an event says so, to the feed and to the
+//! tenant's other webhooks.
+//!
+//! The sender of a webhook does so. Before retention removes events, so does this for every webhook, with or without a sender: one
+//! that is paused keeps its place, and its tenant is to know what it lost.
+
+use crate::domain::error::Error;
+use crate::domain::event::EventFilter;
+use crate::domain::webhook::{Delivery, DeliveryReason, Webhook};
+use crate::service::errors::StoreResultExt as _;
+use crate::service::webhooks::reading::is_about;
+use crate::service::webhooks::sender::is_sendable;
+use crate::service::webhooks::settings::{DeliveryContext, WebhookOwner};
+use crate::service::{ConnectionAccess, Gateway};
+use crate::store::{Mutation, StoreError, WebhookScan};
+
+/// Number of events that are counted at a time.
+const BATCH: usize = 1_000;
+/// Maximum number of deliveries that are given up in one transaction; the others follow with the next look.
+const MAX_EXPIRED: usize = 1_000;
+
+/// Expired events that a webhook was to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// The first and the last of them.
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// How many they are. Includes those that were removed uncounted.
+    pub(super) count: u64,
+}
+
+impl Gap {
+    fn and(self, other: Self) -> Self {
+        Self {
+            from: self.from.min(other.from),
+            to: self.to.max(other.to),
+            count: self.count.saturating_add(other.count),
+        }
+    }
+}
+
+impl Gateway {
+    /// Gives up what webhooks were to get of the events that retention is about to remove.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub(in crate::service) async fn tell_gaps(&self) -> Result<(), Error> {
+        let Some(context) = self.0.webhooks.context() else { return Ok(()) };
+        for webhook in self.0.store.all_webhooks().await.or_not_applied()? {
+            match self.tell_gap(&context, &webhook).await {
+                // Its sender, another instance or a client has been faster.
+                Ok(()) | Err(StoreError::Superseded) => {}
+                Err(error) => return Err(error).or_not_applied(),
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_gap(&self, context: &DeliveryContext, webhook: &Webhook) -> Result<(), StoreError> {
+        let (store, since) = (&self.0.store, self.events_kept_since());
+        let last = store.event_bounds(&webhook.tenant, since).await?.oldest.saturating_sub(1);
+        let owner = context.owners.owner(webhook);
+        // A sender gives its deliveries up by itself: one may be in flight.
+        let expired = if owner.is_some() && is_sendable(webhook) {
+            Vec::new()
+        } else {
+            let mut pending = store.pending_deliveries(&webhook.id, 0, MAX_EXPIRED).await?;
+            pending.retain(|delivery| delivery.sequence <= last);
+            pending
+        };
+        // A client that is configured again gets its events.
+        let owner = owner.unwrap_or(WebhookOwner { connections: ConnectionAccess::All });
+        let filter = self.filter_of(webhook, &owner);
+        self.give_up(webhook, (webhook.scanned, last), &filter, expired).await.map(drop)
+    }
+
+    /// Gives up these deliveries, and the events after a position, up to the last one, that pass the webhook's filter; says so by an
+    /// event. Moves the webhook's position to the last one. Returns whether there was anything to do.
+    ///
+    /// # Errors
+    /// The store's; [`StoreError::Superseded`] if webhook or deliveries have changed since they were read.
+    pub(super) async fn give_up(
+        &self,
+        webhook: &Webhook,
+        (position, last): (u64, u64),
+        filter: &EventFilter,
+        expired: Vec<Delivery>,
+    ) -> Result<bool, StoreError> {
+        if position >= last && expired.is_empty() {
+            return Ok(false);
+        }
+        let unseen = self.unseen(webhook, (position, last), filter).await?;
+        let each = expired.iter().map(|delivery| Gap { from: delivery.sequence, to: delivery.sequence, count: 1 });
+        let gap = each.chain(unseen).reduce(Gap::and);
+        let failed = expired.into_iter().map(|delivery| delivery.failed_for(DeliveryReason::Expired));
+        let mut changes: Vec<Mutation> = failed.map(|delivery| Mutation::Delivery(Box::new(delivery))).collect();
+        let (id, before) = (webhook.id.clone(), webhook.scanned);
+        changes.push(Mutation::ScanWebhook(WebhookScan { id, before, scanned: position.max(last) }));
+        changes.extend(gap.map(|Gap { from, to, count }| {
+            let event = self.emitter().webhook_gap(&webhook.tenant, &webhook.id, (from, to), count);
+            Mutation::Event(Box::new(event))
+        }));
+        self.0.store.commit(changes).await?;
+        if let Some(Gap { from, to, count }) = gap {
+            tracing::warn!(webhook = %webhook.id, from, to, count, "events expired before a webhook got them");
+        }
+        Ok(true)
+    }
+
+    /// Counts the events between two numbers that pass a webhook's filter, and all that were removed already.
+    async fn unseen(
+        &self,
+        webhook: &Webhook,
+        (position, last): (u64, u64),
+        filter: &EventFilter,
+    ) -> Result<Option<Gap>, StoreError> {
+        let (mut gap, mut after): (Option<Gap>, u64) = (None, position);
+        while after < last {
+            let page = self.0.store.events(&webhook.tenant, after, filter, BATCH).await?;
+            let gone = page.oldest.saturating_sub(1).min(last);
+            let removed = (gone > after).then(|| Gap {
+                from: after.saturating_add(1),
+                to: gone,
+                count: gone.saturating_sub(after),
+            });
+            let is_lost = |number: u64| number <= last && number > gone.max(after);
+            let lost = page.events.iter().filter(|it| is_lost(it.sequence) && !is_about(&it.event, &webhook.id));
+            let each = lost.map(|event| Gap { from: event.sequence, to: event.sequence, count: 1 });
+            gap = gap.into_iter().chain(removed).chain(each).reduce(Gap::and);
+            if page.events.len() < BATCH {
+                break;
+            }
+            after = page.scanned.max(gone);
+        }
+        Ok(gap)
+    }
+}
