@@ -12,6 +12,22 @@ macro_rules! events {
     };
 }
 
+/// Builds the statement for the last event about an assessment.
+macro_rules! of_assessment {
+    ($dialect:ident $index:literal) => {
+        concat!(
+            "SELECT sequence FROM events",
+            $index,
+            " WHERE tenant = $1 AND sequence > $2 AND sequence <= $3
+               AND (CAST($4 AS text) IS NULL OR ",
+            part!($dialect ["type" among "$4"]),
+            ") AND (CAST($5 AS text) IS NULL OR connection IS NULL OR ",
+            part!($dialect ["connection" among "$5"]),
+            ") AND connection = $6 AND assessment_ref = $7 ORDER BY sequence DESC LIMIT 1"
+        )
+    };
+}
+
 statements! {
     /// The tenant's events between two numbers that pass a filter.
     EVENTS = events!(
@@ -55,13 +71,11 @@ statements! {
            AND sequence <= $4 ORDER BY sequence DESC LIMIT 1"
     );
     /// As [`LAST_EVENT`], about one assessment. The filter of assessments is left to the caller.
-    LAST_EVENT_OF_ASSESSMENT = sql!(
-        "SELECT sequence FROM events WHERE tenant = $1 AND sequence > $2 AND sequence <= $3
-           AND (CAST($4 AS text) IS NULL OR " ["type" among "$4"] ")
-           AND (CAST($5 AS text) IS NULL OR connection IS NULL OR " ["connection" among "$5"] ")
-           AND connection = $6 AND assessment_ref = $7
-         ORDER BY sequence DESC LIMIT 1"
-    );
+    LAST_EVENT_OF_ASSESSMENT = Sql {
+        // Without statistics `SQLite` walks back through all events.
+        sqlite: of_assessment!(sqlite " INDEXED BY events_of_assessment"),
+        postgres: of_assessment!(postgres ""),
+    };
     /// As [`LAST_EVENT`], about one assignment.
     LAST_EVENT_OF_ASSIGNMENT = sql!(
         "SELECT sequence FROM events WHERE " [tenant "$1"] " AND sequence > $2 AND sequence <= $3

@@ -9,14 +9,38 @@ macro_rules! webhooks {
     };
 }
 
+/// The columns of a delivery.
+macro_rules! delivery_columns {
+    () => {
+        "d.id, d.tenant, d.webhook, d.event, d.sequence, d.type, d.assignment, d.state, d.step, d.due, d.created, d.attempts, \
+         d.connection, d.reason, d.version"
+    };
+}
+
 /// Builds a statement that reads deliveries whose webhook is not gone.
 macro_rules! deliveries {
     ($($rest:tt)*) => {
-        sql!(
-            "SELECT d.id, d.tenant, d.webhook, d.event, d.sequence, d.type, d.assignment, d.state, d.step, d.due, d.created,
-                    d.attempts, d.connection, d.reason, d.version
-             FROM deliveries d WHERE "
-            $($rest)*
+        Sql {
+            sqlite: concat!("SELECT ", delivery_columns!(), " FROM deliveries d WHERE ", $(part!(sqlite $rest)),*),
+            postgres: concat!("SELECT ", delivery_columns!(), " FROM deliveries d WHERE ", $(part!(postgres $rest)),*),
+        }
+    };
+}
+
+/// Builds the statement for the first pending delivery of each assignment.
+macro_rules! first_pending {
+    ($dialect:ident $index:literal) => {
+        concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries d",
+            $index,
+            " WHERE d.webhook = $1 AND d.state = 'pending' AND d.assignment IS NOT NULL AND d.assignment ",
+            part!($dialect [in "$2"]),
+            " AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
+               AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.webhook = d.webhook AND e.state = 'pending'
+                                 AND e.assignment = d.assignment AND e.sequence < d.sequence)
+             ORDER BY d.sequence, d.id"
         )
     };
 }
@@ -69,15 +93,18 @@ statements! {
          ORDER BY d.sequence, d.id LIMIT $5"
     );
     /// The first pending delivery of each of these assignments.
-    FIRST_PENDING_DELIVERIES = deliveries!(
-        "d.webhook = $1 AND d.state = 'pending' AND d.assignment " [in "$2"] "
-           AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
-           AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.webhook = d.webhook AND e.state = 'pending'
-                             AND e.assignment = d.assignment AND e.sequence < d.sequence)
-         ORDER BY d.sequence, d.id"
-    );
+    FIRST_PENDING_DELIVERIES = Sql {
+        // Without statistics `SQLite` reads all pending deliveries of the webhook.
+        sqlite: first_pending!(sqlite " INDEXED BY deliveries_in_order"),
+        postgres: first_pending!(postgres ""),
+    };
     /// The number of pending deliveries of each webhook that has any.
-    WEBHOOK_BACKLOGS = sql!("SELECT webhook, count(*) FROM deliveries WHERE state = 'pending' GROUP BY webhook");
+    WEBHOOK_BACKLOGS = Sql {
+        // Without statistics `SQLite` reads all deliveries.
+        sqlite: "SELECT webhook, count(*) FROM deliveries INDEXED BY deliveries_pending
+                 WHERE state = 'pending' AND webhook > '' GROUP BY webhook",
+        postgres: "SELECT webhook, count(*) FROM deliveries WHERE state = 'pending' AND webhook > '' GROUP BY webhook",
+    };
     /// The number of a webhook's pending deliveries, and of the first event among them.
     WEBHOOK_BACKLOG = sql!(
         "SELECT count(*), min(d.sequence) FROM deliveries d WHERE d.webhook = $1 AND d.state = 'pending'"

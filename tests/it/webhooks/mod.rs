@@ -13,6 +13,7 @@ mod configured;
 mod delivering;
 mod listening;
 mod requests;
+mod timing;
 mod verifiers;
 
 /// The secret that the LMS knows, and one that it can be told.

@@ -256,6 +256,7 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     let first = store.first_pending_deliveries(&webhook.id, &assignments).await.unwrap();
     assert_eq!(first, std::slice::from_ref(&delivery));
     assert_eq!(store.webhook_backlog(&webhook.id).await.unwrap().pending, 1);
+    assert!(!store.webhook_backlogs().await.unwrap().is_empty());
     let delivered = ended(&delivery, DeliveryState::Delivered, make.0.now());
     let health = WebhookHealth {
         id: webhook.id.clone(),
