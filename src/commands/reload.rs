@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::signals::ReloadListener;
 use super::{Failure, Process};
 use crate::commands::load_config;
-use crate::config::{Auth, Config, Inspected, ServerCertificate, ServerSettings, StoreFingerprint, StoreParts};
+use crate::config::{
+    Auth, Config, ConsoleSettings, Inspected, ServerCertificate, ServerSettings, StoreFingerprint, StoreParts,
+};
 use crate::http::{ClientWebhookOwners, LiveSettings, Tls};
 use crate::service::{ConfigDiff, Gateway, Retention};
 use crate::telemetry::metrics;
@@ -19,6 +21,7 @@ use crate::telemetry::metrics;
 pub(super) struct ActiveConfig {
     server: ServerSettings,
     auth: Auth,
+    console: ConsoleSettings,
     retention: Retention,
     store: StoreFingerprint,
     identity: Option<ServerCertificate>,
@@ -26,8 +29,8 @@ pub(super) struct ActiveConfig {
 
 impl ActiveConfig {
     pub(super) fn new(config: &Config, store: &StoreParts, identity: Option<ServerCertificate>) -> Self {
-        let (server, auth) = (config.server.clone(), config.auth.clone());
-        Self { server, auth, retention: config.store.kept(), store: store.fingerprint.clone(), identity }
+        let Config { server, auth, console, .. } = config.clone();
+        Self { server, auth, console, retention: config.store.kept(), store: store.fingerprint.clone(), identity }
     }
 }
 
@@ -86,8 +89,9 @@ impl Reloader {
 
     async fn apply(&mut self, Inspected { config, parts, store, identity }: Inspected) {
         let retention = config.store.kept();
-        let Config { mut server, mut auth, .. } = config;
+        let Config { mut server, mut auth, mut console, .. } = config;
         let mut waiting = keep_what_a_start_sets_up(&self.in_force, &mut server, &mut auth);
+        keep("console", &self.in_force.console, &mut console, &mut waiting);
         waiting.extend(self.in_force.store.differing(&store.fingerprint));
         for key in waiting {
             tracing::warn!(key, "takes a restart to change; keeping the current value");
@@ -115,7 +119,8 @@ impl Reloader {
             certificate = renewed.then_some("changed"),
             "configuration reloaded"
         );
-        self.in_force = ActiveConfig { server, auth, retention, store: self.in_force.store.clone(), identity };
+        let store = self.in_force.store.clone();
+        self.in_force = ActiveConfig { server, auth, console, retention, store, identity };
     }
 
     /// Installs a new certificate. Returns the active one and whether it changed.

@@ -54,7 +54,7 @@ pub(super) fn checked(
     {
         errors.push(
             &["console", "listen"],
-            "is not a loopback address, and auth.mode = \"none\" asks nobody to sign in; use \"keys\" or set \
+            "is not a loopback address, and auth.mode = \"none\" gives every caller full access; use \"keys\" or set \
              server.allow_insecure = true",
         );
     }

@@ -363,7 +363,7 @@ async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     let text = configuration(&folder, &connections, &default_client(), server)
         .replace("store.db\"", "other.db\"\nretention = \"1d\"\nreport_retention = \"1d\"")
         .replace("store.key", "other.key")
-        + "[auth]\nmode = \"none\"\n";
+        + "[auth]\nmode = \"none\"\n[console]\nidle = \"5m\"\n";
     replace_file(&folder, "examgate.toml", &text);
     let log = reload_until(&mut gateway, APPLIED).await;
     for expected in [
@@ -374,6 +374,7 @@ async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
         "server.public_url",
         "server.shutdown_grace",
         "auth.mode",
+        "console",
         "store.url",
         "store.encryption_key",
     ] {

@@ -16,6 +16,9 @@ fn the_embedded_defaults_are_the_documented_ones() {
         (ConfigDuration::parse("60s").unwrap(), ConfigDuration::parse("30s").unwrap())
     );
     assert_eq!(server.receiver_listen, None);
+    let ConsoleSettings { enabled, listen, idle, absolute, sign_in_rate } = config.console.clone();
+    assert_eq!((enabled, listen, sign_in_rate), (true, None, 10));
+    assert_eq!((idle.to_string(), absolute.to_string()), ("30m".into(), "12h".into()));
     let store = &config.store;
     let spans = [
         store.retention,

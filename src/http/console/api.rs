@@ -81,11 +81,9 @@ pub(in crate::http::console) struct Problem {
     pub(in crate::http::console) title: String,
     pub(in crate::http::console) detail: String,
     pub(in crate::http::console) outcome: String,
-    pub(in crate::http::console) origin: String,
     pub(in crate::http::console) retryable: bool,
     pub(in crate::http::console) request_id: String,
     pub(in crate::http::console) instance: Option<String>,
-    pub(in crate::http::console) resource: Option<String>,
     #[serde(default)]
     pub(in crate::http::console) errors: Vec<ProblemField>,
     pub(in crate::http::console) vendor: Option<ProblemVendor>,

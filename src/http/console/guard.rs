@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
@@ -69,7 +69,7 @@ pub(in crate::http::console) async fn headers(request: Request, next: Next) -> R
     let path = request.uri().path().to_owned();
     let mut response = next.run(request).await;
     if let Some(PendingError(error)) = response.extensions_mut().remove::<PendingError>() {
-        response = failed(&path, error, None);
+        response = in_place_of(&response, failed(&path, error, None));
     }
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -87,9 +87,12 @@ pub(in crate::http::console) async fn guard(State(console): State<Console>, requ
     let context = parts.extensions.get::<ExchangeContext>().cloned();
     let request_id = context.as_ref().map(|context| context.exchange.request_id()).unwrap_or_default();
     let path = parts.uri.path().to_owned();
+    let to = path.split_once("/console/").map_or("", |(_, below)| below);
+    // The address of a form is no page.
+    let to = if parts.method == Method::GET { to } else { "" };
     let admitted = match admit(&console, &parts, body, request_id).await {
         Ok(admitted) => admitted,
-        Err(Refusal::SignIn { ended }) => return to_sign_in(&path, ended),
+        Err(Refusal::SignIn { ended }) => return to_sign_in(&path, to, ended),
         Err(Refusal::Error(error)) => return failed(&path, error, None),
     };
     let Admitted { visit, client, cookie, session } = admitted;
@@ -99,8 +102,8 @@ pub(in crate::http::console) async fn guard(State(console): State<Console>, requ
     if let Some(PendingError(error)) = response.extensions_mut().remove::<PendingError>() {
         response = match error {
             // The key was revoked between two calls of the page.
-            ConsoleError::Ended if cookie_is_key(&console) => to_sign_in(&path, true),
-            error => failed(&path, error, Some(&visit)),
+            ConsoleError::Ended if cookie_is_key(&console) => to_sign_in(&path, to, true),
+            error => in_place_of(&response, failed(&path, error, Some(&visit))),
         };
     }
     let has_cookie = response.headers().contains_key(SET_COOKIE);
@@ -189,10 +192,9 @@ async fn checked_form(console: &Console, parts: &Parts, body: Body, session: &Se
     Ok(form)
 }
 
-/// Leads to the page to sign in, which leads back. A form that was sent is not sent again.
-fn to_sign_in(path: &str, ended: bool) -> Response {
-    let below = path.split_once("/console/").map_or("", |(_, below)| below);
-    let to = url::form_urlencoded::byte_serialize(below.as_bytes()).collect::<String>();
+/// Leads to the page to sign in, which leads back to this page below `console/`.
+fn to_sign_in(path: &str, to: &str, ended: bool) -> Response {
+    let to = url::form_urlencoded::byte_serialize(to.as_bytes()).collect::<String>();
     let word = if ended { "&ended=1" } else { "" };
     let location = format!("{}sign-in?to={to}{word}", root_of(path));
     let mut response = see_other(&location).into_response();
@@ -200,6 +202,12 @@ fn to_sign_in(path: &str, ended: bool) -> Response {
         response.headers_mut().extend(Sessions::removal().map(|cookie| (SET_COOKIE, cookie)));
     }
     response
+}
+
+/// Gives the page of an error what the layers above the handler have said.
+fn in_place_of(response: &Response, mut page: Response) -> Response {
+    page.headers_mut().extend(response.headers().get(ALLOW).map(|methods| (ALLOW, methods.clone())));
+    page
 }
 
 /// Renders the page of an error.

@@ -55,7 +55,14 @@ pub(in crate::http) fn routes(app: &AppState, parts: &ConsoleParts, api: Router)
 
 /// Builds the routes of all screens.
 fn screens() -> Router<AppState> {
-    Router::new().merge(screens::attention::routes()).merge(screens::import::routes()).merge(screens::settle::routes())
+    Router::new()
+        .merge(screens::attention::routes())
+        .merge(screens::audit::routes())
+        .merge(screens::exchanges::routes())
+        .merge(screens::import::routes())
+        .merge(screens::people::routes())
+        .merge(screens::person::routes())
+        .merge(screens::settle::routes())
 }
 
 async fn unknown_page() -> ConsoleError {

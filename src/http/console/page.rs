@@ -251,8 +251,10 @@ impl ProblemView {
         match error {
             ConsoleError::Problem(problem) => Self::of(*problem),
             ConsoleError::Ended => {
-                let detail = "The gateway does not accept the credentials.".to_owned();
-                own(StatusCode::UNAUTHORIZED, "You are not signed in", detail, "Sign in.")
+                let detail = "A proxy in front of the console has to sign you in, and put a bearer token into the Authorization \
+                              header. None came with this request, or it is not valid."
+                    .to_owned();
+                own(StatusCode::UNAUTHORIZED, "You are not signed in", detail, "Open the page again.")
             }
             ConsoleError::Refused(status, detail) if status == StatusCode::NOT_FOUND => {
                 own(status, "There is no such page", detail.to_owned(), "Go back, or choose a screen from the menu.")

@@ -42,11 +42,11 @@ impl SecureRandom for SystemEnvironment {
 }
 
 /// The keys of the two clients: one has all scopes, the other may read candidates, twice.
-const ALL: &str = "key-of-all";
-const FEW: &str = "key-of-few";
+pub const ALL: &str = "key-of-all";
+pub const FEW: &str = "key-of-few";
 
 /// Longer than any test.
-const RETENTION: Retention = Retention {
+pub const RETENTION: Retention = Retention {
     operations: Duration::from_hours(1),
     keys: Duration::from_hours(1),
     reports: Duration::from_hours(1),

@@ -1,0 +1,308 @@
+//! The time line of a person: what happened to them, from all that the API gives, newest first.
+
+use futures_util::future::try_join_all;
+use serde::Deserialize;
+
+use crate::domain::scope::Scope;
+use crate::http::console::api::{ConsoleError, List, Permitted as _, segment};
+use crate::http::console::format as filters;
+use crate::http::console::visit::Visit;
+
+/// Maximum number of bookings whose events are read, and of results whose versions are.
+const MOST_SUBJECTS: usize = 10;
+/// Maximum number of events whose deliveries are read, and of webhooks whose deliveries are.
+const MOST_EVENTS: usize = 6;
+const MOST_WEBHOOKS: usize = 3;
+
+/// One thing that happened.
+pub(in crate::http::console) struct LineEntry {
+    pub(in crate::http::console) time: String,
+    pub(in crate::http::console) text: String,
+    /// The API's word for how it ended; empty if there is none.
+    pub(in crate::http::console) word: String,
+    /// The tone, if it is not that of the word.
+    pub(in crate::http::console) tone: &'static str,
+    pub(in crate::http::console) notes: Vec<String>,
+    /// Addresses below `console/`, and their texts.
+    pub(in crate::http::console) links: Vec<(String, &'static str)>,
+}
+
+impl LineEntry {
+    /// Creates an entry without notes.
+    pub(in crate::http::console) fn new(time: &str, text: impl Into<String>, word: &str) -> Self {
+        Self {
+            time: time.to_owned(),
+            text: text.into(),
+            word: word.to_owned(),
+            tone: filters::tone_of(word),
+            notes: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+}
+
+/// A result, as far as the time line shows it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http::console) struct ExamResult {
+    pub(in crate::http::console) id: String,
+    pub(in crate::http::console) version: u32,
+    #[serde(flatten)]
+    pub(in crate::http::console) content: Content,
+    pub(in crate::http::console) meta: Meta,
+}
+
+/// What a version of a result says.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http::console) struct Content {
+    assessment: String,
+    activity: String,
+    grading: String,
+    score: Option<Score>,
+    passed: Option<bool>,
+    attempt: Attempt,
+}
+
+#[derive(Deserialize)]
+struct Score {
+    given: Option<f64>,
+    maximum: Option<f64>,
+    percent: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attempt {
+    number: u32,
+    elapsed_seconds: Option<u64>,
+    closed_by: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    version: u32,
+    changed: Vec<String>,
+    recorded_at: String,
+    #[serde(flatten)]
+    content: Content,
+}
+
+/// When a record was created and last changed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http::console) struct Meta {
+    pub(in crate::http::console) created: String,
+    pub(in crate::http::console) last_modified: String,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    id: String,
+    sequence: u64,
+    #[serde(rename = "type")]
+    kind: String,
+    timestamp: String,
+    data: EventData,
+}
+
+#[derive(Deserialize)]
+struct EventData {
+    outcome: Option<String>,
+    by: Option<String>,
+    action: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Webhook {
+    id: String,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Delivery {
+    #[serde(rename = "type")]
+    kind: String,
+    state: String,
+    next_attempt_at: Option<String>,
+    attempts: Vec<DeliveryAttempt>,
+    created_at: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveryAttempt {
+    at: String,
+    status: Option<u16>,
+    duration_ms: Option<u64>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Exchange {
+    id: String,
+    cause: String,
+    resource: Option<String>,
+    started_at: String,
+    calls: Vec<Call>,
+}
+
+#[derive(Deserialize)]
+struct Call {
+    operation: String,
+    ended: String,
+}
+
+/// Reads a person's results with their versions.
+///
+/// # Errors
+/// The problem of the API.
+pub(in crate::http::console) async fn of_results(
+    visit: &Visit,
+    candidate: &str,
+) -> Result<Vec<LineEntry>, ConsoleError> {
+    if !visit.may(Scope::ResultsRead) {
+        return Ok(Vec::new());
+    }
+    let results: List<ExamResult> = visit.api.list("/results", &[("candidate", candidate), ("limit", "50")]).await?;
+    let read = results.items.into_iter().enumerate().map(async |(index, result)| {
+        if index >= MOST_SUBJECTS || result.version == 1 {
+            return Ok(vec![of_result(&result)]);
+        }
+        let path = format!("/results/{}/versions", segment(&result.id));
+        let versions: List<Version> = visit.api.list(&path, &[("limit", "20")]).await?;
+        Ok(versions.items.iter().map(|version| of_version(&result.id, version)).collect())
+    });
+    Ok(try_join_all(read).await?.into_iter().flatten().collect())
+}
+
+fn of_result(result: &ExamResult) -> LineEntry {
+    entry_of(&result.id, result.version, &result.meta.created, &result.content)
+}
+
+fn of_version(result: &str, version: &Version) -> LineEntry {
+    let mut entry = entry_of(result, version.version, &version.recorded_at, &version.content);
+    if version.version > 1 && !version.changed.is_empty() {
+        entry.notes.push(format!("changed: {}", version.changed.join(", ")));
+    }
+    entry
+}
+
+fn entry_of(result: &str, version: u32, time: &str, content: &Content) -> LineEntry {
+    let Content { assessment, activity, grading, score, passed, attempt } = content;
+    let word = if activity == "completed" { grading } else { activity };
+    let score = score.as_ref().and_then(shown_score).map(|score| format!(": {score}")).unwrap_or_default();
+    let passed = passed.map_or("", |passed| if passed { ", passed" } else { ", not passed" });
+    let mut entry = LineEntry::new(time, format!("Result of {assessment}, version {version}{score}{passed}"), word);
+    let took = attempt.elapsed_seconds.map(|seconds| format!(" · {} min {} s", seconds / 60, seconds % 60));
+    let closed = attempt.closed_by.as_ref().map(|by| format!(" · closed by {}", filters::spaced(by)));
+    entry.notes.push(format!("attempt {}{}{}", attempt.number, took.unwrap_or_default(), closed.unwrap_or_default()));
+    entry.links.push((format!("results/{}", segment(result)), "Result"));
+    entry
+}
+
+fn shown_score(score: &Score) -> Option<String> {
+    match (score.given, score.maximum, score.percent) {
+        (Some(given), Some(maximum), _) => Some(format!("{given} of {maximum}")),
+        (_, _, Some(percent)) => Some(format!("{percent} %")),
+        (Some(given), None, None) => Some(given.to_string()),
+        (None, ..) => None,
+    }
+}
+
+/// Reads the events about these bookings, and the deliveries of the latest.
+///
+/// # Errors
+/// The problem of the API.
+pub(in crate::http::console) async fn of_events(
+    visit: &Visit,
+    assignments: &[&str],
+) -> Result<Vec<LineEntry>, ConsoleError> {
+    if !visit.may(Scope::EventsRead) {
+        return Ok(Vec::new());
+    }
+    let read = assignments.iter().take(MOST_SUBJECTS).map(async |assignment| {
+        let query = [("assignment", *assignment), ("limit", "200")];
+        visit.api.list::<Event>("/events", &query).await.map(|list| list.items)
+    });
+    let mut events: Vec<Event> = try_join_all(read).await?.into_iter().flatten().collect();
+    events.sort_by_key(|event| std::cmp::Reverse(event.sequence));
+    let mut entries: Vec<LineEntry> = events.iter().map(of_event).collect();
+    entries.extend(deliveries(visit, &events).await?);
+    Ok(entries)
+}
+
+fn of_event(event: &Event) -> LineEntry {
+    let Event { sequence, kind, timestamp, data, .. } = event;
+    let mut entry = LineEntry::new(timestamp, format!("Event {kind}"), data.outcome.as_deref().unwrap_or_default());
+    let by = data.by.as_ref().map(|by| format!(" · by the {by}")).unwrap_or_default();
+    let action = data.action.as_ref().map(|action| format!(" · {action}")).unwrap_or_default();
+    entry.notes.push(format!("sequence {sequence}{action}{by}"));
+    entry
+}
+
+async fn deliveries(visit: &Visit, events: &[Event]) -> Result<Vec<LineEntry>, ConsoleError> {
+    if !visit.may(Scope::WebhooksRead) || events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let limit = MOST_WEBHOOKS.to_string();
+    let webhooks: List<Webhook> = visit.api.list("/webhooks", &[("limit", &limit)]).await?;
+    let pairs =
+        webhooks.items.iter().flat_map(|webhook| events.iter().take(MOST_EVENTS).map(move |event| (webhook, event)));
+    let read = pairs.map(async |(webhook, event)| {
+        let path = format!("/webhooks/{}/deliveries", segment(&webhook.id));
+        let list = visit.api.list::<Delivery>(&path, &[("event", &event.id), ("limit", "10")]).await.permitted()?;
+        let deliveries = list.map(|list| list.items).unwrap_or_default();
+        Ok(deliveries.iter().map(|delivery| of_delivery(webhook, delivery)).collect::<Vec<_>>())
+    });
+    Ok(try_join_all(read).await?.into_iter().flatten().collect())
+}
+
+fn of_delivery(webhook: &Webhook, delivery: &Delivery) -> LineEntry {
+    let name = webhook.name.clone().unwrap_or_else(|| filters::shortened(&webhook.id));
+    let last = delivery.attempts.last();
+    let time = last.map_or(&delivery.created_at, |attempt| &attempt.at);
+    let mut entry = LineEntry::new(time, format!("Delivery of {} to {name}", delivery.kind), &delivery.state);
+    if let Some(DeliveryAttempt { status, duration_ms, error, .. }) = last {
+        let status = status.map(|status| format!(" · {status}")).unwrap_or_default();
+        let took = duration_ms.map(|millis| format!(" after {millis} ms")).unwrap_or_default();
+        let error = error.as_ref().map(|error| format!(" · {error}")).unwrap_or_default();
+        entry.notes.push(format!("attempt {}{status}{took}{error}", delivery.attempts.len()));
+    }
+    if let Some(next) = &delivery.next_attempt_at {
+        entry.notes.push(format!("next attempt {next}"));
+    }
+    entry.links.push((format!("webhooks/{}", segment(&webhook.id)), "Webhook"));
+    entry
+}
+
+/// Reads the recent exchanges in which the gateway found out what became of these records.
+///
+/// # Errors
+/// The problem of the API.
+pub(in crate::http::console) async fn of_exchanges(
+    visit: &Visit,
+    resources: &[String],
+) -> Result<Vec<LineEntry>, ConsoleError> {
+    if !visit.may(Scope::ExchangesRead) {
+        return Ok(Vec::new());
+    }
+    let exchanges: List<Exchange> = visit.api.list("/exchanges", &[("limit", "200")]).await?;
+    let ours = exchanges
+        .items
+        .iter()
+        .filter(|exchange| exchange.resource.as_ref().is_some_and(|resource| resources.contains(resource)));
+    Ok(ours.map(of_exchange).collect())
+}
+
+fn of_exchange(exchange: &Exchange) -> LineEntry {
+    let mut entry = LineEntry::new(&exchange.started_at, format!("Exchange: {}", filters::spaced(&exchange.cause)), "");
+    let calls =
+        exchange.calls.iter().map(|Call { operation, ended }| format!("{operation}: {}", filters::spaced(ended)));
+    entry.notes.extend(calls);
+    entry.links.push((format!("exchanges/{}", segment(&exchange.id)), "Exchange"));
+    entry
+}
