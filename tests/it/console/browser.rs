@@ -84,8 +84,34 @@ impl Browser {
         self.send(Method::POST, form.action.clone(), Some(&form.fields)).await
     }
 
+    /// Sends a form with a file in the field `file`; does not follow a redirect.
+    pub async fn upload(&mut self, form: &Form, name: &str, file: &[u8]) -> Page {
+        const BOUNDARY: &str = "----boundary-of-a-form";
+        let mut body = Vec::new();
+        let mut add = |head: String, content: &[u8]| {
+            body.extend(format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n").into_bytes());
+            body.extend_from_slice(content);
+            body.extend(b"\r\n");
+        };
+        for (name, value) in &form.fields {
+            add(format!("name=\"{name}\""), value.as_bytes());
+        }
+        add(format!("name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream"), file);
+        body.extend(format!("--{BOUNDARY}--\r\n").into_bytes());
+        let media_type = format!("multipart/form-data; boundary={BOUNDARY}");
+        self.send_body(Method::POST, form.action.clone(), Some((media_type, body))).await
+    }
+
     /// Sends a request with the browser's cookies, and keeps those of the answer.
     pub async fn send(&mut self, method: Method, url: Url, fields: Option<&[(String, String)]>) -> Page {
+        let body = fields.map(|fields| {
+            let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+            ("application/x-www-form-urlencoded".to_owned(), body.into_bytes())
+        });
+        self.send_body(method, url, body).await
+    }
+
+    async fn send_body(&mut self, method: Method, url: Url, body: Option<(String, Vec<u8>)>) -> Page {
         let mut request = http().request(method, url.clone());
         if !self.cookies.is_empty() {
             let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -94,9 +120,8 @@ impl Browser {
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
-        if let Some(fields) = fields {
-            let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-            request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
+        if let Some((media_type, body)) = body {
+            request = request.header("content-type", media_type).body(body);
         }
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -1,7 +1,6 @@
 //! Test support: the real program as a process of its own, the sandbox, a scripted vendor, and builders of requests and
 //! configurations.
 
-pub mod browser;
 pub mod collector;
 pub mod connections;
 pub mod gateway;

@@ -1,6 +1,8 @@
 //! The import of a spreadsheet: a file is chosen, its columns and what is wrong with its rows are reviewed, and it is sent
 //! as a bulk request. The server keeps nothing in between: the file travels in the form.
 
+use std::io;
+
 use askama::Template;
 use axum::Router;
 use axum::response::Response;
@@ -106,7 +108,7 @@ async fn start_view(visit: &Visit, fault: Option<String>) -> Result<StartView, C
 
 async fn show_review(visit: Visit) -> Result<Response, ConsoleError> {
     kinds(&visit)?;
-    let file = match file_of(&visit) {
+    let file = match file_of(&visit).await {
         Ok(file) => file,
         Err(fault) => return visit.render_as(StatusCode::BAD_REQUEST, &start_view(&visit, Some(fault)).await?),
     };
@@ -118,7 +120,7 @@ async fn show_review(visit: Visit) -> Result<Response, ConsoleError> {
 
 async fn send(visit: Visit) -> Result<Response, ConsoleError> {
     kinds(&visit)?;
-    let file = match file_of(&visit) {
+    let file = match file_of(&visit).await {
         Ok(file) => file,
         Err(fault) => return visit.render_as(StatusCode::BAD_REQUEST, &start_view(&visit, Some(fault)).await?),
     };
@@ -165,18 +167,20 @@ async fn submit(visit: &Visit, entered: &Entered, bulk: &Bulk) -> Result<String,
 }
 
 /// Returns the file of the form: the one just chosen, else the one carried along.
-fn file_of(visit: &Visit) -> Result<File, String> {
+async fn file_of(visit: &Visit) -> Result<File, String> {
     if let Some(upload) = visit.upload("file").filter(|upload| !upload.bytes.is_empty()) {
         if upload.bytes.len() > MAX_FILE {
             return Err(format!("The file is larger than {} MiB.", MAX_FILE / MIB));
         }
         return Ok(File { name: upload.file_name.clone(), content: upload.bytes.clone() });
     }
-    let packed = visit.field("packed");
+    let packed = visit.field("packed").to_owned();
     if packed.is_empty() {
         return Err("Choose a file that is not empty.".to_owned());
     }
-    let content = carried::unpack(packed).ok_or("The form was damaged on its way. Choose the file again.")?;
+    // Inflating takes long enough to keep other requests waiting.
+    let unpacked = tokio::task::spawn_blocking(move || carried::unpack(&packed)).await;
+    let content = unpacked.ok().flatten().ok_or("The form was damaged on its way. Choose the file again.")?;
     Ok(File { name: visit.field("name").to_owned(), content })
 }
 
@@ -188,8 +192,9 @@ async fn review_view(
     problem: Option<Problem>,
 ) -> Result<ReviewView, ConsoleError> {
     let page = visit.page("Import", Area::Import);
-    let packed = carried::pack(&file.content)
-        .map_err(|error| ConsoleError::Internal(format!("a file could not be packed: {error}")))?;
+    let content = file.content;
+    let packed = tokio::task::spawn_blocking(move || carried::pack(&content)).await.map_err(io::Error::from).flatten();
+    let packed = packed.map_err(|error| ConsoleError::Internal(format!("a file could not be packed: {error}")))?;
     let reviewed = visit.field("reviewed");
     let has_changed =
         !reviewed.is_empty() && review.bulk.as_ref().is_some_and(|bulk| bulk.digest != reviewed) && problem.is_none();

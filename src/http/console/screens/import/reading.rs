@@ -2,6 +2,7 @@
 //! It takes the parsers of the `import` command and the checks of the API, within memory that the limits here bound.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
@@ -164,40 +165,58 @@ fn fill(review: &mut Review, file: Bytes, entered: &Entered) -> Result<(), Vec<S
     // Cells beyond the header are columns, too.
     header.cells.resize(header.cells.len().max(samples.len()), String::new());
     review.basis = basis(entered, review.sheets.first(), &header.cells);
-    let chosen = entered.targets.as_ref().filter(|_| entered.basis == review.basis);
-    for (position, name) in header.cells.iter().enumerate() {
-        let name = name.trim();
-        let (proposed, is_guess) = match rules.propose(name) {
-            Proposal::Known(target) => (target, false),
-            Proposal::Guessed(target) => (target, true),
-            Proposal::LeaveOut => (String::new(), false),
-        };
-        let target = match chosen.and_then(|targets| targets.get(position)) {
-            Some(target) if target.is_empty() || entered.kind.knows_column(target) => target.clone(),
-            _ => proposed,
-        };
-        let prefix = columns::open_prefix(entered.kind.bulk_item());
-        let own = if target.starts_with(prefix) { target.clone() } else { format!("{prefix}{name}") };
-        review.columns.push(Column {
-            position,
-            letter: column_letters(position),
-            name: name.to_owned(),
-            samples: if SECRET.contains(&target.as_str()) {
-                Vec::new()
-            } else {
-                samples.get(position).cloned().unwrap_or_default()
-            },
-            own: (!name.is_empty() || own == target).then_some(own),
-            is_guess: is_guess && chosen.is_none(),
-            target,
-        });
-    }
+    review.columns = describe(&header, &rules, samples, entered, &review.basis);
     let choices: Vec<Option<String>> =
         review.columns.iter().map(|column| Some(column.target.clone()).filter(|target| !target.is_empty())).collect();
     rules.choices = Some(&choices);
     let plan = rules.plan(&header.cells).map_err(|faults| faults.into_iter().map(sentence).collect::<Vec<_>>())?;
     review.is_result = plan.is_result;
     convert(review, &source, &header, &plan, entered).map_err(one)
+}
+
+/// Describes the columns with what they are sent as: what was chosen, else what is proposed. A guess never competes with
+/// another column.
+fn describe(
+    header: &Header,
+    rules: &Rules<'_>,
+    mut samples: Vec<Vec<String>>,
+    entered: &Entered,
+    basis: &str,
+) -> Vec<Column> {
+    let proposals: Vec<Proposal> = header.cells.iter().map(|name| rules.propose(name.trim())).collect();
+    let known = proposals.iter().filter_map(|proposal| match proposal {
+        Proposal::Known(target) => Some(target.clone()),
+        Proposal::Guessed(_) | Proposal::LeaveOut => None,
+    });
+    let mut taken: BTreeSet<String> = known.collect();
+    let chosen = entered.targets.as_ref().filter(|_| entered.basis == basis);
+    let prefix = columns::open_prefix(entered.kind.bulk_item());
+    samples.resize(header.cells.len(), Vec::new());
+    let described = header.cells.iter().zip(proposals).zip(samples).enumerate();
+    described
+        .map(|(position, ((name, proposal), samples))| {
+            let (proposed, is_guess) = match proposal {
+                Proposal::Known(target) => (target, false),
+                Proposal::Guessed(target) if taken.insert(target.clone()) => (target, true),
+                Proposal::Guessed(_) | Proposal::LeaveOut => (String::new(), false),
+            };
+            let target = match chosen.and_then(|targets| targets.get(position)) {
+                Some(target) if target.is_empty() || entered.kind.knows_column(target) => target.clone(),
+                _ => proposed,
+            };
+            let name = name.trim().to_owned();
+            let own = if target.starts_with(prefix) { target.clone() } else { format!("{prefix}{name}") };
+            Column {
+                position,
+                letter: column_letters(position),
+                samples: if SECRET.contains(&target.as_str()) { Vec::new() } else { samples },
+                own: (!name.is_empty() || own == target).then_some(own),
+                is_guess: is_guess && chosen.is_none(),
+                name,
+                target,
+            }
+        })
+        .collect()
 }
 
 fn sentence(fault: String) -> String {

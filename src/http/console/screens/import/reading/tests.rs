@@ -52,6 +52,14 @@ fn columns_are_proposed_with_samples_and_rows_are_checked() {
 }
 
 #[test]
+fn guesses_do_not_compete_for_a_field() {
+    let table = "First Name;Vorname;email;E-Mail;externalId\nAna;Anna;a@example.org;b@example.org;emp-1\n";
+    let review = review_of(table, &entered());
+    assert_eq!(targets(&review), ["name.givenName", "", "email", "", "externalId"]);
+    assert!(review.bulk.is_some(), "{:?}", review.faults);
+}
+
+#[test]
 fn choices_count_as_long_as_they_are_about_the_same_columns() {
     let first = review_of(TABLE, &entered());
     let chosen = ["userName", "", "", "custom.Notes"].map(str::to_owned).to_vec();
