@@ -27,7 +27,9 @@ impl Sender {
             let count = excluded.len();
             let changes = excluded.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone()))).collect();
             gateway.0.store.commit(changes).await?;
-            excluded.into_iter().for_each(|delivery| self.window.end(delivery));
+            for delivery in excluded {
+                self.window.end(delivery);
+            }
             tracing::info!(webhook = %self.webhook.id, count, "events are not delivered: the webhook no longer gets them");
         }
         Ok(())
