@@ -88,7 +88,7 @@ fn an_outcome_whose_commit_was_in_doubt_is_told_by_one_event() {
         let said = sim.run(async |gateway| register.send(gateway, None).await).unwrap();
         assert!(matches!(&said, Said::Fault(fault) if fault.outcome == Outcome::Unknown), "{said:?}");
         let told = sim.run(async |gateway| {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             let filter = EventFilter { types: Some(vec![EventType::CandidateSettled]), ..EventFilter::default() };
             gateway.0.store.events(TENANT, 0, &filter, 100).await.unwrap().events.len()
         });

@@ -124,8 +124,8 @@ impl Gateway {
                 count: gone.saturating_sub(after),
             });
             let is_lost = |number: u64| number <= last && number > gone.max(after);
-            let lost = page.events.iter().filter(|it| is_lost(it.sequence) && !is_about(&it.event, &webhook.id));
-            let each = lost.map(|event| Gap { from: event.sequence, to: event.sequence, count: 1 });
+            let missed = page.events.iter().filter(|it| is_lost(it.sequence) && !is_about(&it.event, &webhook.id));
+            let each = missed.map(|event| Gap { from: event.sequence, to: event.sequence, count: 1 });
             gap = gap.into_iter().chain(removed).chain(each).reduce(Gap::and);
             if page.events.len() < BATCH {
                 break;

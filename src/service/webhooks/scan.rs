@@ -212,7 +212,9 @@ impl Sender {
             self.scanned = self.scanned.max(last);
             self.webhook.scanned = self.scanned;
         }
-        ended.into_iter().for_each(|number| self.window.remove(number));
+        for number in ended {
+            self.window.remove(number);
+        }
         self.load_followers(gateway, &Vec::from_iter(followed)).await
     }
 }

@@ -277,7 +277,9 @@ impl Sender {
                 turns.extend(conclude(end, &mut delivery, &mut webhook, &mut back_off, &rules));
                 deliveries.insert(end.sequence, delivery);
             }
-            deliveries.values_mut().for_each(|delivery| delivery.version += 1);
+            for delivery in deliveries.values_mut() {
+                delivery.version += 1;
+            }
             let changes = self.changes(gateway, &mut webhook, &deliveries, &turns);
             match gateway.0.store.commit(changes).await {
                 Ok(()) => {
