@@ -36,7 +36,7 @@ const RUST: &str = "rust-101";
 const THINK_TEST: &str = accounts::thinkexam::TESTS[0].0;
 pub(crate) const APTITUDE: &str = "aptitude";
 
-const START: &str = "startexam-main";
+pub(crate) const START: &str = "startexam-main";
 pub(crate) const THINK: &str = "thinkexam-main";
 
 /// Faults of the feed are made on purpose, one after the other, and few of these tests are about the circuit breaker.
