@@ -132,9 +132,9 @@ async fn a_failed_delivery_is_shown_with_its_attempts_retried_and_replayed() {
     let fault = json!({ "faults": [{ "name": "server_error", "operation": "hook" }] });
     set_faults(sandbox.lms(), fault).await;
     complete_operation(&gateway, "e1").await;
-    let failed =
-        wait_until(&gateway, &format!("{path}/deliveries?state=failed"), |page| page.body["items"][0].is_object());
-    let delivery_id = failed.await.body["items"][0]["id"].as_str().expect("an id").to_owned();
+    let failed = format!("{path}/deliveries?state=failed");
+    let failed = wait_until(&gateway, &failed, |page| page.body["items"][0].is_object()).await;
+    let delivery_id = failed.body["items"][0]["id"].as_str().expect("an id").to_owned();
     let mut browser = browser(&gateway).await;
     let list = browser.get("webhooks").await;
     assert!(list.words().contains("the receiver responded with 500"), "the last response: {}", list.words());
