@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::browser::{Browser, Page};
-use crate::support::connections::{client, client_with, examtesting, start_examtesting, start_startexam, startexam};
+use crate::support::connections::{client, client_with, examtesting, start_examtesting, start_startexam};
 use crate::support::gateway::{ApiResponse, Gateway, key, sandbox, set_faults};
 use crate::support::people::{people, person, with};
 use crate::support::watch::{changes, wait_for_state, wait_until};
