@@ -38,8 +38,9 @@ macro_rules! first_pending {
             " WHERE d.webhook = $1 AND d.state = 'pending' AND d.assignment IS NOT NULL AND d.assignment ",
             part!($dialect [in "$2"]),
             " AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
-               AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.webhook = d.webhook AND e.state = 'pending'
-                                 AND e.assignment = d.assignment AND e.sequence < d.sequence)
+               AND (d.assignment IS NULL OR d.sequence = (
+                 SELECT min(e.sequence) FROM deliveries e
+                 WHERE e.webhook = d.webhook AND e.state = 'pending' AND e.assignment = d.assignment))
              ORDER BY d.sequence, d.id"
         )
     };
@@ -88,8 +89,9 @@ statements! {
     SENDABLE_DELIVERIES_IN_ORDER = deliveries!(
         "d.webhook = $1 AND d.state = 'pending' AND d.sequence > $2 AND d.sequence <= $3 AND d.due <= $4
            AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)
-           AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.webhook = d.webhook AND e.state = 'pending'
-                             AND e.assignment = d.assignment AND e.sequence < d.sequence)
+           AND (d.assignment IS NULL OR d.sequence = (
+                 SELECT min(e.sequence) FROM deliveries e
+                 WHERE e.webhook = d.webhook AND e.state = 'pending' AND e.assignment = d.assignment))
          ORDER BY d.sequence, d.id LIMIT $5"
     );
     /// The first pending delivery of each of these assignments.

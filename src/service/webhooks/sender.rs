@@ -382,6 +382,10 @@ impl Sender {
         let (Some(webhook), Some(context)) = (found, gateway.0.webhooks.context()) else { return Ok(false) };
         let Some(owner) = context.owners.owner(&webhook) else { return Ok(false) };
         self.filter = gateway.filter_of(&webhook, &owner);
+        if webhook.version != self.webhook.version {
+            // It may have been paused, and resumed before this was noticed.
+            self.times.expired = None;
+        }
         if webhook.resume_at.is_none() {
             self.back_off.end();
         }

@@ -26,9 +26,11 @@ fn events_and_deliveries_are_found_by_their_indices() {
         (webhook_sql::PENDING_UNTIL, "deliveries_pending (webhook=? AND sequence>?)"),
         (webhook_sql::SENDABLE_DELIVERIES, "deliveries_pending (webhook=? AND sequence>? AND sequence<?)"),
         (webhook_sql::SENDABLE_DELIVERIES_IN_ORDER, "deliveries_pending (webhook=? AND sequence>? AND sequence<?)"),
-        (webhook_sql::SENDABLE_DELIVERIES_IN_ORDER, "deliveries_in_order (webhook=? AND assignment=? AND sequence<?)"),
-        (webhook_sql::FIRST_PENDING_DELIVERIES, "deliveries_in_order (webhook=? AND assignment=?)"),
-        (webhook_sql::FIRST_PENDING_DELIVERIES, "deliveries_in_order (webhook=? AND assignment=? AND sequence<?)"),
+        (webhook_sql::SENDABLE_DELIVERIES_IN_ORDER, "deliveries_in_order (webhook=? AND assignment=?)"),
+        (
+            webhook_sql::FIRST_PENDING_DELIVERIES,
+            "SEARCH d USING INDEX deliveries_in_order (webhook=? AND assignment=?)",
+        ),
         (webhook_sql::WEBHOOK_BACKLOGS, "deliveries_pending"),
     ] {
         let text = sql.sqlite.replace(sql::LIST, "?, ?");
