@@ -122,6 +122,7 @@ impl Connection {
 }
 
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {
+    visit.require(Scope::CatalogueRead)?;
     let cursor = visit.query("cursor").unwrap_or_default();
     let query = [("limit", CONNECTIONS), ("cursor", cursor)];
     let connections: List<Connection> = visit.api.list("/connections", &query).await?;
@@ -132,6 +133,7 @@ async fn list(visit: Visit) -> Result<Response, ConsoleError> {
 }
 
 async fn one(visit: Visit, Path(name): Path<String>) -> Result<Response, ConsoleError> {
+    visit.require(Scope::CatalogueRead)?;
     let connection = visit.api.get(&format!("/connections/{}", segment(&name))).await?;
     show(&visit, connection, None).await
 }
