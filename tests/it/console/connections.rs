@@ -78,6 +78,15 @@ async fn a_check_shows_its_steps_and_what_to_do() {
     let again = browser.get(&format!("connections/{START}/check")).await;
     assert_eq!((again.status, again.header("location")), (303, format!("../../connections/{START}").as_str()));
 
+    // Only what the vendor can do is offered.
+    for (connection, reads, rereads) in
+        [(START, true, true), ("thinkexam-main", false, true), ("examtesting-main", false, false)]
+    {
+        let page = browser.get(&format!("connections/{connection}")).await;
+        let offered = (page.find_form("/read").is_some(), page.find_form("/reread").is_some());
+        assert_eq!(offered, (reads, rereads), "{connection}");
+    }
+
     // A finding is shown with its advice, as the API has it.
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "server_error" }] })).await;
     let form = browser.get(&format!("connections/{START}")).await.form("/check");
