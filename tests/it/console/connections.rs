@@ -46,7 +46,7 @@ async fn connections_are_listed_and_each_shows_its_calls_of_the_last_hour() {
     let page = browser.get(&format!("connections/{START}")).await;
     assert_eq!(page.title(), format!("{START} · examgate"));
     let words = page.words();
-    assert!(words.contains("2 calls, failed: 1 HTTP error") && words.contains("failed: 1 p50"), "{words}");
+    assert!(words.contains("2 calls, failed: 1 HTTP error") && words.contains("answered failed: 1"), "{words}");
     assert!(page.text.contains("Calls in each minute of the last hour</title>"), "{}", page.text);
     assert!(page.text.contains("of 2 calls in the hour 1 failed.</desc>"), "{}", page.text);
     let bars = page.text.matches("<rect class=\"bad\"").count();
@@ -77,6 +77,15 @@ async fn a_check_shows_its_steps_and_what_to_do() {
     // Its address leads back after a sign-in in between.
     let again = browser.get(&format!("connections/{START}/check")).await;
     assert_eq!((again.status, again.header("location")), (303, format!("../../connections/{START}").as_str()));
+
+    // Only what the vendor can do is offered.
+    for (connection, reads, rereads) in
+        [(START, true, true), ("thinkexam-main", false, true), ("examtesting-main", false, false)]
+    {
+        let page = browser.get(&format!("connections/{connection}")).await;
+        let offered = (page.find_form("/read").is_some(), page.find_form("/reread").is_some());
+        assert_eq!(offered, (reads, rereads), "{connection}");
+    }
 
     // A finding is shown with its advice, as the API has it.
     set_faults(sandbox.startexam(), json!({ "faults": [{ "name": "server_error" }] })).await;
@@ -157,5 +166,6 @@ async fn a_client_sees_its_connections_and_the_buttons_its_scopes_permit() {
     let mut none = Browser::signed_in(gateway.address, &key("none")).await;
     let refused = none.get("connections").await;
     assert_eq!(refused.status, 403);
-    assert!(refused.words().contains("catalogue:read") && !refused.has_link("connections"), "{}", refused.words());
+    let words = refused.words();
+    assert!(words.contains("catalogue:read") && !words.contains("Connections"), "the menu leaves it out: {words}");
 }

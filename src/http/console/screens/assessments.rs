@@ -142,6 +142,7 @@ fn at_least(number: u64, has_more: bool) -> String {
 
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {
     visit.require(Scope::ResultsRead)?;
+    visit.require(Scope::CatalogueRead)?;
     let cursor = visit.query("cursor").unwrap_or_default();
     let query = [("limit", ASSESSMENTS), ("cursor", cursor)];
     let listed: List<Assessment> = visit.api.list("/assessments", &query).await?;
@@ -160,6 +161,7 @@ async fn list(visit: Visit) -> Result<Response, ConsoleError> {
 }
 
 async fn summary(visit: Visit) -> Result<Response, ConsoleError> {
+    visit.require(Scope::ResultsRead)?;
     let given = |name| visit.query(name).unwrap_or_default();
     let (assessment, connection) = (given("assessment"), given("connection"));
     let filter = [("assessment", assessment), ("connection", connection)];

@@ -51,6 +51,7 @@ struct ConnectionView {
     page: Page,
     connection: Connection,
     charts: CallCharts,
+    results: VendorResults,
     /// Until when the feed of results says what happened.
     feed_as_of: Option<String>,
     check: Option<CheckView>,
@@ -94,6 +95,18 @@ struct Step {
 }
 
 #[derive(Deserialize)]
+struct Vendor {
+    results: VendorResults,
+}
+
+/// How the results of a vendor can reach the gateway.
+#[derive(Deserialize)]
+struct VendorResults {
+    /// `feed`, `webhook` or `none`.
+    source: String,
+}
+
+#[derive(Deserialize)]
 struct Assignment {
     progress: Option<AssignmentProgress>,
 }
@@ -122,6 +135,7 @@ impl Connection {
 }
 
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {
+    visit.require(Scope::CatalogueRead)?;
     let cursor = visit.query("cursor").unwrap_or_default();
     let query = [("limit", CONNECTIONS), ("cursor", cursor)];
     let connections: List<Connection> = visit.api.list("/connections", &query).await?;
@@ -132,16 +146,28 @@ async fn list(visit: Visit) -> Result<Response, ConsoleError> {
 }
 
 async fn one(visit: Visit, Path(name): Path<String>) -> Result<Response, ConsoleError> {
+    visit.require(Scope::CatalogueRead)?;
     let connection = visit.api.get(&format!("/connections/{}", segment(&name))).await?;
     show(&visit, connection, None).await
 }
 
 async fn show(visit: &Visit, connection: Connection, check: Option<CheckView>) -> Result<Response, ConsoleError> {
     let calls = format!("/connections/{}/calls", segment(&connection.name));
-    let (history, feed_as_of) =
-        tokio::try_join!(visit.api.get::<CallHistory>(&calls), feed_as_of(visit, &connection.name))?;
+    let vendor = format!("/vendors/{}", segment(&connection.vendor));
+    let (history, vendor, feed_as_of) = tokio::try_join!(
+        visit.api.get::<CallHistory>(&calls),
+        visit.api.get::<Vendor>(&vendor),
+        feed_as_of(visit, &connection.name)
+    )?;
     let page = visit.page(&connection.name, Area::Connections).with_notices(NOTICES);
-    visit.render(&ConnectionView { page, connection, charts: CallCharts::of(history), feed_as_of, check })
+    visit.render(&ConnectionView {
+        page,
+        connection,
+        charts: CallCharts::of(history),
+        results: vendor.results,
+        feed_as_of,
+        check,
+    })
 }
 
 /// Returns until when the feed says what happened, as the newest booking has it: absent if the gateway reads no feed there.
@@ -161,6 +187,8 @@ async fn unchecked(visit: Visit, Path(name): Path<String>) -> Result<Response, C
 
 /// Shows the findings at once: they are kept nowhere. Sending the form again only checks again.
 async fn check(visit: Visit, Path(name): Path<String>) -> Result<Response, ConsoleError> {
+    // The page that shows the findings needs it.
+    visit.require(Scope::CatalogueRead)?;
     let path = format!("/connections/{}/check", segment(&name));
     let CheckedConnection { connection, checks: steps } = visit.api.post(&path, None, visit.key()).await?.read()?;
     let verdict = if steps.iter().any(|step| step.result == "fault") { "fault" } else { "ok" };

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::domain::operation::OperationKind;
+use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, segment};
 use crate::http::console::chart::{Ratio, counted};
@@ -151,6 +152,7 @@ impl Operation {
 }
 
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {
+    visit.require(Scope::OperationsRead)?;
     let given = |name| visit.query(name).unwrap_or_default();
     let (state, kind, connection, cursor) = (given("state"), given("kind"), given("connection"), given("cursor"));
     let filter = [("state", state), ("kind", kind), ("connection", connection)];
@@ -176,6 +178,7 @@ async fn list(visit: Visit) -> Result<Response, ConsoleError> {
 }
 
 async fn one(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
+    visit.require(Scope::OperationsRead)?;
     let outcome = visit.query("outcome").unwrap_or_default();
     let cursor = visit.query("cursor").unwrap_or_default();
     let path = format!("/operations/{}", segment(&id));

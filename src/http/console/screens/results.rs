@@ -9,6 +9,7 @@ use http::header::ACCEPT;
 use serde::Deserialize;
 
 use crate::domain::results::{Activity, Grading};
+use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, segment};
 use crate::http::console::format as filters;
@@ -79,6 +80,7 @@ fn filter(visit: &Visit) -> [(&'static str, &str); 5] {
 }
 
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {
+    visit.require(Scope::ResultsRead)?;
     let filter = filter(&visit);
     let [(_, connection), (_, assessment), (_, activity), (_, grading), (_, counts)] = filter;
     let cursor = visit.query("cursor").unwrap_or_default();
@@ -114,6 +116,7 @@ async fn table(visit: Visit) -> Result<Response, ConsoleError> {
 }
 
 async fn one(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
+    visit.require(Scope::ResultsRead)?;
     let path = format!("/results/{}", segment(&id));
     let (versions_path, query) = (format!("{path}/versions"), [("limit", VERSIONS)]);
     let (result, versions) = tokio::try_join!(visit.api.get::<Summary>(&path), visit.api.list(&versions_path, &query))?;
