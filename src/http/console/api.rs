@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -58,8 +58,6 @@ pub(in crate::http::console) struct List<T> {
 #[derive(Debug)]
 pub(in crate::http::console) struct Reply {
     pub(in crate::http::console) status: StatusCode,
-    /// `Location`, if the response has one.
-    pub(in crate::http::console) location: Option<String>,
     /// The body; `null` if there is none.
     pub(in crate::http::console) json: Value,
 }
@@ -286,10 +284,9 @@ impl Api {
     ) -> Result<Reply, ConsoleError> {
         let response = self.call(method, path, headers, body).await?;
         let status = response.status();
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let bytes = whole(response.into_body()).await?;
         let json = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-        Ok(Reply { status, location, json: json.map_err(|error| ConsoleError::unreadable(&error))? })
+        Ok(Reply { status, json: json.map_err(|error| ConsoleError::unreadable(&error))? })
     }
 
     /// Returns the response to a `GET` with its body as it comes.

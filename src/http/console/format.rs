@@ -1,6 +1,14 @@
 //! The filters of the templates: how words, ids, times and numbers of the API are shown. What they return as markup is
 //! escaped here.
 
+#![expect(
+    clippy::inline_always,
+    clippy::trivially_copy_pass_by_ref,
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "what askama makes of a filter, and the signature that it asks for"
+)]
+
 use std::fmt::{Display, Write as _};
 
 use askama::filters::Safe;

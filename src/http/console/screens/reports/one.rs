@@ -49,10 +49,6 @@ struct Occasion {
 }
 
 impl ReportView {
-    fn identities(&self) -> [(&'static str, &'static str); 3] {
-        IDENTITIES
-    }
-
     fn is_by(&self, field: &str) -> bool {
         self.by == field
     }

@@ -61,10 +61,6 @@ struct WebhookView {
 }
 
 impl WebhookView {
-    fn states(&self) -> &'static [&'static str] {
-        &STATES
-    }
-
     fn is_state(&self, state: &str) -> bool {
         self.state == state
     }
