@@ -34,7 +34,7 @@ const RUST: &str = "rust-101";
 const THINK_TEST: &str = accounts::thinkexam::TESTS[0].0;
 const APTITUDE: &str = "aptitude";
 
-const START: &str = "startexam-main";
+pub const START: &str = "startexam-main";
 const THINK: &str = "thinkexam-main";
 
 /// Faults of the feed are made on purpose, one after the other, and few of these tests are about the circuit breaker.
@@ -44,7 +44,7 @@ const NO_BREAKER: &str = "breaker = { failures = 0, cooldown = \"1s\" }";
 const TOKEN: &str = "hook-token-of-the-tests";
 
 /// Returns connections that read the feed and receive webhooks, with a catalogue; more settings of each may be given.
-fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
+pub fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
     let fields = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }";
     let feed = format!("{fields}\n{NO_BREAKER}\n[connections.{START}.results]\nmode = \"feed\"\n{feed}");
     let key = accounts::thinkexam::WEBHOOK_KEY;
@@ -76,7 +76,7 @@ async fn start_with(feed: &str, receiver: &str) -> (Sandbox, Gateway) {
 }
 
 /// Registers a person and books an assessment for them; returns the assignment as it was answered.
-async fn book(gateway: &Gateway, connection: &str, id: &str) -> Value {
+pub async fn book(gateway: &Gateway, connection: &str, id: &str) -> Value {
     let registered = gateway.post("/candidates", &person_at(connection, id)).await;
     assert_eq!(registered.status, 201, "{registered:?}");
     book_registered(gateway, connection, id).await
@@ -128,12 +128,12 @@ fn path_of(assignment: &Value) -> String {
 }
 
 /// Has a participant begin or finish a test at StartExam; see docs/SANDBOX.md.
-async fn sit(sandbox: &Sandbox, session: &Value) -> Value {
+pub async fn sit(sandbox: &Sandbox, session: &Value) -> Value {
     control(&format!("http://{}/_sessions", sandbox.startexam()), session).await
 }
 
 /// Returns a finished session with a section, so that the feed says all there is.
-fn finished(participant: &str, score: f64) -> Value {
+pub fn finished(participant: &str, score: f64) -> Value {
     json!({
         "participantId": participant, "finished": true, "score": score, "maxScore": 8,
         "sections": [{ "title": "Section #1", "score": score, "maxScore": 8, "level": "passed" }],
@@ -182,7 +182,7 @@ async fn control(url: &str, order: &Value) -> Value {
 }
 
 /// Asks the gateway to read the feed now.
-async fn read_feed(gateway: &Gateway) {
+pub async fn read_feed(gateway: &Gateway) {
     let asked = gateway.request(Method::POST, &format!("/connections/{START}/read")).send().await;
     assert_eq!(asked.status, 202, "{asked:?}");
 }
@@ -209,7 +209,7 @@ async fn wait_for_count(gateway: &Gateway, path: &str, count: usize) -> Vec<Valu
 }
 
 /// Waits until the only result of an assignment has this version, and returns it.
-async fn wait_for_version(gateway: &Gateway, assignment: &Value, version: u64) -> Value {
+pub async fn wait_for_version(gateway: &Gateway, assignment: &Value, version: u64) -> Value {
     let path = format!("/results?assignment={}", text(assignment, "/id"));
     let reached = |response: &ApiResponse| response.body["items"][0]["version"].as_u64() >= Some(version);
     let page = wait_until(gateway, &path, reached).await;
