@@ -146,8 +146,10 @@ async fn submit(visit: &Visit, entered: &Entered, bulk: &Bulk) -> Result<String,
     const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
     const PREFER: HeaderName = HeaderName::from_static("prefer");
 
+    /// The operation, or the report of one that has ended if the form was sent twice.
     #[derive(Deserialize)]
     struct Accepted {
+        #[serde(alias = "operation")]
         id: String,
     }
 
