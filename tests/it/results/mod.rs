@@ -225,7 +225,7 @@ async fn wait_for_activity(gateway: &Gateway, assignment: &Value, activity: &str
 }
 
 /// Waits until the first run at the start of the gateway has ended: only then does the feed say that nothing happened.
-pub async fn wait_for_first_run(gateway: &Gateway, assignment: &Value) -> Value {
+async fn wait_for_first_run(gateway: &Gateway, assignment: &Value) -> Value {
     let path = path_of(assignment);
     wait_until(gateway, &path, |response| !response.text("/progress/asOf").is_empty()).await.body
 }
