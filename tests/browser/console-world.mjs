@@ -49,6 +49,8 @@ ${client('reader', 'acme', keys.reader, ['candidates:read'])}
 [store]
 url = "sqlite:{folder}/store.db"
 encryption_key = "file:{folder}/store.key"
+[console]
+sign_in_rate = 600
 [delivery]
 allow_hosts = ["127.0.0.1"]
 allow_private = ["127.0.0.1"]
