@@ -16,7 +16,6 @@ try {
   const pictures = [
     ['attention', '', 900, 'light'],
     ['person', `people/${made.jane}`, 900, 'light'],
-    ['operation', `operations/${made.operation}`, 900, 'light'],
     ['webhook-dark', `webhooks/${made.webhook}`, 900, 'dark'],
     ['attention-narrow', '', 400, 'light'],
   ];

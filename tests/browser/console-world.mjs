@@ -49,6 +49,8 @@ ${client('reader', 'acme', keys.reader, ['candidates:read'])}
 [store]
 url = "sqlite:{folder}/store.db"
 encryption_key = "file:{folder}/store.key"
+[console]
+sign_in_rate = 600
 [delivery]
 allow_hosts = ["127.0.0.1"]
 allow_private = ["127.0.0.1"]
@@ -155,7 +157,7 @@ export async function fill({ address, vendors, keys }) {
   // An unknown booking, which only a person can settle.
   await vendors.faults('startexam', [{ name: 'reset_after_effect', operation: 'employees_participants', times: 1 }]);
   const order = { assessment: 'rust-101', candidate: { id: jane.id }, ifExists: 'fail' };
-  const { resource } = await made(504, 'POST', '/assignments', order);
+  const { resource, instance } = await made(504, 'POST', '/assignments', order);
   const unknown = resource.split('/').at(-1);
 
   // An operation with a row that failed, and would succeed now.
@@ -175,11 +177,10 @@ export async function fill({ address, vendors, keys }) {
   const hook = (await call('GET', '/webhooks')).body.items[0];
   const failed = await until(async () => (await call('GET', `/webhooks/${hook.id}/deliveries?state=failed`)).body.items[0]);
   await vendors.faults('lms', []);
-  const [exchange] = (await call('GET', '/exchanges')).body.items;
   return {
     jane: jane.id, planted: planted.id, booked: booked.id, unknown, operation: bulk.operation, lee: lee.id, taken: taken.id,
     result: progress.result, parked: parked.id, webhook: hook.id,
-    delivery: failed.id, exchange: exchange.id,
+    delivery: failed.id, exchange: instance.split('/').at(-1),
   };
 }
 
