@@ -81,8 +81,8 @@ fn assert_protected(page: &Page, what: &str) {
 
 #[tokio::test]
 async fn every_answer_forbids_frames_and_anything_from_elsewhere() {
-    let server = serve_api(&console_parts(&HeldClock::new(), &[1]).await).await;
-    let mut browser = Browser::at(server.address, "");
+    let gateway = serve_api(&console_parts(&HeldClock::new(), &[1]).await).await;
+    let mut browser = Browser::at(gateway.address, "");
     for path in ["sign-in", "", "../console", "assets/none", "people"] {
         assert_protected(&browser.get(path).await, path);
     }
@@ -117,11 +117,11 @@ async fn every_answer_forbids_frames_and_anything_from_elsewhere() {
 
 #[tokio::test]
 async fn a_form_counts_only_with_the_token_of_its_session_and_from_our_own_page() {
-    let server = serve_api(&console_parts(&HeldClock::new(), &[1]).await).await;
-    let mut browser = Browser::signed_in(server.address, ALL).await;
+    let gateway = serve_api(&console_parts(&HeldClock::new(), &[1]).await).await;
+    let mut browser = Browser::signed_in(gateway.address, ALL).await;
     let form = browser.get("").await.form("sign-out");
-    let foreign = Browser::signed_in(server.address, ALL).await.get("").await.form("sign-out");
-    let origin = format!("http://{}", server.address);
+    let foreign = Browser::signed_in(gateway.address, ALL).await.get("").await.form("sign-out");
+    let origin = format!("http://{}", gateway.address);
     let refused: [(_, &[(&'static str, &str)]); 9] = [
         (form.clone().without("csrf"), &[]),
         (form.clone().with("csrf", ""), &[]),
