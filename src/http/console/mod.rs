@@ -22,13 +22,6 @@ mod api;
 mod assets;
 mod chart;
 mod form;
-#[expect(
-    clippy::inline_always,
-    clippy::trivially_copy_pass_by_ref,
-    clippy::unnecessary_wraps,
-    clippy::unused_self,
-    reason = "the form that askama wants filters to have, and what it makes of them"
-)]
 mod format;
 mod guard;
 mod listing;

@@ -124,8 +124,8 @@ impl Stream {
             self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
         }
         let (first, rest) = self.text.split_once("\n\n").expect("a beginning");
-        let id = first.strip_prefix("id: ").expect("nothing but an id").to_owned();
-        self.text = rest.to_owned();
+        let (id, rest) = (first.strip_prefix("id: ").expect("only an id").to_owned(), rest.to_owned());
+        self.text = rest;
         id
     }
 

@@ -129,7 +129,7 @@ async fn how_soon_events_are_read_and_delivered() {
 
         // Nobody listens here any more; and here nobody answers.
         let dead = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-        let slow = serve(Router::new().fallback(|| std::future::pending::<StatusCode>())).await;
+        let slow = serve(Router::new().fallback(std::future::pending::<StatusCode>)).await;
         create_unanswered(&gateway, &format!("http://{dead}/")).await;
         create_unanswered(&gateway, &slow).await;
         report(

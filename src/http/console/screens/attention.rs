@@ -351,7 +351,7 @@ fn of_report(report: Report) -> Entry {
         word: state,
         kind: "Report",
         href: format!("reports/{}", segment(&id)),
-        about: if why.is_empty() { String::new() } else { format!(": {why}") },
+        about: if why.is_empty() { String::new() } else { format!("– {why}") },
         detail: format!("{connection} · {}", filters::spaced(&kind)),
         time: received_at,
         action,

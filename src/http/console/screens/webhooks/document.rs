@@ -131,7 +131,7 @@ impl Attempt {
     /// Describes what came back.
     pub(super) fn result(&self) -> String {
         match (&self.error, self.status) {
-            (Some(error), _) => error.clone(),
+            (Some(error), _) => error.trim_end_matches('.').to_owned(),
             (None, Some(status)) => format!("the receiver responded with {status}"),
             (None, None) => "no response".to_owned(),
         }
