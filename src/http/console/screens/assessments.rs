@@ -154,7 +154,7 @@ async fn list(visit: Visit) -> Result<Response, ConsoleError> {
         let filter = [("assessment", assessment.id.as_str()), ("connection", assessment.connection.as_str())];
         let (summary, bookings) = tokio::try_join!(summary_of(&visit, &filter), bookings_of(&visit, &filter, 1))?;
         let href = with_query(&format!("{}results/summary", page.root), &filter);
-        assessments.push(AssessmentView { href, summary, bookings, assessment });
+        assessments.push(AssessmentView { assessment, href, summary, bookings });
     }
     let shows_bookings = visit.may(Scope::AssignmentsRead);
     visit.render(&AssessmentsView { page, assessments, pager, shows_bookings })
