@@ -216,14 +216,14 @@ impl VersionView {
     pub(in crate::http::console) fn newest_first(versions: Vec<Version>) -> Vec<Self> {
         let mut views = Vec::with_capacity(versions.len());
         let mut before: Option<Content> = None;
-        for Version { number: version, changed, recorded_at, content } in versions {
+        for Version { number, changed, recorded_at, content } in versions {
             let change = |field: String| {
                 let values = before.as_ref().and_then(|before| before.shown(&field).zip(content.shown(&field)));
                 Change { field, values }
             };
             let changes = changed.into_iter().map(change).collect();
             let (grading, points) = (content.grading.clone(), content.score.as_ref().map(Score::points));
-            views.push(Self { version, recorded_at, grading, points, changes });
+            views.push(Self { version: number, recorded_at, grading, points, changes });
             before = Some(content);
         }
         views.reverse();
