@@ -44,8 +44,9 @@ pub(super) fn checked(
     errors: &mut ConfigErrors<'_>,
 ) -> Option<ConsoleSettings> {
     let settings: ConsoleSettings = section::section(console, &["console"], errors)?;
-    errors.check(&["console", "idle"], bounds::within(settings.idle, MIN_IDLE, MAX_IDLE));
-    errors.check(&["console", "absolute"], bounds::within(settings.absolute, settings.idle.0, MAX_ABSOLUTE));
+    let idle = errors.check(&["console", "idle"], bounds::within(settings.idle, MIN_IDLE, MAX_IDLE));
+    let least = idle.map_or(MIN_IDLE, |()| settings.idle.0);
+    errors.check(&["console", "absolute"], bounds::within(settings.absolute, least, MAX_ABSOLUTE));
     if !(1..=MAX_SIGN_IN_RATE).contains(&settings.sign_in_rate) {
         errors.push(&["console", "sign_in_rate"], format!("must be from 1 to {MAX_SIGN_IN_RATE}"));
     }

@@ -56,7 +56,7 @@ pub struct Entry {
     pub time: Timestamp,
     /// The tenant that the entry belongs to.
     pub tenant: String,
-    /// The client; `None` if the gateway reconciles by itself.
+    /// The client; `None` if the gateway reconciles by itself, or refused an unknown key at the console.
     pub client: Option<String>,
     /// The event.
     pub event: AuditEvent,

@@ -15,6 +15,11 @@ pub(super) struct ExchangeContext {
     pub(super) exchange: Exchange,
 }
 
+/// Marks a request whose exchange is not kept for `GET /exchanges`: the reads of the console's pages, which would drive out
+/// those with vendor calls; in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UnkeptExchange;
+
 impl ExchangeContext {
     /// Creates the context of a request with these headers.
     pub(super) fn of(headers: &HeaderMap, environment: &System) -> Self {

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use url::form_urlencoded::Serializer;
 
 use crate::domain::scope::Scope;
-use crate::http::exchange_context::REQUEST_ID;
+use crate::http::exchange_context::{REQUEST_ID, UnkeptExchange};
 use crate::http::problem::MEDIA_TYPE;
 use crate::http::server::shutdown::ShutdownSignal;
 use crate::telemetry::spans::{TRACEPARENT, TRACESTATE};
@@ -27,6 +27,8 @@ use crate::telemetry::spans::{TRACEPARENT, TRACESTATE};
 const MAX_RESPONSE: usize = 64 << 20;
 /// What stays as it is in a path segment: the unreserved characters (RFC 3986 §2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The one read of the API that is a `POST`.
+const SEARCH: &str = "/candidates/search";
 /// The header of a write's key.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -319,6 +321,10 @@ impl Api {
             request.headers_mut().insert(name, value);
         }
         request.extensions_mut().insert(self.stopping.clone());
+        let is_read = request.method() == Method::GET || path == SEARCH;
+        if is_read {
+            request.extensions_mut().insert(UnkeptExchange);
+        }
         let Ok(response) = self.router.clone().oneshot(request).await;
         if response.status().is_success() {
             return Ok(response);
@@ -326,12 +332,12 @@ impl Api {
         if response.status() == StatusCode::UNAUTHORIZED {
             return Err(ConsoleError::Ended);
         }
-        Err(problem(response).await)
+        Err(problem(response, is_read).await)
     }
 }
 
 /// Reads the problem of a response that is no success.
-async fn problem(response: Response) -> ConsoleError {
+async fn problem(response: Response, of_read: bool) -> ConsoleError {
     let (parts, body) = response.into_parts();
     let header = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let (is_problem, retry_after) = (header(CONTENT_TYPE) == Some(MEDIA_TYPE), header(RETRY_AFTER).map(str::to_owned));
@@ -343,7 +349,11 @@ async fn problem(response: Response) -> ConsoleError {
         Err(error) => return error,
     };
     match serde_json::from_slice::<Problem>(&bytes) {
-        Ok(problem) => ConsoleError::Problem(Box::new(Problem { retry_after, ..problem })),
+        Ok(mut problem) => {
+            // The exchange of a read is not kept.
+            problem.instance = problem.instance.filter(|_| !of_read);
+            ConsoleError::Problem(Box::new(Problem { retry_after, ..problem }))
+        }
         Err(error) => ConsoleError::unreadable(&error),
     }
 }

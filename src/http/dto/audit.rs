@@ -21,7 +21,8 @@ pub struct AuditLine {
     pub time: String,
     /// The tenant the entry belongs to.
     pub tenant: String,
-    /// The client that made the request; `null` if the gateway settled a write by itself.
+    /// The client that made the request; `null` if the gateway settled a write by itself, or refused a
+    /// key at the console.
     #[schema(required = true)]
     pub client: Option<String>,
     /// Why the entry was written.

@@ -15,7 +15,7 @@ use crate::domain::exchange::{Cause, ExchangeOwner};
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::auth::{Authenticated, RateLimitState, challenge};
-use crate::http::exchange_context::ExchangeContext;
+use crate::http::exchange_context::{ExchangeContext, UnkeptExchange};
 use crate::http::extract::accept;
 use crate::http::extract::content_coding::{ACCEPTED, ContentCoding};
 use crate::http::middleware::access_log::RequestClient;
@@ -185,7 +185,9 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     let (client, spent) = (known.client, known.client.count());
     metrics::client_request(&client.name, known.key.as_deref());
     // Record the exchange only after authentication, so that unauthenticated traffic cannot flush the ring buffer.
-    app.gateway.keep_exchange(&context.exchange, exchange_owner(&app, &request, &known));
+    if request.extensions().get::<UnkeptExchange>().is_none() {
+        app.gateway.keep_exchange(&context.exchange, exchange_owner(&app, &request, &known));
+    }
     let has_unknown_coding = ContentCoding::of(request.headers()).is_err();
     let admitted = spent.as_ref().map_or(Ok(()), RateLimitState::is_admitted);
     let admitted = admitted.and_then(|()| admit(&app, &request, &known, route));

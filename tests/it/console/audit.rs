@@ -88,4 +88,9 @@ async fn an_exchange_shows_its_vendor_calls() {
     let words = page.words();
     assert!(words.contains("at startexam-main") && words.contains(&request_id), "{words}");
     assert!(!words.contains("x1@example.com") && !words.contains("Ada"), "redacted: {words}");
+    // What the pages read is not among the exchanges, which are few.
+    let all = gateway.get("/exchanges?limit=200").await;
+    let items = all.body["items"].as_array().expect("a list").iter();
+    let routes: Vec<String> = items.map(|it| format!("{} {}", it["method"], it["route"]).replace('"', "")).collect();
+    assert_eq!(routes, ["GET /exchanges", "GET /exchanges", "POST /candidates"]);
 }

@@ -1,11 +1,15 @@
 //! People: found, looked at, and acted upon; what was done is looked at through the API.
 
+use examgate::sandbox::accounts;
 use serde_json::json;
 
 use super::browser::Browser;
+use crate::results::{START, book, connections, finished, read_feed, sit, wait_for_version};
 use crate::settling::TEST;
-use crate::support::connections::{client_with, sandbox_connections, start_examtesting, start_startexam, startexam};
-use crate::support::gateway::{Gateway, key, sandbox};
+use crate::support::connections::{
+    client_with, sandbox_connections, start_examtesting, start_startexam, start_thinkexam, startexam,
+};
+use crate::support::gateway::{Gateway, TIMEOUT, key, sandbox};
 use crate::support::people::{order, person, with};
 
 #[tokio::test]
@@ -34,30 +38,70 @@ async fn a_person_of_several_connections_is_found_at_each() {
 }
 
 #[tokio::test]
-async fn the_page_of_a_person_tells_what_happened_and_cancels_a_booking() {
-    let (_sandbox, gateway) = start_startexam("").await;
-    let registered = gateway.post("/candidates", &person("x1")).await;
+async fn the_page_of_a_person_has_their_booking_and_cancels_it() {
+    let (_sandbox, gateway) = start_thinkexam("").await;
+    let registered = gateway.post("/candidates", &person("t1")).await;
     let id = registered.text("/id").to_owned();
-    let booked = gateway.post("/assignments", &with(order("x1", TEST), "reference", json!("order-7781"))).await;
+    let body = with(order("t1", "2415"), "reference", json!("order-7781"));
+    let booked = gateway.post("/assignments", &body).await;
     assert_eq!(booked.status, 201, "{booked:?}");
     let booking = booked.text("/id").to_owned();
     let mut browser = Browser::signed_in(gateway.address, &key("lms")).await;
     let page = browser.open(&format!("assignments/{booking}")).await;
     assert_eq!(page.url.path(), format!("/console/people/{id}"), "a booking leads to its person");
     let words = page.words();
-    assert!(words.contains(&format!("Booking for {TEST} applied reference order-7781")), "{words}");
-    assert!(words.contains("Registration applied"), "{words}");
+    assert!(words.contains("Booking for 2415 applied"), "{words}");
+    assert!(words.contains("reference order-7781") && words.contains("Registration applied"), "{words}");
 
-    let form = page.form(&format!("assignments/{booking}/cancel"));
-    let answer = browser.submit(&form).await;
+    let answer = browser.submit(&page.form(&format!("assignments/{booking}/cancel"))).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
     let page = browser.follow(answer).await;
     assert_eq!(page.url.path(), format!("/console/people/{id}"));
-    let cancelled = gateway.get(&format!("/assignments/{booking}")).await;
-    if cancelled.text("/state") == "cancelled" {
-        assert!(page.words().contains("The booking is cancelled at the vendor."), "{}", page.words());
-    } else {
-        panic!("{cancelled:?} {}", page.words());
+    assert!(page.words().contains("The booking is cancelled at the vendor."), "{}", page.words());
+    assert_eq!(gateway.get(&format!("/assignments/{booking}")).await.text("/state"), "cancelled");
+    assert!(page.find_form("cancel").is_none(), "{}", page.text);
+}
+
+#[tokio::test]
+async fn the_time_line_has_results_with_their_versions_events_and_deliveries() {
+    let sandbox = sandbox().await;
+    let delivery = "[delivery]\nallow_hosts = [\"127.0.0.1\"]\nallow_private = [\"127.0.0.1\"]\nallow_http = true\n";
+    let gateway = Gateway::start(&(connections(&sandbox, "", "") + delivery)).await;
+    let hook = format!("http://{}{}", sandbox.lms(), accounts::lms::PATH);
+    let created = gateway.post("/webhooks", &json!({ "url": hook, "secret": accounts::lms::SECRET })).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let booked = book(&gateway, START, "e1").await;
+    let participant = booked["vendorRef"]["id"].as_str().expect("an id");
+    for (version, score) in [(1, 4.0), (2, 5.0)] {
+        sit(&sandbox, &finished(participant, score)).await;
+        read_feed(&gateway).await;
+        wait_for_version(&gateway, &booked, version).await;
     }
+    let mut browser = Browser::signed_in(gateway.address, &key("lms")).await;
+    let path = format!("assignments/{}", booked["id"].as_str().expect("an id"));
+    let began = std::time::Instant::now();
+    let page = loop {
+        let page = browser.open(&path).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        if page.words().contains("Delivery of result.corrected") {
+            break page;
+        }
+        assert!(began.elapsed() < TIMEOUT, "{}", page.words());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    let words = page.words();
+    let places: Vec<_> = [
+        "Event result.corrected",
+        "Result of rust-101, version 2: 5 of 8 fully graded",
+        "Event result.published",
+        "Result of rust-101, version 1: 4 of 8 fully graded",
+        "Booking for rust-101 applied",
+    ]
+    .iter()
+    .map(|text| words.find(text).unwrap_or_else(|| panic!("{text}: {words}")))
+    .collect();
+    assert!(places[4] > *places[..4].iter().max().expect("places"), "the oldest is last: {words}");
+    assert!(words.contains("changed: "), "{words}");
 }
 
 #[tokio::test]
