@@ -91,7 +91,7 @@ fn the_demo_completes_with_every_outcome_as_expected() {
     let before_table = stdout.lines().position(|line| line.contains("launch link ") || line.ends_with("launch link"));
     assert!(before_table.expect("a table") < 40, "{stdout}");
 
-    assert!(stdout.contains("/console/ (in a browser; sign in with the API key)"), "{stdout}");
+    assert!(stdout.contains("/console/ (in a browser; sign in with the key below)"), "{stdout}");
     assert_eq!(curl_lines(&stdout).len(), 4, "{stdout}");
     assert!(curl_lines(&stdout).iter().all(|line| line.contains(key(&stdout))), "{stdout}");
     assert!(!stdout.contains(['\u{1b}', '✗']), "colours and bars are for terminals: {stdout}");

@@ -134,7 +134,7 @@ impl Screen {
         let key = key.expose();
         let heading = |text: &str| format!("\n{}", self.painted(text, "1"));
         say(heading("Addresses"))?;
-        say(format_args!("  Console       {api}/console/ (in a browser; sign in with the API key)"))?;
+        say(format_args!("  Console       {api}/console/ (in a browser; sign in with the key below)"))?;
         say(format_args!("  API           {api}"))?;
         say(format_args!("  API key       {key}"))?;
         say(format_args!("  Reference     {api}/docs"))?;

@@ -34,19 +34,19 @@ const TEST: &str = accounts::startexam::TESTS[0].0;
 const RUST: &str = "rust-101";
 /// The same at ThinkExam.
 const THINK_TEST: &str = accounts::thinkexam::TESTS[0].0;
-pub(crate) const APTITUDE: &str = "aptitude";
+pub const APTITUDE: &str = "aptitude";
 
-pub(crate) const START: &str = "startexam-main";
-pub(crate) const THINK: &str = "thinkexam-main";
+pub const START: &str = "startexam-main";
+pub const THINK: &str = "thinkexam-main";
 
 /// Faults of the feed are made on purpose, one after the other, and few of these tests are about the circuit breaker.
 const NO_BREAKER: &str = "breaker = { failures = 0, cooldown = \"1s\" }";
 
 /// The secret part of the receiver's address.
-pub(crate) const TOKEN: &str = "hook-token-of-the-tests";
+pub const TOKEN: &str = "hook-token-of-the-tests";
 
 /// Returns connections that read the feed and receive webhooks, with a catalogue; more settings of each may be given.
-pub(crate) fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
+pub fn connections(sandbox: &Sandbox, feed: &str, receiver: &str) -> String {
     let fields = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }";
     let feed = format!("{fields}\n{NO_BREAKER}\n[connections.{START}.results]\nmode = \"feed\"\n{feed}");
     let key = accounts::thinkexam::WEBHOOK_KEY;
@@ -67,7 +67,7 @@ fn catalogue(more: &str) -> String {
     entry(RUST, START, TEST) + &entry(APTITUDE, THINK, THINK_TEST)
 }
 
-pub(crate) async fn start() -> (Sandbox, Gateway) {
+pub async fn start() -> (Sandbox, Gateway) {
     start_with("", "").await
 }
 
@@ -78,7 +78,7 @@ pub(crate) async fn start_with(feed: &str, receiver: &str) -> (Sandbox, Gateway)
 }
 
 /// Registers a person and books an assessment for them; returns the assignment as it was answered.
-pub(crate) async fn book(gateway: &Gateway, connection: &str, id: &str) -> Value {
+pub async fn book(gateway: &Gateway, connection: &str, id: &str) -> Value {
     let registered = gateway.post("/candidates", &person_at(connection, id)).await;
     assert_eq!(registered.status, 201, "{registered:?}");
     book_registered(gateway, connection, id).await
@@ -121,7 +121,7 @@ fn bulk_row(booking: &Value) -> Value {
     row
 }
 
-pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 
@@ -152,12 +152,12 @@ async fn deliver_to(sandbox: &Sandbox, url: &str, results: &[Value]) -> Vec<u64>
 }
 
 /// Delivers results to the receiver that names their test; it takes every one.
-pub(crate) async fn deliver(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
+pub async fn deliver(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
     deliver_by(sandbox, &receiver(gateway, &format!("/{APTITUDE}")), results).await;
 }
 
 /// Delivers results to the receiver that names no test; it takes every one.
-pub(crate) async fn deliver_unnamed(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
+pub async fn deliver_unnamed(sandbox: &Sandbox, gateway: &Gateway, results: &[Value]) {
     deliver_by(sandbox, &receiver(gateway, ""), results).await;
 }
 
@@ -172,7 +172,7 @@ fn receiver(gateway: &Gateway, more: &str) -> String {
 }
 
 /// Returns a result of ThinkExam as `POST /_webhooks` takes it.
-pub(crate) fn marks(id: &str, marks: f64) -> Value {
+pub fn marks(id: &str, marks: f64) -> Value {
     json!({ "email": format!("{id}@example.com"), "testId": THINK_TEST, "marks": marks })
 }
 
@@ -190,7 +190,7 @@ pub(crate) async fn read_feed(gateway: &Gateway) {
 }
 
 /// Returns everything in a list, page by page.
-pub(crate) async fn all(gateway: &Gateway, path: &str) -> Vec<Value> {
+pub async fn all(gateway: &Gateway, path: &str) -> Vec<Value> {
     let (mut items, mut page) = (Vec::new(), path.to_owned());
     loop {
         let response = gateway.get(&page).await;
@@ -202,7 +202,7 @@ pub(crate) async fn all(gateway: &Gateway, path: &str) -> Vec<Value> {
 }
 
 /// Waits until this list has so many items, and returns them. More fail the test.
-pub(crate) async fn wait_for_count(gateway: &Gateway, path: &str, count: usize) -> Vec<Value> {
+pub async fn wait_for_count(gateway: &Gateway, path: &str, count: usize) -> Vec<Value> {
     let length = |response: &ApiResponse| response.body["items"].as_array().map(Vec::len);
     let page = wait_until(gateway, path, |response| length(response) >= Some(count)).await;
     let items = page.body["items"].as_array().expect("a list").clone();
@@ -211,7 +211,7 @@ pub(crate) async fn wait_for_count(gateway: &Gateway, path: &str, count: usize) 
 }
 
 /// Waits until the only result of an assignment has this version, and returns it.
-pub(crate) async fn wait_for_version(gateway: &Gateway, assignment: &Value, version: u64) -> Value {
+pub async fn wait_for_version(gateway: &Gateway, assignment: &Value, version: u64) -> Value {
     let path = format!("/results?assignment={}", text(assignment, "/id"));
     let reached = |response: &ApiResponse| response.body["items"][0]["version"].as_u64() >= Some(version);
     let page = wait_until(gateway, &path, reached).await;

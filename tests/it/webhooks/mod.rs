@@ -17,16 +17,16 @@ mod timing;
 mod verifiers;
 
 /// The secret that the LMS knows, and one that it can be told.
-pub(crate) const SECRET: &str = accounts::lms::SECRET;
-pub(crate) const OTHER_SECRET: &str = "whsec_ZXhhbWdhdGUtc2FuZGJveC1sbXMtc2VjcmV0LTAwMDI=";
+pub const SECRET: &str = accounts::lms::SECRET;
+pub const OTHER_SECRET: &str = "whsec_ZXhhbWdhdGUtc2FuZGJveC1sbXMtc2VjcmV0LTAwMDI=";
 
 /// The section that lets clients register receivers on this machine; more of its keys may be given.
-pub(crate) fn delivery(more: &str) -> String {
+pub fn delivery(more: &str) -> String {
     format!("[delivery]\nallow_hosts = [\"127.0.0.1\"]\nallow_private = [\"127.0.0.1\"]\nallow_http = true\n{more}\n")
 }
 
 /// Starts a sandbox and a gateway that delivers to it; more of `[delivery]` and other sections may be given.
-pub(crate) async fn start(more: &str) -> (Sandbox, Gateway) {
+pub async fn start(more: &str) -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let connection = startexam(&format!("http://{}", sandbox.startexam()), "");
     let gateway = Gateway::start(&(connection + &delivery(more))).await;
@@ -34,19 +34,19 @@ pub(crate) async fn start(more: &str) -> (Sandbox, Gateway) {
 }
 
 /// Returns the address at which the LMS receives webhooks.
-pub(crate) fn hook(sandbox: &Sandbox) -> String {
+pub fn hook(sandbox: &Sandbox) -> String {
     format!("http://{}{}", sandbox.lms(), accounts::lms::PATH)
 }
 
 /// Creates a webhook, which must succeed.
-pub(crate) async fn create(gateway: &Gateway, webhook: &Value) -> Value {
+pub async fn create(gateway: &Gateway, webhook: &Value) -> Value {
     let created = gateway.post("/webhooks", webhook).await;
     assert_eq!(created.status, 201, "{created:?}");
     created.body
 }
 
 /// Returns a webhook to the LMS with the secret that it knows; `more` replaces or adds fields.
-pub(crate) fn to_lms(sandbox: &Sandbox, more: &Value) -> Value {
+pub fn to_lms(sandbox: &Sandbox, more: &Value) -> Value {
     let mut webhook = json!({ "url": hook(sandbox), "secret": SECRET });
     for (name, value) in more.as_object().expect("an object") {
         webhook[name] = value.clone();
@@ -54,19 +54,19 @@ pub(crate) fn to_lms(sandbox: &Sandbox, more: &Value) -> Value {
     webhook
 }
 
-pub(crate) fn path_of(webhook: &Value) -> String {
+pub fn path_of(webhook: &Value) -> String {
     format!("/webhooks/{}", webhook["id"].as_str().expect("an id"))
 }
 
 /// Returns what the LMS has received, oldest first.
-pub(crate) async fn received(sandbox: &Sandbox) -> Vec<Value> {
+pub async fn received(sandbox: &Sandbox) -> Vec<Value> {
     let response = http().get(format!("http://{}/_ledger", sandbox.lms())).send().await.expect("the LMS responds");
     let ledger: Value = response.json().await.expect("JSON");
     ledger["webhooks"].as_array().expect("a list").clone()
 }
 
 /// Waits until the LMS has received what is wanted, and returns the first of it.
-pub(crate) async fn wait_for_webhook(sandbox: &Sandbox, wanted: impl Fn(&Value) -> bool) -> Value {
+pub async fn wait_for_webhook(sandbox: &Sandbox, wanted: impl Fn(&Value) -> bool) -> Value {
     let started = std::time::Instant::now();
     loop {
         let found = received(sandbox).await;
@@ -79,12 +79,12 @@ pub(crate) async fn wait_for_webhook(sandbox: &Sandbox, wanted: impl Fn(&Value) 
 }
 
 /// Sets switches of the LMS.
-pub(crate) async fn switch(sandbox: &Sandbox, switches: Value) {
+pub async fn switch(sandbox: &Sandbox, switches: Value) {
     set_faults(sandbox.lms(), json!({ "switches": switches })).await;
 }
 
 /// Makes something happen: an operation that ends. Returns its path.
-pub(crate) async fn complete_operation(gateway: &Gateway, id: &str) -> String {
+pub async fn complete_operation(gateway: &Gateway, id: &str) -> String {
     let rows = json!({ "connection": "startexam-main", "items": [{ "externalId": id }] });
     let bulk = gateway.post("/candidates/bulk", &rows).await;
     assert_eq!(bulk.status, 207, "{bulk:?}");

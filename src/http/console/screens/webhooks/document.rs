@@ -128,12 +128,12 @@ impl Delivery {
 }
 
 impl Attempt {
-    /// Describes what came back.
+    /// Describes what came back, without a full stop.
     pub(super) fn result(&self) -> String {
         match (&self.error, self.status) {
             (Some(error), _) => error.trim_end_matches('.').to_owned(),
-            (None, Some(status)) => format!("the receiver responded with {status}"),
-            (None, None) => "no response".to_owned(),
+            (None, Some(status)) => format!("The receiver responded with status {status}"),
+            (None, None) => "No response".to_owned(),
         }
     }
 }
