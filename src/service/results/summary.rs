@@ -63,7 +63,9 @@ impl Gateway {
             let mut found = self.0.store.results(&caller.tenant, &filter, &page).await.or_not_applied()?;
             let has_more = found.len() > PART;
             found.truncate(PART);
-            found.iter().for_each(|result| tally.add(result));
+            for result in &found {
+                tally.add(result);
+            }
             after = found.last().filter(|_| has_more).map(|last| last.id.to_string());
             if after.is_none() {
                 break;

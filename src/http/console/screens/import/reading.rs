@@ -169,7 +169,8 @@ fn fill(review: &mut Review, file: Bytes, entered: &Entered) -> Result<(), Vec<S
     let choices: Vec<Option<String>> =
         review.columns.iter().map(|column| Some(column.target.clone()).filter(|target| !target.is_empty())).collect();
     rules.choices = Some(&choices);
-    let plan = rules.plan(&header.cells).map_err(|faults| faults.into_iter().map(sentence).collect::<Vec<_>>())?;
+    let plan =
+        rules.plan(&header.cells).map_err(|faults| faults.iter().map(|fault| sentence(fault)).collect::<Vec<_>>())?;
     review.is_result = plan.is_result;
     convert(review, &source, &header, &plan, entered).map_err(one)
 }
@@ -219,7 +220,7 @@ fn describe(
         .collect()
 }
 
-fn sentence(fault: String) -> String {
+fn sentence(fault: &str) -> String {
     let mut letters = fault.chars();
     let first = letters.next().map(char::to_uppercase);
     first.into_iter().flatten().chain(letters).chain(['.']).collect()
