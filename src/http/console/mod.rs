@@ -21,6 +21,13 @@ use crate::http::console_parts::ConsoleParts;
 mod api;
 mod assets;
 mod form;
+#[expect(
+    clippy::inline_always,
+    clippy::trivially_copy_pass_by_ref,
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the form that askama wants filters to have, and what it makes of them"
+)]
 mod format;
 mod guard;
 mod origin;

@@ -3,6 +3,7 @@
 
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
+use http::uri::Authority;
 use url::Url;
 
 /// Where the request says that it comes from.
@@ -24,7 +25,7 @@ pub(in crate::http::console) fn is_ours(parts: &Parts, public_url: Option<&Url>)
         Some(origin) => {
             let Some(host) = Url::parse(origin).ok().as_ref().and_then(authority) else { return false };
             let public = public_url.and_then(authority);
-            let named = [text(HOST.as_str()), parts.uri.authority().map(|own| own.as_str()), text(FORWARDED_HOST)];
+            let named = [text(HOST.as_str()), parts.uri.authority().map(Authority::as_str), text(FORWARDED_HOST)];
             public.is_some_and(|public| public == host)
                 || named.into_iter().flatten().any(|own| own.eq_ignore_ascii_case(&host))
         }

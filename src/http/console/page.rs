@@ -157,7 +157,7 @@ impl Page {
 
     /// Shows the notice with this word, if it is a known one.
     pub(in crate::http::console) fn with_notice_word(mut self, word: Option<&str>) -> Self {
-        self.notice_word = word.unwrap_or_default().to_owned();
+        word.unwrap_or_default().clone_into(&mut self.notice_word);
         self.with_notices(COMMON_NOTICES)
     }
 

@@ -72,37 +72,37 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn acquire(limiter: &SignInLimiter, address: &str, second: i64) -> Result<(), i64> {
+        limiter.acquire(Some(address.parse().unwrap()), at(second))
     }
 
     #[test]
     fn an_address_has_its_share_of_each_minute() {
         let limiter = SignInLimiter::new(2);
-        let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        assert_eq!([0, 1, 15].map(|second| limiter.acquire(one, at(second))), [Ok(()), Ok(()), Err(45)]);
-        assert_eq!(limiter.acquire(other, at(59)), Ok(()));
-        assert_eq!(limiter.acquire(one, at(60)), Ok(()));
+        let one = |second| acquire(&limiter, "192.0.2.1", second);
+        assert_eq!([0, 1, 15].map(one), [Ok(()), Ok(()), Err(45)]);
+        assert_eq!(acquire(&limiter, "192.0.2.2", 59), Ok(()));
+        assert_eq!(one(60), Ok(()));
     }
 
     #[test]
     fn all_addresses_share_a_limit_and_refusals_are_not_counted() {
         let limiter = SignInLimiter::new(1);
         for last in 1..=10 {
-            let one = address(&format!("192.0.2.{last}"));
-            assert_eq!(limiter.acquire(one, at(0)), Ok(()));
-            assert_eq!(limiter.acquire(one, at(0)), Err(60));
+            let one = format!("192.0.2.{last}");
+            assert_eq!(acquire(&limiter, &one, 0), Ok(()));
+            assert_eq!(acquire(&limiter, &one, 0), Err(60));
         }
-        assert_eq!(limiter.acquire(address("192.0.2.99"), at(0)), Err(60));
+        assert_eq!(acquire(&limiter, "192.0.2.99", 0), Err(60));
     }
 
     #[test]
     fn the_addresses_of_one_subscriber_count_as_one() {
         let limiter = SignInLimiter::new(1);
-        assert_eq!(limiter.acquire(address("2001:db8::1"), at(0)), Ok(()));
-        assert_eq!(limiter.acquire(address("2001:db8::2"), at(0)), Err(60));
-        assert_eq!(limiter.acquire(address("2001:db8:0:1::2"), at(0)), Ok(()));
-        assert_eq!(limiter.acquire(address("::ffff:192.0.2.1"), at(0)), Ok(()));
-        assert_eq!(limiter.acquire(address("192.0.2.1"), at(0)), Err(60));
+        assert_eq!(acquire(&limiter, "2001:db8::1", 0), Ok(()));
+        assert_eq!(acquire(&limiter, "2001:db8::2", 0), Err(60));
+        assert_eq!(acquire(&limiter, "2001:db8:0:1::2", 0), Ok(()));
+        assert_eq!(acquire(&limiter, "::ffff:192.0.2.1", 0), Ok(()));
+        assert_eq!(acquire(&limiter, "192.0.2.1", 0), Err(60));
     }
 }

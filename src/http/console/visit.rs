@@ -82,12 +82,6 @@ impl Visit {
         self.inner.form.field(name)
     }
 
-    /// Returns the values of all fields with this name.
-    pub(in crate::http::console) fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let named = self.inner.form.fields.iter().filter(move |(known, _)| known == name);
-        named.map(|(_, value)| value.as_str())
-    }
-
     /// Returns the file in the field with this name.
     pub(in crate::http::console) fn upload(&self, name: &str) -> Option<&Upload> {
         self.inner.form.uploads.iter().find(|(known, _)| known == name).map(|(_, upload)| upload)

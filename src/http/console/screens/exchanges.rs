@@ -99,9 +99,8 @@ impl Call {
     fn tone(&self) -> &'static str {
         match self.status {
             Some(200..=399) => "good",
-            Some(_) => "bad",
             None if self.ended == "answered" => "good",
-            None => "bad",
+            Some(_) | None => "bad",
         }
     }
 }

@@ -82,7 +82,8 @@ struct Attempt {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Version {
-    version: u32,
+    #[serde(rename = "version")]
+    number: u32,
     changed: Vec<String>,
     recorded_at: String,
     #[serde(flatten)]
@@ -184,8 +185,8 @@ fn of_result(result: &ExamResult) -> LineEntry {
 }
 
 fn of_version(result: &str, version: &Version) -> LineEntry {
-    let mut entry = entry_of(result, version.version, &version.recorded_at, &version.content);
-    if version.version > 1 && !version.changed.is_empty() {
+    let mut entry = entry_of(result, version.number, &version.recorded_at, &version.content);
+    if version.number > 1 && !version.changed.is_empty() {
         entry.notes.push(format!("changed: {}", version.changed.join(", ")));
     }
     entry
