@@ -41,7 +41,12 @@ export async function enter(browser, root, key, options) {
 
 /** Opens a page below `console/` and expects this status. */
 export async function go(page, root, path, status = 200) {
-  const response = await page.goto(`${root}/console/${path}`);
+  const open = () => page.goto(`${root}/console/${path}`);
+  // The page of an operation that ends loads itself again, which may be at this very moment.
+  const response = await open().catch((error) => {
+    if (!/ERR_ABORTED|interrupted by another navigation/.test(error.message)) throw error;
+    return open();
+  });
   assert.equal(response.status(), status, path);
   return response;
 }

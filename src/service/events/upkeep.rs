@@ -57,13 +57,14 @@ impl Gateway {
 
     /// Removes events that are no longer kept.
     pub(in crate::service) async fn purge_events(&self) {
+        let since = self.events_kept_since();
         // While they are there, what webhooks lose of them can be counted.
-        if let Err(error) = self.tell_gaps().await {
+        if let Err(error) = self.tell_gaps(since).await {
             let (code, detail) = (error.code.as_str(), error.detail);
             tracing::warn!(code, detail, "telling of what webhooks lose failed; will retry");
             return;
         }
-        match self.0.store.purge_events(self.events_kept_since()).await {
+        match self.0.store.purge_events(since).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "purged events"),
             Err(error) => tracing::warn!(%error, "purging events failed; will retry"),

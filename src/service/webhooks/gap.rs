@@ -4,6 +4,8 @@
 //! The sender of a webhook does so. Before retention removes events, so does this for every webhook, with or without a sender: one
 //! that is paused keeps its place, and its tenant is to know what it lost.
 
+use jiff::Timestamp;
+
 use crate::domain::error::Error;
 use crate::domain::event::EventFilter;
 use crate::domain::webhook::{Delivery, DeliveryReason, Webhook};
@@ -18,6 +20,8 @@ use crate::store::{Mutation, StoreError, WebhookScan};
 const BATCH: usize = 1_000;
 /// Maximum number of deliveries that are given up in one transaction; the others follow with the next look.
 const MAX_EXPIRED: usize = 1_000;
+/// How often a webhook is looked at again that was changed meanwhile.
+const MAX_RETRIES: usize = 5;
 
 /// Expired events that a webhook was to get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,24 +44,32 @@ impl Gap {
 }
 
 impl Gateway {
-    /// Gives up what webhooks were to get of the events that retention is about to remove.
+    /// Gives up what webhooks were to get of the events that retention is about to remove: those from before `since`.
     ///
     /// # Errors
-    /// `store_unavailable`.
-    pub(in crate::service) async fn tell_gaps(&self) -> Result<(), Error> {
+    /// `store_unavailable`; then no event may be removed.
+    pub(in crate::service) async fn tell_gaps(&self, since: Timestamp) -> Result<(), Error> {
         let Some(context) = self.0.webhooks.context() else { return Ok(()) };
         for webhook in self.0.store.all_webhooks().await.or_not_applied()? {
-            match self.tell_gap(&context, &webhook).await {
-                // Its sender, another instance or a client has been faster.
-                Ok(()) | Err(StoreError::Superseded) => {}
-                Err(error) => return Err(error).or_not_applied(),
+            let mut told = self.tell_gap(&context, &webhook, since).await;
+            for _ in 0..MAX_RETRIES {
+                if !matches!(told, Err(StoreError::Superseded)) {
+                    break;
+                }
+                // Its sender, another instance or a client has changed it meanwhile.
+                let found = self.0.store.webhook(&webhook.tenant, &webhook.id).await.or_not_applied()?;
+                told = match found {
+                    Some(webhook) => self.tell_gap(&context, &webhook, since).await,
+                    None => Ok(()),
+                };
             }
+            told.or_not_applied()?;
         }
         Ok(())
     }
 
-    async fn tell_gap(&self, context: &DeliveryContext, webhook: &Webhook) -> Result<(), StoreError> {
-        let (store, since) = (&self.0.store, self.events_kept_since());
+    async fn tell_gap(&self, context: &DeliveryContext, webhook: &Webhook, since: Timestamp) -> Result<(), StoreError> {
+        let store = &self.0.store;
         let last = store.event_bounds(&webhook.tenant, since).await?.oldest.saturating_sub(1);
         let owner = context.owners.owner(webhook);
         // A sender gives its deliveries up by itself: one may be in flight.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::receiver::{respond, unreachable};
 use super::*;
 use crate::domain::ids::DeliveryId;
-use crate::domain::subject::SubjectKey;
 use crate::domain::webhook::{DeliveryAttempt, DisableReason};
+use crate::store::WebhookScan;
 use crate::transport::delivery::DeliveryError;
 
 #[tokio::test]
@@ -108,10 +108,11 @@ async fn a_webhook_that_was_paused_for_too_long_gets_what_is_kept_and_one_gap_is
     let (paused, other) = (world.webhook("paused").await, world.webhook("other").await);
     world.gateway.pause_webhook_now(&caller("lms"), &paused).await.unwrap();
     world.wait_for_state(&paused, WebhookState::Paused).await;
-    // Ten days of events, of which seven are kept.
-    for day in (0..10).rev() {
-        world.emit_old(Some(1), day * DAY + Duration::from_hours(1)).await;
-    }
+    world.finish_first_purge().await;
+    // Ten days of events, of which seven are kept; at once, so that no other event comes between them.
+    let subject = subject_of(Some(1));
+    let ages = (0..10).rev().map(|day| day * DAY + Duration::from_hours(1));
+    world.emit_all(ages.map(|age| (EventType::ResultPublished, subject.clone(), age))).await;
     world.wait_for_delivered(&other, 7).await;
     world.gateway.resume_webhook_now(&caller("lms"), &paused).await.unwrap();
     let arrived = || {
@@ -185,10 +186,10 @@ async fn any_number_of_assignments_that_are_held_up_keeps_no_other_event_waiting
 #[tokio::test]
 async fn more_deliveries_that_wait_than_fit_in_memory_keep_no_other_one_waiting() {
     let world = World::new().await;
-    let chosen = WebhookSettings { types: vec!["result.*".to_owned()], ..settings("https://a.example.com/hook") };
-    let webhook = world.create(chosen).await.view.webhook.id;
+    let webhook = world.webhook("a").await;
     world.gateway.pause_webhook_now(&caller("lms"), &webhook).await.unwrap();
     world.wait_for_state(&webhook, WebhookState::Paused).await;
+    world.wait_for_sender_end(&webhook).await;
     world.receiver.forget();
     // Three events of each of two thousand assignments, whose first ones wait; and one that waits for nothing.
     let (now, later) = (world.gateway.now(), world.gateway.now() + SignedDuration::from_hours(1));
@@ -224,6 +225,8 @@ async fn more_deliveries_that_wait_than_fit_in_memory_keep_no_other_one_waiting(
         events.push(Mutation::Event(Box::new(event)));
     }
     world.store.commit(events).await.unwrap();
+    let before = world.stored(&webhook).await.scanned;
+    deliveries.push(Mutation::ScanWebhook(WebhookScan { id: webhook.clone(), before, scanned: 6_001 }));
     world.store.commit(deliveries).await.unwrap();
     world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
     let new = world.emit(Some(10_000)).await.to_string();
@@ -284,13 +287,11 @@ async fn what_retention_takes_from_a_webhook_that_nothing_is_sent_to_is_told_at_
             world.owners.is_gone.store(true, Ordering::SeqCst);
             world.gateway.0.webhooks.notify(&webhook);
         }
-        let subject = SubjectKey::webhook(&webhook);
-        // Its sender has ended.
-        wait_until(async || world.gateway.0.subject_locks.try_lock(&subject).await.unwrap().is_some()).await;
+        world.wait_for_sender_end(&webhook).await;
         let (other, wanted) = (EventType::ResultPublished, EventType::AssignmentExpired);
-        for event_type in [other, wanted, other, wanted, other] {
-            world.emit_about(event_type, EventSubject::default(), 8 * DAY).await;
-        }
+        world.finish_first_purge().await;
+        let old = [other, wanted, other, wanted, other].map(|kind| (kind, EventSubject::default(), 8 * DAY));
+        world.emit_all(old).await;
         let kept = world.emit_about(wanted, EventSubject::default(), Duration::ZERO).await;
         for _ in 0..2 {
             world.gateway.purge_events().await;

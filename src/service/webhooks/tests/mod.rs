@@ -25,6 +25,7 @@ use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, EventId, WebhookId};
 use crate::domain::intent::WriteOrigin;
 use crate::domain::scope::{Scope, ScopeSet};
+use crate::domain::subject::SubjectKey;
 use crate::domain::system::System;
 use crate::domain::vendor::Priority;
 use crate::domain::webhook::schedule::RetrySchedule;
@@ -182,26 +183,48 @@ impl World {
 
     /// Commits an event of an assignment, made so long ago; returns its id.
     async fn emit_old(&self, assignment: Option<u64>, age: Duration) -> EventId {
-        let assignment = assignment.map(|number| AssignmentId::parse(&format!("asg_{number:032x}")).unwrap());
-        let subject = EventSubject { connection: Some("exam".to_owned()), assignment, assessment_ref: None };
-        self.emit_about(EventType::ResultPublished, subject, age).await
+        self.emit_about(EventType::ResultPublished, subject_of(assignment), age).await
     }
 
     async fn emit_about(&self, event_type: EventType, subject: EventSubject, age: Duration) -> EventId {
+        let event = self.event_about(event_type, subject, age);
+        let id = event.id.clone();
+        self.store.commit(vec![Mutation::Event(Box::new(event))]).await.unwrap();
+        id
+    }
+
+    /// Commits events in one transaction.
+    async fn emit_all(&self, events: impl IntoIterator<Item = (EventType, EventSubject, Duration)>) {
+        let events = events.into_iter().map(|(kind, subject, age)| self.event_about(kind, subject, age));
+        self.store.commit(events.map(|event| Mutation::Event(Box::new(event))).collect()).await.unwrap();
+    }
+
+    /// Waits until no task holds the webhook's lock.
+    async fn wait_for_sender_end(&self, id: &WebhookId) {
+        let subject = SubjectKey::webhook(id);
+        wait_until(async || self.gateway.0.subject_locks.try_lock(&subject).await.unwrap().is_some()).await;
+    }
+
+    /// Lets the purge end that every gateway begins with: it takes far fewer steps than these.
+    async fn finish_first_purge(&self) {
+        for _ in 0..30 {
+            self.gateway.purge_events().await;
+        }
+    }
+
+    fn event_about(&self, event_type: EventType, subject: EventSubject, age: Duration) -> NewEvent {
         let id = EventId::generate(&self.system);
         let age = SignedDuration::try_from(age).unwrap();
         let mut data = Map::new();
         data.insert("resource".to_owned(), Value::from("/results/res_1"));
-        let event = NewEvent {
-            id: id.clone(),
+        NewEvent {
+            id,
             tenant: TENANT.to_owned(),
             event_type,
             timestamp: self.system.now().saturating_sub(age).unwrap(),
             subject,
             data,
-        };
-        self.store.commit(vec![Mutation::Event(Box::new(event))]).await.unwrap();
-        id
+        }
     }
 
     async fn emit(&self, assignment: Option<u64>) -> EventId {
@@ -249,6 +272,11 @@ impl World {
         let page = self.store.events(TENANT, 0, &filter, 1_000).await.unwrap();
         page.events.into_iter().map(|event| event.event.data).collect()
     }
+}
+
+fn subject_of(assignment: Option<u64>) -> EventSubject {
+    let assignment = assignment.map(|number| AssignmentId::parse(&format!("asg_{number:032x}")).unwrap());
+    EventSubject { connection: Some("exam".to_owned()), assignment, assessment_ref: None }
 }
 
 /// Waits for something that must happen, however slow the machine is.
