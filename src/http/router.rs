@@ -13,7 +13,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use tower::ServiceBuilder;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate, SizeAbove};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::UtoipaMethodRouter;
 
@@ -30,6 +30,7 @@ use crate::http::routes::{caller_entries, receiver_entries};
 
 /// Smallest response that is compressed, in bytes: roughly what fits into one packet anyway.
 const MIN_COMPRESSED: u16 = 1024;
+const PAGES: NotForContentType = NotForContentType::const_new("text/html");
 
 /// Builds the router of the whole public API, below its base path.
 pub fn router(parts: &ApiParts) -> Router {
@@ -105,11 +106,11 @@ pub fn admin_router(parts: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + S
 
 /// Compresses responses for clients that accept it, except event streams and responses too short to gain from it.
 ///
-/// Uses the fastest level: long reports are mostly repetition, and compression time is taken from other callers. The
-/// BREACH attack, which infers contents from the response length, needs a page that makes a browser send a user's key;
-/// browsers do not send API keys by themselves.
+/// Uses the fastest level: long reports are mostly repetition, and compression time is taken from other callers. Pages are not
+/// compressed: the BREACH attack infers contents, such as the token of a form, from the length of a response to a request
+/// that another page makes a browser send.
 fn compression() -> CompressionLayer<impl Predicate> {
-    let worth_it = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
+    let worth_it = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED)).and(PAGES);
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 

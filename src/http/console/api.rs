@@ -3,6 +3,8 @@
 //!
 //! It must never read service or store.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -44,6 +46,17 @@ pub(in crate::http::console) struct Api {
     /// Headers of every call: the credentials, the request id of the page and its trace.
     headers: HeaderMap,
     stopping: ShutdownSignal,
+    /// What became of the page's last write.
+    written: Arc<Mutex<Option<WriteEnd>>>,
+}
+
+/// What became of a write, whatever becomes of its page.
+#[derive(Debug, Clone)]
+enum WriteEnd {
+    /// No reply was read.
+    Unclear,
+    Accepted,
+    Refused(Box<Problem>),
 }
 
 /// A page of a list.
@@ -68,7 +81,7 @@ impl Reply {
     /// # Errors
     /// It is not of this form.
     pub(in crate::http::console) fn read<T: DeserializeOwned>(self) -> Result<T, ConsoleError> {
-        T::deserialize(self.json).map_err(|error| ConsoleError::unreadable(&error))
+        T::deserialize(self.json).map_err(|error| ConsoleError::of_json(&error))
     }
 }
 
@@ -127,11 +140,20 @@ pub(in crate::http::console) enum ConsoleError {
     Refused(StatusCode, &'static str),
     /// The page's scope is lacking.
     Scope(Scope),
+    /// The API has accepted a write, and then its page could not be made, with this status.
+    Unshown(StatusCode),
+    /// It is not known what became of a write.
+    Unclear,
     /// The response of the API or a template has a form that the console does not know: a fault of the gateway.
     Internal(String),
 }
 
 impl ConsoleError {
+    /// The text of the error itself may quote a value, and is for no log.
+    fn of_json(error: &serde_json::Error) -> Self {
+        Self::unreadable(&format!("{:?} error at line {}, column {}", error.classify(), error.line(), error.column()))
+    }
+
     fn unreadable(error: &dyn std::fmt::Display) -> Self {
         Self::Internal(format!("a response of the API could not be read: {error}"))
     }
@@ -182,7 +204,29 @@ impl Api {
         for name in [TRACEPARENT, TRACESTATE] {
             headers.extend(page.headers.get(&name).map(|value| (name, value.clone())));
         }
-        Self { router: router.clone(), headers, stopping: ShutdownSignal::of(page) }
+        Self { router: router.clone(), headers, stopping: ShutdownSignal::of(page), written: Arc::default() }
+    }
+
+    /// Returns what the page of an error has to say: above all what became of the write, if there was one.
+    pub(in crate::http::console) fn after_write(&self, error: ConsoleError) -> ConsoleError {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (written, error) {
+            (Some(WriteEnd::Refused(problem)), _) => ConsoleError::Problem(problem),
+            (Some(WriteEnd::Accepted), ConsoleError::Problem(problem)) => {
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                ConsoleError::Unshown(status)
+            }
+            (Some(WriteEnd::Accepted), _) => ConsoleError::Unshown(StatusCode::INTERNAL_SERVER_ERROR),
+            (Some(WriteEnd::Unclear), ConsoleError::Internal(detail)) => {
+                tracing::error!(detail, "a page of the console failed");
+                ConsoleError::Unclear
+            }
+            (Some(WriteEnd::Unclear) | None, error) => error,
+        }
+    }
+
+    fn note_write(&self, end: WriteEnd) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     }
 
     /// Reads a resource.
@@ -282,11 +326,25 @@ impl Api {
         headers: &[(HeaderName, &str)],
         body: Bytes,
     ) -> Result<Reply, ConsoleError> {
-        let response = self.call(method, path, headers, body).await?;
+        let is_write = method != Method::GET && !path.starts_with(SEARCH);
+        if !is_write {
+            return Self::reply(self.call(method, path, headers, body).await?).await;
+        }
+        self.note_write(WriteEnd::Unclear);
+        let called = self.call(method, path, headers, body).await;
+        match &called {
+            Ok(_) => self.note_write(WriteEnd::Accepted),
+            Err(ConsoleError::Problem(problem)) => self.note_write(WriteEnd::Refused(problem.clone())),
+            Err(_) => {}
+        }
+        Self::reply(called?).await
+    }
+
+    async fn reply(response: Response) -> Result<Reply, ConsoleError> {
         let status = response.status();
         let bytes = whole(response.into_body()).await?;
         let json = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-        Ok(Reply { status, json: json.map_err(|error| ConsoleError::unreadable(&error))? })
+        Ok(Reply { status, json: json.map_err(|error| ConsoleError::of_json(&error))? })
     }
 
     /// Returns the response to a `GET` with its body as it comes.
@@ -351,7 +409,7 @@ async fn problem(response: Response, of_read: bool) -> ConsoleError {
             problem.instance = problem.instance.filter(|_| !of_read);
             ConsoleError::Problem(Box::new(Problem { retry_after, ..problem }))
         }
-        Err(error) => ConsoleError::unreadable(&error),
+        Err(error) => ConsoleError::of_json(&error),
     }
 }
 

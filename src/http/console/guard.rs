@@ -17,7 +17,7 @@ use crate::domain::scope::Scope;
 use crate::http::auth::Credentials;
 use crate::http::console::api::{Api, ConsoleError, PendingError};
 use crate::http::console::assets::address;
-use crate::http::console::form::{self, MAX_FORM};
+use crate::http::console::form::{self, MAX_FORM, MAX_PLAIN_FORM};
 use crate::http::console::origin;
 use crate::http::console::page::{Page, ProblemPage, ProblemView, Viewer};
 use crate::http::console::session::{Presented, Session, Sessions};
@@ -103,7 +103,7 @@ pub(in crate::http::console) async fn guard(State(console): State<Console>, requ
         response = match error {
             // The key was revoked between two calls of the page.
             ConsoleError::Ended if cookie_is_key(&console) => to_sign_in(&path, to, true),
-            error => in_place_of(&response, failed(&path, error, Some(&visit))),
+            error => in_place_of(&response, failed(&path, visit.api.after_write(error), Some(&visit))),
         };
     }
     let has_cookie = response.headers().contains_key(SET_COOKIE);
@@ -118,11 +118,10 @@ fn cookie_is_key(console: &Console) -> bool {
 
 async fn admit(console: &Console, parts: &Parts, body: Body, request_id: &str) -> Result<Admitted, Refusal> {
     let (session, credentials, cookie) = session(console, parts)?;
-    let form = if matches!(parts.method, Method::GET | Method::HEAD) {
-        Form::default()
-    } else {
-        checked_form(console, parts, body, &session).await?
-    };
+    let is_form = !matches!(parts.method, Method::GET | Method::HEAD);
+    if is_form && !origin::is_ours(parts, console.app.terms.now().server.public_url.as_ref()) {
+        return Err(ConsoleError::Refused(StatusCode::FORBIDDEN, "It was sent by a page of another site.").into());
+    }
     let api = Api::new(&console.api, credentials, parts, request_id);
     let known = api.get::<ClientDocument>("/client").await;
     let ClientDocument { client, tenant, scopes, key } = match known {
@@ -130,6 +129,8 @@ async fn admit(console: &Console, parts: &Parts, body: Body, request_id: &str) -
         Err(ConsoleError::Ended) if session.key.is_some() => return Err(Refusal::SignIn { ended: true }),
         Err(error) => return Err(error.into()),
     };
+    // Before the credentials are known to be valid, no body is read.
+    let form = if is_form { checked_form(console, parts, body, (&session, &client)).await? } else { Form::default() };
     let scopes = Scope::ALL.iter().copied().filter(|scope| scopes.iter().any(|word| word == scope.as_str())).collect();
     let csrf = session.csrf.clone();
     let request_client = RequestClient { name: client.clone(), key };
@@ -179,15 +180,21 @@ pub(in crate::http::console) fn bearer(key: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Reads a form and checks that it is of a page of this session.
-async fn checked_form(console: &Console, parts: &Parts, body: Body, session: &Session) -> Result<Form, ConsoleError> {
-    let refused = |detail| Err(ConsoleError::Refused(StatusCode::FORBIDDEN, detail));
-    if !origin::is_ours(parts, console.app.terms.now().server.public_url.as_ref()) {
-        return refused("It was sent by a page of another site.");
-    }
-    let form = form::read(parts, body, MAX_FORM).await?;
+/// Reads a client's form and checks that it is of a page of this session. Forms that may hold a file are received like bulk
+/// requests: few at a time.
+async fn checked_form(
+    console: &Console,
+    parts: &Parts,
+    body: Body,
+    (session, client): (&Session, &str),
+) -> Result<Form, ConsoleError> {
+    let has_file = parts.uri.path().split('/').any(|part| part == "import");
+    let busy = || ConsoleError::Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many files arrive now. Try again.");
+    let app = &console.app;
+    let _permit = has_file.then(|| app.acquire_permit(&app.receptions, client)).transpose().map_err(|_| busy())?;
+    let form = form::read(parts, body, if has_file { MAX_FORM } else { MAX_PLAIN_FORM }).await?;
     if !session.has_token(form.field("csrf")) {
-        return refused("It is not of a page of this session.");
+        return Err(ConsoleError::Refused(StatusCode::FORBIDDEN, "It is not of a page of this session."));
     }
     Ok(form)
 }

@@ -24,10 +24,11 @@ pub(in crate::http::console) fn is_ours(parts: &Parts, public_url: Option<&Url>)
         Some(origin) => {
             let Some(host) = Url::parse(origin).ok().as_ref().and_then(authority) else { return false };
             let public = public_url.and_then(authority);
-            let named =
-                [text(HOST.as_str()), parts.uri.authority().map(http::uri::Authority::as_str), text(FORWARDED_HOST)];
+            // Each proxy may have added a name.
+            let forwarded = text(FORWARDED_HOST).into_iter().flat_map(|names| names.split(',').map(str::trim));
+            let named = [text(HOST.as_str()), parts.uri.authority().map(http::uri::Authority::as_str)];
             public.is_some_and(|public| public == host)
-                || named.into_iter().flatten().any(|own| own.eq_ignore_ascii_case(&host))
+                || named.into_iter().flatten().chain(forwarded).any(|own| own.eq_ignore_ascii_case(&host))
         }
     }
 }

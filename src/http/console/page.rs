@@ -124,6 +124,8 @@ pub(in crate::http::console) struct Page {
     pub(in crate::http::console) version: &'static str,
     /// The addresses of stylesheet and script below `console/`.
     pub(in crate::http::console) assets: (&'static str, &'static str),
+    /// The key of the form that led to it.
+    key: Option<String>,
     notice_word: String,
 }
 
@@ -152,7 +154,14 @@ impl Page {
             version: env!("CARGO_PKG_VERSION"),
             assets,
             notice_word: String::new(),
+            key: None,
         }
+    }
+
+    /// Keeps the key of the form that led to the page.
+    pub(in crate::http::console) fn with_key(mut self, key: Option<&str>) -> Self {
+        self.key = key.map(str::to_owned);
+        self
     }
 
     /// Shows the notice with this word, if it is a known one.
@@ -189,9 +198,11 @@ impl Page {
     }
 
     /// Returns the hidden fields of a form: the session's token, and a key under which the gateway performs the form once,
-    /// however often it is sent.
+    /// however often it is sent. A form that is shown again keeps its key if it may have been performed.
     pub(in crate::http::console) fn guard(&self) -> Safe<String> {
-        let (csrf, key) = (escaped(&self.viewer.csrf), Uuid::new_v4());
+        let may_be_done = self.problem.as_ref().is_some_and(|problem| problem.outcome != "not_applied");
+        let key = self.key.as_deref().filter(|_| may_be_done).map_or_else(|| Uuid::new_v4().to_string(), escaped);
+        let csrf = escaped(&self.viewer.csrf);
         Safe(format!(
             "<input type=\"hidden\" name=\"csrf\" value=\"{csrf}\"><input type=\"hidden\" name=\"key\" value=\"{key}\">"
         ))
@@ -275,6 +286,24 @@ impl ProblemView {
                     "Ask the operator to add it in auth.clients.",
                 )
             }
+            ConsoleError::Unshown(status) => Self {
+                outcome: "applied".to_owned(),
+                ..own(
+                    status,
+                    "It was done, but its page cannot be shown",
+                    "The gateway has accepted it. What the page shows besides could not be read.".to_owned(),
+                    "Do not send the form again; open the page again.",
+                )
+            },
+            ConsoleError::Unclear => Self {
+                outcome: "unknown".to_owned(),
+                ..own(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The gateway had an internal error",
+                    "The page could not be made.".to_owned(),
+                    "It may have happened: do not send the form again, look at the record. The log says more.",
+                )
+            },
             ConsoleError::Internal(_) => {
                 let detail = "The page could not be made.".to_owned();
                 own(

@@ -71,14 +71,17 @@ pub(in crate::http::console) async fn sign_in(
     };
     let refused = |status, detail: &str| answer(&console, &parts, (status, to.clone()), false, Some(detail.to_owned()));
     let (address, now) = (parts.extensions.get::<PeerAddress>().map(|peer| peer.0), console.app.environment.now());
-    if let Err(wait) = console.sign_ins.acquire(address, now) {
-        let mut response = refused(StatusCode::TOO_MANY_REQUESTS, "Too many sign-ins. Wait a minute and try again.");
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
-        return response;
-    }
-    let Some(credentials) = bearer(key.expose()) else {
-        return not_valid(&console, &context, refused(StatusCode::UNAUTHORIZED, "This key is not valid.")).await;
+    // Only refusals count: whoever has a valid key is not kept out by those who guess.
+    let invalid = async || {
+        if let Err(wait) = console.sign_ins.acquire(address, now) {
+            let mut response =
+                refused(StatusCode::TOO_MANY_REQUESTS, "Too many sign-ins. Wait a minute and try again.");
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+            return response;
+        }
+        not_valid(&console, &context, refused(StatusCode::UNAUTHORIZED, "This key is not valid.")).await
     };
+    let Some(credentials) = bearer(key.expose()) else { return invalid().await };
     let api = Api::new(&console.api, Some(credentials), &parts, context.exchange.request_id());
     match api.get::<ClientDocument>("/client").await {
         Ok(client) => {
@@ -90,9 +93,7 @@ pub(in crate::http::console) async fn sign_in(
             response.extensions_mut().insert(RequestClient { name: client.client, key: client.key });
             response
         }
-        Err(ConsoleError::Ended) => {
-            not_valid(&console, &context, refused(StatusCode::UNAUTHORIZED, "This key is not valid.")).await
-        }
+        Err(ConsoleError::Ended) => invalid().await,
         Err(ConsoleError::Problem(problem)) => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
             refused(status, &format!("{}. {}", problem.title, problem.detail))
@@ -108,6 +109,9 @@ pub(in crate::http::console) async fn sign_out(
     Extension(session): Extension<Session>,
     visit: Visit,
 ) -> Result<Response, ConsoleError> {
+    if session.key.is_none() {
+        return visit.redirect("", "");
+    }
     console.sessions.end(&session);
     let viewer = visit.viewer();
     let entry = Entry::about(&context.exchange, &viewer.tenant, &viewer.client, console.app.environment.now());

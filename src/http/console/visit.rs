@@ -123,7 +123,9 @@ impl Visit {
     /// Creates the frame of the page.
     pub(in crate::http::console) fn page(&self, title: &str, area: Area) -> Page {
         let Inner { root, viewer, assets, .. } = &*self.inner;
-        Page::new(root, title, Some(area), viewer.clone(), *assets).with_notice_word(self.query("notice"))
+        Page::new(root, title, Some(area), viewer.clone(), *assets)
+            .with_notice_word(self.query("notice"))
+            .with_key(self.key())
     }
 
     /// Creates the frame of the page that shows an error.

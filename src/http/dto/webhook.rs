@@ -576,6 +576,10 @@ impl ApiInput for ReplayRequest {
         let Self { after, since, until, types, only } = self;
         let mut errors = FieldErrors::new();
         let start = match (after, since) {
+            (Some(sequence), None) if i64::try_from(sequence).is_err() => {
+                errors.push(FieldError::invalid("/after", "must be a sequence number, at most 9223372036854775807"));
+                None
+            }
             (Some(sequence), None) => Some(ReplayStart::After(sequence)),
             (None, Some(time)) => Some(ReplayStart::Since(time)),
             (None, None) => {

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 
 use crate::domain::error::Error;
-use crate::domain::event::EventFilter;
+use crate::domain::event::{EventFilter, EventType, NewEvent};
 use crate::domain::webhook::{Delivery, DeliveryReason, Webhook};
 use crate::service::errors::StoreResultExt as _;
 use crate::service::webhooks::reading::is_about;
@@ -49,8 +49,13 @@ impl Gateway {
     /// # Errors
     /// `store_unavailable`; then no event may be removed.
     pub(in crate::service) async fn tell_gaps(&self, since: Timestamp) -> Result<(), Error> {
-        let Some(context) = self.0.webhooks.context() else { return Ok(()) };
-        for webhook in self.0.store.all_webhooks().await.or_not_applied()? {
+        let webhooks = self.0.store.all_webhooks().await.or_not_applied()?;
+        if webhooks.is_empty() {
+            return Ok(());
+        }
+        // While a process starts, it does not know yet what webhooks get.
+        let context = self.delivery_context()?;
+        for webhook in webhooks {
             let mut told = self.tell_gap(&context, &webhook, since).await;
             for _ in 0..MAX_RETRIES {
                 if !matches!(told, Err(StoreError::Superseded)) {
@@ -63,7 +68,12 @@ impl Gateway {
                     None => Ok(()),
                 };
             }
-            told.or_not_applied()?;
+            match told {
+                Err(StoreError::Unreadable(error)) => {
+                    tracing::error!(webhook = %webhook.id, error, "what a webhook loses cannot be counted");
+                }
+                told => told.or_not_applied()?,
+            }
         }
         Ok(())
     }
@@ -136,7 +146,9 @@ impl Gateway {
                 count: gone.saturating_sub(after),
             });
             let is_lost = |number: u64| number <= last && number > gone.max(after);
-            let missed = page.events.iter().filter(|it| is_lost(it.sequence) && !is_about(&it.event, &webhook.id));
+            // Gaps are left out: two webhooks that get nothing would tell each other of gaps for ever.
+            let is_told = |event: &NewEvent| is_gap(event) || is_about(event, &webhook.id);
+            let missed = page.events.iter().filter(|it| is_lost(it.sequence) && !is_told(&it.event));
             let each = missed.map(|event| Gap { from: event.sequence, to: event.sequence, count: 1 });
             gap = gap.into_iter().chain(removed).chain(each).reduce(Gap::and);
             if page.events.len() < BATCH {
@@ -146,4 +158,8 @@ impl Gateway {
         }
         Ok(gap)
     }
+}
+
+fn is_gap(event: &NewEvent) -> bool {
+    event.event_type == EventType::WebhookGap
 }

@@ -41,7 +41,8 @@ impl Sender {
         let (store, order) = (&gateway.0.store, self.webhook.settings.order);
         let page = store.sendable_deliveries(&self.webhook.id, order, 0, Timestamp::MAX, MAX_LOADED).await?;
         self.is_partial = page.looked_to.is_some();
-        if self.is_partial {
+        // After an error it is not certain that the window is as the store is: what is not on the page comes with a later look.
+        if self.is_partial && self.times.refreshed.is_some() {
             self.window.merge(page.deliveries);
         } else {
             self.window.reload(page.deliveries);
@@ -89,6 +90,11 @@ impl Sender {
             self.is_caught_up = false;
         }
         while !self.is_caught_up && self.can_make_more() {
+            if gateway.0.store.is_shared() && !self.is_current(gateway).await? {
+                // A client may have changed the filter at another instance.
+                self.signals.refresh();
+                return Ok(());
+            }
             self.visible.mark_unchanged();
             let tenant = self.webhook.tenant.clone();
             let page = gateway.0.store.events(&tenant, self.scanned, &self.filter, BATCH).await?;

@@ -59,7 +59,7 @@ pub(super) struct Sender {
     pub(super) is_caught_up: bool,
     pub(super) visible: watch::Receiver<u64>,
     pub(super) times: SenderTimes,
-    signals: Arc<SenderSignals>,
+    pub(super) signals: Arc<SenderSignals>,
     back_off: BackOff,
     /// Attempts in flight. One that could not be made ends with the time at which it is due again.
     attempts: JoinSet<Result<EndedAttempt, Timestamp>>,
@@ -382,15 +382,19 @@ impl Sender {
         let (Some(webhook), Some(context)) = (found, gateway.0.webhooks.context()) else { return Ok(false) };
         let Some(owner) = context.owners.owner(&webhook) else { return Ok(false) };
         self.filter = gateway.filter_of(&webhook, &owner);
-        if webhook.version != self.webhook.version {
+        if webhook.version == self.webhook.version {
+            self.scanned = self.scanned.max(webhook.scanned);
+        } else {
             // It may have been paused, and resumed before this was noticed.
             self.times.expired = None;
+            // Another filter may admit events that were passed over, of which no delivery was made.
+            self.scanned = webhook.scanned;
+            self.is_caught_up = false;
         }
         if webhook.resume_at.is_none() {
             self.back_off.end();
         }
         (self.webhook, self.context) = (webhook, context);
-        self.scanned = self.scanned.max(self.webhook.scanned);
         self.load_window(gateway).await?;
         self.times.refreshed = Some(Instant::now());
         Ok(true)
@@ -413,6 +417,13 @@ impl Sender {
                 (false, false) => Preference::First,
             };
             let Some(number) = self.window.next(now, settings.order, preference) else { return Ok(()) };
+            if gateway.0.store.is_shared() && !self.is_current(gateway).await? {
+                self.signals.refresh();
+            }
+            if self.signals.is_stale() {
+                // A change that was answered is in force: a paused webhook gets nothing, and a former secret signs nothing.
+                return Ok(());
+            }
             let chained = gateway.chained_event(&self.webhook, &self.filter, number).await;
             let chained = chained.map_err(|error| StoreError::Unavailable(error.detail))?;
             let (event, previous) = match chained {
@@ -424,16 +435,14 @@ impl Sender {
                 ChainedEvent::Gone => {
                     // Retention has removed it meanwhile.
                     self.times.expired = None;
-                    return self.skip_expired(gateway).await;
+                    self.skip_expired(gateway).await?;
+                    if self.window.get(number).is_some() {
+                        // The store has ended it, and the window does not know.
+                        self.times.refreshed = None;
+                    }
+                    return Ok(());
                 }
             };
-            if gateway.0.store.is_shared() && !self.is_current(gateway).await? {
-                self.signals.refresh();
-            }
-            if self.signals.is_stale() {
-                // A change that was answered is in force: a paused webhook gets nothing, and a former secret signs nothing.
-                return Ok(());
-            }
             if let Some(pause) = Duration::from_secs(1).checked_div(settings.requests_per_second) {
                 self.next_send = Some(Instant::now() + pause);
             }
@@ -444,7 +453,7 @@ impl Sender {
     }
 
     /// Returns whether the webhook is as it was read: a client may have paused it at another instance.
-    async fn is_current(&self, gateway: &Gateway) -> Result<bool, StoreError> {
+    pub(super) async fn is_current(&self, gateway: &Gateway) -> Result<bool, StoreError> {
         let found = gateway.0.store.webhook(&self.webhook.tenant, &self.webhook.id).await?;
         Ok(found.is_some_and(|webhook| webhook.version == self.webhook.version))
     }

@@ -120,12 +120,15 @@ pub(super) fn conclude(
     rules: &Rules<'_>,
 ) -> Option<Turn> {
     let fails_alone = is_alone(delivery, back_off);
+    // Retention, or an exclusion, may have ended it while it was in flight: then only an acceptance changes that.
+    let ended = (delivery.state != DeliveryState::Pending).then_some((delivery.state, delivery.step));
     delivery.attempts.push(end.attempt.clone());
     let excess = delivery.attempts.len().saturating_sub(MAX_ATTEMPTS);
     delivery.attempts.drain(..excess);
     match end.verdict {
         Verdict::Accepted => {
             delivery.state = DeliveryState::Delivered;
+            delivery.reason = None;
             delivery.due = None;
             back_off.accepted = back_off.accepted.max(Some(end.attempt.at));
             if back_off.is_probed_by(end) {
@@ -141,6 +144,7 @@ pub(super) fn conclude(
         Verdict::Gone => {
             // The event keeps its place.
             delivery.due = Some(end.ended);
+            stay_ended(delivery, ended);
             fail(webhook, end);
             return disable(webhook, DisableReason::Gone);
         }
@@ -169,7 +173,15 @@ pub(super) fn conclude(
             take_step(delivery, end, wait, rules);
         }
     }
+    stay_ended(delivery, ended);
     turn_after_failure(webhook, end.ended, rules.disable_after)
+}
+
+/// Leaves a delivery as it was if it had ended before its attempt did.
+fn stay_ended(delivery: &mut Delivery, ended: Option<(DeliveryState, u32)>) {
+    if let Some((state, step)) = ended {
+        (delivery.state, delivery.step, delivery.due) = (state, step, None);
+    }
 }
 
 /// Returns whether the receiver has accepted another event since it was not there for this one.

@@ -40,6 +40,8 @@ struct AttentionView {
     /// What the client may not see.
     hidden: Vec<&'static str>,
     total: String,
+    /// Whether there are operations that were not looked at.
+    is_cut: bool,
     looked_at: Timestamp,
 }
 
@@ -196,6 +198,7 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
         webhooks(&visit),
         connections(&visit)
     )?;
+    let (operations, is_cut) = operations;
     let all = [writes, operations, reports, webhooks, connections];
     let sections: Vec<Section> = all.into_iter().filter(|section| !section.entries.is_empty()).collect();
     let total = sections.iter().map(|section| section.entries.len()).sum::<usize>();
@@ -217,7 +220,7 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
         (Scope::CatalogueRead, "connections"),
     ];
     let hidden = needed.into_iter().filter(|(scope, _)| !visit.may(*scope)).map(|(_, name)| name).collect();
-    visit.render(&AttentionView { page, sections, hidden, total, looked_at: visit.now() })
+    visit.render(&AttentionView { page, sections, hidden, total, is_cut, looked_at: visit.now() })
 }
 
 /// Reads a list if the client may.
@@ -287,7 +290,8 @@ fn cause(connection: &str, problem: Option<Problem>) -> String {
     }
 }
 
-async fn operations(visit: &Visit) -> Result<Section, ConsoleError> {
+/// Reads the newest operations; also returns whether there are others.
+async fn operations(visit: &Visit) -> Result<(Section, bool), ConsoleError> {
     let query = [("limit", OPERATIONS)];
     let listed = listed::<Operation>(visit, Scope::OperationsRead, "/operations", &query).await?;
     let now = visit.now();
@@ -296,7 +300,8 @@ async fn operations(visit: &Visit) -> Result<Section, ConsoleError> {
     newest_first(&mut entries);
     let all = ("operations", "All operations");
     let title = "Operations";
-    Ok(Section { title, all, area: Area::Operations, tone: "warn", entries, has_more: false })
+    let section = Section { title, all, area: Area::Operations, tone: "warn", entries, has_more: false };
+    Ok((section, listed.next_cursor.is_some()))
 }
 
 fn of_operation(operation: Operation, now: Timestamp) -> Option<Entry> {

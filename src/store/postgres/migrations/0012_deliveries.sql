@@ -7,3 +7,5 @@ UPDATE deliveries SET connection = CASE
     WHEN EXISTS (SELECT 1 FROM events e WHERE e.tenant = deliveries.tenant AND e.sequence = deliveries.sequence)
     THEN (SELECT e.connection FROM events e WHERE e.tenant = deliveries.tenant AND e.sequence = deliveries.sequence)
     ELSE '' END;
+-- What a replica of an earlier version adds while this one is taken over says nothing of its connection.
+ALTER TABLE deliveries ALTER COLUMN connection SET DEFAULT '';

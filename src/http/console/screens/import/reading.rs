@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -118,10 +118,16 @@ pub(super) struct RowError {
 /// # Errors
 /// The thread panicked: a fault of the gateway.
 pub(super) async fn review(file: Bytes, entered: Entered) -> Result<Review, ConsoleError> {
-    static READERS: OnceLock<Semaphore> = OnceLock::new();
+    static READERS: OnceLock<Arc<Semaphore>> = OnceLock::new();
+    let readers = READERS.get_or_init(|| Arc::new(Semaphore::new(MAX_READERS)));
     // It is never closed.
-    let _permit = READERS.get_or_init(|| Semaphore::new(MAX_READERS)).acquire().await.ok();
-    let read = tokio::task::spawn_blocking(move || read(file, &entered)).await;
+    let permit = Arc::clone(readers).acquire_owned().await.ok();
+    let read = tokio::task::spawn_blocking(move || {
+        // The thread reads on if the caller hangs up, and keeps its place so long.
+        let _permit = permit;
+        read(file, &entered)
+    })
+    .await;
     read.map_err(|error| ConsoleError::Internal(format!("reading a table failed: {error}")))
 }
 
@@ -345,7 +351,8 @@ fn check_rows(
         let detail = if details.is_empty() { error.detail } else { details.join("; ") };
         format!("would be refused as a whole: {}", detail.trim_end_matches('.'))
     })?;
-    let digest = digest([entered.kind.word().as_bytes(), entered.connection.as_bytes(), &content]);
+    let choices = format!("{} {}", entered.fail_on_errors, entered.allows_damaged_ids);
+    let digest = digest([entered.kind.word().as_bytes(), entered.connection.as_bytes(), choices.as_bytes(), &content]);
     Ok(Bulk { content, digest, rows, wrong, errors, has_damaged_ids })
 }
 
