@@ -15,7 +15,7 @@ use crate::support::machine::{Disk, Machine};
 use crate::support::people::{order_if_exists, person};
 use crate::support::postgres::Server;
 use crate::support::relay::{Moment, Relay};
-use crate::support::watch::{bodies, changes, wait_for_effect, wait_until};
+use crate::support::watch::{bodies, changes, is_known, wait_for_effect, wait_until};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
@@ -215,7 +215,7 @@ async fn an_accepted_write_is_never_reported_as_not_applied_during_a_store_outag
     setup.relay.restore();
     for response in [&booked, &enrolled] {
         let operation = unknown_resource(response);
-        let ended = wait_until(&setup.gateway, &operation, |state| state.text("/state") == "completed").await;
+        let ended = wait_until(&setup.gateway, &operation, is_known).await;
         assert_eq!(ended.body["progress"]["applied"], 1, "{ended:?}");
     }
     // The key still belongs to the write it began.
@@ -262,7 +262,7 @@ async fn check_in_doubt_commit(what: &str, method: Method, path: &str, body: Val
     setup.relay.restore();
     let port = setup.sandbox.startexam();
     if resource.starts_with("/operations/") {
-        let ended = wait_until(&setup.gateway, &resource, |response| response.text("/state") == "completed").await;
+        let ended = wait_until(&setup.gateway, &resource, is_known).await;
         assert_eq!(ended.body["progress"]["unknown"], 0, "{what}: {ended:?}");
         let made = changes(port, "employees", "created").await.len() - 1;
         assert_eq!(ended.body["progress"]["applied"], made, "{what}: {ended:?}");
@@ -302,7 +302,7 @@ async fn no_row_is_stranded_when_a_read_fails_after_its_claim() {
     let response = sent.await.expect("a response");
     setup.relay.restore();
     let operation = unknown_resource(&response);
-    let ended = wait_until(&setup.gateway, &operation, |state| state.text("/state") == "completed").await;
+    let ended = wait_until(&setup.gateway, &operation, is_known).await;
     assert_eq!(ended.body["progress"]["applied"], 6, "{ended:?}");
     assert_eq!(changes(setup.sandbox.startexam(), "employees", "created").await.len(), 6);
 }

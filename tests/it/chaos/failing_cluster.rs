@@ -20,6 +20,7 @@ use crate::support::connections::{client, sandbox_connections};
 use crate::support::gateway::{ApiResponse, Gateway, key};
 use crate::support::machine::{Disk, Machine};
 use crate::support::relay::{Moment, Relay};
+use crate::support::watch::is_known;
 
 pub const TENANTS: [&str; 2] = ["east", "west"];
 
@@ -205,11 +206,7 @@ impl FailingCluster {
     /// Waits until no row is unknown any more and returns every row's result.
     pub async fn settled_results(&self, tenant: &str, operation: &str, rows: usize) -> Vec<Value> {
         let path = format!("/operations/{operation}");
-        self.wait_until(tenant, &path, |state| {
-            let ended = state.text("/state") == "completed";
-            ended && state.body["progress"]["unknown"] == 0 && state.body["progress"]["pending"] == 0
-        })
-        .await;
+        self.wait_until(tenant, &path, is_known).await;
         let results = self.list(tenant, &format!("{path}/items?limit=200")).await;
         assert_eq!(results.len(), rows, "every row has its result");
         results
@@ -220,9 +217,7 @@ impl FailingCluster {
         let began = Instant::now();
         loop {
             if let (Some(Outcome::Unknown) | None, Some(resource)) = (write.last_outcome(), &write.resource) {
-                let open =
-                    |state: &ApiResponse| ["pending", "unknown", "queued", "running"].contains(&state.text("/state"));
-                let state = self.wait_until(write.tenant, resource, |state| !open(state)).await;
+                let state = self.wait_until(write.tenant, resource, is_known).await;
                 if state.status == 404 {
                     // The commit in doubt that would have made this resource was not done, so nothing was sent for it.
                     if write.requests == 1 {

@@ -76,6 +76,16 @@ pub async fn wait_until(gateway: &Gateway, path: &str, wanted: impl Fn(&ApiRespo
     }
 }
 
+/// Returns whether the outcome of a resource, or of every row of an operation, is known. A completed operation may still
+/// have rows that the gateway is reconciling.
+pub fn is_known(resource: &ApiResponse) -> bool {
+    let state = resource.text("/state");
+    match &resource.body["progress"] {
+        Value::Null => resource.status == 200 && !["pending", "unknown"].contains(&state),
+        progress => state == "completed" && progress["unknown"] == 0 && progress["pending"] == 0,
+    }
+}
+
 /// Waits until the condition holds.
 pub async fn wait_until_true(what: &str, condition: impl Fn() -> bool) {
     let started = tokio::time::Instant::now();
