@@ -19,8 +19,9 @@ use crate::domain::vendor_error::VendorError;
 use crate::service::Gateway;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, draining_error};
-use crate::service::results::chunk::{Arrival, CHUNK, Chunk, IngestPlan, TouchedReport};
+use crate::service::results::chunk::{Arrival, Chunk, IngestPlan, TouchedReport};
 use crate::service::results::ingest::require_source;
+use crate::service::results::turn::IngestTurn;
 use crate::store::{FeedPosition, Mutation};
 
 /// How far back the first question goes where the operator does not say.
@@ -149,8 +150,8 @@ impl FeedRun<'_> {
             let ChangesPage { items, next } = page;
             match next {
                 Continuation::Token(next) => {
-                    if let Some(plan) = self.ingest_page(items, provisional).await? {
-                        self.touched.extend(self.gateway.commit_plan(plan, Vec::new()).await?);
+                    if let Some((turn, plan)) = self.ingest_page(items, provisional).await? {
+                        self.commit_turn(turn, plan).await?;
                     }
                     token = Some(next);
                 }
@@ -160,13 +161,18 @@ impl FeedRun<'_> {
         Err(self.fault("The vendor's feed has more pages than `max_pages` allows."))
     }
 
-    /// Ingests a page; returns the plan of its last chunk, which is not committed.
-    async fn ingest_page(&mut self, items: Vec<ReadReport>, as_of: Timestamp) -> Result<Option<IngestPlan>, Error> {
+    /// Ingests a page; returns its last turn, whose plan is not committed.
+    async fn ingest_page(
+        &mut self,
+        items: Vec<ReadReport>,
+        as_of: Timestamp,
+    ) -> Result<Option<(IngestTurn, IngestPlan)>, Error> {
         let (mut items, mut pending) = (items.into_iter().peekable(), None);
         while items.peek().is_some() {
-            if let Some(plan) = pending.take() {
-                self.touched.extend(self.gateway.commit_plan(plan, Vec::new()).await?);
+            if let Some((turn, plan)) = pending.take() {
+                self.commit_turn(turn, plan).await?;
             }
+            let turn = self.gateway.begin_ingest_turn();
             let received = self.gateway.now();
             let context = ReportContext { center: self.center.map(str::to_owned), ..ReportContext::default() };
             let arrival = |read| Arrival {
@@ -177,24 +183,33 @@ impl FeedRun<'_> {
                 received,
                 inbox: None,
             };
-            let chunk = Chunk::of_arrivals(items.by_ref().take(CHUNK).map(arrival).collect());
+            let chunk = Chunk::of_arrivals(items.by_ref().take(turn.size()).map(arrival).collect());
             let lock = self.gateway.lock_reports(&self.connection.name).await?;
-            pending = Some(self.gateway.plan_chunk(self.connection, chunk, lock).await?);
+            pending = Some((turn, self.gateway.plan_chunk(self.connection, chunk, lock).await?));
         }
         Ok(pending)
     }
 
+    async fn commit_turn(&mut self, turn: IngestTurn, plan: IngestPlan) -> Result<(), Error> {
+        self.touched.extend(self.gateway.commit_plan(plan, Vec::new()).await?);
+        turn.end().await;
+        Ok(())
+    }
+
     /// Moves the entries of earlier pages to the end of the feed, and ingests the last page; its last commit has the watermark.
     async fn finish(mut self, items: Vec<ReadReport>, as_of: Timestamp, watermark: Timestamp) -> Result<(), Error> {
-        let touched = std::mem::take(&mut self.touched);
-        for part in touched.chunks(CHUNK) {
-            let chunk = Chunk { touched: Some((as_of, part.to_vec())), ..Chunk::default() };
+        let mut touched = std::mem::take(&mut self.touched).into_iter().peekable();
+        while touched.peek().is_some() {
+            let turn = self.gateway.begin_ingest_turn();
+            let part = touched.by_ref().take(turn.size()).collect();
+            let chunk = Chunk { touched: Some((as_of, part)), ..Chunk::default() };
             self.gateway.ingest(self.connection, chunk).await?;
+            turn.end().await;
         }
         let (connection, center) = (self.connection.name.clone(), self.center.unwrap_or_default().to_owned());
         let watermark = vec![Mutation::Watermark(FeedPosition { connection, center, watermark, read: self.begun })];
         match self.ingest_page(items, as_of).await? {
-            Some(plan) => self.gateway.commit_plan(plan, watermark).await.map(drop),
+            Some((_, plan)) => self.gateway.commit_plan(plan, watermark).await.map(drop),
             None => self.gateway.0.store.commit(watermark).await.or_not_applied(),
         }
     }

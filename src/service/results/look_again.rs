@@ -23,12 +23,14 @@ impl Gateway {
                 return Ok(());
             }
             let _token = self.0.tasks.token();
+            let turn = self.begin_ingest_turn();
             let lock = self.lock_reports(&connection.name).await?;
-            let webhooks = self.0.store.received_webhooks(&connection.name, CHUNK).await.or_not_applied()?;
-            let more = webhooks.len() == CHUNK;
+            let webhooks = self.0.store.received_webhooks(&connection.name, turn.size()).await.or_not_applied()?;
+            let more = webhooks.len() == turn.size();
             let arrivals = webhooks.into_iter().map(|webhook| read_webhook(source, webhook)).collect();
             let plan = self.plan_chunk(connection, Chunk::of_arrivals(arrivals), lock).await?;
             self.commit_plan(plan, Vec::new()).await?;
+            turn.end().await;
             if !more {
                 return Ok(());
             }
@@ -71,12 +73,14 @@ impl Gateway {
             if self.is_stopping() || !self.0.lease.holds() {
                 return Ok(());
             }
+            let turn = self.begin_ingest_turn();
             let lock = self.lock_reports(&connection.name).await?;
-            let parked = self.0.store.parked_reports(&connection.name, after, CHUNK).await.or_not_applied()?;
+            let parked = self.0.store.parked_reports(&connection.name, after, turn.size()).await.or_not_applied()?;
             let Some(last) = parked.last() else { return Ok(()) };
             after = last.arrival;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(parked)), lock).await?;
             self.commit_plan(plan, Vec::new()).await?;
+            turn.end().await;
         }
     }
 }

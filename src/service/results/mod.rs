@@ -2,6 +2,7 @@
 //! into results, and answers requests about results and reports.
 //!
 //! * `chunk`, `drafts`, `admission`, `recording`, `ingest`: a chunk of reports on its way to results, in that order.
+//! * `turn`: how large a chunk is, and the pauses between chunks beside single writes.
 //! * `directory`, `matching`, `evidence`: whose a report is, and what it proves about a booking.
 //! * `revision`: folds series and gives results their versions.
 //! * `expiry`: reports bookings whose windows ended without an attempt.
@@ -38,6 +39,7 @@ mod summary;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod upkeep;
 
 pub use self::queries::{ReportQuery, ReportView, ResultQuery, ResultView};

@@ -85,29 +85,32 @@ impl Gateway {
                 if self.is_cancelled(operation).await? {
                     return Ok(true);
                 }
+                let (turn, since) = (self.begin_ingest_turn(), operation.accepted);
                 let lock = self.lock_reports(&connection.name).await?;
-                let since = operation.accepted;
-                let reports =
-                    self.0.store.reports_since(&connection.name, since, after, CHUNK).await.or_not_applied()?;
+                let reports = self.0.store.reports_since(&connection.name, since, after, turn.size()).await;
+                let reports = reports.or_not_applied()?;
                 let Some(last) = reports.last() else { break };
                 after = last.arrival;
                 let reports = self.read_again(source, reports).await?;
                 let mut plan = IngestPlan::new(lock);
                 self.match_again(&connection, source, reports, &mut rereading, &mut plan).await?;
                 self.commit_plan(plan, Vec::new()).await?;
+                turn.end().await;
             }
-            let series: Vec<SeriesKey> = std::mem::take(&mut rereading.series).into_iter().collect();
-            if series.is_empty() {
+            let mut series = std::mem::take(&mut rereading.series).into_iter().peekable();
+            if series.peek().is_none() {
                 break;
             }
-            for keys in series.chunks(CHUNK) {
+            while series.peek().is_some() {
                 if self.is_stopping() || !self.0.lease.holds() {
                     return Ok(false);
                 }
-                let keys: BTreeSet<SeriesKey> = keys.iter().cloned().collect();
+                let turn = self.begin_ingest_turn();
+                let keys: BTreeSet<SeriesKey> = series.by_ref().take(turn.size()).collect();
                 let mut plan = IngestPlan::new(self.lock_reports(&connection.name).await?);
                 self.fold_again(&connection, source, keys, &rereading, &mut plan).await?;
                 self.commit_plan(plan, Vec::new()).await?;
+                turn.end().await;
             }
             rereading.moved.clear();
         }

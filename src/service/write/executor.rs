@@ -20,7 +20,7 @@ use crate::domain::record::Record;
 use crate::domain::subject::SubjectKey;
 use crate::domain::system::System;
 use crate::domain::transition::{AppliedWrite, VendorReply};
-use crate::domain::vendor::{CallContext, CallPurpose, RowResult};
+use crate::domain::vendor::{CallContext, CallPurpose, Priority, RowResult};
 use crate::domain::vendor_error::VendorError;
 use crate::secret::Secret;
 use crate::service::RequestContext;
@@ -33,6 +33,7 @@ use crate::service::metrics::LabelLimiter;
 use crate::service::write::grace::GracePeriods;
 use crate::service::write::locks::SubjectLock;
 use crate::service::write::pending_outcomes::{AttemptId, PendingOutcomes, UnsentAttempts};
+use crate::service::write::single_writes::SingleWrites;
 use crate::service::write::vendor_call::call_vendor;
 use crate::store::{AcquireKey, BeginResult, Mutation, PreparedRecord, PreparedWrite, Store, StoreError};
 
@@ -46,6 +47,7 @@ pub(in crate::service) struct Executor {
     pub(in crate::service) grace_periods: GracePeriods,
     pub(in crate::service) pending_outcomes: PendingOutcomes,
     pub(in crate::service) unsent_attempts: UnsentAttempts,
+    pub(in crate::service) single_writes: SingleWrites,
 }
 
 /// A write whose intent is committed, so that it may be sent.
@@ -99,6 +101,7 @@ impl Executor {
             grace_periods: GracePeriods::default(),
             pending_outcomes: PendingOutcomes::default(),
             unsent_attempts: UnsentAttempts::default(),
+            single_writes: SingleWrites::default(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Executor {
         write: PreparedWrite,
         begun: impl FnOnce(&Record),
     ) -> Result<Execution, Error> {
+        let _in_flight = (caller.priority == Priority::Interactive).then(|| self.single_writes.begin());
         let (record, intent) = (record_of(&write), write.intent.clone());
         let resource = record.path();
         let results = self.begin(key, vec![write]).await.or_not_applied();

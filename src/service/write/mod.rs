@@ -17,7 +17,7 @@
 //!
 //! Meanwhile the caller holds a [`handle`]: the work runs in its own task, so a caller who hangs up changes nothing.
 //! [`tenant_isolation`] keeps tenants that share a connection apart, and [`erasure`] removes erased people from stored
-//! replies. [`identity_upkeep`] brings the index entries of an earlier version into their present form.
+//! replies. [`single_writes`] tells work in the background that callers wait. [`identity_upkeep`] brings the index entries of an earlier version into their present form.
 
 pub(super) mod conclusion;
 pub(super) mod erasure;
@@ -32,5 +32,6 @@ pub(super) mod orphans;
 mod pending_outcomes;
 pub(super) mod reconciler;
 pub(super) mod replay;
+pub(super) mod single_writes;
 pub(super) mod tenant_isolation;
 mod vendor_call;
