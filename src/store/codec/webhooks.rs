@@ -77,14 +77,15 @@ impl FromColumns for WebhookRow {
 /// The step of a scan.
 pub(in crate::store) struct ScanRow {
     pub id: String,
+    pub version: i64,
     pub before: i64,
     pub scanned: i64,
 }
 
 impl From<WebhookScan> for ScanRow {
     fn from(scan: WebhookScan) -> Self {
-        let WebhookScan { id, before, scanned } = scan;
-        Self { id: id.into(), before: column(before), scanned: column(scanned) }
+        let WebhookScan { id, version, before, scanned } = scan;
+        Self { id: id.into(), version: column(version), before: column(before), scanned: column(scanned) }
     }
 }
 

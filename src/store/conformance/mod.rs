@@ -186,6 +186,8 @@ macro_rules! conformance {
             a_webhook_is_replaced_only_by_its_next_version,
             one_of_many_writers_replaces_a_webhook,
             webhooks_are_the_tenants_own_and_listed_newest_first,
+            a_changed_webhook_refuses_deliveries_and_attempts_of_the_version_before,
+            a_changed_delivery_refuses_attempts_of_the_version_before,
             what_attempts_say_is_committed_with_the_version_that_they_make,
             a_delivery_is_replaced_only_by_its_next_version,
             one_of_many_writers_replaces_a_delivery,

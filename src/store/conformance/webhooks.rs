@@ -81,6 +81,12 @@ pub(crate) fn ended(delivery: &Delivery, state: DeliveryState, at: Timestamp) ->
     Delivery { state, step: 1, due: None, attempts: vec![attempt], version, ..delivery.clone() }
 }
 
+/// Returns the change that moves the position of a webhook as it was read.
+pub(crate) fn scan(webhook: &Webhook, scanned: u64) -> Mutation {
+    let Webhook { id, version, scanned: before, .. } = webhook;
+    Mutation::ScanWebhook(WebhookScan { id: id.clone(), version: *version, before: *before, scanned })
+}
+
 /// Asserts that two webhooks are the same, also by their secrets.
 fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
     let found = found.expect("the webhook is there");
@@ -116,10 +122,10 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
         let health = WebhookHealth { id: first.id.clone(), version, failures, failing_since: time, resume_at: time };
         Mutation::WebhookHealth(health)
     };
-    let scan = |before, scanned| Mutation::ScanWebhook(WebhookScan { id: first.id.clone(), before, scanned });
-    store.commit(vec![health_of(1, 3, failing_since), scan(7, 9)]).await.unwrap();
-    superseded(&store.commit(vec![scan(7, 9)]).await);
-    store.commit(vec![scan(9, 8)]).await.unwrap();
+    let scan = |version, before, scanned| scan(&Webhook { version, scanned: before, ..first.clone() }, scanned);
+    store.commit(vec![health_of(1, 3, failing_since), scan(1, 7, 9)]).await.unwrap();
+    superseded(&store.commit(vec![scan(1, 7, 9)]).await);
+    store.commit(vec![scan(1, 9, 8)]).await.unwrap();
     // A new version does not undo what was delivered meanwhile.
     store.commit(vec![put_webhook(&second)]).await.unwrap();
     let expected = Webhook { scanned: 9, failures: 3, failing_since, resume_at: failing_since, ..second.clone() };
@@ -136,9 +142,63 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
     store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), first.id.clone())]).await.unwrap();
     assert!(read().await.is_none());
     superseded(&store.commit(vec![put_webhook(&Webhook { version: 3, ..second })]).await);
-    superseded(&store.commit(vec![scan(9, 10)]).await);
+    superseded(&store.commit(vec![scan(2, 9, 10)]).await);
     store.commit(vec![health_of(2, 0, None)]).await.unwrap();
     assert!(read().await.is_none());
+}
+
+pub(crate) async fn a_changed_webhook_refuses_deliveries_and_attempts_of_the_version_before(
+    store: Arc<dyn Store>,
+    make: Maker,
+) {
+    let tenant = make.name("tenant");
+    let changes: [fn(&mut Webhook); 3] = [
+        |webhook| webhook.settings.url = "https://new.example.org/".to_owned(),
+        |webhook| webhook.settings.types = vec!["assignment.*".to_owned()],
+        |webhook| webhook.state = WebhookState::Paused,
+    ];
+    for change in changes {
+        let first = make.webhook(&tenant);
+        let (early, late) = (make.delivery(&first, 8), make.delivery(&first, 9));
+        store.commit(vec![put_webhook(&first), put_delivery(&early), scan(&first, 8)]).await.unwrap();
+        let first = Webhook { scanned: 8, ..first };
+        assert!(store.is_attemptable(&early, 1).await.unwrap());
+        let mut second = Webhook { version: 2, ..first.clone() };
+        change(&mut second);
+        store.commit(vec![put_webhook(&second)]).await.unwrap();
+
+        superseded(&store.commit(vec![put_delivery(&late), scan(&first, 9)]).await);
+        assert_eq!(store.delivery(&tenant, &late.id).await.unwrap(), None);
+        assert_same(store.webhook(&tenant, &first.id).await.unwrap().as_ref(), &second);
+        assert!(!store.is_attemptable(&early, 1).await.unwrap());
+
+        store.commit(vec![put_delivery(&late), scan(&second, 9)]).await.unwrap();
+        for delivery in [&early, &late] {
+            assert!(store.is_attemptable(delivery, 2).await.unwrap());
+        }
+        store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), first.id.clone())]).await.unwrap();
+        let later = make.delivery(&first, 10);
+        superseded(&store.commit(vec![put_delivery(&later), scan(&Webhook { scanned: 9, ..second }, 10)]).await);
+        assert!(!store.is_attemptable(&early, 2).await.unwrap());
+    }
+}
+
+pub(crate) async fn a_changed_delivery_refuses_attempts_of_the_version_before(store: Arc<dyn Store>, make: Maker) {
+    let webhook = make.webhook(&make.name("tenant"));
+    let first = make.delivery(&webhook, 1);
+    store.commit(vec![put_webhook(&webhook)]).await.unwrap();
+    assert!(!store.is_attemptable(&first, 1).await.unwrap());
+    store.commit(vec![put_delivery(&first)]).await.unwrap();
+    assert!(store.is_attemptable(&first, 1).await.unwrap());
+    let failed = ended(&first, DeliveryState::Failed, make.0.now());
+    store.commit(vec![put_delivery(&failed)]).await.unwrap();
+    for delivery in [&first, &failed] {
+        assert!(!store.is_attemptable(delivery, 1).await.unwrap());
+    }
+    let again = failed.clone().pending_again(make.0.now());
+    store.commit(vec![put_delivery(&again)]).await.unwrap();
+    assert!(store.is_attemptable(&again, 1).await.unwrap());
+    assert!(!store.is_attemptable(&failed, 1).await.unwrap());
 }
 
 pub(crate) async fn what_attempts_say_is_committed_with_the_version_that_they_make(store: Arc<dyn Store>, make: Maker) {

@@ -18,9 +18,11 @@ pub(super) async fn apply(connection: &mut PgConnection, changes: &[&WebhookMuta
             WebhookMutation::Put(row) => put(connection, row).await?,
             WebhookMutation::Remove(tenant, id) => remove(connection, tenant, id).await?,
             WebhookMutation::Scan(row) => {
-                let scan =
-                    sqlx::query("UPDATE webhooks SET scanned = greatest(scanned, $3) WHERE id = $1 AND scanned = $2");
-                let scan = scan.bind(&row.id).bind(row.before).bind(row.scanned).execute(&mut *connection).await?;
+                let scan = sqlx::query(
+                    "UPDATE webhooks SET scanned = greatest(scanned, $4) WHERE id = $1 AND version = $2 AND scanned = $3",
+                );
+                let scan = scan.bind(&row.id).bind(row.version).bind(row.before).bind(row.scanned);
+                let scan = scan.execute(&mut *connection).await?;
                 require_change(scan.rows_affected())?;
             }
             WebhookMutation::Health(row) => {

@@ -13,8 +13,10 @@ pub(super) fn apply(connection: &Connection, change: &WebhookMutation) -> Result
         WebhookMutation::Remove(tenant, id) => remove(connection, tenant, id),
         WebhookMutation::Scan(row) => {
             let scanned = connection
-                .prepare_cached("UPDATE webhooks SET scanned = max(scanned, ?3) WHERE id = ?1 AND scanned = ?2")?
-                .execute(params![row.id, row.before, row.scanned])?;
+                .prepare_cached(
+                    "UPDATE webhooks SET scanned = max(scanned, ?4) WHERE id = ?1 AND version = ?2 AND scanned = ?3",
+                )?
+                .execute(params![row.id, row.version, row.before, row.scanned])?;
             if scanned == 0 { Err(StoreError::Superseded) } else { Ok(()) }
         }
         WebhookMutation::Health(row) => {

@@ -251,7 +251,7 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     assert_eq!(store.events_by_sequence("t", &[latest, latest - 1]).await.unwrap().len(), 2);
     let webhook = make.webhook("t");
     let delivery = make.delivery(&webhook, latest);
-    let scan = WebhookScan { id: webhook.id.clone(), before: webhook.scanned, scanned: latest };
+    let scan = WebhookScan { id: webhook.id.clone(), version: 1, before: webhook.scanned, scanned: latest };
     let changes = vec![put_webhook(&webhook), Mutation::ScanWebhook(scan), put_delivery(&delivery)];
     store.commit(changes).await.unwrap();
     assert_eq!(store.pending_deliveries(&webhook.id, 0, 9).await.unwrap(), std::slice::from_ref(&delivery));
@@ -262,6 +262,7 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     let assignments = [delivery.assignment.clone().unwrap()];
     let first = store.first_pending_deliveries(&webhook.id, &assignments).await.unwrap();
     assert_eq!(first, std::slice::from_ref(&delivery));
+    assert!(store.is_attemptable(&delivery, 1).await.unwrap());
     assert_eq!(store.webhook_backlog(&webhook.id).await.unwrap().pending, 1);
     assert!(!store.webhook_backlogs().await.unwrap().is_empty());
     let delivered = ended(&delivery, DeliveryState::Delivered, make.0.now());

@@ -22,6 +22,8 @@ fn events_and_deliveries_are_found_by_their_indices() {
             "events_of_assessment (tenant=? AND assessment_ref=? AND sequence>? AND sequence<?)",
         ),
         (event_sql::EVENT_HEAD, "PRIMARY KEY (tenant=?)"),
+        (webhook_sql::ATTEMPTABLE_DELIVERY, "SEARCH d USING INDEX sqlite_autoindex_deliveries_1 (id=?)"),
+        (webhook_sql::ATTEMPTABLE_DELIVERY, "SEARCH w USING PRIMARY KEY (id=?)"),
         (webhook_sql::PENDING_DELIVERIES, "deliveries_pending (webhook=? AND sequence>?)"),
         (webhook_sql::PENDING_UNTIL, "deliveries_pending (webhook=? AND sequence>?)"),
         (webhook_sql::SENDABLE_DELIVERIES, "deliveries_pending (webhook=? AND sequence>? AND sequence<?)"),
