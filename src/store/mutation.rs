@@ -166,7 +166,8 @@ pub enum Mutation {
     /// [`StoreError::Superseded`] unless it has the version that the attempts belong to: it was changed, and perhaps resumed.
     WebhookHealth(WebhookHealth),
     /// Inserts a delivery of version 1, or updates state, reason, step, due time and attempts of the version before. Does nothing
-    /// if its webhook is gone; otherwise [`StoreError::Superseded`] if that is not the stored version.
+    /// if its webhook is gone; otherwise [`StoreError::Superseded`] if that is not the stored version, so also if retention has
+    /// removed the delivery.
     Delivery(Box<Delivery>),
     /// Records the last reported state of a connection. [`StoreError::Superseded`] unless the stored one is the one it was read
     /// with.

@@ -42,6 +42,7 @@ mod operations;
 mod reports;
 mod result_erasure;
 mod results;
+mod webhook_changes;
 mod webhooks;
 
 /// The identity kinds of a vendor that does not identify people by e-mail address.
@@ -62,6 +63,7 @@ pub(crate) use operations::*;
 pub(crate) use reports::*;
 pub(crate) use result_erasure::*;
 pub(crate) use results::*;
+pub(crate) use webhook_changes::*;
 pub(crate) use webhooks::*;
 
 /// Generates one test per behaviour. `$open` takes a [`System`] and returns an owner of the storage location and an

@@ -81,6 +81,11 @@ pub(crate) fn ended(delivery: &Delivery, state: DeliveryState, at: Timestamp) ->
     Delivery { state, step: 1, due: None, attempts: vec![attempt], version, ..delivery.clone() }
 }
 
+/// Returns the first version of a delivery that has ended at once.
+pub(crate) fn ended_at_once(delivery: &Delivery, state: DeliveryState, at: Timestamp) -> Delivery {
+    Delivery { version: 1, ..ended(delivery, state, at) }
+}
+
 /// Returns the change that moves the position of a webhook as it was read.
 pub(crate) fn scan(webhook: &Webhook, scanned: u64) -> Mutation {
     let Webhook { id, version, scanned: before, .. } = webhook;
@@ -88,7 +93,7 @@ pub(crate) fn scan(webhook: &Webhook, scanned: u64) -> Mutation {
 }
 
 /// Asserts that two webhooks are the same, also by their secrets.
-fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
+pub(super) fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
     let found = found.expect("the webhook is there");
     let secrets = |webhook: &Webhook| -> Vec<String> {
         webhook.secrets.iter().map(|secret| secret.value.expose().to_owned()).collect()
@@ -96,7 +101,7 @@ fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
     assert_eq!((format!("{found:?}"), secrets(found)), (format!("{expected:?}"), secrets(expected)));
 }
 
-fn superseded(changed: &Result<(), StoreError>) {
+pub(super) fn superseded(changed: &Result<(), StoreError>) {
     assert!(matches!(changed, Err(StoreError::Superseded)), "{changed:?}");
 }
 
@@ -145,60 +150,6 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
     superseded(&store.commit(vec![scan(2, 9, 10)]).await);
     store.commit(vec![health_of(2, 0, None)]).await.unwrap();
     assert!(read().await.is_none());
-}
-
-pub(crate) async fn a_changed_webhook_refuses_deliveries_and_attempts_of_the_version_before(
-    store: Arc<dyn Store>,
-    make: Maker,
-) {
-    let tenant = make.name("tenant");
-    let changes: [fn(&mut Webhook); 3] = [
-        |webhook| webhook.settings.url = "https://new.example.org/".to_owned(),
-        |webhook| webhook.settings.types = vec!["assignment.*".to_owned()],
-        |webhook| webhook.state = WebhookState::Paused,
-    ];
-    for change in changes {
-        let first = make.webhook(&tenant);
-        let (early, late) = (make.delivery(&first, 8), make.delivery(&first, 9));
-        store.commit(vec![put_webhook(&first), put_delivery(&early), scan(&first, 8)]).await.unwrap();
-        let first = Webhook { scanned: 8, ..first };
-        assert!(store.is_attemptable(&early, 1).await.unwrap());
-        let mut second = Webhook { version: 2, ..first.clone() };
-        change(&mut second);
-        store.commit(vec![put_webhook(&second)]).await.unwrap();
-
-        superseded(&store.commit(vec![put_delivery(&late), scan(&first, 9)]).await);
-        assert_eq!(store.delivery(&tenant, &late.id).await.unwrap(), None);
-        assert_same(store.webhook(&tenant, &first.id).await.unwrap().as_ref(), &second);
-        assert!(!store.is_attemptable(&early, 1).await.unwrap());
-
-        store.commit(vec![put_delivery(&late), scan(&second, 9)]).await.unwrap();
-        for delivery in [&early, &late] {
-            assert!(store.is_attemptable(delivery, 2).await.unwrap());
-        }
-        store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), first.id.clone())]).await.unwrap();
-        let later = make.delivery(&first, 10);
-        superseded(&store.commit(vec![put_delivery(&later), scan(&Webhook { scanned: 9, ..second }, 10)]).await);
-        assert!(!store.is_attemptable(&early, 2).await.unwrap());
-    }
-}
-
-pub(crate) async fn a_changed_delivery_refuses_attempts_of_the_version_before(store: Arc<dyn Store>, make: Maker) {
-    let webhook = make.webhook(&make.name("tenant"));
-    let first = make.delivery(&webhook, 1);
-    store.commit(vec![put_webhook(&webhook)]).await.unwrap();
-    assert!(!store.is_attemptable(&first, 1).await.unwrap());
-    store.commit(vec![put_delivery(&first)]).await.unwrap();
-    assert!(store.is_attemptable(&first, 1).await.unwrap());
-    let failed = ended(&first, DeliveryState::Failed, make.0.now());
-    store.commit(vec![put_delivery(&failed)]).await.unwrap();
-    for delivery in [&first, &failed] {
-        assert!(!store.is_attemptable(delivery, 1).await.unwrap());
-    }
-    let again = failed.clone().pending_again(make.0.now());
-    store.commit(vec![put_delivery(&again)]).await.unwrap();
-    assert!(store.is_attemptable(&again, 1).await.unwrap());
-    assert!(!store.is_attemptable(&failed, 1).await.unwrap());
 }
 
 pub(crate) async fn what_attempts_say_is_committed_with_the_version_that_they_make(store: Arc<dyn Store>, make: Maker) {
@@ -443,8 +394,8 @@ pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(stor
     let tenant = make.name("tenant");
     let (kept, removed) = (make.webhook(&tenant), make.webhook(&tenant));
     let start = make.0.now();
-    let old = ended(&make.delivery(&kept, 1), DeliveryState::Delivered, start - 2.hours());
-    let late = ended(&make.delivery(&kept, 2), DeliveryState::Failed, start);
+    let old = ended_at_once(&make.delivery(&kept, 1), DeliveryState::Delivered, start - 2.hours());
+    let late = ended_at_once(&make.delivery(&kept, 2), DeliveryState::Failed, start);
     let waiting = Delivery { created: start - 9.hours(), ..make.delivery(&kept, 3) };
     let lost = make.delivery(&removed, 1);
     let mut changes = vec![put_webhook(&kept), put_webhook(&removed)];
@@ -458,6 +409,16 @@ pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(stor
 
     assert_eq!(store.purge_events(start - 1.hours()).await.unwrap(), 2, "one expired, one without a webhook");
     assert!(!is_there(&old).await && is_there(&late).await && is_there(&waiting).await);
+    // An attempt that ends now, or a caller who retries it, does not bring it back.
+    for state in [DeliveryState::Delivered, DeliveryState::Pending] {
+        let again = Delivery { state, version: 2, ..old.clone() };
+        superseded(&store.commit(vec![put_delivery(&again)]).await);
+        let changes = vec![put_delivery(&make.delivery(&kept, 5)), put_delivery(&again)];
+        superseded(&store.commit(changes).await);
+    }
+    let page = Page { limit: 9, after: None };
+    let listed = store.deliveries(&tenant, &kept.id, &DeliveryFilter::default(), &page).await.unwrap();
+    assert_eq!(listed, [waiting.clone(), late.clone()]);
     // A configured webhook that comes back has nothing of the one before.
     let lost = make.delivery(&kept, 4);
     store.commit(vec![put_delivery(&lost)]).await.unwrap();

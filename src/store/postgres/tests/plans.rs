@@ -9,8 +9,8 @@ use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
 use crate::domain::results::{MatchHints, ReportState};
 use crate::domain::webhook::{DeliveryOrder, DeliveryState, Webhook};
 use crate::store::conformance::{
-    append, change, end, ended, fetch, number_all, parked, participant, put, put_delivery, put_webhook, record,
-    registered, request, update,
+    append, change, end, ended, ended_at_once, fetch, number_all, parked, participant, put, put_delivery, put_webhook,
+    record, registered, request, update,
 };
 use crate::store::{
     AssignmentFilter, CandidateSelector, DeliveryFilter, EventReads as _, Page, ReceivedWebhook, RepeatedReport,
@@ -323,8 +323,8 @@ async fn no_frequent_statement_reads_a_whole_table() {
     store.commit(vec![put_webhook(&webhook)]).await.unwrap();
     for _ in 0..LOADED / 100 {
         let events = (0..100).map(|_| append(&make.event("t")));
-        let deliveries =
-            (0..100).map(|_| put_delivery(&ended(&make.delivery(&webhook, 1), DeliveryState::Delivered, make.0.now())));
+        let delivered = || ended_at_once(&make.delivery(&webhook, 1), DeliveryState::Delivered, make.0.now());
+        let deliveries = (0..100).map(|_| put_delivery(&delivered()));
         store.commit(events.chain(deliveries).collect()).await.unwrap();
         number_all(&store).await;
     }

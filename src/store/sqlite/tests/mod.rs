@@ -18,7 +18,9 @@ use crate::secret::Secret;
 use crate::store::SchemaChange;
 use crate::store::codec::micros;
 use crate::store::conformance::BY_NAME;
-use crate::store::conformance::{Maker, conformance, cost_of_an_event, ended, environment, put_delivery, put_webhook};
+use crate::store::conformance::{
+    Maker, conformance, cost_of_an_event, ended_at_once, environment, put_delivery, put_webhook,
+};
 use crate::store::engine::{Access, Engine as _};
 use crate::store::{
     BeginResult, CandidateFilter, ItemCounts, KeyState, Mutation, Page, Store, StoreReads as _, Window,
@@ -185,7 +187,7 @@ async fn the_files_contain_no_personal_data() {
     store.commit(vec![Mutation::Candidate(candidate), Mutation::Assignment(assignment)]).await.unwrap();
 
     let webhook = make.webhook("planted-tenant");
-    let delivery = ended(&make.delivery(&webhook, 1), DeliveryState::Failed, make.0.now());
+    let delivery = ended_at_once(&make.delivery(&webhook, 1), DeliveryState::Failed, make.0.now());
     store.commit(vec![put_webhook(&webhook), put_delivery(&delivery)]).await.unwrap();
 
     let files: Vec<u8> =
