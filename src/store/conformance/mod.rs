@@ -198,6 +198,7 @@ macro_rules! conformance {
             deliveries_follow_their_events_until_they_end,
             the_first_pending_delivery_of_an_assignment_may_be_sent,
             deliveries_are_gone_with_their_webhook_and_by_retention,
+            a_delivery_that_was_given_up_is_kept_from_its_end_on,
         ]);
     };
 }

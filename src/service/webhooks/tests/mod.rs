@@ -6,6 +6,7 @@ mod delivering;
 mod failing;
 mod killing;
 mod permitting;
+mod purging;
 mod receiver;
 mod resuming;
 mod superseding;
