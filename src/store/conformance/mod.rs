@@ -182,6 +182,7 @@ macro_rules! conformance {
             an_event_about_an_erased_candidate_is_not_appended,
             readers_get_the_events_that_pass_their_filter,
             retention_removes_events_from_the_first_on,
+            the_first_event_since_a_time_is_found_in_a_long_log,
             new_events_are_signalled,
             states_that_events_report_are_changed_from_what_was_read,
             a_follower_misses_no_event,

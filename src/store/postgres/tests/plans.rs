@@ -242,6 +242,8 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     store.commit(vec![append(&event), append(&make.event("t"))]).await.unwrap();
     number_all(store).await;
     let latest = store.event_bounds("t", jiff::Timestamp::UNIX_EPOCH).await.unwrap().latest;
+    // After all of them: this is the longest search.
+    assert_eq!(store.event_bounds("t", jiff::Timestamp::MAX).await.unwrap().oldest, latest + 1);
     let rare = EventFilter { types: Some(vec![EventType::WebhookGap]), ..EventFilter::default() };
     let about = EventFilter { assignment: Some(booked.id.clone()), ..EventFilter::default() };
     for filter in [EventFilter::default(), rare, about] {

@@ -22,6 +22,8 @@ fn events_and_deliveries_are_found_by_their_indices() {
             "events_of_assessment (tenant=? AND assessment_ref=? AND sequence>? AND sequence<?)",
         ),
         (event_sql::EVENT_HEAD, "PRIMARY KEY (tenant=?)"),
+        (event_sql::FIRST_EVENT_SINCE, "SEARCH events USING PRIMARY KEY (tenant=? AND sequence>? AND sequence<?)"),
+        (event_sql::EVENT_TIME, "SEARCH events USING PRIMARY KEY (tenant=? AND sequence=?)"),
         (webhook_sql::ATTEMPTABLE_DELIVERY, "SEARCH d USING INDEX sqlite_autoindex_deliveries_1 (id=?)"),
         (webhook_sql::ATTEMPTABLE_DELIVERY, "SEARCH w USING PRIMARY KEY (id=?)"),
         (webhook_sql::PENDING_DELIVERIES, "deliveries_pending (webhook=? AND sequence>?)"),
