@@ -65,3 +65,44 @@ async fn a_delivery_whose_event_has_expired_stays_listed_when_retention_has_remo
     let states: Vec<_> = listed.iter().map(|delivery| (delivery.state, delivery.reason)).collect();
     assert_eq!(states, [(DeliveryState::Failed, Some(DeliveryReason::Expired))]);
 }
+
+#[tokio::test]
+async fn no_event_is_removed_before_it_is_known_what_webhooks_get() {
+    let world = World::unconfigured().await;
+    world.finish_first_purge().await;
+    let maker = crate::store::conformance::Maker(world.system.clone());
+    let webhook = Webhook {
+        settings: settings("https://a.example.com/hook"),
+        state: WebhookState::Paused,
+        scanned: 0,
+        ..maker.webhook(TENANT)
+    };
+    world.store.commit(vec![Mutation::Webhook(Box::new(webhook.clone()))]).await.unwrap();
+    world.emit_about(EventType::ResultPublished, EventSubject::default(), OLD).await;
+    for _ in 0..2 {
+        world.gateway.purge_events().await;
+    }
+    assert!(world.store.event(TENANT, 1).await.unwrap().is_some());
+
+    world.gateway.start_deliveries(world.context(delivery_settings())).await;
+    world.gateway.purge_events().await;
+    assert_eq!(world.store.event(TENANT, 1).await.unwrap(), None);
+    let gaps = world.told(EventType::WebhookGap).await;
+    assert_eq!(gaps.iter().map(|gap| &gap["resource"]).collect::<Vec<_>>(), [&json!(webhook.id.path())]);
+}
+
+#[tokio::test]
+async fn a_delivery_that_cannot_be_read_keeps_retention_from_nothing_else() {
+    let world = World::new().await;
+    let (damaged, other) = (world.paused("damaged").await, world.paused("other").await);
+    world.finish_first_purge().await;
+    let deliveries = world.leave_behind(&[&damaged, &other]).await;
+    world.sqlite.damage_delivery(&deliveries[0]).await;
+    for _ in 0..2 {
+        world.gateway.purge_events().await;
+    }
+    assert_eq!(world.store.event(TENANT, 1).await.unwrap(), None);
+    assert_eq!(world.deliveries(&other).await[0].reason, Some(DeliveryReason::Expired));
+    let told: Vec<_> = world.told(EventType::WebhookGap).await.into_iter().map(|gap| gap["resource"].clone()).collect();
+    assert_eq!(told, [json!(other.path())]);
+}

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::candidate::{Candidate, Identity, IdentityKind, Person};
+use crate::domain::ids::DeliveryId;
 use crate::domain::intent::Intent;
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::domain::operation::ItemId;
@@ -341,6 +342,13 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 pub(super) fn ring(environment: &System) -> Keyring {
     Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
+}
+
+impl SqliteStore {
+    /// Makes what is sealed of a delivery unreadable.
+    pub(crate) async fn damage_delivery(&self, id: &DeliveryId) {
+        run_sql(self, "UPDATE deliveries SET attempts = x'00' WHERE id = ?1", &[id.as_str()]).await;
+    }
 }
 
 async fn run_sql(store: &SqliteStore, sql: &'static str, values: &[&str]) {
