@@ -445,7 +445,7 @@ impl Sender {
             let Some(delivery) = next.and_then(|number| self.window.get(number).cloned()) else { return Ok(()) };
             let number = delivery.sequence;
             if self.signals.is_stale() {
-                // What it may get has changed.
+                // What it may get has changed, in the store or in the configuration.
                 return Ok(());
             }
             let chained = gateway.chained_event(&self.webhook, &self.filter, number).await;
