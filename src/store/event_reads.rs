@@ -17,6 +17,10 @@ const WINDOW: u64 = 5_000;
 /// Number of events among which the last one that passes a filter is looked for without an index of its type.
 const NEAR: u64 = 200;
 
+/// Number of events by which the order of their numbers may differ from that of their times: clocks differ, and what is made
+/// first may be committed last.
+const DISORDER: u64 = 500;
+
 /// The reads of a [`Store`](crate::store::Store) that concern events.
 #[async_trait]
 pub trait EventReads: Send + Sync {
@@ -30,6 +34,8 @@ pub trait EventReads: Send + Sync {
     ) -> Result<EventPage, StoreError>;
 
     /// Returns the first and the last of the tenant's events, of those made at or after `since` and everything that follows them.
+    /// Reads a limited number of events: it finds the first one by the order of times, from which numbers may differ by
+    /// some hundred events.
     async fn event_bounds(&self, tenant: &str, since: Timestamp) -> Result<EventBounds, StoreError>;
 
     /// Returns the number of the tenant's latest event; 0 if there was none.
@@ -85,10 +91,8 @@ impl<E: Engine> EventReads for E {
     }
 
     async fn event_bounds(&self, tenant: &str, since: Timestamp) -> Result<EventBounds, StoreError> {
-        let Head { latest, removed } = Head::read(self, tenant).await?;
-        let values = values![tenant, column(removed), micros(since)];
-        let first: Option<(i64,)> = self.select_one(Access::Key, sql::FIRST_EVENT_SINCE, &values).await?;
-        Ok(EventBounds { oldest: first.map_or(latest.saturating_add(1), |(first,)| number(first)), latest })
+        let head = Head::read(self, tenant).await?;
+        Ok(EventBounds { oldest: first_since(self, tenant, since, &head).await?, latest: head.latest })
     }
 
     async fn latest_event(&self, tenant: &str) -> Result<u64, StoreError> {
@@ -138,6 +142,45 @@ pub(super) async fn expired_events<E: Engine>(engine: &E, before: Timestamp) -> 
         }
     }
     Ok(expired)
+}
+
+/// Returns the number of the first event that is kept and was made at this time or later; the one after the latest if there is
+/// none.
+async fn first_since<E: Engine>(engine: &E, tenant: &str, since: Timestamp, head: &Head) -> Result<u64, StoreError> {
+    // Retention removes what is old, so mostly it is the first one.
+    let near = head.removed.saturating_add(DISORDER).min(head.latest);
+    if let Some(first) = first_between(engine, tenant, (head.removed, near), since).await? {
+        return Ok(first);
+    }
+    let (mut first, mut end) = (near.saturating_add(1), head.latest.saturating_add(1));
+    while first < end {
+        let middle = first + (end - first) / 2;
+        let values = values![tenant, column(middle)];
+        let made: Option<(i64,)> = engine.select_one(Access::Key, sql::EVENT_TIME, &values).await?;
+        // One that retention has removed meanwhile was made before.
+        if made.is_some_and(|(made,)| made >= micros(since)) {
+            end = middle;
+        } else {
+            first = middle + 1;
+        }
+    }
+    let from = first.saturating_sub(1 + DISORDER).max(near);
+    Ok(first_between(engine, tenant, (from, first - 1), since).await?.unwrap_or(first))
+}
+
+/// Returns the first event between two numbers that was made at this time or later.
+async fn first_between<E: Engine>(
+    engine: &E,
+    tenant: &str,
+    (from, to): (u64, u64),
+    since: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    if from >= to {
+        return Ok(None);
+    }
+    let values = values![tenant, column(from), column(to), micros(since)];
+    let first: Option<(i64,)> = engine.select_one(Access::Key, sql::FIRST_EVENT_SINCE, &values).await?;
+    Ok(first.map(|(first,)| number(first)))
 }
 
 /// The numbers of a tenant's latest event, and of the latest that was removed; 0 if there is none.

@@ -91,10 +91,13 @@ statements! {
     EVENT_HEADS = sql!("SELECT tenant, latest FROM event_heads");
     /// The tenants with events that are kept.
     EVENT_TENANTS = sql!("SELECT tenant FROM event_heads WHERE latest > removed ORDER BY tenant");
-    /// The first of the tenant's events after this one that was made at this time or later.
+    /// The first of the tenant's events between two numbers that was made at this time or later.
     FIRST_EVENT_SINCE = sql!(
-        "SELECT sequence FROM events WHERE tenant = $1 AND sequence > $2 AND timestamp >= $3 ORDER BY sequence LIMIT 1"
+        "SELECT sequence FROM events WHERE tenant = $1 AND sequence > $2 AND sequence <= $3 AND timestamp >= $4
+         ORDER BY sequence LIMIT 1"
     );
+    /// When an event was made.
+    EVENT_TIME = sql!("SELECT timestamp FROM events WHERE tenant = $1 AND sequence = $2");
 
     /// A committed event without a number. Only in PostgreSQL; the other engine has none.
     UNNUMBERED_EVENT = Sql {

@@ -159,13 +159,15 @@ pub enum Mutation {
     /// Removes the tenant's webhook with its deliveries. Does nothing if it is gone.
     RemoveWebhook(String, WebhookId),
     /// Records up to which event deliveries were made for a webhook; never moves it backwards. [`StoreError::Superseded`] unless
-    /// the stored position is the one it was read with, so that no event is delivered twice because a commit was in doubt.
+    /// the stored position is the one it was read with, so that no event is delivered twice because a commit was in doubt, and
+    /// the webhook has the version it was read with: a change of its filter applies to all deliveries that are made after it.
     ScanWebhook(WebhookScan),
     /// Records what the last attempts say of a webhook's receiver. Does nothing if the webhook is gone.
     /// [`StoreError::Superseded`] unless it has the version that the attempts belong to: it was changed, and perhaps resumed.
     WebhookHealth(WebhookHealth),
     /// Inserts a delivery of version 1, or updates state, reason, step, due time and attempts of the version before. Does nothing
-    /// if its webhook is gone; otherwise [`StoreError::Superseded`] if that is not the stored version.
+    /// if its webhook is gone; otherwise [`StoreError::Superseded`] if that is not the stored version, so also if retention has
+    /// removed the delivery.
     Delivery(Box<Delivery>),
     /// Records the last reported state of a connection. [`StoreError::Superseded`] unless the stored one is the one it was read
     /// with.

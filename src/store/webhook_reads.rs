@@ -36,6 +36,10 @@ pub trait WebhookReads: Send + Sync {
     /// Returns the tenant's delivery with this id, unless its webhook is gone.
     async fn delivery(&self, tenant: &str, id: &DeliveryId) -> Result<Option<Delivery>, StoreError>;
 
+    /// Returns whether a delivery may be attempted as it was read: it is pending in this version, and its webhook has the version
+    /// with which the attempt is to be made. Records nothing: only the holder of the webhook's lock attempts its deliveries.
+    async fn is_attemptable(&self, delivery: &Delivery, webhook_version: u64) -> Result<bool, StoreError>;
+
     /// Returns a page of the deliveries to the tenant's webhook, newest first.
     async fn deliveries(
         &self,
@@ -115,6 +119,12 @@ impl<E: Engine> WebhookReads for E {
 
     async fn delivery(&self, tenant: &str, id: &DeliveryId) -> Result<Option<Delivery>, StoreError> {
         Ok(deliveries(self, Access::Key, sql::DELIVERY, &values![id.as_str(), tenant]).await?.pop())
+    }
+
+    async fn is_attemptable(&self, delivery: &Delivery, webhook_version: u64) -> Result<bool, StoreError> {
+        let values = values![delivery.id.as_str(), column(delivery.version), column(webhook_version)];
+        let found: Option<(i64,)> = self.select_one(Access::Key, sql::ATTEMPTABLE_DELIVERY, &values).await?;
+        Ok(found.is_some())
     }
 
     async fn deliveries(

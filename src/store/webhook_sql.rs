@@ -57,6 +57,11 @@ statements! {
     DELIVERY = deliveries!(
         "d.id = $1 AND d.tenant = $2 AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = d.webhook)"
     );
+    /// A delivery that is pending in a version, if its webhook has a version.
+    ATTEMPTABLE_DELIVERY = sql!(
+        "SELECT d.sequence FROM deliveries d JOIN webhooks w ON w.id = d.webhook
+         WHERE d.id = $1 AND d.version = $2 AND d.state = 'pending' AND w.version = $3"
+    );
     DELIVERIES = deliveries!(
         "d.webhook = $1 AND d.id < $2 AND d.tenant = $3 AND (CAST($4 AS text) IS NULL OR d.state = $4)
            AND (CAST($5 AS text) IS NULL OR d.connection IS NULL OR " ["d.connection" among "$5"] ")

@@ -10,6 +10,8 @@ use crate::domain::webhook::{Delivery, DeliveryState};
 pub struct WebhookScan {
     /// The webhook.
     pub id: WebhookId,
+    /// The version it was read with, which says what its filter is.
+    pub version: u64,
     /// The event it was read with.
     pub before: u64,
     /// Up to which event deliveries are made, of those that pass its filter.

@@ -386,6 +386,7 @@ through! {
     read webhooks(tenant: &str, page: &Page) -> Vec<Webhook>;
     read all_webhooks() -> Vec<Webhook>;
     read delivery(tenant: &str, id: &DeliveryId) -> Option<Delivery>;
+    read is_attemptable(delivery: &Delivery, webhook_version: u64) -> bool;
     read deliveries(tenant: &str, webhook: &WebhookId, filter: &DeliveryFilter, page: &Page) -> Vec<Delivery>;
     read pending_deliveries(webhook: &WebhookId, after: u64, limit: usize) -> Vec<Delivery>;
     read sendable_deliveries(

@@ -29,16 +29,16 @@ const ERASED: &str = "erased";
 const VENDOR: &str = "webhook";
 
 impl Gateway {
-    /// Sends an event to a webhook once.
+    /// Adds to an event the resource that a webhook with the payload `full` gets with it.
     ///
     /// # Errors
-    /// `store_unavailable` if the resource that it is to hold cannot be read now: nothing was sent.
-    pub(super) async fn attempt(
+    /// `store_unavailable` if the resource cannot be read now.
+    pub(super) async fn with_resource(
         &self,
         context: &DeliveryContext,
         webhook: &Webhook,
         mut document: EventDocument,
-    ) -> Result<(DeliveryAttempt, Verdict), Error> {
+    ) -> Result<EventDocument, Error> {
         let path = document.data.get("resource").and_then(Value::as_str).map(str::to_owned);
         if webhook.settings.payload == WebhookPayload::Full
             && let Some(path) = path
@@ -49,10 +49,20 @@ impl Gateway {
             document.data.extend(object.map(|object| (OBJECT.to_owned(), object)));
             document.data.extend(is_erased.then(|| (ERASED.to_owned(), Value::Bool(true))));
         }
+        Ok(document)
+    }
+
+    /// Sends an event to a webhook once.
+    pub(super) async fn attempt(
+        &self,
+        context: &DeliveryContext,
+        webhook: &Webhook,
+        document: &EventDocument,
+    ) -> (DeliveryAttempt, Verdict) {
         let span = spans::delivery(webhook.id.as_str(), &document.id, document.event_type.as_str());
         // Receivers read these times, so they are the wall clock's.
         let (at, began) = (self.0.system.now(), Instant::now());
-        let sent = self.send(context, webhook, &document, at).instrument(span.clone()).await;
+        let sent = self.send(context, webhook, document, at).instrument(span.clone()).await;
         let took = began.elapsed();
         let attempt = DeliveryAttempt {
             at,
@@ -66,7 +76,7 @@ impl Gateway {
             let ended = sent.as_ref().map_or_else(DeliveryError::as_str, |_| "answered");
             self.keep_failed(webhook, document.event_type, &attempt, (took, ended));
         }
-        Ok((attempt, verdict))
+        (attempt, verdict)
     }
 
     async fn send(

@@ -25,8 +25,9 @@ impl Sender {
                 continue;
             }
             let count = excluded.len();
-            let changes = excluded.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone()))).collect();
-            gateway.0.store.commit(changes).await?;
+            let ends = excluded.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone())));
+            // The position stays; the webhook must have the filter by which the deliveries were judged.
+            gateway.0.store.commit(ends.chain([self.scan_to(self.webhook.scanned)]).collect()).await?;
             let followed: Vec<_> = excluded.into_iter().filter_map(|delivery| self.window.end(delivery)).collect();
             self.load_followers(gateway, &followed).await?;
             tracing::info!(webhook = %self.webhook.id, count, "events are not delivered: the webhook no longer gets them");

@@ -116,8 +116,8 @@ impl Gateway {
         let gap = each.chain(unseen).reduce(Gap::and);
         let failed = expired.into_iter().map(|delivery| delivery.failed_for(DeliveryReason::Expired));
         let mut changes: Vec<Mutation> = failed.map(|delivery| Mutation::Delivery(Box::new(delivery))).collect();
-        let (id, before) = (webhook.id.clone(), webhook.scanned);
-        changes.push(Mutation::ScanWebhook(WebhookScan { id, before, scanned: position.max(last) }));
+        let (id, version, before) = (webhook.id.clone(), webhook.version, webhook.scanned);
+        changes.push(Mutation::ScanWebhook(WebhookScan { id, version, before, scanned: position.max(last) }));
         changes.extend(gap.map(|Gap { from, to, count }| {
             let event = self.emitter().webhook_gap(&webhook.tenant, &webhook.id, (from, to), count);
             Mutation::Event(Box::new(event))

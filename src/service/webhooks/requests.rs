@@ -266,7 +266,8 @@ impl Gateway {
     /// Sends a ping, which is an event without a number.
     async fn ping(&self, context: &DeliveryContext, webhook: &Webhook) -> Result<PingResult, Error> {
         let event = self.emitter().ping(&webhook.tenant, &webhook.id);
-        let (attempt, verdict) = self.attempt(context, webhook, event.document()).await?;
+        let document = self.with_resource(context, webhook, event.document()).await?;
+        let (attempt, verdict) = self.attempt(context, webhook, &document).await;
         Ok(PingResult { event: event.id, delivered: verdict == Verdict::Accepted, attempt })
     }
 

@@ -90,11 +90,6 @@ impl Sender {
             self.is_caught_up = false;
         }
         while !self.is_caught_up && self.can_make_more() {
-            if gateway.0.store.is_shared() && !self.is_current(gateway).await? {
-                // A client may have changed the filter at another instance.
-                self.signals.refresh();
-                return Ok(());
-            }
             self.visible.mark_unchanged();
             let tenant = self.webhook.tenant.clone();
             let page = gateway.0.store.events(&tenant, self.scanned, &self.filter, BATCH).await?;
@@ -157,14 +152,19 @@ impl Sender {
 
     /// Commits deliveries together with the position up to which they are made.
     async fn store_position(&mut self, gateway: &Gateway, made: &[Delivery]) -> Result<(), StoreError> {
-        let (id, before, scanned) = (self.webhook.id.clone(), self.webhook.scanned, self.scanned);
-        let scan = Mutation::ScanWebhook(WebhookScan { id, before, scanned });
+        let scanned = self.scanned;
         let deliveries = made.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone())));
-        let committed = gateway.0.store.commit(deliveries.chain([scan]).collect()).await;
+        let committed = gateway.0.store.commit(deliveries.chain([self.scan_to(scanned)]).collect()).await;
         committed.inspect_err(|_| self.look_again())?;
         self.webhook.scanned = scanned;
         self.times.persisted = Some(Instant::now());
         Ok(())
+    }
+
+    /// Returns the change that moves the webhook's position. Its transaction fails if the webhook has changed since it was read.
+    pub(super) fn scan_to(&self, scanned: u64) -> Mutation {
+        let Webhook { id, version, scanned: before, .. } = &self.webhook;
+        Mutation::ScanWebhook(WebhookScan { id: id.clone(), version: *version, before: *before, scanned })
     }
 
     /// Has events looked at again, from the position that the store has.

@@ -61,14 +61,22 @@ pub(super) struct Sender {
     pub(super) times: SenderTimes,
     pub(super) signals: Arc<SenderSignals>,
     back_off: BackOff,
-    /// Attempts in flight. One that could not be made ends with the time at which it is due again.
-    attempts: JoinSet<Result<EndedAttempt, Timestamp>>,
+    /// Attempts in flight.
+    attempts: JoinSet<Result<EndedAttempt, Unmade>>,
     numbers: HashMap<Id, u64>,
     ended: Vec<EndedAttempt>,
     next_send: Option<Instant>,
     stopping: CancellationToken,
     /// Counts as work in progress, so that the process does not exit before the ends of attempts are committed.
     _token: TaskTrackerToken,
+}
+
+/// Why nothing was sent.
+enum Unmade {
+    /// It could not be sent now, and is due again at this time.
+    Later(Timestamp),
+    /// The webhook or the delivery has changed since it was read.
+    Changed,
 }
 
 /// When the sender last did what it does from time to time.
@@ -108,7 +116,7 @@ pub(super) async fn run(gateway: Weak<Inner>, tenant: String, id: WebhookId, sig
 }
 
 /// The end of an attempt to become a webhook's sender.
-enum Opened {
+pub(super) enum Opened {
     Sender(Box<Sender>, SubjectLock),
     /// Another instance is.
     Locked,
@@ -119,7 +127,8 @@ enum Opened {
 }
 
 impl Gateway {
-    async fn open_sender(
+    /// Becomes the sender of a webhook, if there is no other one.
+    pub(super) async fn open_sender(
         &self,
         tenant: &str,
         id: &WebhookId,
@@ -173,12 +182,21 @@ pub(super) fn is_sendable(webhook: &Webhook) -> bool {
 
 impl Sender {
     async fn run(&mut self, gateway: &Weak<Inner>) {
+        let mut is_retried = false;
         loop {
             let Some(inner) = gateway.upgrade() else { return };
             let gateway = Gateway(inner);
             let wake = match self.step(&gateway).await {
-                Ok(Some(wake)) => wake,
+                Ok(Some(wake)) => {
+                    is_retried = false;
+                    wake
+                }
                 Ok(None) | Err(StoreError::Fenced) => return,
+                // The webhook or a delivery has changed since it was read: both are read again.
+                Err(StoreError::Superseded) if !is_retried => {
+                    (is_retried, self.times.refreshed) = (true, None);
+                    Instant::now()
+                }
                 Err(error) => {
                     tracing::warn!(webhook = %self.webhook.id, %error, "sending deliveries failed; will retry");
                     // What was committed is not certain.
@@ -195,7 +213,7 @@ impl Sender {
     }
 
     /// Does what is due. Returns when to look again; `None` if this is no longer the webhook's sender.
-    async fn step(&mut self, gateway: &Gateway) -> Result<Option<Instant>, StoreError> {
+    pub(super) async fn step(&mut self, gateway: &Gateway) -> Result<Option<Instant>, StoreError> {
         while let Some(joined) = self.attempts.try_join_next_with_id() {
             self.note_end(joined);
         }
@@ -239,16 +257,23 @@ impl Sender {
         }
     }
 
-    fn note_end(&mut self, joined: Result<(Id, Result<EndedAttempt, Timestamp>), tokio::task::JoinError>) {
+    fn note_end(&mut self, joined: Result<(Id, Result<EndedAttempt, Unmade>), tokio::task::JoinError>) {
         match joined {
             Ok((id, Ok(end))) => {
                 self.numbers.remove(&id);
                 self.ended.push(end);
             }
-            Ok((id, Err(due))) => {
+            Ok((id, Err(unmade))) => {
                 let number = self.numbers.remove(&id);
                 if let Some(delivery) = number.and_then(|number| self.window.get(number).cloned()) {
-                    self.window.end(Delivery { due: Some(due), ..delivery });
+                    let due = match unmade {
+                        Unmade::Later(due) => Some(due),
+                        Unmade::Changed => delivery.due,
+                    };
+                    self.window.end(Delivery { due, ..delivery });
+                }
+                if matches!(unmade, Unmade::Changed) {
+                    self.times.refreshed = None;
                 }
             }
             Err(error) => {
@@ -416,12 +441,11 @@ impl Sender {
                 (false, true) => Preference::Fresh,
                 (false, false) => Preference::First,
             };
-            let Some(number) = self.window.next(now, settings.order, preference) else { return Ok(()) };
-            if gateway.0.store.is_shared() && !self.is_current(gateway).await? {
-                self.signals.refresh();
-            }
+            let next = self.window.next(now, settings.order, preference);
+            let Some(delivery) = next.and_then(|number| self.window.get(number).cloned()) else { return Ok(()) };
+            let number = delivery.sequence;
             if self.signals.is_stale() {
-                // A change that was answered is in force: a paused webhook gets nothing, and a former secret signs nothing.
+                // What it may get has changed, in the store or in the configuration.
                 return Ok(());
             }
             let chained = gateway.chained_event(&self.webhook, &self.filter, number).await;
@@ -448,28 +472,35 @@ impl Sender {
             }
             self.prefers_fresh = !self.prefers_fresh;
             self.window.begin(number);
-            self.spawn_attempt(gateway, number, event.document(previous));
+            self.spawn_attempt(gateway, delivery, event.document(previous));
         }
     }
 
-    /// Returns whether the webhook is as it was read: a client may have paused it at another instance.
-    pub(super) async fn is_current(&self, gateway: &Gateway) -> Result<bool, StoreError> {
-        let found = gateway.0.store.webhook(&self.webhook.tenant, &self.webhook.id).await?;
-        Ok(found.is_some_and(|webhook| webhook.version == self.webhook.version))
-    }
-
-    fn spawn_attempt(&mut self, gateway: &Gateway, sequence: u64, document: EventDocument) {
+    fn spawn_attempt(&mut self, gateway: &Gateway, delivery: Delivery, document: EventDocument) {
+        let sequence = delivery.sequence;
         let (gateway, context, webhook) = (gateway.clone(), Arc::clone(&self.context), self.webhook.clone());
         let spawned = self.attempts.spawn(async move {
             let began = gateway.now();
-            let (attempt, verdict) = gateway.attempt(&context, &webhook, document).await.map_err(|error| {
+            let later = || {
+                let pause = SignedDuration::try_from(RETRY_INTERVAL).unwrap_or_default();
+                Unmade::Later(gateway.now().saturating_add(pause).unwrap_or(began))
+            };
+            let document = gateway.with_resource(&context, &webhook, document).await.map_err(|error| {
                 let (code, detail) = (error.code.as_str(), error.detail);
                 tracing::warn!(webhook = %webhook.id, code, detail, "a resource cannot be read now; will retry");
-                gateway
-                    .now()
-                    .saturating_add(SignedDuration::try_from(RETRY_INTERVAL).unwrap_or_default())
-                    .unwrap_or(began)
+                later()
             })?;
+            // Last of all, so that a change that was answered is in force: a paused webhook gets nothing, and a former secret
+            // signs nothing.
+            match gateway.0.store.is_attemptable(&delivery, webhook.version).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Unmade::Changed),
+                Err(error) => {
+                    tracing::warn!(webhook = %webhook.id, %error, "a webhook cannot be read now; will retry");
+                    return Err(later());
+                }
+            }
+            let (attempt, verdict) = gateway.attempt(&context, &webhook, &document).await;
             Ok(EndedAttempt { sequence, began, ended: gateway.now(), attempt, verdict })
         });
         self.numbers.insert(spawned.id(), sequence);

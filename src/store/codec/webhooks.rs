@@ -77,14 +77,15 @@ impl FromColumns for WebhookRow {
 /// The step of a scan.
 pub(in crate::store) struct ScanRow {
     pub id: String,
+    pub version: i64,
     pub before: i64,
     pub scanned: i64,
 }
 
 impl From<WebhookScan> for ScanRow {
     fn from(scan: WebhookScan) -> Self {
-        let WebhookScan { id, before, scanned } = scan;
-        Self { id: id.into(), before: column(before), scanned: column(scanned) }
+        let WebhookScan { id, version, before, scanned } = scan;
+        Self { id: id.into(), version: column(version), before: column(before), scanned: column(scanned) }
     }
 }
 
@@ -145,7 +146,7 @@ pub(in crate::store) struct DeliveryRow {
     pub created: i64,
     pub attempts: Vec<u8>,
     pub version: i64,
-    /// When it ended; not read.
+    /// When it ended: at its last attempt, or when it was given up. Not read.
     pub ended: Option<i64>,
 }
 
@@ -264,7 +265,12 @@ impl RecordCodec {
             created,
             version,
         } = delivery;
-        let last = attempts.last().map_or(created, |attempt| attempt.at);
+        let ended = match (state, reason) {
+            (DeliveryState::Pending, _) => None,
+            // The last attempt of a delivery that was given up may be long ago; it may have had none.
+            (_, Some(_)) => Some(self.environment.now()),
+            (_, None) => Some(attempts.last().map_or(created, |attempt| attempt.at)),
+        };
         Ok(DeliveryRow {
             attempts: self.seal(DELIVERIES, id.as_str(), &attempts)?,
             id: id.into(),
@@ -281,7 +287,7 @@ impl RecordCodec {
             due: due.map(micros),
             created: micros(created),
             version: column(version),
-            ended: (state != DeliveryState::Pending).then(|| micros(last)),
+            ended: ended.map(micros),
         })
     }
 

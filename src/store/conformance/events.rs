@@ -215,6 +215,30 @@ pub(crate) async fn retention_removes_events_from_the_first_on(store: Arc<dyn St
     assert_eq!(none, EventBounds { oldest: 1, latest: 0 });
 }
 
+pub(crate) async fn the_first_event_since_a_time_is_found_in_a_long_log(store: Arc<dyn Store>, make: Maker) {
+    const COUNT: i64 = 4_000;
+    let (tenant, start) = (make.name("tenant"), make.0.now());
+    // One a minute; one in seven was made hours before it was committed, and one in thousand hours after.
+    let minute = |index: i64| match index {
+        _ if index % 1_000 == 999 => index + 300,
+        _ if index % 7 == 3 => index - 200,
+        _ => index,
+    };
+    let events = (0..COUNT).map(|index| NewEvent { timestamp: start + minute(index).minutes(), ..make.event(&tenant) });
+    store.commit(events.map(|event| append(&event)).collect()).await.unwrap();
+    number_all(&*store).await;
+    for removed in [0, 1_500] {
+        store.purge_events(start + removed.minutes()).await.unwrap();
+        let kept = store.event_bounds(&tenant, Timestamp::UNIX_EPOCH).await.unwrap().oldest;
+        for since in (0..COUNT + 400).step_by(37).chain([COUNT - 1, COUNT + 299, COUNT + 300]) {
+            let first = (0..COUNT).find(|index| minute(*index) >= since).unwrap_or(COUNT);
+            let oldest = (u64::try_from(first).unwrap() + 1).max(kept);
+            let found = store.event_bounds(&tenant, start + since.minutes()).await.unwrap();
+            assert_eq!(found, EventBounds { oldest, latest: COUNT.unsigned_abs() }, "{since} minutes");
+        }
+    }
+}
+
 pub(crate) async fn new_events_are_signalled(store: Arc<dyn Store>, make: Maker) {
     let tenant = make.name("tenant");
     let (mut visible, mut unnumbered) = (store.event_signal(), store.unnumbered_signal());

@@ -42,6 +42,7 @@ mod operations;
 mod reports;
 mod result_erasure;
 mod results;
+mod webhook_changes;
 mod webhooks;
 
 /// The identity kinds of a vendor that does not identify people by e-mail address.
@@ -62,6 +63,7 @@ pub(crate) use operations::*;
 pub(crate) use reports::*;
 pub(crate) use result_erasure::*;
 pub(crate) use results::*;
+pub(crate) use webhook_changes::*;
 pub(crate) use webhooks::*;
 
 /// Generates one test per behaviour. `$open` takes a [`System`] and returns an owner of the storage location and an
@@ -180,12 +182,15 @@ macro_rules! conformance {
             an_event_about_an_erased_candidate_is_not_appended,
             readers_get_the_events_that_pass_their_filter,
             retention_removes_events_from_the_first_on,
+            the_first_event_since_a_time_is_found_in_a_long_log,
             new_events_are_signalled,
             states_that_events_report_are_changed_from_what_was_read,
             a_follower_misses_no_event,
             a_webhook_is_replaced_only_by_its_next_version,
             one_of_many_writers_replaces_a_webhook,
             webhooks_are_the_tenants_own_and_listed_newest_first,
+            a_changed_webhook_refuses_deliveries_and_attempts_of_the_version_before,
+            a_changed_delivery_refuses_attempts_of_the_version_before,
             what_attempts_say_is_committed_with_the_version_that_they_make,
             a_delivery_is_replaced_only_by_its_next_version,
             one_of_many_writers_replaces_a_delivery,
@@ -194,6 +199,7 @@ macro_rules! conformance {
             deliveries_follow_their_events_until_they_end,
             the_first_pending_delivery_of_an_assignment_may_be_sent,
             deliveries_are_gone_with_their_webhook_and_by_retention,
+            a_delivery_that_was_given_up_is_kept_from_its_end_on,
         ]);
     };
 }

@@ -81,8 +81,19 @@ pub(crate) fn ended(delivery: &Delivery, state: DeliveryState, at: Timestamp) ->
     Delivery { state, step: 1, due: None, attempts: vec![attempt], version, ..delivery.clone() }
 }
 
+/// Returns the first version of a delivery that has ended at once.
+pub(crate) fn ended_at_once(delivery: &Delivery, state: DeliveryState, at: Timestamp) -> Delivery {
+    Delivery { version: 1, ..ended(delivery, state, at) }
+}
+
+/// Returns the change that moves the position of a webhook as it was read.
+pub(crate) fn scan(webhook: &Webhook, scanned: u64) -> Mutation {
+    let Webhook { id, version, scanned: before, .. } = webhook;
+    Mutation::ScanWebhook(WebhookScan { id: id.clone(), version: *version, before: *before, scanned })
+}
+
 /// Asserts that two webhooks are the same, also by their secrets.
-fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
+pub(super) fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
     let found = found.expect("the webhook is there");
     let secrets = |webhook: &Webhook| -> Vec<String> {
         webhook.secrets.iter().map(|secret| secret.value.expose().to_owned()).collect()
@@ -90,7 +101,7 @@ fn assert_same(found: Option<&Webhook>, expected: &Webhook) {
     assert_eq!((format!("{found:?}"), secrets(found)), (format!("{expected:?}"), secrets(expected)));
 }
 
-fn superseded(changed: &Result<(), StoreError>) {
+pub(super) fn superseded(changed: &Result<(), StoreError>) {
     assert!(matches!(changed, Err(StoreError::Superseded)), "{changed:?}");
 }
 
@@ -116,10 +127,10 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
         let health = WebhookHealth { id: first.id.clone(), version, failures, failing_since: time, resume_at: time };
         Mutation::WebhookHealth(health)
     };
-    let scan = |before, scanned| Mutation::ScanWebhook(WebhookScan { id: first.id.clone(), before, scanned });
-    store.commit(vec![health_of(1, 3, failing_since), scan(7, 9)]).await.unwrap();
-    superseded(&store.commit(vec![scan(7, 9)]).await);
-    store.commit(vec![scan(9, 8)]).await.unwrap();
+    let scan = |version, before, scanned| scan(&Webhook { version, scanned: before, ..first.clone() }, scanned);
+    store.commit(vec![health_of(1, 3, failing_since), scan(1, 7, 9)]).await.unwrap();
+    superseded(&store.commit(vec![scan(1, 7, 9)]).await);
+    store.commit(vec![scan(1, 9, 8)]).await.unwrap();
     // A new version does not undo what was delivered meanwhile.
     store.commit(vec![put_webhook(&second)]).await.unwrap();
     let expected = Webhook { scanned: 9, failures: 3, failing_since, resume_at: failing_since, ..second.clone() };
@@ -136,7 +147,7 @@ pub(crate) async fn a_webhook_is_replaced_only_by_its_next_version(store: Arc<dy
     store.commit(vec![Mutation::RemoveWebhook(tenant.clone(), first.id.clone())]).await.unwrap();
     assert!(read().await.is_none());
     superseded(&store.commit(vec![put_webhook(&Webhook { version: 3, ..second })]).await);
-    superseded(&store.commit(vec![scan(9, 10)]).await);
+    superseded(&store.commit(vec![scan(2, 9, 10)]).await);
     store.commit(vec![health_of(2, 0, None)]).await.unwrap();
     assert!(read().await.is_none());
 }
@@ -383,8 +394,8 @@ pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(stor
     let tenant = make.name("tenant");
     let (kept, removed) = (make.webhook(&tenant), make.webhook(&tenant));
     let start = make.0.now();
-    let old = ended(&make.delivery(&kept, 1), DeliveryState::Delivered, start - 2.hours());
-    let late = ended(&make.delivery(&kept, 2), DeliveryState::Failed, start);
+    let old = ended_at_once(&make.delivery(&kept, 1), DeliveryState::Delivered, start - 2.hours());
+    let late = ended_at_once(&make.delivery(&kept, 2), DeliveryState::Failed, start);
     let waiting = Delivery { created: start - 9.hours(), ..make.delivery(&kept, 3) };
     let lost = make.delivery(&removed, 1);
     let mut changes = vec![put_webhook(&kept), put_webhook(&removed)];
@@ -398,6 +409,16 @@ pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(stor
 
     assert_eq!(store.purge_events(start - 1.hours()).await.unwrap(), 2, "one expired, one without a webhook");
     assert!(!is_there(&old).await && is_there(&late).await && is_there(&waiting).await);
+    // An attempt that ends now, or a caller who retries it, does not bring it back.
+    for state in [DeliveryState::Delivered, DeliveryState::Pending] {
+        let again = Delivery { state, version: 2, ..old.clone() };
+        superseded(&store.commit(vec![put_delivery(&again)]).await);
+        let changes = vec![put_delivery(&make.delivery(&kept, 5)), put_delivery(&again)];
+        superseded(&store.commit(changes).await);
+    }
+    let page = Page { limit: 9, after: None };
+    let listed = store.deliveries(&tenant, &kept.id, &DeliveryFilter::default(), &page).await.unwrap();
+    assert_eq!(listed, [waiting.clone(), late.clone()]);
     // A configured webhook that comes back has nothing of the one before.
     let lost = make.delivery(&kept, 4);
     store.commit(vec![put_delivery(&lost)]).await.unwrap();
@@ -410,6 +431,24 @@ pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(stor
     store.commit(vec![put_delivery(&lost)]).await.unwrap();
     store.purge_events(start - 9.hours()).await.unwrap();
     assert!(is_there(&lost).await);
+}
+
+pub(crate) async fn a_delivery_that_was_given_up_is_kept_from_its_end_on(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let (webhook, start) = (make.webhook(&tenant), make.0.now());
+    let made = start - 9.hours();
+    let never_sent = Delivery { created: made, ..make.delivery(&webhook, 1) };
+    let attempts = ended(&never_sent, DeliveryState::Failed, made).attempts;
+    let attempted = Delivery { created: made, attempts, ..make.delivery(&webhook, 2) };
+    store.commit(vec![put_webhook(&webhook), put_delivery(&never_sent), put_delivery(&attempted)]).await.unwrap();
+    let expired = never_sent.failed_for(DeliveryReason::Expired);
+    let excluded = attempted.failed_for(DeliveryReason::Excluded);
+    store.commit(vec![put_delivery(&expired), put_delivery(&excluded)]).await.unwrap();
+    assert_eq!(store.purge_events(start).await.unwrap(), 0);
+    for delivery in [&expired, &excluded] {
+        assert_eq!(store.delivery(&tenant, &delivery.id).await.unwrap().as_ref(), Some(delivery));
+    }
+    assert_eq!(store.purge_events(make.0.now() + 1.hours()).await.unwrap(), 2);
 }
 
 pub(crate) async fn a_removed_webhook_leaves_deliveries_that_are_removed_in_portions(

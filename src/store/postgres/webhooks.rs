@@ -18,9 +18,11 @@ pub(super) async fn apply(connection: &mut PgConnection, changes: &[&WebhookMuta
             WebhookMutation::Put(row) => put(connection, row).await?,
             WebhookMutation::Remove(tenant, id) => remove(connection, tenant, id).await?,
             WebhookMutation::Scan(row) => {
-                let scan =
-                    sqlx::query("UPDATE webhooks SET scanned = greatest(scanned, $3) WHERE id = $1 AND scanned = $2");
-                let scan = scan.bind(&row.id).bind(row.before).bind(row.scanned).execute(&mut *connection).await?;
+                let scan = sqlx::query(
+                    "UPDATE webhooks SET scanned = greatest(scanned, $4) WHERE id = $1 AND version = $2 AND scanned = $3",
+                );
+                let scan = scan.bind(&row.id).bind(row.version).bind(row.before).bind(row.scanned);
+                let scan = scan.execute(&mut *connection).await?;
                 require_change(scan.rows_affected())?;
             }
             WebhookMutation::Health(row) => {
@@ -99,8 +101,9 @@ async fn remove(connection: &mut PgConnection, tenant: &str, id: &str) -> Result
     Ok(())
 }
 
-/// Inserts deliveries or updates the versions before, unless their webhook is gone; fails if one of those is not the stored
-/// version. Keeps the webhooks from being removed until the commit: a delivery that is written later would never be removed.
+/// Inserts first versions of deliveries and updates the versions before of others, unless their webhook is gone; fails if one of
+/// those is not the stored version. Keeps the webhooks from being removed until the commit: a delivery that is written later
+/// would never be removed. Keeps the deliveries, too, since retention may remove them: what is gone must not be inserted again.
 pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&DeliveryRow]) -> Result<(), TxError> {
     // No two of them are the same delivery's. In the order of their ids, so that two writers do not wait for each other.
     let rows: BTreeMap<&str, &DeliveryRow> = rows.iter().map(|row| (row.id.as_str(), *row)).collect();
@@ -108,6 +111,8 @@ pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&Deliv
     let refused = sqlx::query(
         "WITH held AS MATERIALIZED (
              SELECT id, tenant FROM webhooks WHERE id = ANY($3) ORDER BY id FOR KEY SHARE),
+         stored AS MATERIALIZED (
+             SELECT id FROM deliveries WHERE id = ANY($17) ORDER BY id FOR UPDATE),
          written AS (
              INSERT INTO deliveries (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended,
                  attempts, connection, reason, version)
@@ -117,6 +122,7 @@ pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&Deliv
                  AS given (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created, ended,
                      attempts, connection, reason, version)
              WHERE EXISTS (SELECT 1 FROM held WHERE held.id = given.webhook AND held.tenant = given.tenant)
+               AND (given.version = 1 OR EXISTS (SELECT 1 FROM stored WHERE stored.id = given.id))
              ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, due = excluded.due,
                  ended = excluded.ended, attempts = excluded.attempts, reason = excluded.reason, version = excluded.version
              WHERE deliveries.webhook = excluded.webhook AND deliveries.version = excluded.version - 1
@@ -142,6 +148,7 @@ pub(super) async fn put_deliveries(connection: &mut PgConnection, rows: &[&Deliv
     .bind(rows().map(|row| row.connection.as_deref()).collect::<Vec<_>>())
     .bind(rows().map(|row| row.reason.as_deref()).collect::<Vec<_>>())
     .bind(rows().map(|row| row.version).collect::<Vec<_>>())
+    .bind(rows().filter(|row| row.version > 1).map(|row| row.id.as_str()).collect::<Vec<_>>())
     .fetch_optional(connection)
     .await?;
     if refused.is_some() { Err(StoreError::Superseded.into()) } else { Ok(()) }

@@ -13,8 +13,10 @@ pub(super) fn apply(connection: &Connection, change: &WebhookMutation) -> Result
         WebhookMutation::Remove(tenant, id) => remove(connection, tenant, id),
         WebhookMutation::Scan(row) => {
             let scanned = connection
-                .prepare_cached("UPDATE webhooks SET scanned = max(scanned, ?3) WHERE id = ?1 AND scanned = ?2")?
-                .execute(params![row.id, row.before, row.scanned])?;
+                .prepare_cached(
+                    "UPDATE webhooks SET scanned = max(scanned, ?4) WHERE id = ?1 AND version = ?2 AND scanned = ?3",
+                )?
+                .execute(params![row.id, row.version, row.before, row.scanned])?;
             if scanned == 0 { Err(StoreError::Superseded) } else { Ok(()) }
         }
         WebhookMutation::Health(row) => {
@@ -68,7 +70,8 @@ fn remove(connection: &Connection, tenant: &str, id: &str) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Inserts a delivery or updates the version before, unless its webhook is gone; fails if that is not the stored version.
+/// Inserts the first version of a delivery or updates the version before, unless its webhook is gone; fails if that is not the
+/// stored version.
 pub(super) fn put_delivery(connection: &Connection, row: &DeliveryRow) -> Result<(), StoreError> {
     let DeliveryRow {
         id,
@@ -88,34 +91,42 @@ pub(super) fn put_delivery(connection: &Connection, row: &DeliveryRow) -> Result
         version,
         ended,
     } = row;
-    let written = connection
-        .prepare_cached(
-            "INSERT INTO deliveries (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created,
-                 ended, attempts, connection, reason, version)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
-             FROM webhooks WHERE id = ?3 AND tenant = ?2
-             ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, due = excluded.due,
-                 ended = excluded.ended, attempts = excluded.attempts, reason = excluded.reason, version = excluded.version
-             WHERE webhook = excluded.webhook AND version = excluded.version - 1",
-        )?
-        .execute(params![
-            id,
-            tenant,
-            webhook,
-            event,
-            sequence,
-            event_type,
-            assignment,
-            state,
-            step,
-            due,
-            created,
-            ended,
-            attempts,
-            event_connection,
-            reason,
-            version
-        ])?;
+    let written = if *version == 1 {
+        connection
+            .prepare_cached(
+                "INSERT INTO deliveries (id, tenant, webhook, event, sequence, type, assignment, state, step, due, created,
+                     ended, attempts, connection, reason, version)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+                 FROM webhooks WHERE id = ?3 AND tenant = ?2
+                 ON CONFLICT (id) DO NOTHING",
+            )?
+            .execute(params![
+                id,
+                tenant,
+                webhook,
+                event,
+                sequence,
+                event_type,
+                assignment,
+                state,
+                step,
+                due,
+                created,
+                ended,
+                attempts,
+                event_connection,
+                reason,
+                version
+            ])?
+    } else {
+        connection
+            .prepare_cached(
+                "UPDATE deliveries SET state = ?4, step = ?5, due = ?6, ended = ?7, attempts = ?8, reason = ?9, version = ?10
+                 WHERE id = ?1 AND webhook = ?3 AND version = ?10 - 1
+                   AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?3 AND tenant = ?2)",
+            )?
+            .execute(params![id, tenant, webhook, state, step, due, ended, attempts, reason, version])?
+    };
     if written == 0 && exists(connection, webhook)? { Err(StoreError::Superseded) } else { Ok(()) }
 }
 

@@ -225,8 +225,8 @@ async fn more_deliveries_that_wait_than_fit_in_memory_keep_no_other_one_waiting(
         events.push(Mutation::Event(Box::new(event)));
     }
     world.store.commit(events).await.unwrap();
-    let before = world.stored(&webhook).await.scanned;
-    deliveries.push(Mutation::ScanWebhook(WebhookScan { id: webhook.clone(), before, scanned: 6_001 }));
+    let Webhook { version, scanned: before, .. } = world.stored(&webhook).await;
+    deliveries.push(Mutation::ScanWebhook(WebhookScan { id: webhook.clone(), version, before, scanned: 6_001 }));
     world.store.commit(deliveries).await.unwrap();
     world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
     let new = world.emit(Some(10_000)).await.to_string();

@@ -6,8 +6,10 @@ mod delivering;
 mod failing;
 mod killing;
 mod permitting;
+mod purging;
 mod receiver;
 mod resuming;
+mod superseding;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use self::receiver::{Received, Receiver};
 use crate::domain::error::{Code, Error};
@@ -48,6 +51,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// The owners of all webhooks: their access, and the only resource there is.
 struct Owners {
     connections: Mutex<ConnectionAccess>,
+    /// Whether reads of the resource end, or wait.
+    is_readable: watch::Sender<bool>,
     /// Whether the resource cannot be read now, and how often it was tried.
     is_away: AtomicBool,
     /// Whether there is no such client any more.
@@ -67,6 +72,7 @@ impl WebhookOwners for Owners {
 
     async fn read(&self, _: &Gateway, webhook: &Webhook, _: EventType, path: &str) -> Result<EventResource, Error> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        self.is_readable.subscribe().wait_for(|is_readable| *is_readable).await.ok();
         if self.is_away.load(Ordering::SeqCst) {
             return Err(Error::new(Code::StoreUnavailable, "away"));
         }
@@ -77,6 +83,7 @@ impl WebhookOwners for Owners {
 
 struct World {
     gateway: Gateway,
+    sqlite: Arc<SqliteStore>,
     store: Arc<dyn Store>,
     receiver: Arc<Receiver>,
     owners: Arc<Owners>,
@@ -126,21 +133,12 @@ fn delivery_settings() -> DeliverySettings {
     }
 }
 
-async fn start_gateway(
-    store: &Arc<dyn Store>,
-    receiver: &Arc<Receiver>,
-    owners: &Arc<Owners>,
-    settings: DeliverySettings,
-) -> Gateway {
+/// Starts a gateway whose webhooks are not configured yet.
+async fn start_gateway(store: &Arc<dyn Store>) -> Gateway {
     let kept = Retention { operations: DAY, keys: DAY, reports: DAY, parked_reports: DAY, events: 7 * DAY };
     let catalogue = Catalogue { assessments: BTreeMap::new(), programs: BTreeMap::new() };
     let system = crate::store::conformance::environment();
-    let gateway = Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap();
-    receiver.judge_by(settings.policy.clone());
-    let owners: Arc<dyn WebhookOwners> = Arc::<Owners>::clone(owners);
-    let client: Arc<dyn DeliveryTransport> = Arc::<Receiver>::clone(receiver);
-    gateway.start_deliveries(DeliveryContext { settings, owners, client }).await;
-    gateway
+    Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap()
 }
 
 impl World {
@@ -149,24 +147,42 @@ impl World {
     }
 
     async fn with(settings: DeliverySettings) -> Self {
+        let world = Self::unconfigured().await;
+        world.gateway.start_deliveries(world.context(settings)).await;
+        world
+    }
+
+    /// Returns a world whose gateway does not know yet how webhooks are delivered.
+    async fn unconfigured() -> Self {
         let system = crate::store::conformance::environment();
         let ring = Keyring::new(&Keyring::generate(&system), &[]).unwrap();
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap());
+        let sqlite = Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap());
+        let store: Arc<dyn Store> = Arc::<SqliteStore>::clone(&sqlite);
         let owners = Arc::new(Owners {
             connections: Mutex::new(ConnectionAccess::All),
+            is_readable: watch::Sender::new(true),
             is_away: AtomicBool::new(false),
             is_gone: AtomicBool::new(false),
             reads: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
         });
         let receiver = Arc::new(Receiver::default());
-        let gateway = start_gateway(&store, &receiver, &owners, settings).await;
-        Self { gateway, store, receiver, owners, system }
+        let gateway = start_gateway(&store).await;
+        Self { gateway, sqlite, store, receiver, owners, system }
+    }
+
+    /// Returns what sending needs.
+    fn context(&self, settings: DeliverySettings) -> DeliveryContext {
+        self.receiver.judge_by(settings.policy.clone());
+        let owners: Arc<dyn WebhookOwners> = Arc::<Owners>::clone(&self.owners);
+        let client: Arc<dyn DeliveryTransport> = Arc::<Receiver>::clone(&self.receiver);
+        DeliveryContext { settings, owners, client }
     }
 
     /// Replaces the gateway by another one over the same store, as after a kill.
     async fn restart(&mut self, settings: DeliverySettings) {
-        self.gateway = start_gateway(&self.store, &self.receiver, &self.owners, settings).await;
+        self.gateway = start_gateway(&self.store).await;
+        self.gateway.start_deliveries(self.context(settings)).await;
     }
 
     async fn create(&self, settings: WebhookSettings) -> WebhookReply {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::event::EventType;
 use crate::domain::ids::{DeliveryId, EventId, WebhookId};
-use crate::domain::webhook::{DeliveryOrder, WebhookPayload, WebhookSettings, WebhookSource};
+use crate::domain::webhook::{DeliveryOrder, DeliveryReason, WebhookPayload, WebhookSettings, WebhookSource};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -265,4 +265,20 @@ fn the_latest_attempts_are_kept() {
     }
     let attempts = case.delivery.attempts;
     assert_eq!((attempts.len(), attempts.last().map(|attempt| attempt.at)), (MAX_ATTEMPTS, Some(at(199))));
+}
+
+#[test]
+fn an_attempt_that_ends_after_its_delivery_was_given_up_leaves_it_ended_unless_the_receiver_has_accepted_it() {
+    for reason in [DeliveryReason::Expired, DeliveryReason::Excluded] {
+        for verdict in [Verdict::Refused(None), Verdict::HostAway(None), Verdict::Gone] {
+            let mut case = Case { delivery: delivery().failed_for(reason), ..Case::new() };
+            case.end(0, verdict);
+            let Delivery { state, reason: ended_for, step, due, attempts, .. } = case.delivery;
+            let expected = (DeliveryState::Failed, Some(reason), 0, None, 1);
+            assert_eq!((state, ended_for, step, due, attempts.len()), expected, "{verdict:?}");
+        }
+        let mut case = Case { delivery: delivery().failed_for(reason), ..Case::new() };
+        case.end(0, Verdict::Accepted);
+        assert_eq!((case.delivery.state, case.delivery.reason), (DeliveryState::Delivered, None));
+    }
 }

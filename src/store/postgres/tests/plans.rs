@@ -9,8 +9,8 @@ use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
 use crate::domain::results::{MatchHints, ReportState};
 use crate::domain::webhook::{DeliveryOrder, DeliveryState, Webhook};
 use crate::store::conformance::{
-    append, change, end, ended, fetch, number_all, parked, participant, put, put_delivery, put_webhook, record,
-    registered, request, update,
+    append, change, end, ended, ended_at_once, fetch, number_all, parked, participant, put, put_delivery, put_webhook,
+    record, registered, request, update,
 };
 use crate::store::{
     AssignmentFilter, CandidateSelector, DeliveryFilter, EventReads as _, Page, ReceivedWebhook, RepeatedReport,
@@ -242,6 +242,8 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     store.commit(vec![append(&event), append(&make.event("t"))]).await.unwrap();
     number_all(store).await;
     let latest = store.event_bounds("t", jiff::Timestamp::UNIX_EPOCH).await.unwrap().latest;
+    // After all of them: this is the longest search.
+    assert_eq!(store.event_bounds("t", jiff::Timestamp::MAX).await.unwrap().oldest, latest + 1);
     let rare = EventFilter { types: Some(vec![EventType::WebhookGap]), ..EventFilter::default() };
     let about = EventFilter { assignment: Some(booked.id.clone()), ..EventFilter::default() };
     for filter in [EventFilter::default(), rare, about] {
@@ -251,7 +253,7 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     assert_eq!(store.events_by_sequence("t", &[latest, latest - 1]).await.unwrap().len(), 2);
     let webhook = make.webhook("t");
     let delivery = make.delivery(&webhook, latest);
-    let scan = WebhookScan { id: webhook.id.clone(), before: webhook.scanned, scanned: latest };
+    let scan = WebhookScan { id: webhook.id.clone(), version: 1, before: webhook.scanned, scanned: latest };
     let changes = vec![put_webhook(&webhook), Mutation::ScanWebhook(scan), put_delivery(&delivery)];
     store.commit(changes).await.unwrap();
     assert_eq!(store.pending_deliveries(&webhook.id, 0, 9).await.unwrap(), std::slice::from_ref(&delivery));
@@ -262,6 +264,7 @@ async fn events(make: &Maker, store: &PostgresStore, booked: &Assignment) {
     let assignments = [delivery.assignment.clone().unwrap()];
     let first = store.first_pending_deliveries(&webhook.id, &assignments).await.unwrap();
     assert_eq!(first, std::slice::from_ref(&delivery));
+    assert!(store.is_attemptable(&delivery, 1).await.unwrap());
     assert_eq!(store.webhook_backlog(&webhook.id).await.unwrap().pending, 1);
     assert!(!store.webhook_backlogs().await.unwrap().is_empty());
     let delivered = ended(&delivery, DeliveryState::Delivered, make.0.now());
@@ -322,8 +325,8 @@ async fn no_frequent_statement_reads_a_whole_table() {
     store.commit(vec![put_webhook(&webhook)]).await.unwrap();
     for _ in 0..LOADED / 100 {
         let events = (0..100).map(|_| append(&make.event("t")));
-        let deliveries =
-            (0..100).map(|_| put_delivery(&ended(&make.delivery(&webhook, 1), DeliveryState::Delivered, make.0.now())));
+        let delivered = || ended_at_once(&make.delivery(&webhook, 1), DeliveryState::Delivered, make.0.now());
+        let deliveries = (0..100).map(|_| put_delivery(&delivered()));
         store.commit(events.chain(deliveries).collect()).await.unwrap();
         number_all(&store).await;
     }

@@ -1,6 +1,9 @@
 //! Two instances that compete for the same thing.
 
 use super::*;
+use crate::domain::webhook::DeliveryState;
+use crate::store::WebhookReads as _;
+use crate::store::conformance::{ended_at_once, put_delivery, put_webhook};
 
 const ROUNDS: i64 = 200;
 
@@ -168,4 +171,22 @@ async fn inserts_of_one_call_that_share_an_identity_run_in_order() {
     let held = |by: &Candidate| BeginResult::Exists(vec![by.clone()]);
     // The second insert did not get the user name, so the fourth does.
     assert_eq!(claims, [BeginResult::Begun, held(&first), held(&first), BeginResult::Begun]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_is_removed_while_its_next_version_waits_stays_removed() {
+    let Pair { url, make, one, .. } = Pair::open().await;
+    let (mut retention, mut watcher) = (beside(&url).await, beside(&url).await);
+    let webhook = make.webhook("t");
+    let failed = ended_at_once(&make.delivery(&webhook, 1), DeliveryState::Failed, make.0.now());
+    one.commit(vec![put_webhook(&webhook), put_delivery(&failed)]).await.unwrap();
+    sqlx::raw_sql("BEGIN; DELETE FROM deliveries").execute(&mut retention).await.unwrap();
+    let again = failed.clone().pending_again(make.0.now());
+    let (store, change) = (Arc::clone(&one), put_delivery(&again));
+    let writing = tokio::spawn(async move { store.commit(vec![change]).await });
+    until_waiting(&mut watcher, 1).await;
+    sqlx::raw_sql("COMMIT").execute(&mut retention).await.unwrap();
+    let written = writing.await.unwrap();
+    assert!(matches!(written, Err(StoreError::Superseded)), "{written:?}");
+    assert_eq!(one.delivery("t", &again.id).await.unwrap(), None);
 }

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::candidate::{Candidate, Identity, IdentityKind, Person};
+use crate::domain::ids::DeliveryId;
 use crate::domain::intent::Intent;
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::domain::operation::ItemId;
@@ -18,7 +19,9 @@ use crate::secret::Secret;
 use crate::store::SchemaChange;
 use crate::store::codec::micros;
 use crate::store::conformance::BY_NAME;
-use crate::store::conformance::{Maker, conformance, cost_of_an_event, ended, environment, put_delivery, put_webhook};
+use crate::store::conformance::{
+    Maker, conformance, cost_of_an_event, ended_at_once, environment, put_delivery, put_webhook,
+};
 use crate::store::engine::{Access, Engine as _};
 use crate::store::{
     BeginResult, CandidateFilter, ItemCounts, KeyState, Mutation, Page, Store, StoreReads as _, Window,
@@ -185,7 +188,7 @@ async fn the_files_contain_no_personal_data() {
     store.commit(vec![Mutation::Candidate(candidate), Mutation::Assignment(assignment)]).await.unwrap();
 
     let webhook = make.webhook("planted-tenant");
-    let delivery = ended(&make.delivery(&webhook, 1), DeliveryState::Failed, make.0.now());
+    let delivery = ended_at_once(&make.delivery(&webhook, 1), DeliveryState::Failed, make.0.now());
     store.commit(vec![put_webhook(&webhook), put_delivery(&delivery)]).await.unwrap();
 
     let files: Vec<u8> =
@@ -339,6 +342,13 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 pub(super) fn ring(environment: &System) -> Keyring {
     Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
+}
+
+impl SqliteStore {
+    /// Makes what is sealed of a delivery unreadable.
+    pub(crate) async fn damage_delivery(&self, id: &DeliveryId) {
+        run_sql(self, "UPDATE deliveries SET attempts = x'00' WHERE id = ?1", &[id.as_str()]).await;
+    }
 }
 
 async fn run_sql(store: &SqliteStore, sql: &'static str, values: &[&str]) {
