@@ -108,7 +108,7 @@ pub(super) async fn run(gateway: Weak<Inner>, tenant: String, id: WebhookId, sig
 }
 
 /// The end of an attempt to become a webhook's sender.
-enum Opened {
+pub(super) enum Opened {
     Sender(Box<Sender>, SubjectLock),
     /// Another instance is.
     Locked,
@@ -119,7 +119,7 @@ enum Opened {
 }
 
 impl Gateway {
-    async fn open_sender(
+    pub(super) async fn open_sender(
         &self,
         tenant: &str,
         id: &WebhookId,
@@ -189,13 +189,14 @@ impl Sender {
                     Instant::now() + RETRY_INTERVAL
                 }
             };
+            let can_make_more = self.can_make_more(gateway.now());
             drop(gateway);
-            self.wait_until(wake).await;
+            self.wait_until(wake, can_make_more).await;
         }
     }
 
     /// Does what is due. Returns when to look again; `None` if this is no longer the webhook's sender.
-    async fn step(&mut self, gateway: &Gateway) -> Result<Option<Instant>, StoreError> {
+    pub(super) async fn step(&mut self, gateway: &Gateway) -> Result<Option<Instant>, StoreError> {
         while let Some(joined) = self.attempts.try_join_next_with_id() {
             self.note_end(joined);
         }
@@ -222,13 +223,12 @@ impl Sender {
         Ok(Some(self.next_look(gateway)))
     }
 
-    async fn wait_until(&mut self, wake: Instant) {
-        let can_read_more = self.can_make_more();
+    async fn wait_until(&mut self, wake: Instant, can_make_more: bool) {
         tokio::select! {
             Some(joined) = self.attempts.join_next_with_id() => self.note_end(joined),
             () = self.signals.wake.notified() => {}
             () = self.stopping.cancelled(), if !self.stopping.is_cancelled() => {}
-            changed = self.visible.changed(), if can_read_more => {
+            changed = self.visible.changed(), if can_make_more => {
                 if changed.is_err() {
                     // The store ends, and with it the gateway.
                     tokio::time::sleep_until(wake).await;
@@ -485,7 +485,7 @@ impl Sender {
     fn next_look(&self, gateway: &Gateway) -> Instant {
         let now = Instant::now();
         let mut look = now + POLL_INTERVAL;
-        if self.can_make_more() && !self.is_caught_up {
+        if self.can_make_more(gateway.now()) && !self.is_caught_up {
             return now;
         }
         if self.window.in_flight() < self.max_in_flight()

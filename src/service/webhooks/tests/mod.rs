@@ -5,6 +5,7 @@ mod colliding;
 mod delivering;
 mod failing;
 mod killing;
+mod loading;
 mod permitting;
 mod receiver;
 mod resuming;
@@ -32,6 +33,7 @@ use crate::domain::webhook::schedule::RetrySchedule;
 use crate::domain::webhook::{
     Delivery, DeliveryOrder, DeliveryState, Webhook, WebhookPayload, WebhookSettings, WebhookState,
 };
+use crate::service::simulation::counted;
 use crate::service::webhooks::settings::{
     DeliveryContext, DeliverySettings, DeliveryTransport, EventResource, WebhookOwner, WebhookOwners,
 };
@@ -132,15 +134,38 @@ async fn start_gateway(
     owners: &Arc<Owners>,
     settings: DeliverySettings,
 ) -> Gateway {
+    let gateway = gateway_over(store).await;
+    gateway.start_deliveries(context_of(receiver, owners, settings)).await;
+    gateway
+}
+
+async fn gateway_over(store: &Arc<dyn Store>) -> Gateway {
     let kept = Retention { operations: DAY, keys: DAY, reports: DAY, parked_reports: DAY, events: 7 * DAY };
     let catalogue = Catalogue { assessments: BTreeMap::new(), programs: BTreeMap::new() };
     let system = crate::store::conformance::environment();
-    let gateway = Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap();
+    Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap()
+}
+
+fn context_of(receiver: &Arc<Receiver>, owners: &Arc<Owners>, settings: DeliverySettings) -> DeliveryContext {
     receiver.judge_by(settings.policy.clone());
     let owners: Arc<dyn WebhookOwners> = Arc::<Owners>::clone(owners);
     let client: Arc<dyn DeliveryTransport> = Arc::<Receiver>::clone(receiver);
-    gateway.start_deliveries(DeliveryContext { settings, owners, client }).await;
-    gateway
+    DeliveryContext { settings, owners, client }
+}
+
+fn store_in_memory(system: &System) -> Arc<dyn Store> {
+    let ring = Keyring::new(&Keyring::generate(system), &[]).unwrap();
+    Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap())
+}
+
+fn owners_of_all() -> Arc<Owners> {
+    Arc::new(Owners {
+        connections: Mutex::new(ConnectionAccess::All),
+        is_away: AtomicBool::new(false),
+        is_gone: AtomicBool::new(false),
+        reads: AtomicUsize::new(0),
+        panics: AtomicBool::new(false),
+    })
 }
 
 impl World {
@@ -150,17 +175,18 @@ impl World {
 
     async fn with(settings: DeliverySettings) -> Self {
         let system = crate::store::conformance::environment();
-        let ring = Keyring::new(&Keyring::generate(&system), &[]).unwrap();
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap());
-        let owners = Arc::new(Owners {
-            connections: Mutex::new(ConnectionAccess::All),
-            is_away: AtomicBool::new(false),
-            is_gone: AtomicBool::new(false),
-            reads: AtomicUsize::new(0),
-            panics: AtomicBool::new(false),
-        });
-        let receiver = Arc::new(Receiver::default());
+        let (store, owners, receiver) = (store_in_memory(&system), owners_of_all(), Arc::new(Receiver::default()));
         let gateway = start_gateway(&store, &receiver, &owners, settings).await;
+        Self { gateway, store, receiver, owners, system }
+    }
+
+    /// Creates a world in which no webhook has a sender, over a store that counts its calls.
+    async fn without_senders() -> Self {
+        let system = crate::store::conformance::environment();
+        let (store, owners, receiver) =
+            (counted(store_in_memory(&system)), owners_of_all(), Arc::new(Receiver::default()));
+        let gateway = gateway_over(&store).await;
+        gateway.0.webhooks.set_context(context_of(&receiver, &owners, delivery_settings()));
         Self { gateway, store, receiver, owners, system }
     }
 
