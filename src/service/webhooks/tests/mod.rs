@@ -3,6 +3,7 @@
 mod changing;
 mod colliding;
 mod delivering;
+mod expiring;
 mod failing;
 mod killing;
 mod loading;
