@@ -19,6 +19,7 @@ use crate::domain::event::{EventDocument, EventFilter};
 use crate::domain::ids::{AssignmentId, WebhookId};
 use crate::domain::subject::SubjectKey;
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook, WebhookState};
+use crate::service::webhooks::attempt::BegunAttempt;
 use crate::service::webhooks::reading::ChainedEvent;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::state::SenderSignals;
@@ -63,7 +64,7 @@ pub(super) struct Sender {
     back_off: BackOff,
     /// Attempts in flight. One that could not be made ends with the time at which it is due again.
     attempts: JoinSet<Result<EndedAttempt, Timestamp>>,
-    numbers: HashMap<Id, u64>,
+    begun: HashMap<Id, BegunAttempt>,
     ended: Vec<EndedAttempt>,
     next_send: Option<Instant>,
     stopping: CancellationToken,
@@ -155,7 +156,7 @@ impl Gateway {
             times: SenderTimes::default(),
             signals: Arc::clone(signals),
             attempts: JoinSet::new(),
-            numbers: HashMap::new(),
+            begun: HashMap::new(),
             ended: Vec::new(),
             next_send: None,
             stopping: self.0.stopping.clone(),
@@ -242,22 +243,19 @@ impl Sender {
     fn note_end(&mut self, joined: Result<(Id, Result<EndedAttempt, Timestamp>), tokio::task::JoinError>) {
         match joined {
             Ok((id, Ok(end))) => {
-                self.numbers.remove(&id);
+                self.begun.remove(&id);
                 self.ended.push(end);
             }
             Ok((id, Err(due))) => {
-                let number = self.numbers.remove(&id);
-                if let Some(delivery) = number.and_then(|number| self.window.get(number).cloned()) {
+                let begun = self.begun.remove(&id);
+                if let Some(delivery) = begun.and_then(|begun| self.window.get(begun.sequence).cloned()) {
                     self.window.end(Delivery { due: Some(due), ..delivery });
                 }
             }
             Err(error) => {
-                // Its end is not known: it is made again.
-                let number = self.numbers.remove(&error.id());
                 tracing::error!(webhook = %self.webhook.id, panicked = error.is_panic(), "an attempt ended unexpectedly");
-                if let Some(delivery) = number.and_then(|number| self.window.get(number).cloned()) {
-                    self.window.end(delivery);
-                }
+                // It takes a step of the schedule: if it was made again at once, it would end so at once, again and again.
+                self.ended.extend(self.begun.remove(&error.id()).map(BegunAttempt::unknown_end));
             }
         }
     }
@@ -459,6 +457,7 @@ impl Sender {
     }
 
     fn spawn_attempt(&mut self, gateway: &Gateway, sequence: u64, document: EventDocument) {
+        let begun = BegunAttempt::now(gateway, sequence);
         let (gateway, context, webhook) = (gateway.clone(), Arc::clone(&self.context), self.webhook.clone());
         let spawned = self.attempts.spawn(async move {
             let began = gateway.now();
@@ -472,7 +471,7 @@ impl Sender {
             })?;
             Ok(EndedAttempt { sequence, began, ended: gateway.now(), attempt, verdict })
         });
-        self.numbers.insert(spawned.id(), sequence);
+        self.begun.insert(spawned.id(), begun);
     }
 
     /// Returns how many attempts may be in flight: one that probes a receiver that was away.

@@ -276,6 +276,43 @@ async fn a_sender_that_has_panicked_is_started_again() {
 }
 
 #[tokio::test]
+async fn an_event_at_which_every_attempt_panics_takes_the_steps_of_the_schedule_and_fails() {
+    let world = World::new().await;
+    let full = WebhookSettings { payload: WebhookPayload::Full, ..settings("https://a.example.com/hook") };
+    let webhook = world.create(full).await.view.webhook.id;
+    *world.owners.panics_at.lock().unwrap() = Some(EventType::AttemptStarted);
+    world.emit_about(EventType::AttemptStarted, subject_of(Some(1)), Duration::ZERO).await;
+    world.emit(Some(1)).await;
+    world.wait_for_delivered(&webhook, 1).await;
+    let all = world.deliveries(&webhook).await;
+    let errors: Vec<&str> = all[0].attempts.iter().filter_map(|attempt| attempt.error.as_deref()).collect();
+    assert_eq!((all[0].state, errors), (DeliveryState::Failed, vec!["The attempt ended unexpectedly."; 5]));
+    assert_eq!((all[1].state, all[1].attempts.len()), (DeliveryState::Delivered, 1), "it waited for the one before");
+    assert!(world.told(EventType::WebhookFailing).await.is_empty(), "it says nothing of the receiver");
+}
+
+#[tokio::test]
+async fn an_attempt_that_panics_is_made_again_after_a_pause() {
+    let schedule = RetrySchedule::new(&[Duration::ZERO, Duration::from_hours(1)]).unwrap();
+    let world = World::with(DeliverySettings { schedule, ..delivery_settings() }).await;
+    let full = WebhookSettings { payload: WebhookPayload::Full, ..settings("https://a.example.com/hook") };
+    let webhook = world.create(full).await.view.webhook.id;
+    *world.owners.panics_at.lock().unwrap() = Some(EventType::AttemptStarted);
+    let before = world.owners.reads.load(Ordering::SeqCst);
+    world.emit_about(EventType::AttemptStarted, subject_of(Some(1)), Duration::ZERO).await;
+    wait_until(async || world.deliveries(&webhook).await.first().is_some_and(|it| it.step == 1)).await;
+    for delivered in 1..4 {
+        // Whatever else the sender does, and reads again.
+        world.gateway.0.webhooks.refresh(&webhook);
+        world.emit(None).await;
+        world.wait_for_delivered(&webhook, delivered).await;
+    }
+    assert_eq!(world.owners.reads.load(Ordering::SeqCst) - before, 1 + 3);
+    let first = world.deliveries(&webhook).await.remove(0);
+    assert_eq!((first.state, first.attempts.len(), first.step), (DeliveryState::Pending, 1, 1));
+}
+
+#[tokio::test]
 async fn what_retention_takes_from_a_webhook_that_nothing_is_sent_to_is_told_at_once_and_counted_exactly() {
     for is_paused in [true, false] {
         let world = World::new().await;

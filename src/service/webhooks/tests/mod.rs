@@ -58,6 +58,8 @@ struct Owners {
     reads: AtomicUsize,
     /// Whether the next look at an owner panics.
     panics: AtomicBool,
+    /// The type of the events at whose resources every read panics.
+    panics_at: Mutex<Option<EventType>>,
 }
 
 #[async_trait]
@@ -68,8 +70,10 @@ impl WebhookOwners for Owners {
         (!self.is_gone.load(Ordering::SeqCst)).then_some(owner)
     }
 
-    async fn read(&self, _: &Gateway, webhook: &Webhook, _: EventType, path: &str) -> Result<EventResource, Error> {
+    async fn read(&self, _: &Gateway, webhook: &Webhook, kind: EventType, path: &str) -> Result<EventResource, Error> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        let panics_at = *self.panics_at.lock().unwrap();
+        assert_ne!(panics_at, Some(kind), "planted");
         if self.is_away.load(Ordering::SeqCst) {
             return Err(Error::new(Code::StoreUnavailable, "away"));
         }
@@ -166,6 +170,7 @@ fn owners_of_all() -> Arc<Owners> {
         is_gone: AtomicBool::new(false),
         reads: AtomicUsize::new(0),
         panics: AtomicBool::new(false),
+        panics_at: Mutex::default(),
     })
 }
 
