@@ -119,3 +119,55 @@ async fn a_replayed_delivery_precedes_a_later_one_of_its_assignment_that_is_in_m
     assert_eq!(world.next_of(&sender), Some(replayed));
     assert_eq!([later, other].map(|number| sender.window.get(number).is_some()), [false, true]);
 }
+
+#[tokio::test]
+async fn a_part_of_the_deliveries_is_read_again_after_an_error() {
+    let world = World::without_senders().await;
+    let webhook = world.webhook("a").await;
+    let all = world.put_deliveries(&webhook, crowd().chain([(None, Stored::Due)])).await;
+    let last = MAX_LOADED + 1;
+    let (mut sender, _lock) = world.sender_of(&webhook).await;
+    assert_eq!(world.next_of(&sender), Some(last));
+    // The reply to the commit of its end was lost.
+    let delivered = Delivery { state: DeliveryState::Delivered, due: None, version: 2, ..all[2_000].clone() };
+    world.change_delivery(delivered).await;
+    settle(&mut sender);
+    sender.load_window(&world.gateway).await.unwrap();
+    assert_eq!(world.next_of(&sender), Some(last), "it lies behind what is read at once");
+    sender.times.refreshed = None;
+    sender.load_window(&world.gateway).await.unwrap();
+    assert!(sender.is_partial);
+    assert_eq!(world.next_of(&sender), None);
+}
+
+#[tokio::test]
+async fn a_delivery_that_has_ended_with_its_event_leaves_memory_and_holds_back_no_other() {
+    let world = World::without_senders().await;
+    let webhook = world.webhook("a").await;
+    let all = world.put_deliveries(&webhook, [(None, Stored::Expired), (None, Stored::Due)]).await;
+    let (mut sender, _lock) = world.sender_of(&webhook).await;
+    // Another instance has given it up, and this one has not read it again since.
+    let expired = Delivery { state: DeliveryState::Failed, due: None, version: 2, ..all[0].clone() };
+    world.change_delivery(expired).await;
+    world.gateway.purge_events().await;
+    settle(&mut sender);
+    sender.step(&world.gateway).await.unwrap();
+    assert!(sender.window.get(1).is_some() && world.receiver.all().is_empty());
+    assert!(sender.times.refreshed.is_none(), "it is read again at once");
+    sender.step(&world.gateway).await.unwrap();
+    assert!(sender.window.get(1).is_none());
+    wait_until(async || sequences(&world.receiver.accepted("a")) == [2]).await;
+}
+
+#[tokio::test]
+async fn deliveries_that_are_not_due_leave_room_for_those_of_new_events() {
+    let world = World::without_senders().await;
+    let webhook = world.webhook("a").await;
+    world.put_deliveries(&webhook, (0..600).map(|number| (Some(number), Stored::Later))).await;
+    let (mut sender, _lock) = world.sender_of(&webhook).await;
+    assert_eq!((sender.window.len(), world.next_of(&sender)), (600, None));
+    world.emit(None).await;
+    sender.step(&world.gateway).await.unwrap();
+    assert_eq!(world.deliveries(&webhook).await.len(), 601);
+    wait_until(async || sequences(&world.receiver.accepted("a")) == [601]).await;
+}
