@@ -5,6 +5,7 @@ mod colliding;
 mod delivering;
 mod expiring;
 mod failing;
+mod idling;
 mod killing;
 mod loading;
 mod permitting;
