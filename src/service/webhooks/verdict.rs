@@ -81,7 +81,7 @@ impl BackOff {
     }
 }
 
-/// What the tenant is to be told of a webhook.
+/// What is reported of a webhook to its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It is failing.
@@ -114,7 +114,7 @@ pub(super) fn failure_text(result: &Result<DeliveryResponse, DeliveryError>) -> 
     }
 }
 
-/// Records the end of an attempt in its delivery and in its webhook. Returns what the tenant is to be told.
+/// Records the end of an attempt in its delivery and in its webhook. Returns what is reported to the tenant.
 pub(super) fn conclude(
     end: &EndedAttempt,
     delivery: &mut Delivery,

@@ -51,10 +51,10 @@ async fn what_a_webhook_loses_to_which_nothing_is_sent_is_reported_once_an_hour_
             world.gateway.purge_events_before(since).await;
             let first_is_kept = world.store.event(TENANT, 2).await.unwrap().is_some();
             kept += usize::from(first_is_kept);
-            assert_eq!(world.told(EventType::WebhookGap).await.is_empty(), first_is_kept, "{reason:?} {step}");
+            assert_eq!(world.reported(EventType::WebhookGap).await.is_empty(), first_is_kept, "{reason:?} {step}");
         }
         assert!(kept > 10, "{reason:?}: its first event expires in the second step, and is kept for an hour: {kept}");
-        let gaps = world.told(EventType::WebhookGap).await;
+        let gaps = world.reported(EventType::WebhookGap).await;
         assert!(gaps.len() <= 5, "{reason:?}: {gaps:?}");
         let number = |gap: &Map<String, Value>, name: &str| gap[name].as_u64().unwrap();
         let mut before = 0;
@@ -82,7 +82,7 @@ async fn a_gap_counts_no_gaps_and_gaps_alone_make_none() {
         world.emit_all(lost.into_iter().map(|kind| (kind, EventSubject::default(), 8 * DAY))).await;
         world.gateway.purge_events().await;
         assert!(world.store.event(TENANT, 1).await.unwrap().is_none(), "removed");
-        let gaps = world.told(EventType::WebhookGap).await;
+        let gaps = world.reported(EventType::WebhookGap).await;
         let gaps: Vec<Value> = gaps.iter().map(|gap| json!([gap["from"], gap["to"], gap["count"]])).collect();
         assert_eq!(gaps, expected);
     }

@@ -300,7 +300,7 @@ impl World {
     }
 
     /// Returns the data of all events of a type.
-    async fn told(&self, kind: EventType) -> Vec<Map<String, Value>> {
+    async fn reported(&self, kind: EventType) -> Vec<Map<String, Value>> {
         let filter = EventFilter { types: Some(vec![kind]), ..EventFilter::default() };
         let page = self.store.events(TENANT, 0, &filter, 1_000).await.unwrap();
         page.events.into_iter().map(|event| event.event.data).collect()

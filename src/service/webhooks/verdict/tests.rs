@@ -220,7 +220,7 @@ fn a_webhook_is_failing_after_three_in_a_row() {
     }
     assert_eq!(case.end(200, Verdict::HostAway(None)), Some(Turn::Failing));
     assert_eq!(case.webhook.failing_since, Some(at(30)));
-    assert_eq!(case.end(400, Verdict::HostAway(None)), None, "told once");
+    assert_eq!(case.end(400, Verdict::HostAway(None)), None, "reported once");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_receiver_that_is_gone_disables_the_webhook_and_keeps_the_event() {
     assert_eq!(case.end(0, Verdict::Gone), Some(Turn::Disabled(DisableReason::Gone)));
     assert_eq!((case.webhook.state, case.webhook.reason), (WebhookState::Disabled, Some(DisableReason::Gone)));
     assert_eq!((case.delivery.state, case.due()), (DeliveryState::Pending, Some(1)));
-    assert_eq!(case.end(0, Verdict::Gone), None, "told once");
+    assert_eq!(case.end(0, Verdict::Gone), None, "reported once");
 }
 
 #[test]
