@@ -93,7 +93,8 @@ impl Gateway {
         });
     }
 
-    async fn read_heads(&self) -> Result<(), StoreError> {
+    /// Reads the latest events of all tenants, and wakes what waits for them.
+    pub(in crate::service) async fn read_heads(&self) -> Result<(), StoreError> {
         self.0.event_heads.publish(&self.0.store.event_heads().await?);
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::domain::event::EventType;
 use crate::service::Gateway;
 use crate::telemetry::metrics;
@@ -57,14 +59,21 @@ impl Gateway {
 
     /// Removes events that are no longer kept.
     pub(in crate::service) async fn purge_events(&self) {
-        let since = self.events_kept_since();
+        self.purge_events_before(self.events_kept_since()).await;
+    }
+
+    /// Removes events from before this time, as far as it is reported which of them webhooks lose.
+    pub(in crate::service) async fn purge_events_before(&self, since: Timestamp) {
         // While they are there, what webhooks lose of them can be counted.
-        if let Err(error) = self.tell_gaps(since).await {
-            let (code, detail) = (error.code.as_str(), error.detail);
-            tracing::warn!(code, detail, "telling of what webhooks lose failed; will retry");
-            return;
-        }
-        match self.0.store.purge_events(since).await {
+        let until = match self.report_gaps(since).await {
+            Ok(until) => until,
+            Err(error) => {
+                let (code, detail) = (error.code.as_str(), error.detail);
+                tracing::warn!(code, detail, "reporting what webhooks lose failed; will retry");
+                return;
+            }
+        };
+        match self.0.store.purge_events(until).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "purged events"),
             Err(error) => tracing::warn!(%error, "purging events failed; will retry"),

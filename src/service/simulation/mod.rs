@@ -28,6 +28,7 @@ use proptest::test_runner::RngSeed;
 
 use self::bulks::Bulk;
 use self::steps::{Case, Step, cases};
+pub(in crate::service) use self::store::{count_calls, counted};
 use crate::service::simulation::callers::{Action, Asked};
 use crate::service::simulation::sim::{Failure, Sim};
 use crate::service::simulation::vendor_oracle::Profile;

@@ -37,6 +37,28 @@ pub(super) struct Proxy {
     pub(super) idle: Idle,
 }
 
+tokio::task_local! {
+    /// The calls of a [`Proxy`] in a task whose calls are counted.
+    static CALLS: AtomicU64;
+}
+
+/// Returns a store that fails and waits never, for [`count_calls`].
+pub(in crate::service) fn counted(inner: Arc<dyn Store>) -> Arc<dyn Store> {
+    let (fate, scheduler) = (Arc::new(FailurePlan::default()), Arc::new(SeededRandom::new(1)));
+    fate.calm_down();
+    Arc::new(Proxy { inner, fate, scheduler, idle: Idle::default() })
+}
+
+/// Returns what the work results in, and how often it has called a [`counted`] store itself: calls of other tasks are not among
+/// them.
+pub(in crate::service) async fn count_calls<T>(work: impl Future<Output = T>) -> (T, u64) {
+    let counted = async {
+        let result = work.await;
+        (result, CALLS.with(|calls| calls.load(Ordering::Relaxed)))
+    };
+    CALLS.scope(AtomicU64::new(0), counted).await
+}
+
 /// Cache of empty results that the background polls for every second. Only a write through this store can change them,
 /// so they are not queried again until then: a case may wait for long without many reads.
 #[derive(Default)]
@@ -167,6 +189,10 @@ impl Proxy {
     }
 
     async fn others_first(&self) {
+        let is_counted = CALLS.try_with(|calls| calls.fetch_add(1, Ordering::Relaxed)).is_ok();
+        if is_counted {
+            return;
+        }
         self.fate.alive().await;
         match self.scheduler.throw() % 24 {
             // A slow disk, so that other tasks complete whole calls meanwhile.

@@ -17,16 +17,47 @@ use crate::domain::webhook::signature::sign;
 use crate::domain::webhook::{DeliveryAttempt, Webhook, WebhookPayload};
 use crate::service::Gateway;
 use crate::service::webhooks::settings::{DeliveryContext, EventResource};
-use crate::service::webhooks::verdict::{Verdict, failure_text, judge};
+use crate::service::webhooks::verdict::{EndedAttempt, Verdict, failure_text, judge};
 use crate::telemetry::spans;
 use crate::transport::delivery::{DeliveryError, DeliveryResponse};
 
-/// The member of an event's data that holds the resource, of a webhook with the payload `full`.
+/// The field of an event's data that holds the resource, of a webhook with the payload `full`.
 const OBJECT: &str = "object";
-/// The member that says that the person was erased.
+/// The field that says that the person was erased.
 const ERASED: &str = "erased";
 /// What exchanges show as the kind of vendor.
 const VENDOR: &str = "webhook";
+
+/// An attempt in flight.
+pub(super) struct BegunAttempt {
+    /// The number of the delivery's event.
+    pub(super) sequence: u64,
+    /// When it began: by the gateway's steady time, by the wall clock, and to measure its duration.
+    began: Timestamp,
+    at: Timestamp,
+    started: Instant,
+}
+
+impl BegunAttempt {
+    /// Returns an attempt that begins now.
+    pub(super) fn now(gateway: &Gateway, sequence: u64) -> Self {
+        Self { sequence, began: gateway.now(), at: gateway.0.system.now(), started: Instant::now() }
+    }
+
+    /// Returns the end of an attempt that has ended now without a result.
+    pub(super) fn unknown_end(self) -> EndedAttempt {
+        let Self { sequence, began, at, started } = self;
+        let took = started.elapsed();
+        let error = Some("The attempt ended unexpectedly.".to_owned());
+        EndedAttempt {
+            sequence,
+            began,
+            ended: began.saturating_add(took).unwrap_or(began),
+            attempt: DeliveryAttempt { at, status: None, duration_ms: milliseconds(took), error },
+            verdict: Verdict::Unknown,
+        }
+    }
+}
 
 impl Gateway {
     /// Adds to an event the resource that a webhook with the payload `full` gets with it.
@@ -67,7 +98,7 @@ impl Gateway {
         let attempt = DeliveryAttempt {
             at,
             status: sent.as_ref().ok().map(|response| response.status),
-            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: milliseconds(took),
             error: failure_text(&sent),
         };
         spans::delivered(&span, attempt.status);
@@ -129,4 +160,8 @@ impl Gateway {
         let valid = webhook.secrets.iter().filter(|secret| secret.expires.is_none_or(|end| end > now));
         valid.filter_map(|secret| SigningKey::parse(secret.value.expose()).ok()).collect()
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

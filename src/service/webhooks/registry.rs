@@ -27,9 +27,9 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the task that looks after webhooks remembers.
 #[derive(Default)]
-struct Supervision {
+pub(super) struct Supervision {
     known: BTreeMap<WebhookId, KnownWebhook>,
-    counted: Option<Instant>,
+    pub(super) counted: Option<Instant>,
     /// The webhooks that gauges show.
     shown: BTreeSet<String>,
 }
@@ -110,7 +110,7 @@ impl Gateway {
         });
     }
 
-    async fn look_after_webhooks(&self, supervision: &mut Supervision) {
+    pub(super) async fn look_after_webhooks(&self, supervision: &mut Supervision) {
         if let Err(error) = self.serve_webhooks(&mut supervision.known).await {
             let (code, detail) = (error.code.as_str(), error.detail);
             tracing::warn!(code, detail, "looking after webhooks failed; will retry");

@@ -36,33 +36,35 @@ const PERSIST_INTERVAL: Duration = Duration::from_mins(1);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Sender {
-    /// Reads the deliveries that may be sent. If there are more than fit in memory, those that are there stay.
+    /// Reads the deliveries that may be sent. If there are more than fit in memory, those that are there stay, as far as they may
+    /// still be sent.
     pub(super) async fn load_window(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
         let (store, order) = (&gateway.0.store, self.webhook.settings.order);
         let page = store.sendable_deliveries(&self.webhook.id, order, 0, Timestamp::MAX, MAX_LOADED).await?;
         self.is_partial = page.looked_to.is_some();
         // After an error it is not certain that the window is as the store is: what is not on the page comes with a later look.
-        if self.is_partial && self.times.refreshed.is_some() {
-            self.window.merge(page.deliveries);
-        } else {
-            self.window.reload(page.deliveries);
+        if let Some(looked_to) = page.looked_to.filter(|_| self.times.refreshed.is_some()) {
+            let left = self.window.reload_to(looked_to, page.deliveries, order);
+            return self.load_followers(gateway, &left).await;
         }
+        self.window.reload(page.deliveries, order);
         Ok(())
     }
 
     /// Reads deliveries that have become due and are in the store only.
     pub(super) async fn load_due(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
         let now = gateway.now();
-        self.is_partial |= self.window.shrink(now, MAX_LOADED);
+        let order = self.webhook.settings.order;
+        self.is_partial |= self.window.shrink(now, MAX_LOADED, order);
         let is_away = self.webhook.resume_at.is_some_and(|resume_at| resume_at > now);
         if !self.is_partial || is_away || !is_due(self.times.looked, LOOK_INTERVAL) || self.window.due(now) >= MAX_DUE {
             return Ok(());
         }
-        let (store, order) = (&gateway.0.store, self.webhook.settings.order);
+        let store = &gateway.0.store;
         let page = store.sendable_deliveries(&self.webhook.id, order, self.looked_to, now, MAX_FRESH).await?;
         self.times.looked = Some(Instant::now());
         self.looked_to = page.looked_to.unwrap_or(0);
-        self.window.merge(page.deliveries);
+        self.window.merge(page.deliveries, order);
         Ok(())
     }
 
@@ -74,14 +76,14 @@ impl Sender {
     ) -> Result<(), StoreError> {
         if !assignments.is_empty() {
             let next = gateway.0.store.first_pending_deliveries(&self.webhook.id, assignments).await?;
-            self.window.merge(next);
+            self.window.merge(next, self.webhook.settings.order);
         }
         Ok(())
     }
 
-    /// Returns whether more deliveries may be made.
-    pub(super) fn can_make_more(&self) -> bool {
-        self.window.fresh() < MAX_FRESH
+    /// Returns whether more deliveries may be made. Those in memory that are not due yet leave room for others.
+    pub(super) fn can_make_more(&self, now: Timestamp) -> bool {
+        self.window.fresh(soon(now)) < MAX_FRESH
     }
 
     /// Makes deliveries of the next events, as far as there is room for them.
@@ -89,7 +91,7 @@ impl Sender {
         if self.visible.has_changed().unwrap_or(false) {
             self.is_caught_up = false;
         }
-        while !self.is_caught_up && self.can_make_more() {
+        while !self.is_caught_up && self.can_make_more(gateway.now()) {
             self.visible.mark_unchanged();
             let tenant = self.webhook.tenant.clone();
             let page = gateway.0.store.events(&tenant, self.scanned, &self.filter, BATCH).await?;
@@ -131,7 +133,7 @@ impl Sender {
     /// Adds new deliveries to those in memory, but for those that wait: for one of their assignment, or for their time.
     fn add_made(&mut self, gateway: &Gateway, made: Vec<Delivery>, mut held_up: HashMap<AssignmentId, u64>) {
         let is_ordered = self.webhook.settings.order == DeliveryOrder::Resource;
-        let soon = gateway.now().saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
+        let soon = soon(gateway.now());
         for delivery in made {
             if let Some(assignment) = delivery.assignment.as_ref().filter(|_| is_ordered) {
                 if let Some(before) = held_up.get(assignment) {
@@ -218,11 +220,14 @@ impl Sender {
             self.scanned = self.scanned.max(last);
             self.webhook.scanned = self.scanned;
         }
-        for number in ended {
-            self.window.remove(number);
-        }
+        self.window.remove(&ended);
         self.load_followers(gateway, &Vec::from_iter(followed)).await
     }
+}
+
+/// Returns until when a new delivery is to be due to be kept in memory.
+fn soon(now: Timestamp) -> Timestamp {
+    now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX)
 }
 
 /// Makes the delivery of an event, due after the schedule's first pause.

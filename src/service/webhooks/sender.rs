@@ -19,6 +19,7 @@ use crate::domain::event::{EventDocument, EventFilter};
 use crate::domain::ids::{AssignmentId, WebhookId};
 use crate::domain::subject::SubjectKey;
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook, WebhookState};
+use crate::service::webhooks::attempt::BegunAttempt;
 use crate::service::webhooks::reading::ChainedEvent;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::state::SenderSignals;
@@ -63,7 +64,7 @@ pub(super) struct Sender {
     back_off: BackOff,
     /// Attempts in flight.
     attempts: JoinSet<Result<EndedAttempt, Unmade>>,
-    numbers: HashMap<Id, u64>,
+    begun: HashMap<Id, BegunAttempt>,
     ended: Vec<EndedAttempt>,
     next_send: Option<Instant>,
     stopping: CancellationToken,
@@ -164,7 +165,7 @@ impl Gateway {
             times: SenderTimes::default(),
             signals: Arc::clone(signals),
             attempts: JoinSet::new(),
-            numbers: HashMap::new(),
+            begun: HashMap::new(),
             ended: Vec::new(),
             next_send: None,
             stopping: self.0.stopping.clone(),
@@ -207,8 +208,9 @@ impl Sender {
                     Instant::now() + RETRY_INTERVAL
                 }
             };
+            let can_make_more = self.can_make_more(gateway.now());
             drop(gateway);
-            self.wait_until(wake).await;
+            self.wait_until(wake, can_make_more).await;
         }
     }
 
@@ -240,13 +242,12 @@ impl Sender {
         Ok(Some(self.next_look(gateway)))
     }
 
-    async fn wait_until(&mut self, wake: Instant) {
-        let can_read_more = self.can_make_more();
+    async fn wait_until(&mut self, wake: Instant, can_make_more: bool) {
         tokio::select! {
             Some(joined) = self.attempts.join_next_with_id() => self.note_end(joined),
             () = self.signals.wake.notified() => {}
             () = self.stopping.cancelled(), if !self.stopping.is_cancelled() => {}
-            changed = self.visible.changed(), if can_read_more => {
+            changed = self.visible.changed(), if can_make_more => {
                 if changed.is_err() {
                     // The store ends, and with it the gateway.
                     tokio::time::sleep_until(wake).await;
@@ -260,12 +261,12 @@ impl Sender {
     fn note_end(&mut self, joined: Result<(Id, Result<EndedAttempt, Unmade>), tokio::task::JoinError>) {
         match joined {
             Ok((id, Ok(end))) => {
-                self.numbers.remove(&id);
+                self.begun.remove(&id);
                 self.ended.push(end);
             }
             Ok((id, Err(unmade))) => {
-                let number = self.numbers.remove(&id);
-                if let Some(delivery) = number.and_then(|number| self.window.get(number).cloned()) {
+                let begun = self.begun.remove(&id);
+                if let Some(delivery) = begun.and_then(|begun| self.window.get(begun.sequence).cloned()) {
                     let due = match unmade {
                         Unmade::Later(due) => Some(due),
                         Unmade::Changed => delivery.due,
@@ -277,12 +278,9 @@ impl Sender {
                 }
             }
             Err(error) => {
-                // Its end is not known: it is made again.
-                let number = self.numbers.remove(&error.id());
                 tracing::error!(webhook = %self.webhook.id, panicked = error.is_panic(), "an attempt ended unexpectedly");
-                if let Some(delivery) = number.and_then(|number| self.window.get(number).cloned()) {
-                    self.window.end(delivery);
-                }
+                // It takes a step of the schedule: if it was made again at once, it would end so at once, again and again.
+                self.ended.extend(self.begun.remove(&error.id()).map(BegunAttempt::unknown_end));
             }
         }
     }
@@ -478,6 +476,7 @@ impl Sender {
 
     fn spawn_attempt(&mut self, gateway: &Gateway, delivery: Delivery, document: EventDocument) {
         let sequence = delivery.sequence;
+        let begun = BegunAttempt::now(gateway, sequence);
         let (gateway, context, webhook) = (gateway.clone(), Arc::clone(&self.context), self.webhook.clone());
         let spawned = self.attempts.spawn(async move {
             let began = gateway.now();
@@ -503,7 +502,7 @@ impl Sender {
             let (attempt, verdict) = gateway.attempt(&context, &webhook, &document).await;
             Ok(EndedAttempt { sequence, began, ended: gateway.now(), attempt, verdict })
         });
-        self.numbers.insert(spawned.id(), sequence);
+        self.begun.insert(spawned.id(), begun);
     }
 
     /// Returns how many attempts may be in flight: one that probes a receiver that was away.
@@ -516,7 +515,7 @@ impl Sender {
     fn next_look(&self, gateway: &Gateway) -> Instant {
         let now = Instant::now();
         let mut look = now + POLL_INTERVAL;
-        if self.can_make_more() && !self.is_caught_up {
+        if self.can_make_more(gateway.now()) && !self.is_caught_up {
             return now;
         }
         if self.window.in_flight() < self.max_in_flight()

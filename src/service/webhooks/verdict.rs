@@ -4,7 +4,8 @@
 //! by one attempt per step of the schedule. Any other refusal concerns the event alone. So a dead host costs no event a step.
 //!
 //! An event at which the receiver ends so again and again, while it accepts others in between, fails by itself: it takes a step
-//! of the schedule like one that is refused. Otherwise such an event would never end, and hold the others back for ever.
+//! of the schedule like one that is refused. Otherwise such an event would never end, and hold the others back for ever. So does
+//! an event at which the gateway itself fails.
 
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(super) enum Verdict {
     HostAway(Option<Duration>),
     /// The receiver has refused this event.
     Refused(Option<Duration>),
+    /// The attempt has ended by a fault of the gateway, which says nothing of the receiver.
+    Unknown,
 }
 
 /// An attempt that has ended.
@@ -78,7 +81,7 @@ impl BackOff {
     }
 }
 
-/// What the tenant is to be told of a webhook.
+/// What is reported of a webhook to its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It is failing.
@@ -111,7 +114,7 @@ pub(super) fn failure_text(result: &Result<DeliveryResponse, DeliveryError>) -> 
     }
 }
 
-/// Records the end of an attempt in its delivery and in its webhook. Returns what the tenant is to be told.
+/// Records the end of an attempt in its delivery and in its webhook. Returns what is reported to the tenant.
 pub(super) fn conclude(
     end: &EndedAttempt,
     delivery: &mut Delivery,
@@ -171,6 +174,11 @@ pub(super) fn conclude(
                 recover(webhook, back_off);
             }
             take_step(delivery, end, wait, rules);
+        }
+        Verdict::Unknown => {
+            take_step(delivery, end, None, rules);
+            stay_ended(delivery, ended);
+            return None;
         }
     }
     stay_ended(delivery, ended);

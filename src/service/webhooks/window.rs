@@ -4,7 +4,7 @@
 //! A delivery that waits behind an earlier one of its assignment is in the store only, and is read when that one has ended. So
 //! no number of assignments that are held up takes the place of others.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -39,9 +39,10 @@ impl PendingWindow {
         self.deliveries.len()
     }
 
-    /// Returns how many of them were never attempted.
-    pub(super) fn fresh(&self) -> usize {
-        self.deliveries.values().filter(|delivery| delivery.attempts.is_empty()).count()
+    /// Returns how many of them are due by a time and were never attempted.
+    pub(super) fn fresh(&self, by: Timestamp) -> usize {
+        let fresh = self.deliveries.values().filter(|delivery| delivery.attempts.is_empty());
+        fresh.filter(|delivery| is_due(delivery, by)).count()
     }
 
     /// Returns how many of them are due.
@@ -80,15 +81,43 @@ impl PendingWindow {
     }
 
     /// Replaces all deliveries that are not in flight by what the store has.
-    pub(super) fn reload(&mut self, stored: Vec<Delivery>) {
+    pub(super) fn reload(&mut self, stored: Vec<Delivery>, order: DeliveryOrder) {
         let in_flight = &self.in_flight;
         self.deliveries.retain(|sequence, _| in_flight.contains(sequence));
         self.followed = self.deliveries.values().filter_map(|delivery| delivery.assignment.clone()).collect();
-        self.merge(stored);
+        self.merge(stored, order);
     }
 
-    /// Adds deliveries of the store, or replaces them by what it has, but for those in flight.
-    pub(super) fn merge(&mut self, stored: Vec<Delivery>) {
+    /// As [`Self::reload`], of what the store has of events up to this one. Of later events, deliveries without an assignment stay.
+    /// Those of an assignment leave, since an earlier one may have become pending: returns the assignments, whose first deliveries
+    /// are to be read.
+    pub(super) fn reload_to(
+        &mut self,
+        looked_to: u64,
+        stored: Vec<Delivery>,
+        order: DeliveryOrder,
+    ) -> Vec<AssignmentId> {
+        let (in_flight, mut left) = (&self.in_flight, Vec::new());
+        self.deliveries.retain(|sequence, delivery| {
+            if in_flight.contains(sequence) {
+                return true;
+            }
+            let assignment = delivery.assignment.as_ref().filter(|_| order == DeliveryOrder::Resource);
+            let is_later = *sequence > looked_to;
+            left.extend(assignment.filter(|_| is_later).cloned());
+            is_later && assignment.is_none()
+        });
+        self.forget_followers();
+        self.merge(stored, order);
+        left
+    }
+
+    /// Adds deliveries of the store, or replaces them by what it has, but for those in flight. In order, later ones of the same
+    /// assignments leave: one before them has become pending again, and they are read once it has ended.
+    pub(super) fn merge(&mut self, stored: Vec<Delivery>, order: DeliveryOrder) {
+        if order == DeliveryOrder::Resource {
+            self.remove_later(&stored);
+        }
         for delivery in stored {
             self.followed.extend(delivery.assignment.clone());
             if !self.in_flight.contains(&delivery.sequence) {
@@ -97,21 +126,45 @@ impl PendingWindow {
         }
     }
 
+    /// Removes the deliveries that are not in flight of which there is an earlier one of the same assignment among these.
+    fn remove_later(&mut self, these: &[Delivery]) {
+        let mut first: HashMap<&AssignmentId, u64> = HashMap::new();
+        for delivery in these {
+            if let Some(assignment) = &delivery.assignment {
+                let number = first.entry(assignment).or_insert(delivery.sequence);
+                *number = delivery.sequence.min(*number);
+            }
+        }
+        let in_flight = &self.in_flight;
+        self.deliveries.retain(|sequence, delivery| {
+            let before = delivery.assignment.as_ref().and_then(|assignment| first.get(assignment));
+            before.is_none_or(|before| sequence <= before) || in_flight.contains(sequence)
+        });
+    }
+
     /// Takes note that the store has a later delivery of an assignment that has one here.
     pub(super) fn note_follower(&mut self, assignment: &AssignmentId) {
         self.followed.insert(assignment.clone());
     }
 
-    /// Removes a delivery, unless it is in flight.
-    pub(super) fn remove(&mut self, sequence: u64) {
-        if !self.in_flight.contains(&sequence) {
-            self.deliveries.remove(&sequence);
+    /// Removes the deliveries of these events, but for those in flight.
+    pub(super) fn remove(&mut self, sequences: &[u64]) {
+        for sequence in sequences.iter().filter(|sequence| !self.in_flight.contains(sequence)) {
+            self.deliveries.remove(sequence);
         }
+        self.forget_followers();
     }
 
-    /// Removes the deliveries that are due last, until there are at most so many or the others are due. Returns whether it has
-    /// removed any, which are in the store only from then on.
-    pub(super) fn shrink(&mut self, now: Timestamp, most: usize) -> bool {
+    /// Forgets the followers of assignments of which no delivery is in memory any more.
+    fn forget_followers(&mut self) {
+        let present: HashSet<&AssignmentId> =
+            self.deliveries.values().filter_map(|delivery| delivery.assignment.as_ref()).collect();
+        self.followed.retain(|assignment| present.contains(assignment));
+    }
+
+    /// Removes the deliveries that are due last, until there are at most so many or the others are due; in order, with later ones of
+    /// the same assignments. Returns whether it has removed any, which are in the store only from then on.
+    pub(super) fn shrink(&mut self, now: Timestamp, most: usize, order: DeliveryOrder) -> bool {
         let excess = self.deliveries.len().saturating_sub(most);
         if excess == 0 {
             return false;
@@ -120,12 +173,12 @@ impl PendingWindow {
         let waiting = waiting.filter(|delivery| !self.in_flight.contains(&delivery.sequence));
         let mut waiting: Vec<_> = waiting.map(|delivery| (delivery.due, delivery.sequence)).collect();
         waiting.sort_unstable();
-        let removed: Vec<u64> = waiting.into_iter().rev().take(excess).map(|(_, sequence)| sequence).collect();
-        for sequence in &removed {
-            if let Some(assignment) = self.deliveries.remove(sequence).and_then(|delivery| delivery.assignment) {
-                self.followed.remove(&assignment);
-            }
+        let last = waiting.into_iter().rev().take(excess);
+        let removed: Vec<Delivery> = last.filter_map(|(_, sequence)| self.deliveries.remove(&sequence)).collect();
+        if order == DeliveryOrder::Resource {
+            self.remove_later(&removed);
         }
+        self.forget_followers();
         !removed.is_empty()
     }
 

@@ -43,8 +43,8 @@ async fn a_host_that_is_away_is_probed_by_one_attempt_at_a_time_and_others_are_u
     assert!(world.deliveries(&away).await.iter().all(|delivery| delivery.step == 0));
     let attempts = world.deliveries(&away).await.iter().map(|delivery| delivery.attempts.len()).sum::<usize>();
     assert_eq!(attempts, 112);
-    let told = world.told(EventType::WebhookFailing).await;
-    assert_eq!(told.iter().map(|data| data["resource"].clone()).collect::<Vec<_>>(), [json!(away.path())]);
+    let reported = world.reported(EventType::WebhookFailing).await;
+    assert_eq!(reported.iter().map(|data| data["resource"].clone()).collect::<Vec<_>>(), [json!(away.path())]);
     let news = |host: &str| {
         let mut found = world.receiver.accepted(host);
         found.retain(|one| one.json["type"] == "webhook.failing");
@@ -65,8 +65,8 @@ async fn a_receiver_that_is_gone_disables_its_webhook_which_keeps_its_place() {
     }
     world.wait_for_state(&webhook, WebhookState::Disabled).await;
     assert_eq!(world.stored(&webhook).await.reason, Some(DisableReason::Gone));
-    let told = world.told(EventType::WebhookDisabled).await;
-    assert_eq!((told.len(), &told[0]["reason"]), (1, &json!("gone")));
+    let reported = world.reported(EventType::WebhookDisabled).await;
+    assert_eq!((reported.len(), &reported[0]["reason"]), (1, &json!("gone")));
     world.emit(None).await;
     world.receiver.script(|_| respond(200));
     world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
@@ -103,7 +103,7 @@ async fn an_event_that_is_refused_to_the_end_has_failed_and_the_webhook_goes_on(
 }
 
 #[tokio::test]
-async fn a_webhook_that_was_paused_for_too_long_gets_what_is_kept_and_one_gap_is_told() {
+async fn a_webhook_that_was_paused_for_too_long_gets_what_is_kept_and_one_gap_is_reported() {
     let world = World::new().await;
     let (paused, other) = (world.webhook("paused").await, world.webhook("other").await);
     world.gateway.pause_webhook_now(&caller("lms"), &paused).await.unwrap();
@@ -116,14 +116,14 @@ async fn a_webhook_that_was_paused_for_too_long_gets_what_is_kept_and_one_gap_is
     world.wait_for_delivered(&other, 7).await;
     world.gateway.resume_webhook_now(&caller("lms"), &paused).await.unwrap();
     let arrived = || {
-        // If the sender of the other one has begun late, that one has a gap, too, of which this one is told.
+        // If the sender of the other one has begun late, that one has a gap, too, which is reported to this one.
         let mut numbers = sequences(&world.receiver.accepted("paused"));
         numbers.retain(|number| *number <= 10);
         numbers
     };
     wait_until(async || arrived().contains(&10)).await;
     assert_eq!(arrived(), [4, 5, 6, 7, 8, 9, 10]);
-    let gaps = world.told(EventType::WebhookGap).await;
+    let gaps = world.reported(EventType::WebhookGap).await;
     let of_paused: Vec<_> = gaps.iter().filter(|gap| gap["resource"] == json!(paused.path())).collect();
     assert_eq!(of_paused.len(), 1, "{gaps:?}");
     assert_eq!((&of_paused[0]["from"], &of_paused[0]["to"], &of_paused[0]["count"]), (&json!(1), &json!(3), &json!(3)));
@@ -276,7 +276,44 @@ async fn a_sender_that_has_panicked_is_started_again() {
 }
 
 #[tokio::test]
-async fn what_retention_takes_from_a_webhook_that_nothing_is_sent_to_is_told_at_once_and_counted_exactly() {
+async fn an_event_at_which_every_attempt_panics_takes_the_steps_of_the_schedule_and_fails() {
+    let world = World::new().await;
+    let full = WebhookSettings { payload: WebhookPayload::Full, ..settings("https://a.example.com/hook") };
+    let webhook = world.create(full).await.view.webhook.id;
+    *world.owners.panics_at.lock().unwrap() = Some(EventType::AttemptStarted);
+    world.emit_about(EventType::AttemptStarted, subject_of(Some(1)), Duration::ZERO).await;
+    world.emit(Some(1)).await;
+    world.wait_for_delivered(&webhook, 1).await;
+    let all = world.deliveries(&webhook).await;
+    let errors: Vec<&str> = all[0].attempts.iter().filter_map(|attempt| attempt.error.as_deref()).collect();
+    assert_eq!((all[0].state, errors), (DeliveryState::Failed, vec!["The attempt ended unexpectedly."; 5]));
+    assert_eq!((all[1].state, all[1].attempts.len()), (DeliveryState::Delivered, 1), "it waited for the one before");
+    assert!(world.reported(EventType::WebhookFailing).await.is_empty(), "it says nothing of the receiver");
+}
+
+#[tokio::test]
+async fn an_attempt_that_panics_is_made_again_after_a_pause() {
+    let schedule = RetrySchedule::new(&[Duration::ZERO, Duration::from_hours(1)]).unwrap();
+    let world = World::with(DeliverySettings { schedule, ..delivery_settings() }).await;
+    let full = WebhookSettings { payload: WebhookPayload::Full, ..settings("https://a.example.com/hook") };
+    let webhook = world.create(full).await.view.webhook.id;
+    *world.owners.panics_at.lock().unwrap() = Some(EventType::AttemptStarted);
+    let before = world.owners.reads.load(Ordering::SeqCst);
+    world.emit_about(EventType::AttemptStarted, subject_of(Some(1)), Duration::ZERO).await;
+    wait_until(async || world.deliveries(&webhook).await.first().is_some_and(|it| it.step == 1)).await;
+    for delivered in 1..4 {
+        // Whatever else the sender does, and reads again.
+        world.gateway.0.webhooks.refresh(&webhook);
+        world.emit(None).await;
+        world.wait_for_delivered(&webhook, delivered).await;
+    }
+    assert_eq!(world.owners.reads.load(Ordering::SeqCst) - before, 1 + 3);
+    let first = world.deliveries(&webhook).await.remove(0);
+    assert_eq!((first.state, first.attempts.len(), first.step), (DeliveryState::Pending, 1, 1));
+}
+
+#[tokio::test]
+async fn what_retention_takes_from_a_webhook_that_nothing_is_sent_to_is_reported_at_once_and_counted_exactly() {
     for is_paused in [true, false] {
         let world = World::new().await;
         let narrow = WebhookSettings { types: vec!["assignment.*".to_owned()], ..settings("https://a.example.com/") };
@@ -296,13 +333,13 @@ async fn what_retention_takes_from_a_webhook_that_nothing_is_sent_to_is_told_at_
         for _ in 0..2 {
             world.gateway.purge_events().await;
         }
-        let gaps = world.told(EventType::WebhookGap).await;
+        let gaps = world.reported(EventType::WebhookGap).await;
         assert_eq!(gaps.len(), 1, "{gaps:?}");
         assert_eq!(json!([gaps[0]["from"], gaps[0]["to"], gaps[0]["count"]]), json!([2, 4, 2]), "paused: {is_paused}");
         // It goes on where it was left.
         world.owners.is_gone.store(false, Ordering::SeqCst);
         world.gateway.resume_webhook_now(&caller("lms"), &webhook).await.unwrap();
         world.wait_for_arrival("a", &[kept.to_string()]).await;
-        assert_eq!(world.told(EventType::WebhookGap).await.len(), 1);
+        assert_eq!(world.reported(EventType::WebhookGap).await.len(), 1);
     }
 }

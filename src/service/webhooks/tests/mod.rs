@@ -3,8 +3,11 @@
 mod changing;
 mod colliding;
 mod delivering;
+mod expiring;
 mod failing;
+mod idling;
 mod killing;
+mod loading;
 mod permitting;
 mod purging;
 mod receiver;
@@ -35,6 +38,7 @@ use crate::domain::webhook::schedule::RetrySchedule;
 use crate::domain::webhook::{
     Delivery, DeliveryOrder, DeliveryState, Webhook, WebhookPayload, WebhookSettings, WebhookState,
 };
+use crate::service::simulation::counted;
 use crate::service::webhooks::settings::{
     DeliveryContext, DeliverySettings, DeliveryTransport, EventResource, WebhookOwner, WebhookOwners,
 };
@@ -60,6 +64,8 @@ struct Owners {
     reads: AtomicUsize,
     /// Whether the next look at an owner panics.
     panics: AtomicBool,
+    /// The type of the events at whose resources every read panics.
+    panics_at: Mutex<Option<EventType>>,
 }
 
 #[async_trait]
@@ -70,9 +76,11 @@ impl WebhookOwners for Owners {
         (!self.is_gone.load(Ordering::SeqCst)).then_some(owner)
     }
 
-    async fn read(&self, _: &Gateway, webhook: &Webhook, _: EventType, path: &str) -> Result<EventResource, Error> {
+    async fn read(&self, _: &Gateway, webhook: &Webhook, kind: EventType, path: &str) -> Result<EventResource, Error> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.is_readable.subscribe().wait_for(|is_readable| *is_readable).await.ok();
+        let panics_at = *self.panics_at.lock().unwrap();
+        assert_ne!(panics_at, Some(kind), "planted");
         if self.is_away.load(Ordering::SeqCst) {
             return Err(Error::new(Code::StoreUnavailable, "away"));
         }
@@ -141,6 +149,12 @@ async fn start_gateway(store: &Arc<dyn Store>) -> Gateway {
     Gateway::start(Arc::clone(store), BTreeMap::new(), catalogue, system, kept).await.unwrap()
 }
 
+fn sqlite_in_memory() -> Arc<SqliteStore> {
+    let system = crate::store::conformance::environment();
+    let ring = Keyring::new(&Keyring::generate(&system), &[]).unwrap();
+    Arc::new(SqliteStore::in_memory(ring, system).unwrap())
+}
+
 impl World {
     async fn new() -> Self {
         Self::with(delivery_settings()).await
@@ -155,9 +169,21 @@ impl World {
     /// Returns a world whose gateway does not know yet how webhooks are delivered.
     async fn unconfigured() -> Self {
         let system = crate::store::conformance::environment();
-        let ring = Keyring::new(&Keyring::generate(&system), &[]).unwrap();
-        let sqlite = Arc::new(SqliteStore::in_memory(ring, system.clone()).unwrap());
+        let sqlite = sqlite_in_memory();
         let store: Arc<dyn Store> = Arc::<SqliteStore>::clone(&sqlite);
+        Self::over(sqlite, store).await
+    }
+
+    /// Creates a world in which no webhook has a sender, over a store that counts its calls.
+    async fn without_senders() -> Self {
+        let sqlite = sqlite_in_memory();
+        let store = counted(Arc::<SqliteStore>::clone(&sqlite));
+        let world = Self::over(sqlite, store).await;
+        world.gateway.0.webhooks.set_context(world.context(delivery_settings()));
+        world
+    }
+
+    async fn over(sqlite: Arc<SqliteStore>, store: Arc<dyn Store>) -> Self {
         let owners = Arc::new(Owners {
             connections: Mutex::new(ConnectionAccess::All),
             is_readable: watch::Sender::new(true),
@@ -165,8 +191,9 @@ impl World {
             is_gone: AtomicBool::new(false),
             reads: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
+            panics_at: Mutex::default(),
         });
-        let receiver = Arc::new(Receiver::default());
+        let (receiver, system) = (Arc::new(Receiver::default()), crate::store::conformance::environment());
         let gateway = start_gateway(&store).await;
         Self { gateway, sqlite, store, receiver, owners, system }
     }
@@ -283,7 +310,7 @@ impl World {
     }
 
     /// Returns the data of all events of a type.
-    async fn told(&self, kind: EventType) -> Vec<Map<String, Value>> {
+    async fn reported(&self, kind: EventType) -> Vec<Map<String, Value>> {
         let filter = EventFilter { types: Some(vec![kind]), ..EventFilter::default() };
         let page = self.store.events(TENANT, 0, &filter, 1_000).await.unwrap();
         page.events.into_iter().map(|event| event.event.data).collect()

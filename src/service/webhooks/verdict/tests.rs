@@ -220,7 +220,7 @@ fn a_webhook_is_failing_after_three_in_a_row() {
     }
     assert_eq!(case.end(200, Verdict::HostAway(None)), Some(Turn::Failing));
     assert_eq!(case.webhook.failing_since, Some(at(30)));
-    assert_eq!(case.end(400, Verdict::HostAway(None)), None, "told once");
+    assert_eq!(case.end(400, Verdict::HostAway(None)), None, "reported once");
 }
 
 #[test]
@@ -241,12 +241,25 @@ fn a_receiver_that_is_gone_disables_the_webhook_and_keeps_the_event() {
     assert_eq!(case.end(0, Verdict::Gone), Some(Turn::Disabled(DisableReason::Gone)));
     assert_eq!((case.webhook.state, case.webhook.reason), (WebhookState::Disabled, Some(DisableReason::Gone)));
     assert_eq!((case.delivery.state, case.due()), (DeliveryState::Pending, Some(1)));
-    assert_eq!(case.end(0, Verdict::Gone), None, "told once");
+    assert_eq!(case.end(0, Verdict::Gone), None, "reported once");
+}
+
+#[test]
+fn a_fault_of_the_gateway_costs_the_event_a_step_and_says_nothing_of_the_receiver() {
+    let mut case = Case::new();
+    case.end(0, Verdict::HostAway(None));
+    let before = (case.webhook.failures, case.webhook.failing_since, case.resume_at(), case.back_off);
+    for (began, due) in [(20, Some(31)), (40, Some(141)), (200, None)] {
+        assert_eq!(case.end(began, Verdict::Unknown), None);
+        assert_eq!(case.due(), due);
+    }
+    assert_eq!((case.delivery.state, case.delivery.attempts.len()), (DeliveryState::Failed, 4));
+    assert_eq!((case.webhook.failures, case.webhook.failing_since, case.resume_at(), case.back_off), before);
 }
 
 #[test]
 fn a_paused_webhook_stays_paused() {
-    for verdict in [Verdict::Accepted, Verdict::Refused(None), Verdict::HostAway(None)] {
+    for verdict in [Verdict::Accepted, Verdict::Refused(None), Verdict::HostAway(None), Verdict::Unknown] {
         let mut case = Case::new();
         case.webhook.state = WebhookState::Paused;
         for began in [0, 20, 200, 2_000] {
