@@ -14,7 +14,7 @@ use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish}
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
 fn case(profile: Profile, scripts: Vec<Script>, steps: Vec<Step>) {
-    run_case(&Case { profile, seed: 1, scripts, steps, has_feed: false }).unwrap();
+    run_case(&Case { profile, seed: 1, scripts, steps, overlap: None }).unwrap();
 }
 
 fn lost(effect: When, reply: Reply) -> Script {
@@ -176,5 +176,5 @@ fn a_row_whose_intent_is_in_doubt_does_not_stay_unknown() {
         Step::CancelBulk { earlier: 0 },
     ];
     let seed = 2_779_789_720_594_389_145;
-    run_case(&Case { profile: Profile::Candidates, seed, scripts, steps, has_feed: false }).unwrap();
+    run_case(&Case { profile: Profile::Candidates, seed, scripts, steps, overlap: None }).unwrap();
 }
