@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::event::{Event, EventFilter, NewEvent};
+use crate::domain::event::{Event, EventFilter};
 use crate::domain::ids::{AssignmentId, CandidateId, DeliveryId, OperationId, ReportId, ResultId, WebhookId};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
@@ -376,7 +376,6 @@ through! {
     read last_event(tenant: &str, filter: &EventFilter) -> Option<u64>;
     read event(tenant: &str, sequence: u64) -> Option<Event>;
     read events_by_sequence(tenant: &str, sequences: &[u64]) -> Vec<Event>;
-    read has_event(event: &NewEvent) -> bool;
     read connection_states() -> Vec<(String, String)>;
 }
 
