@@ -361,6 +361,7 @@ through! {
     read results_of_assignments(ids: &[AssignmentId]) -> Vec<ExamResult>;
     read results_of_candidate(candidate: &CandidateId, assessment_ref: &str) -> Vec<ExamResult>;
     read feed_positions(connection: &str) -> Vec<FeedPosition>;
+    read last_sweep(connection: &str) -> Option<Timestamp>;
     read assignments_of_participants(connection: &str, participants: &[String]) -> Vec<Assignment>;
     read assignments_of_people(connection: &str, ids: &[CandidateId], known_as: &[Identity]) -> Vec<Assignment>;
     read candidates_at(connection: &str, identities: &[Identity]) -> Vec<Candidate>;
