@@ -71,6 +71,12 @@ pub enum Cause {
     Delivery {
         /// Path of the webhook.
         resource: String,
+        /// The client whose webhook it was; `None` if the operator has configured it.
+        client: Option<String>,
+        /// The connections that the webhook named.
+        connections: Vec<String>,
+        /// The connection that the event is about.
+        connection: Option<String>,
     },
     /// The reconciliation of an unknown write.
     Settling {

@@ -161,6 +161,14 @@ pub struct Webhook {
     pub version: u64,
 }
 
+impl Webhook {
+    /// Returns the client whose webhook it is; `None` if the operator has configured it.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        (self.source == WebhookSource::Api).then_some(self.owner.as_str())
+    }
+}
+
 /// One attempt of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryAttempt {

@@ -108,8 +108,13 @@ impl Gateway {
 }
 
 /// Returns whether the caller may use every connection that was called, so that it sees no more here than in the
-/// records.
+/// records. A delivery calls none: the caller sees it if it sees the webhook and the event.
 fn may_see(caller: &RequestContext, view: &ExchangeView) -> bool {
+    if let Some(Cause::Delivery { client, connections, connection, .. }) = view.owner.as_ref().map(|owner| &owner.cause)
+    {
+        return caller.may_use_webhook(client.as_deref(), connections)
+            && connection.as_ref().is_none_or(|name| caller.connections.contains(name));
+    }
     view.calls.iter().all(|call| caller.connections.contains(&call.connection))
 }
 

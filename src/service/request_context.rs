@@ -52,6 +52,19 @@ impl RequestContext {
         CallContext { purpose, priority: self.priority, exchange: self.exchange.clone() }
     }
 
+    /// Returns whether the caller may see and use a webhook of its tenant that belongs to this client (`None`: to the operator)
+    /// and names these connections: it is its own, or gets nothing that the caller may not read itself. Otherwise the caller
+    /// could have events delivered to it that it must not see.
+    pub(super) fn may_use_webhook(&self, client: Option<&str>, named: &[String]) -> bool {
+        match &self.connections {
+            ConnectionAccess::All => true,
+            ConnectionAccess::Named(_) => {
+                client == Some(self.client.as_str())
+                    || (!named.is_empty() && named.iter().all(|name| self.connections.contains(name)))
+            }
+        }
+    }
+
     /// Creates the context in which an operation's rows are sent, on behalf of the client that created it.
     pub(super) fn of_operation(operation: &Operation, exchange: Exchange) -> Self {
         Self {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::domain::event::{Event, EventFilter, EventType, NewEvent};
+use crate::domain::event::{Event, EventFilter, EventType};
 use crate::store::codec::{EventRow, micros};
 use crate::store::engine::{Access, Engine};
 use crate::store::event_sql as sql;
@@ -52,9 +52,6 @@ pub trait EventReads: Send + Sync {
 
     /// Returns the tenant's events with these numbers, oldest first. Omits those that are gone.
     async fn events_by_sequence(&self, tenant: &str, sequences: &[u64]) -> Result<Vec<Event>, StoreError>;
-
-    /// Returns whether the event was committed and is kept. Reads all events of its type: only for what is rare.
-    async fn has_event(&self, event: &NewEvent) -> Result<bool, StoreError>;
 
     /// Returns the last reported state of each connection.
     async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError>;
@@ -118,12 +115,6 @@ impl<E: Engine> EventReads for E {
         let access = if sequences.len() > 1 { Access::Scan } else { Access::Key };
         let rows: Vec<EventRow> = self.select(access, sql::EVENTS_BY_SEQUENCE, &values![tenant, &*sequences]).await?;
         rows.into_iter().map(|row| row.event(tenant)).collect()
-    }
-
-    async fn has_event(&self, event: &NewEvent) -> Result<bool, StoreError> {
-        let values = values![event.tenant.as_str(), event.event_type.as_str(), event.id.as_str()];
-        let found: Option<(i64,)> = self.select_one(Access::Scan, sql::HAS_EVENT, &values).await?;
-        Ok(found.is_some())
     }
 
     async fn connection_states(&self) -> Result<Vec<(String, String)>, StoreError> {

@@ -105,12 +105,5 @@ statements! {
         postgres: "SELECT number FROM unnumbered_events ORDER BY number LIMIT 1",
     };
 
-    /// Whether there is an event of a type with an id, numbered or not.
-    HAS_EVENT = Sql {
-        sqlite: "SELECT 1 FROM events WHERE tenant = $1 AND type = $2 AND id = $3 LIMIT 1",
-        postgres: "SELECT 1::bigint FROM events WHERE tenant = $1 AND type = $2 AND id = $3
-                   UNION ALL SELECT 1 FROM unnumbered_events WHERE tenant = $1 AND type = $2 AND id = $3 LIMIT 1",
-    };
-
     CONNECTION_STATES = sql!("SELECT connection, state FROM connection_states ORDER BY connection");
 }

@@ -136,6 +136,8 @@ pub enum Mutation {
     Result(Box<ExamResult>, Option<Box<ResultVersion>>),
     /// Moves a feed's watermark; never backwards.
     Watermark(FeedPosition),
+    /// Records when the last complete sweep of a connection began.
+    RecordSweep(String, Timestamp),
     /// Records that a registration's report is to be fetched from the vendor; of one that is recorded already, counts another
     /// request and leaves it due as it is. Does nothing if its candidate was erased; an erasure removes it.
     RequestFetch(Box<NewFetch>),

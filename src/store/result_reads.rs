@@ -102,6 +102,9 @@ pub trait ResultReads: Send + Sync {
     /// Returns how far the feeds of the connection were read, one each for every centre.
     async fn feed_positions(&self, connection: &str) -> Result<Vec<FeedPosition>, StoreError>;
 
+    /// Returns when the last complete sweep of the connection began, by any instance; `None` if there was none.
+    async fn last_sweep(&self, connection: &str) -> Result<Option<Timestamp>, StoreError>;
+
     /// Returns reports of the connection that are to be fetched by this time, those that have been due longest first.
     async fn due_fetches(&self, connection: &str, now: Timestamp, limit: usize)
     -> Result<Vec<ReportFetch>, StoreError>;
@@ -312,6 +315,12 @@ impl<E: Engine> ResultReads for E {
             Ok(FeedPosition { connection: connection.to_owned(), center, watermark, read })
         };
         rows.into_iter().map(position).collect()
+    }
+
+    async fn last_sweep(&self, connection: &str) -> Result<Option<Timestamp>, StoreError> {
+        let found: Option<(i64,)> = self.select_one(Access::Key, sql::LAST_SWEEP, &values![connection]).await?;
+        let odd = |_| StoreError::Unreadable(format!("sweeps {connection}: its beginning is no time"));
+        found.map(|(begun,)| Timestamp::from_microsecond(begun).map_err(odd)).transpose()
     }
 
     async fn due_fetches(

@@ -101,6 +101,11 @@ statements! {
         "SELECT id, tenant, connection, sealed FROM results WHERE candidate = $1 AND assessment_ref = $2 ORDER BY number"
     );
 
+    /// When the last complete sweep of the connection began.
+    LAST_SWEEP = sql!("SELECT begun FROM sweeps WHERE connection = $1");
+    RECORD_SWEEP = sql!(
+        "INSERT INTO sweeps (connection, begun) VALUES ($1, $2) ON CONFLICT (connection) DO UPDATE SET begun = excluded.begun"
+    );
     WATERMARKS = sql!("SELECT center, watermark, read_at FROM feeds WHERE connection = $1 ORDER BY center");
 
     DUE_FETCHES = sql!(

@@ -141,7 +141,7 @@ impl From<ExchangeView> for Exchange {
         let (cause, client, key, method, route, resource) = match about.map(|ExchangeOwner { tenant: _, cause }| cause)
         {
             Some(Cause::Settling { resource }) => (ExchangeCause::Settling, None, None, None, None, Some(resource)),
-            Some(Cause::Delivery { resource }) => (ExchangeCause::Delivery, None, None, None, None, Some(resource)),
+            Some(Cause::Delivery { resource, .. }) => (ExchangeCause::Delivery, None, None, None, None, Some(resource)),
             Some(Cause::Request { client, key, method, route }) => {
                 (ExchangeCause::Request, Some(client), key, Some(method), Some(route), None)
             }

@@ -13,8 +13,8 @@ use crate::service::ExchangeFilter;
 /// List exchanges
 ///
 /// Recent requests of the client's tenant with the vendor calls each made, redacted. Requests with calls on connections
-/// the client may not use are left out. Each instance keeps its own exchanges, in memory only; lasting information is
-/// in the records, the operations and the logs.
+/// the client may not use are left out, and deliveries that it may not see. Each instance keeps its own exchanges, in
+/// memory only; lasting information is in the records, the operations and the logs.
 #[utoipa::path(
     get, path = "/exchanges", operation_id = "listExchanges", tag = "Exchanges",
     params(

@@ -17,14 +17,13 @@ use crate::service::errors::StoreResultExt as _;
 use crate::service::results::expiry::ending_windows;
 use crate::service::results::feed_reader::FeedRead;
 use crate::service::results::state::ReaderSignals;
+use crate::service::results::sweep::SWEEP_RETRY;
 use crate::telemetry::{metrics, spans};
 
 /// Interval between looks at what has come or become due, and at what the schedule of the feeds says.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest interval between looks while they fail; each is twice as long as the one before.
 const MAX_INTERVAL: Duration = Duration::from_secs(15);
-/// Interval between sweeps, and after one that failed.
-const SWEEP_INTERVALS: (Duration, Duration) = (Duration::from_hours(24), Duration::from_mins(10));
 /// First pause after a failed run over the feeds; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// Number of bookings that are read at once for their centres.
@@ -188,9 +187,9 @@ impl Gateway {
         }
         if schedule.sweep_due.is_none_or(|due| due <= Instant::now()) {
             self.0.results.forget_centers(&connection.name);
-            let swept = self.sweep_reports(connection).await;
-            let pause = if swept.is_ok() { SWEEP_INTERVALS.0 } else { SWEEP_INTERVALS.1 };
-            schedule.sweep_due = Some(Instant::now() + pause);
+            let swept = self.sweep_if_due(connection).await;
+            let pause = *swept.as_ref().unwrap_or(&SWEEP_RETRY);
+            schedule.sweep_due = Some(Instant::now() + pause.unsigned_abs());
             if let Err(error) = swept {
                 let (code, detail) = (error.code.as_str(), error.detail);
                 tracing::warn!(connection = connection.name, code, detail, "sweeping reports failed; will retry");

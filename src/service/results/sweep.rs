@@ -16,8 +16,13 @@ use crate::service::errors::StoreResultExt as _;
 use crate::service::results::chunk::FetchRequest;
 use crate::service::results::hints::participant_of;
 use crate::service::results::ingest::require_source;
+use crate::store::Mutation;
 use crate::telemetry::metrics;
 
+/// Interval between sweeps of a connection, by whichever instance.
+const SWEEP_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
+/// Pause after a sweep that failed, was interrupted or is another task's.
+pub(super) const SWEEP_RETRY: SignedDuration = SignedDuration::from_mins(10);
 /// Number of bookings that are read at once.
 const PAGE: usize = 500;
 /// How long after its window a booking is asked about, day by day.
@@ -60,26 +65,46 @@ impl Gateway {
         Ok(FeedPositions(positions.into_iter().map(|position| (position.center, position.watermark)).collect()))
     }
 
-    /// Sweeps a connection, unless another task does: looks again at its parked reports, and fetches the reports of bookings past
-    /// their window.
+    /// Sweeps a connection, unless another task does or any instance has done so within the interval. Returns how long it is
+    /// until it may be due again.
     ///
     /// # Errors
     /// The vendor's, `store_unavailable`.
-    pub(super) async fn sweep_reports(&self, connection: &Connection) -> Result<(), Error> {
+    pub(super) async fn sweep_if_due(&self, connection: &Connection) -> Result<SignedDuration, Error> {
         let sweep = SubjectKey::sweep(&connection.name);
-        let Some(_lock) = self.0.subject_locks.try_lock(&sweep).await.or_not_applied()? else { return Ok(()) };
+        let Some(_lock) = self.0.subject_locks.try_lock(&sweep).await.or_not_applied()? else {
+            return Ok(SWEEP_RETRY);
+        };
+        let (last, begun) = (self.0.store.last_sweep(&connection.name).await.or_not_applied()?, self.now());
+        if let Some(wait) = last.and_then(|last| time_to_next(last, begun)) {
+            return Ok(wait);
+        }
+        if !self.sweep_reports(connection).await? {
+            return Ok(SWEEP_RETRY);
+        }
+        let swept = Mutation::RecordSweep(connection.name.clone(), begun);
+        self.0.store.commit(vec![swept]).await.or_not_applied()?;
+        Ok(SWEEP_INTERVAL)
+    }
+
+    /// Sweeps a connection: looks again at its parked reports, and fetches the reports of bookings past their window. Returns
+    /// whether it has come to its end.
+    ///
+    /// # Errors
+    /// The vendor's, `store_unavailable`.
+    pub(super) async fn sweep_reports(&self, connection: &Connection) -> Result<bool, Error> {
         self.look_at_parked_reports(connection).await?;
-        let ReportChannel::Feed(plan) = require_source(connection)?.channel() else { return Ok(()) };
+        let ReportChannel::Feed(plan) = require_source(connection)?.channel() else { return Ok(true) };
         let positions = self.feed_positions(&connection.name).await?;
         let call = self.feed_context(connection);
         let mut after: Option<AssignmentId> = None;
         loop {
             if self.is_stopping() || !self.0.lease.holds() {
-                return Ok(());
+                return Ok(false);
             }
             let page =
                 self.0.store.booked_assignments(&connection.name, after.as_ref(), PAGE).await.or_not_applied()?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else { return Ok(true) };
             after = Some(last.id.clone());
             let ids: Vec<AssignmentId> = page
                 .iter()
@@ -118,6 +143,13 @@ impl Gateway {
     }
 }
 
+/// Returns how long it is until the interval since a sweep is over; `None` if it is over. A sweep that began a little later than
+/// now was another instance's, whose clock is ahead.
+fn time_to_next(swept: Timestamp, now: Timestamp) -> Option<SignedDuration> {
+    let since = now.duration_since(swept);
+    (since.abs() < SWEEP_INTERVAL).then(|| SWEEP_INTERVAL - since.max(SignedDuration::ZERO))
+}
+
 /// Returns whether an attempt is unfinished, or its score is expected.
 fn is_incomplete(result: &ExamResult) -> bool {
     !result.state.superseded && matches!(result.state.grading, Grading::NotReady | Grading::Pending)
@@ -128,4 +160,26 @@ fn is_asked_about(booking: &Assignment, plan: &FeedPlan, positions: &FeedPositio
     let feed = positions.of(booking);
     let earlier = feed.map(|feed| feed.saturating_sub(ASKED_FOR).unwrap_or(Timestamp::MIN));
     !booking.is_erased() && window(booking, plan, feed).is_over() && !window(booking, plan, earlier).is_over()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_is_due_a_day_after_the_last_one_of_any_instance() {
+        let swept = Timestamp::UNIX_EPOCH;
+        for (seconds, wait) in [
+            (0, Some(86_400)),
+            (60, Some(86_340)),
+            (86_399, Some(1)),
+            (86_400, None),
+            // Another instance's clock is ahead; the clock was set back by more than a day.
+            (-5, Some(86_400)),
+            (-86_400, None),
+        ] {
+            let left = time_to_next(swept, swept + SignedDuration::from_secs(seconds));
+            assert_eq!(left.map(|left| left.as_secs()), wait, "{seconds} s after it");
+        }
+    }
 }

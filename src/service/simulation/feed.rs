@@ -22,10 +22,10 @@ use crate::service::test_reports::{Said, read_said};
 const PAGE: usize = 2;
 
 /// Returns how the gateway reads the feed.
-pub(super) fn plan() -> FeedPlan {
+pub(super) fn plan(overlap: SignedDuration) -> FeedPlan {
     FeedPlan {
         every: SignedDuration::from_mins(10),
-        overlap: SignedDuration::from_mins(5),
+        overlap,
         since: None,
         centers: vec![None],
         fetch: FetchRule::Auto,

@@ -45,10 +45,9 @@ struct CaseRun {
 
 impl CaseRun {
     fn new(case: &Case) -> Self {
-        let world = if case.has_feed {
-            Sim::with_feed(case.profile, case.seed, case.scripts.clone(), feed::plan())
-        } else {
-            Sim::new(case.profile, case.seed, case.scripts.clone())
+        let world = match case.overlap {
+            Some(overlap) => Sim::with_feed(case.profile, case.seed, case.scripts.clone(), feed::plan(overlap)),
+            None => Sim::new(case.profile, case.seed, case.scripts.clone()),
         };
         Self { world, asked: Vec::new(), bulks: Vec::new(), store_failed: false, profile: case.profile }
     }
@@ -165,7 +164,7 @@ fn run_case(case: &Case) -> Result<(), String> {
         game.step(step.clone()).map_err(|wrong| format!("step {number}, {step:?}: {wrong}"))?;
     }
     game.end().map_err(|wrong| format!("at the end: {wrong}"))?;
-    if !case.has_feed {
+    if case.overlap.is_none() {
         return Ok(());
     }
     // People who became known last: reports about them are looked at within a second.

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use super::run_case;
 use crate::domain::assignment::IfAssignmentExists;
-use crate::domain::candidate::IfCandidateExists;
+use crate::domain::candidate::{CandidateState, Identity, IfCandidateExists};
 use crate::domain::event::{EventFilter, EventType};
 use crate::domain::outcome::Outcome;
 use crate::service::simulation::callers::{Action, Asked, Said, TENANT};
-use crate::service::simulation::sim::{CrashPoint, Failure, Sim};
+use crate::service::simulation::sim::{CONNECTION, CrashPoint, Failure, Sim};
 use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
 fn case(profile: Profile, scripts: Vec<Script>, steps: Vec<Step>) {
-    run_case(&Case { profile, seed: 1, scripts, steps, has_feed: false }).unwrap();
+    run_case(&Case { profile, seed: 1, scripts, steps, overlap: None }).unwrap();
 }
 
 fn lost(effect: When, reply: Reply) -> Script {
@@ -73,26 +73,59 @@ fn the_resolution_of_a_doubt_leaves_a_later_write_alone() {
     }
 }
 
-/// The outcome of a write is committed, or not, while its caller is told that it is unknown: an event tells, once. Also if
-/// more commits after it are in doubt.
+/// Registers a person while the store fails at the commits from that of the outcome on, and returns what the caller is told.
+fn register_with_failing_outcome(sim: &mut Sim, failing: u32, failure: Failure, patience: Option<u16>) -> Said {
+    let fate = Arc::clone(&sim.process.as_ref().unwrap().fate);
+    fate.calm_down();
+    let register = Asked::new(Action::of(Wish::Register(newcomer(0)), sim).unwrap(), 0, false, sim);
+    // What a start commits by itself is committed then; the first change begins the write, the second is its outcome.
+    sim.run(async |_| tokio::time::sleep(Duration::from_secs(30)).await).unwrap();
+    fate.fail_changes(1, failing, failure);
+    sim.run(async |gateway| register.send(gateway, patience).await).unwrap()
+}
+
+/// Lets so much time pass that every write is settled, and returns how many events tell of one.
+fn settled_events(sim: &mut Sim) -> usize {
+    let events = sim.run(async |gateway| {
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        let filter = EventFilter { types: Some(vec![EventType::CandidateSettled]), ..EventFilter::default() };
+        gateway.0.store.events(TENANT, 0, &filter, 100).await.unwrap().events.len()
+    });
+    events.unwrap()
+}
+
+/// The commit of an outcome is in doubt, and made or not: its caller learns the outcome, so that no event has to tell it. Also
+/// if more commits after it are in doubt.
 #[test]
-fn an_outcome_whose_commit_was_in_doubt_is_told_by_one_event() {
+fn an_outcome_whose_commit_was_in_doubt_is_reported_once_it_is_known() {
     for (done, doubts) in [(true, 1), (true, 2), (true, 3), (false, 1), (false, 2)] {
         let mut sim = Sim::new(Profile::Employees, 1, Vec::new());
-        let fate = Arc::clone(&sim.process.as_ref().unwrap().fate);
-        fate.calm_down();
-        let register = Asked::new(Action::of(Wish::Register(newcomer(0)), &sim).unwrap(), 0, false, &sim);
-        // What a start commits by itself is committed then; the first change begins the write, the second is its outcome.
-        sim.run(async |_| tokio::time::sleep(Duration::from_secs(30)).await).unwrap();
-        fate.fail_changes(1, doubts, Failure::InDoubt { done });
-        let said = sim.run(async |gateway| register.send(gateway, None).await).unwrap();
-        assert!(matches!(&said, Said::Fault(fault) if fault.outcome == Outcome::Unknown), "{said:?}");
-        let told = sim.run(async |gateway| {
-            tokio::time::sleep(Duration::from_mins(1)).await;
-            let filter = EventFilter { types: Some(vec![EventType::CandidateSettled]), ..EventFilter::default() };
-            gateway.0.store.events(TENANT, 0, &filter, 100).await.unwrap().events.len()
-        });
-        assert_eq!(told, Some(1), "made: {done}, commits in doubt: {doubts}");
+        let said = register_with_failing_outcome(&mut sim, doubts, Failure::InDoubt { done }, None);
+        assert!(matches!(said, Said::Done { created: true, .. }), "made: {done}, commits in doubt: {doubts}: {said:?}");
+        assert_eq!(settled_events(&mut sim), 0, "made: {done}, commits in doubt: {doubts}");
+    }
+}
+
+/// The store fails from the commit of an outcome on, and the process is killed before it is back. A caller who was told that
+/// the outcome is unknown gets an event, whatever became of that commit; one who was not told reads it in the record.
+#[test]
+fn an_outcome_that_was_reported_as_unknown_has_one_event_although_the_process_dies_before_the_store_is_back() {
+    for failure in [Failure::InDoubt { done: true }, Failure::InDoubt { done: false }, Failure::Refused] {
+        let mut sim = Sim::new(Profile::Employees, 1, Vec::new());
+        let said = register_with_failing_outcome(&mut sim, u32::MAX, failure, Some(20_000));
+        sim.kill(Duration::ZERO);
+        let events = settled_events(&mut sim);
+        match &said {
+            Said::Pending => assert!(matches!(failure, Failure::InDoubt { .. }), "{failure:?}"),
+            Said::Fault(fault) => {
+                assert_eq!((fault.outcome, events), (Outcome::Unknown, 1), "{failure:?}");
+            }
+            Said::Done { .. } => panic!("{failure:?}: {said:?}"),
+        }
+        let identity = Identity::ExternalId("e0".into());
+        let known = sim.look(async |store| store.candidates(TENANT, Some(CONNECTION), &identity).await.unwrap());
+        let states: Vec<CandidateState> = known.iter().map(|candidate| candidate.state).collect();
+        assert_eq!(states, [CandidateState::Registered], "{failure:?}");
     }
 }
 
@@ -176,5 +209,5 @@ fn a_row_whose_intent_is_in_doubt_does_not_stay_unknown() {
         Step::CancelBulk { earlier: 0 },
     ];
     let seed = 2_779_789_720_594_389_145;
-    run_case(&Case { profile: Profile::Candidates, seed, scripts, steps, has_feed: false }).unwrap();
+    run_case(&Case { profile: Profile::Candidates, seed, scripts, steps, overlap: None }).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -103,8 +104,8 @@ pub(super) struct Case {
     pub(super) seed: u64,
     pub(super) scripts: Vec<Script>,
     pub(super) steps: Vec<Step>,
-    /// Whether the vendor has a feed of sessions.
-    pub(super) has_feed: bool,
+    /// How far the vendor's feed of sessions is read again; `None` if it has none.
+    pub(super) overlap: Option<SignedDuration>,
 }
 
 /// Prints one line per step, since proptest shows a failing case in full.
@@ -122,7 +123,7 @@ pub(super) fn cases(profile: Profile) -> impl Strategy<Value = Case> {
         seed,
         scripts,
         steps,
-        has_feed: false,
+        overlap: None,
     })
 }
 
@@ -140,7 +141,7 @@ pub(super) fn cases_with_feed() -> impl Strategy<Value = Case> {
         seed,
         scripts,
         steps,
-        has_feed: true,
+        overlap: Some(SignedDuration::from_mins(5)),
     })
 }
 

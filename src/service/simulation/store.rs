@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::event::{Event, EventFilter, NewEvent};
+use crate::domain::event::{Event, EventFilter};
 use crate::domain::ids::{AssignmentId, CandidateId, DeliveryId, OperationId, ReportId, ResultId, WebhookId};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
@@ -387,6 +387,7 @@ through! {
     read results_of_assignments(ids: &[AssignmentId]) -> Vec<ExamResult>;
     read results_of_candidate(candidate: &CandidateId, assessment_ref: &str) -> Vec<ExamResult>;
     read feed_positions(connection: &str) -> Vec<FeedPosition>;
+    read last_sweep(connection: &str) -> Option<Timestamp>;
     read assignments_of_participants(connection: &str, participants: &[String]) -> Vec<Assignment>;
     read assignments_of_people(connection: &str, ids: &[CandidateId], known_as: &[Identity]) -> Vec<Assignment>;
     read candidates_at(connection: &str, identities: &[Identity]) -> Vec<Candidate>;
@@ -402,7 +403,6 @@ through! {
     read last_event(tenant: &str, filter: &EventFilter) -> Option<u64>;
     read event(tenant: &str, sequence: u64) -> Option<Event>;
     read events_by_sequence(tenant: &str, sequences: &[u64]) -> Vec<Event>;
-    read has_event(event: &NewEvent) -> bool;
     read connection_states() -> Vec<(String, String)>;
 }
 

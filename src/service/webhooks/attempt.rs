@@ -21,6 +21,8 @@ use crate::service::webhooks::verdict::{EndedAttempt, Verdict, failure_text, jud
 use crate::telemetry::spans;
 use crate::transport::delivery::{DeliveryError, DeliveryResponse};
 
+/// The field of an event's data that names its connection.
+const CONNECTION: &str = "connection";
 /// The field of an event's data that holds the resource, of a webhook with the payload `full`.
 const OBJECT: &str = "object";
 /// The field that says that the person was erased.
@@ -105,7 +107,7 @@ impl Gateway {
         let verdict = judge(&sent, self.0.system.now());
         if verdict != Verdict::Accepted {
             let ended = sent.as_ref().map_or_else(DeliveryError::as_str, |_| "answered");
-            self.keep_failed(webhook, document.event_type, &attempt, (took, ended));
+            self.keep_failed(webhook, document, &attempt, (took, ended));
         }
         (attempt, verdict)
     }
@@ -127,7 +129,7 @@ impl Gateway {
     fn keep_failed(
         &self,
         webhook: &Webhook,
-        event_type: EventType,
+        document: &EventDocument,
         attempt: &DeliveryAttempt,
         (took, ended): (Duration, &'static str),
     ) {
@@ -136,7 +138,7 @@ impl Gateway {
         exchange.add(VendorCall {
             connection: String::new(),
             vendor: VENDOR.to_owned(),
-            operation: if event_type == EventType::Ping { "webhooks.ping" } else { "deliveries.send" },
+            operation: if document.event_type == EventType::Ping { "webhooks.ping" } else { "deliveries.send" },
             settling: false,
             started: attempt.at,
             waited: Duration::ZERO,
@@ -150,7 +152,12 @@ impl Gateway {
             headers: Vec::new(),
             answer: None,
         });
-        let cause = Cause::Delivery { resource: webhook.id.path() };
+        let cause = Cause::Delivery {
+            resource: webhook.id.path(),
+            client: webhook.client().map(str::to_owned),
+            connections: webhook.settings.connections.clone(),
+            connection: document.data.get(CONNECTION).and_then(Value::as_str).map(str::to_owned),
+        };
         self.keep_exchange(&exchange, ExchangeOwner { tenant: webhook.tenant.clone(), cause });
     }
 

@@ -2,7 +2,7 @@
 
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::{DeliveryId, WebhookId};
-use crate::domain::webhook::{Delivery, Webhook, WebhookPosition, WebhookSource};
+use crate::domain::webhook::{Delivery, Webhook, WebhookPosition};
 use crate::service::errors::StoreResultExt as _;
 use crate::service::webhooks::reading::is_about;
 use crate::service::webhooks::types::WebhookView;
@@ -126,17 +126,8 @@ impl Gateway {
     }
 }
 
-/// Returns whether a caller may see and use a webhook of its tenant: it is its own, or gets nothing that the caller may not
-/// read itself. Otherwise the caller could have events delivered to it that it must not see.
 fn may_use(caller: &RequestContext, webhook: &Webhook) -> bool {
-    let named = &webhook.settings.connections;
-    match &caller.connections {
-        ConnectionAccess::All => true,
-        ConnectionAccess::Named(_) => {
-            (webhook.source == WebhookSource::Api && webhook.owner == caller.client)
-                || (!named.is_empty() && named.iter().all(|name| caller.connections.contains(name)))
-        }
-    }
+    caller.may_use_webhook(webhook.client(), &webhook.settings.connections)
 }
 
 /// Returns the connections that a caller may use; `None` for all.

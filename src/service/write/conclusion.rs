@@ -157,20 +157,17 @@ impl Executor {
         })
     }
 
-    /// Commits the outcome of a single write, together with the audit entry of the response, if one is due. If the store
-    /// fails, the caller is told that the outcome is unknown; `late` makes the event that is then committed with it, or, if this
-    /// commit was in doubt and made, after it.
+    /// Commits the outcome of a single write, together with the audit entry of the response, if one is due. If the commit is
+    /// in doubt, waits until it is decided: an outcome that the caller believes to be unknown would need an event, and the
+    /// transaction that may have been made has none. If the store fails, the caller is told that the outcome is unknown, and
+    /// `late` makes the event that is then committed with it.
     pub(super) async fn commit_first_outcome(
         &self,
-        changes: Vec<Mutation>,
+        mut changes: Vec<Mutation>,
         resource: &str,
         (caller, facts): (&RequestContext, Option<AuditFacts>),
         late: impl FnOnce() -> Option<NewEvent> + Send,
     ) -> Result<(), Error> {
-        let queue = |changes: Vec<Mutation>, is_in_doubt: bool| match late() {
-            Some(event) => self.pending_outcomes.push_with_event(changes, event, is_in_doubt),
-            None => self.pending_outcomes.push(changes),
-        };
         // Several processes that share a store write the entry in a transaction of its own.
         let pending = caller.audit_entry.as_ref().filter(|_| !self.store.is_shared());
         let taken = pending.zip(facts).and_then(|(pending, facts)| {
@@ -179,14 +176,19 @@ impl Executor {
         });
         let entry = taken.as_ref().map(|(_, entry)| Mutation::Audit(entry.clone()));
         let all = changes.iter().cloned().chain(entry).collect();
-        self.store.commit(all).await.map_err(|error| {
-            if let Some((pending, entry)) = taken {
-                // The response will differ from what this entry records, so the HTTP layer writes its own.
-                pending.restore(entry);
-            }
-            queue(changes, matches!(error, StoreError::InDoubt(_)));
-            outcome_not_stored_error(&error, resource)
-        })
+        let Err(error) = self.store.commit(all).await else { return Ok(()) };
+        if let Some((pending, entry)) = taken {
+            // The response will differ from what this entry records, so the HTTP layer writes its own.
+            pending.restore(entry);
+        }
+        if matches!(error, StoreError::InDoubt(_)) {
+            tracing::error!(%error, resource, "the commit of an outcome is in doubt; waiting until it is decided");
+            let decided = self.pending_outcomes.push_and_wait(changes).await;
+            return decided.map_err(|error| outcome_not_stored_error(&error, resource));
+        }
+        changes.extend(late().map(|event| Mutation::Event(Box::new(event))));
+        self.pending_outcomes.push(changes);
+        Err(outcome_not_stored_error(&error, resource))
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
-use crate::domain::event::NewEvent;
 use crate::domain::intent::Intent;
 use crate::service::mutex::lock_unpoisoned;
 use crate::store::{Mutation, Store, StoreError};
@@ -65,73 +65,72 @@ pub(in crate::service) struct PendingOutcomes(Mutex<Queue>);
 #[derive(Default)]
 struct Queue {
     next: u64,
-    outcomes: BTreeMap<u64, QueuedOutcome>,
+    /// The changes of each outcome.
+    outcomes: BTreeMap<u64, Vec<Mutation>>,
+    /// Those who wait until it is known whether an outcome is in the store, by its number.
+    waiting: HashMap<u64, oneshot::Sender<Result<(), StoreError>>>,
     /// Number of queued outcomes that conclude an attempt of each record.
     records: HashMap<String, usize>,
 }
 
-/// An outcome that could not be committed.
-#[derive(Debug, Clone)]
-struct QueuedOutcome {
-    changes: Vec<Mutation>,
-    /// The event among the changes, if they were committed without it before and that commit is in doubt: if it was made, the
-    /// changes are refused, and the event is still to be committed.
-    event: Option<Box<NewEvent>>,
-}
-
 /// Outcomes at the head of the queue, with their numbers.
-type Group = Vec<(u64, QueuedOutcome)>;
+type Group = Vec<(u64, Vec<Mutation>)>;
 
 impl PendingOutcomes {
     /// Queues an outcome.
     pub(super) fn push(&self, changes: Vec<Mutation>) {
-        self.queue(QueuedOutcome { changes, event: None });
+        self.queue(changes, None);
     }
 
-    /// Queues an outcome with an event, which its first commit was without. `is_in_doubt`: that may have been made.
-    pub(super) fn push_with_event(&self, mut changes: Vec<Mutation>, event: NewEvent, is_in_doubt: bool) {
-        changes.push(Mutation::Event(Box::new(event.clone())));
-        self.queue(QueuedOutcome { changes, event: is_in_doubt.then(|| Box::new(event)) });
+    /// Queues an outcome whose commit is in doubt, and waits until it is in the store; for ever if that cannot be found out,
+    /// because another instance has ended this one.
+    ///
+    /// # Errors
+    /// The store's, if it rejects the outcome.
+    pub(super) async fn push_and_wait(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
+        let (decide, decided) = oneshot::channel();
+        self.queue(changes, Some(decide));
+        match decided.await {
+            Ok(end) => end,
+            Err(_) => std::future::pending().await,
+        }
     }
 
-    fn queue(&self, outcome: QueuedOutcome) {
+    fn queue(&self, changes: Vec<Mutation>, waiting: Option<oneshot::Sender<Result<(), StoreError>>>) {
         let mut queue = lock_unpoisoned(&self.0);
         let number = queue.next;
         queue.next += 1;
-        for record in concluded(&outcome.changes) {
+        for record in concluded(&changes) {
             *queue.records.entry(record.to_owned()).or_default() += 1;
         }
-        queue.outcomes.insert(number, outcome);
+        queue.waiting.extend(waiting.map(|waiting| (number, waiting)));
+        queue.outcomes.insert(number, changes);
     }
 
     /// Commits the queued outcomes in order, several in one transaction, until the store fails. One that the store
     /// rejects permanently is left to the search for orphans.
     pub(super) async fn flush(&self, store: &dyn Store) {
         while let Some(group) = self.first_group() {
-            let all = group.iter().flat_map(|(_, outcome)| outcome.changes.iter().cloned()).collect();
+            let all = group.iter().flat_map(|(_, changes)| changes.iter().cloned()).collect();
             match store.commit(all).await {
-                Ok(()) => group.iter().for_each(|(number, _)| self.remove(*number)),
+                Ok(()) => group.iter().for_each(|(number, _)| self.end(*number, Some(Ok(())))),
                 Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
                 // One of them was refused, and with it all.
                 Err(_) => {
-                    for (number, QueuedOutcome { changes, event }) in group {
-                        match store.commit(changes).await {
+                    for (number, changes) in group {
+                        let end = match store.commit(changes).await {
                             Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
-                            // Already committed, by a commit whose response was lost.
-                            Err(StoreError::Superseded) => {
-                                if let Some(event) = event
-                                    && !tell(store, *event).await
-                                {
-                                    return;
-                                }
-                            }
-                            // In the last case, another instance has taken the write over.
-                            Ok(()) | Err(StoreError::Fenced) => {}
+                            // Superseded: already committed, by a commit whose response was lost. Nothing else concludes an
+                            // attempt of an instance that lives.
+                            Ok(()) | Err(StoreError::Superseded) => Some(Ok(())),
+                            // Another instance has taken the write over, or finds that it was concluded.
+                            Err(StoreError::Fenced) => None,
                             Err(error) => {
                                 tracing::error!(%error, "the store rejected an outcome; the write will be reconciled");
+                                Some(Err(error))
                             }
-                        }
-                        self.remove(number);
+                        };
+                        self.end(number, end);
                     }
                 }
             }
@@ -149,8 +148,8 @@ impl PendingOutcomes {
         let queue = lock_unpoisoned(&self.0);
         let (mut group, mut changes, mut records) = (Group::new(), 0, HashSet::new());
         for (number, outcome) in &queue.outcomes {
-            changes += outcome.changes.len();
-            let full = changes > MAX_SHARED || concluded(&outcome.changes).any(|record| !records.insert(record));
+            changes += outcome.len();
+            let full = changes > MAX_SHARED || concluded(outcome).any(|record| !records.insert(record));
             if full && !group.is_empty() {
                 break;
             }
@@ -159,39 +158,21 @@ impl PendingOutcomes {
         (!group.is_empty()).then_some(group)
     }
 
-    fn remove(&self, number: u64) {
+    /// Removes an outcome, and tells the one who waits for it whether it is in the store, if that is known.
+    fn end(&self, number: u64, end: Option<Result<(), StoreError>>) {
         let mut queue = lock_unpoisoned(&self.0);
+        if let (Some(waiting), Some(end)) = (queue.waiting.remove(&number), end) {
+            // The write's task may have ended with its runtime.
+            drop(waiting.send(end));
+        }
         let Some(outcome) = queue.outcomes.remove(&number) else { return };
-        for record in concluded(&outcome.changes) {
+        for record in concluded(&outcome) {
             if let Some(count) = queue.records.get_mut(record) {
                 *count -= 1;
                 if *count == 0 {
                     queue.records.remove(record);
                 }
             }
-        }
-    }
-}
-
-/// Commits the event of an outcome whose first commit was in doubt and was made: no one else concludes an attempt of an instance
-/// that lives. Looks first whether it is there: one of its own commits may have been in doubt and made. Returns whether it is
-/// there now, or never will be.
-async fn tell(store: &dyn Store, event: NewEvent) -> bool {
-    // Until a commit in doubt is decided, the store does not show whether it was made.
-    if store.has_undecided_commits() {
-        return false;
-    }
-    match store.has_event(&event).await {
-        Ok(true) => return true,
-        Ok(false) => {}
-        Err(_) => return false,
-    }
-    match store.commit(vec![Mutation::Event(Box::new(event))]).await {
-        Ok(()) => true,
-        Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => false,
-        Err(error) => {
-            tracing::error!(%error, "the store rejected the event of an outcome");
-            true
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::store::codec::{
     AssignmentRow, CandidateRow, DeliveryRow, IntentRow, NewEventRow, OperationRow, RecordCodec, ResultMutation,
     WebhookMutation, micros,
 };
+use crate::store::result_sql;
 use crate::store::sql::{self, Statement, values};
 use crate::store::{
     AcquireKey, ConnectionStateChange, Mutation, PreparedRecord, PreparedWrite, StoreError, UnindexedCandidate,
@@ -205,6 +206,10 @@ impl RecordCodec {
                 EncodedMutation::Result(ResultMutation::Result(Box::new(row)))
             }
             Mutation::Watermark(position) => EncodedMutation::Result(ResultMutation::Watermark(position.into())),
+            Mutation::RecordSweep(connection, begun) => {
+                let record = Statement::new(result_sql::RECORD_SWEEP, values![connection, micros(begun)]);
+                EncodedMutation::Result(ResultMutation::RecordSweep(record))
+            }
             Mutation::RequestFetch(fetch) => {
                 EncodedMutation::Result(ResultMutation::RequestFetch(Box::new(self.new_fetch_row(*fetch)?)))
             }

@@ -6,6 +6,7 @@ use crate::store::codec::fetches::{FetchChangeRow, NewFetchRow};
 use crate::store::codec::reports::{NewReceivedRow, NewReportRow};
 use crate::store::codec::{RecordCodec, SealedRow, check_columns, micros, unknown_format};
 use crate::store::encryption::BlindIndex;
+use crate::store::sql::Statement;
 use crate::store::{FeedPosition, RepeatedReport, StoreError};
 
 const RESULTS: &str = "results";
@@ -21,6 +22,7 @@ pub(in crate::store) enum ResultMutation {
     Update(Box<NewReportRow>, i64),
     Result(Box<ResultRow>),
     Watermark(FeedRow),
+    RecordSweep(Statement),
     RequestFetch(Box<NewFetchRow>),
     EndFetch(FetchChangeRow),
     /// The connection, and the forms of the hints.
@@ -92,6 +94,7 @@ impl ResultMutation {
             Self::Result(row) => row.sealed.len() + row.new_version.as_ref().map_or(0, Vec::len),
             Self::Recheck(_, forms) => size_of_val(forms.as_slice()),
             Self::RequestFetch(row) => row.sealed.len(),
+            Self::RecordSweep(statement) => statement.bytes(),
             Self::RemoveReceived(_) | Self::Repeat(_) | Self::Watermark(_) | Self::EndFetch(_) => 0,
         }
     }

@@ -167,6 +167,7 @@ macro_rules! conformance {
             results_are_filtered,
             results_of_bookings_and_candidates_are_found,
             a_watermark_never_moves_backwards,
+            a_sweep_is_remembered_for_its_connection,
             a_fetch_is_due_until_it_ends,
             a_fetch_that_is_requested_again_meanwhile_stays_due,
             an_erasure_leaves_no_fetch_and_a_late_request_none,

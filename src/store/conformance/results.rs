@@ -281,3 +281,13 @@ pub(crate) async fn a_watermark_never_moves_backwards(store: Arc<dyn Store>, mak
     assert_eq!(store.feed_positions(&here).await.unwrap(), [own, at(&here, "c", late)]);
     assert_eq!(store.feed_positions(&make.name("connection")).await.unwrap(), []);
 }
+
+pub(crate) async fn a_sweep_is_remembered_for_its_connection(store: Arc<dyn Store>, make: Maker) {
+    let (connection, now) = (make.name("connection"), make.0.now());
+    assert_eq!(store.last_sweep(&connection).await.unwrap(), None);
+    for begun in [now, now + 1.hours()] {
+        store.commit(vec![Mutation::RecordSweep(connection.clone(), begun)]).await.unwrap();
+        assert_eq!(store.last_sweep(&connection).await.unwrap(), Some(begun));
+    }
+    assert_eq!(store.last_sweep(&make.name("other")).await.unwrap(), None);
+}

@@ -14,6 +14,7 @@ use crate::store::codec::{
 };
 use crate::store::columns::FromColumns as _;
 use crate::store::encryption::BlindIndex;
+use crate::store::sql::Statement;
 
 /// Mutations by kind, each in order.
 #[derive(Default)]
@@ -25,6 +26,7 @@ struct Sorted<'a> {
     updates: Vec<(&'a NewReportRow, i64)>,
     results: Vec<&'a ResultRow>,
     watermarks: Vec<&'a FeedRow>,
+    sweeps: Vec<&'a Statement>,
     requested: Vec<&'a NewFetchRow>,
     fetched: Vec<&'a FetchChangeRow>,
     hints: Vec<BlindIndex>,
@@ -44,6 +46,7 @@ impl<'a> Sorted<'a> {
                 ResultMutation::Update(row, rechecks) => sorted.updates.push((row, *rechecks)),
                 ResultMutation::Result(row) => sorted.results.push(row),
                 ResultMutation::Watermark(row) => sorted.watermarks.push(row),
+                ResultMutation::RecordSweep(statement) => sorted.sweeps.push(statement),
                 ResultMutation::RequestFetch(row) => sorted.requested.push(row),
                 ResultMutation::EndFetch(row) => sorted.fetched.push(row),
                 ResultMutation::Recheck(connection, hints) => {
@@ -66,6 +69,7 @@ pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutatio
         updates,
         results,
         watermarks,
+        sweeps,
         requested,
         fetched,
         hints,
@@ -103,6 +107,9 @@ pub(super) async fn apply(tx: &mut WriteContext<'_>, mutations: &[&ResultMutatio
     reports::update(tx.connection, &updated, &series).await?;
     put(tx.connection, &results, &series).await?;
     move_watermarks(tx.connection, &watermarks).await?;
+    for sweep in sweeps {
+        tx.run(sweep).await?;
+    }
     fetches::request(tx.connection, &requested, &series).await?;
     fetches::change(tx.connection, &fetched).await?;
     reports::recheck(tx.connection, &hints).await

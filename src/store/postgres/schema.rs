@@ -29,6 +29,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0012_deliveries.sql"),
     include_str!("migrations/0013_event_indices.sql"),
     include_str!("migrations/0014_report_fetches.sql"),
+    include_str!("migrations/0015_sweeps.sql"),
 ];
 
 /// The form of the index entries that this version writes: 2 is the identity's key, 1 the text as it stood.

@@ -34,6 +34,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0015_deliveries.sql"),
     include_str!("migrations/0016_event_indices.sql"),
     include_str!("migrations/0017_report_fetches.sql"),
+    include_str!("migrations/0018_sweeps.sql"),
 ];
 
 /// Time a statement waits for another connection that locks the file (a backup).

@@ -18,6 +18,7 @@ pub(super) fn apply(tx: &WriteContext<'_>, change: &ResultMutation) -> Result<()
         ResultMutation::Update(row, rechecks) => reports::update_report(tx, row, *rechecks),
         ResultMutation::Result(row) => put_result(tx.connection, row),
         ResultMutation::Watermark(row) => move_watermark(tx.connection, row),
+        ResultMutation::RecordSweep(statement) => tx.run(statement),
         ResultMutation::RequestFetch(row) => fetches::request(tx.connection, row),
         ResultMutation::EndFetch(row) => fetches::change(tx.connection, row),
         ResultMutation::Recheck(_, hints) => reports::recheck(tx.connection, hints),

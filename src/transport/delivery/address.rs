@@ -92,19 +92,28 @@ pub enum AddressRefusal {
 /// [`AddressRefusal`].
 pub fn judge_address(address: IpAddr, allow_private: &[Network]) -> Result<(), AddressRefusal> {
     let is_allowed = |address: IpAddr| allow_private.iter().any(|network| network.contains(address));
-    let judge = |judged: IpAddr| match kind_of(judged) {
+    // A private address is also allowed by a network that has the address it stands in.
+    let judge = |judged: IpAddr, outer: IpAddr| match kind_of(judged) {
         AddressKind::Public => Ok(()),
         AddressKind::Never => Err(AddressRefusal::Never),
-        AddressKind::Private if is_allowed(judged) || is_allowed(address) => Ok(()),
+        AddressKind::Private if is_allowed(judged) || is_allowed(outer) => Ok(()),
         AddressKind::Private => Err(AddressRefusal::Private),
     };
-    let IpAddr::V6(ipv6) = address else { return judge(address) };
-    if let Some(embedded) = embedded_ipv4(ipv6) {
-        return judge(IpAddr::V4(embedded));
+    let IpAddr::V6(ipv6) = address else { return judge(address, address) };
+    match embedded_ipv4(ipv6).map(IpAddr::V4) {
+        Some(embedded) if is_local_nat64(ipv6) => {
+            // What allows the translator allows nothing that it translates to.
+            judge(embedded, embedded)?;
+            let is_named = allow_private.iter().any(|network| network.prefix >= 96 && network.contains(address));
+            if is_named { Ok(()) } else { Err(AddressRefusal::Private) }
+        }
+        Some(embedded) => judge(embedded, address),
+        None => {
+            // The prefix of ISATAP is that of an ordinary address, so both count.
+            judge(address, address)?;
+            isatap_ipv4(ipv6).map_or(Ok(()), |embedded| judge(IpAddr::V4(embedded), address))
+        }
     }
-    // The prefix of ISATAP is that of an ordinary address, so both count.
-    judge(address)?;
-    isatap_ipv4(ipv6).map_or(Ok(()), |embedded| judge(IpAddr::V4(embedded)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +203,14 @@ fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+/// Returns whether an address is of a local translator of NAT64 (RFC 8215). Its operator chooses how long the translator's prefix
+/// is, and with it where the IPv4 address is embedded (RFC 6052, section 2.2): under a prefix shorter than /96 the end of the
+/// address is a suffix that translators ignore, so that a public address there could hide a private one. Only a network of /96 or
+/// longer says that it is at the end.
+fn is_local_nat64(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [0x64, 0xff9b, 1, ..])
+}
+
 /// Returns the IPv4 address at the end of an ISATAP address (RFC 5214).
 fn isatap_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let is_isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _]);
@@ -254,6 +271,35 @@ mod tests {
         ] {
             assert_eq!(judged(address, &ALL), Err(AddressRefusal::Never), "{address}");
         }
+    }
+
+    #[test]
+    fn a_local_translator_is_allowed_only_by_its_own_network() {
+        const NETWORK: &str = "64:ff9b:1:2:3:4::/96";
+        // What the end says, and what prefixes of 32 to 64 bits would embed: 10.1.2.3 or 169.254.169.254.
+        for address in [
+            "64:ff9b:1::8.8.8.8",
+            "64:ff9b:1:2:3:4:8.8.8.8",
+            "64:ff9b:1:a01:2:300:808:808",
+            "64:ff9b:1:a9fe:a9:fe00:808:808",
+            "64:ff9b:1:a9:fe:a9fe:808:808",
+            "64:ff9b:1:0:a9:fea9:fe08:808",
+        ] {
+            assert_eq!(judged(address, &[]), Err(AddressRefusal::Private), "{address}");
+            for network in ["::/0", "64:ff9b::/32", "64:ff9b:1::/48", "64:ff9b:1:a9fe::/64", "64:ff9b:1:9::/96"] {
+                let allowed = [network, "0.0.0.0/0"];
+                assert_eq!(judged(address, &allowed), Err(AddressRefusal::Private), "{address} in {network}");
+            }
+        }
+        for (address, expected) in [
+            ("64:ff9b:1:2:3:4:8.8.8.8", Ok(())),
+            ("64:ff9b:1:2:3:5:8.8.8.8", Err(AddressRefusal::Private)),
+            ("64:ff9b:1:2:3:4:10.1.2.3", Err(AddressRefusal::Private)),
+            ("64:ff9b:1:2:3:4:169.254.169.254", Err(AddressRefusal::Never)),
+        ] {
+            assert_eq!(judged(address, &[NETWORK]), expected, "{address}");
+        }
+        assert_eq!(judged("64:ff9b:1:2:3:4:10.1.2.3", &[NETWORK, "10.0.0.0/8"]), Ok(()));
     }
 
     #[test]

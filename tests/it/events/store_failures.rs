@@ -50,3 +50,25 @@ async fn a_write_whose_beginning_was_in_doubt_has_one_event_when_it_is_known() {
     assert_eq!(event["data"]["outcome"], shown.body["outcome"], "{shown:?}");
     assert_eq!(by_resource(&all_events(&gateway).await, "candidate.settled").len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_in_doubt_is_not_reported_as_unknown_by_a_replica_that_dies_before_the_database_is_back() {
+    let sandbox = sandbox().await;
+    let url = Server::shared().schema().await;
+    let relay = Relay::to(&url).await;
+    let connections = startexam(&format!("http://{}", sandbox.startexam()), "");
+    let gateway = Gateway::replica(relay.url(), &connections).await;
+    relay.cut_at_commit(Moment::ReplyLost, |transaction| transaction.contains("DELETE FROM intents"));
+    // Longer than the store waits for the reply.
+    let request = gateway.request(Method::POST, "/candidates").header("Prefer", "wait=25");
+    let sent = tokio::spawn(async move { request.json(&person("emp-a")).send().await });
+    relay.wait_for_cuts(1).await;
+    let accepted = sent.await.expect("a response");
+    drop(gateway.kill().await);
+    // No event tells of the outcome, so no response may have said that it is unknown: it is in the record.
+    assert_eq!((accepted.status, accepted.text("/state")), (202, "pending"), "{accepted:?}");
+    let other = Gateway::replica(&url, &connections).await;
+    let shown = other.get(&format!("/candidates/{}", accepted.text("/id"))).await;
+    assert_eq!((shown.text("/state"), shown.text("/outcome")), ("registered", "applied"), "{shown:?}");
+    assert!(by_resource(&all_events(&other).await, "candidate.settled").is_empty());
+}

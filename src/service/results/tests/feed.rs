@@ -1,10 +1,14 @@
 //! Reading a feed: watermark, runs that break, fetched reports, steps back, the sweep.
 
+use jiff::SignedDuration;
+
 use super::*;
 use crate::domain::error::Code;
 use crate::domain::results::{Activity, Continuation, FeedPlan, Grading, ProgressActivity, ReportKind, TimeName};
 use crate::domain::subject::SubjectKey;
+use crate::secret::Secret;
 use crate::service::ConnectionStatus;
+use crate::store::{PostgresStore, postgres_server::Server};
 
 /// A world with a booked candidate, whose registration is `p1`.
 async fn booked() -> (World, Assignment) {
@@ -502,12 +506,36 @@ async fn one_task_sweeps_at_a_time_and_a_report_that_fails_holds_up_no_other() {
     world.stub.last_page(&[], 100_000);
     world.read_feed().await.unwrap();
     let held = world.gateway.lock_subject(&SubjectKey::sweep(CONNECTION)).await.unwrap();
-    world.gateway.sweep_reports(&world.connection()).await.unwrap();
+    let wait = world.gateway.sweep_if_due(&world.connection()).await.unwrap();
+    assert!(wait < SignedDuration::from_hours(1), "the other task may fail");
     assert!(world.stub.fetched.lock().unwrap().is_empty());
     drop(held);
     give_reports(&world, &["p1", "p2"]);
     world.stub.failing.lock().unwrap().insert("p1".to_owned());
-    world.gateway.sweep_reports(&world.connection()).await.unwrap();
+    world.gateway.sweep_if_due(&world.connection()).await.unwrap();
     assert_eq!(*world.stub.fetched.lock().unwrap(), ["p1", "p2"]);
     assert_eq!(given(&world.only_result("lms").await), Some(4.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_replicas_one_sweeps_a_day() {
+    let environment = crate::store::conformance::environment();
+    let ring = Keyring::new(&Keyring::generate(&environment), &[]).unwrap();
+    let url = Secret::new(Server::shared().schema().await);
+    let stub = Stub::with_feed(FetchRule::Never);
+    let replica = async || {
+        let store = PostgresStore::open_to_serve(&url, ring.clone(), environment.clone()).await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        World { gateway: start(&store, &stub).await, stub: Arc::clone(&stub), store }
+    };
+    let (one, other) = (replica().await, replica().await);
+    let candidate = one.register("lms", "e1", "a@example.org").await;
+    one.book("lms", &candidate, Some((0, 10_000))).await.unwrap();
+    stub.last_page(&[], 100_000);
+    one.read_feed().await.unwrap();
+    for world in [&one, &other] {
+        let wait = world.gateway.sweep_if_due(&world.connection()).await.unwrap();
+        assert!(wait > SignedDuration::from_hours(23), "{wait}");
+        assert_eq!(*stub.fetched.lock().unwrap(), ["p1"]);
+    }
 }

@@ -34,7 +34,8 @@ impl World {
         webhook: &WebhookId,
         all: impl IntoIterator<Item = (Option<u64>, Stored)>,
     ) -> Vec<Delivery> {
-        let (now, before) = (self.gateway.now(), self.stored(webhook).await.scanned);
+        let Webhook { version, scanned: before, .. } = self.stored(webhook).await;
+        let now = self.gateway.now();
         let (mut events, mut deliveries) = (Vec::new(), Vec::new());
         for (sequence, (assignment, stored)) in (before + 1..).zip(all) {
             let age = if stored == Stored::Expired { 8 * DAY } else { Duration::ZERO };
@@ -66,7 +67,7 @@ impl World {
         }
         self.store.commit(events.into_iter().map(|event| Mutation::Event(Box::new(event))).collect()).await.unwrap();
         let scanned = deliveries.last().unwrap().sequence;
-        let scan = Mutation::ScanWebhook(WebhookScan { id: webhook.clone(), before, scanned });
+        let scan = Mutation::ScanWebhook(WebhookScan { id: webhook.clone(), version, before, scanned });
         let changes = deliveries.iter().map(|delivery| Mutation::Delivery(Box::new(delivery.clone())));
         self.store.commit(changes.chain([scan]).collect()).await.unwrap();
         deliveries

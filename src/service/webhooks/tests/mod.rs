@@ -168,7 +168,6 @@ impl World {
 
     /// Returns a world whose gateway does not know yet how webhooks are delivered.
     async fn unconfigured() -> Self {
-        let system = crate::store::conformance::environment();
         let sqlite = sqlite_in_memory();
         let store: Arc<dyn Store> = Arc::<SqliteStore>::clone(&sqlite);
         Self::over(sqlite, store).await

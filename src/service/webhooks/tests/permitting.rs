@@ -2,7 +2,9 @@
 
 use super::receiver::respond;
 use super::*;
+use crate::domain::exchange::{Cause, ExchangeView};
 use crate::domain::webhook::DeliveryReason;
+use crate::service::ExchangeFilter;
 use crate::service::webhooks::types::{ReplayOrder, ReplayScope, ReplayStart};
 
 /// The connection that a client loses, and one that it keeps.
@@ -14,7 +16,11 @@ impl World {
     async fn emit_at(&self, connection: &str, event_type: EventType) -> EventId {
         let assignment = Some(AssignmentId::parse(&format!("asg_{:032x}", 1)).unwrap());
         let subject = EventSubject { connection: Some(connection.to_owned()), assignment, assessment_ref: None };
-        self.emit_about(event_type, subject, Duration::ZERO).await
+        let mut event = self.event_about(event_type, subject, Duration::ZERO);
+        event.data.insert("connection".to_owned(), connection.into());
+        let id = event.id.clone();
+        self.store.commit(vec![Mutation::Event(Box::new(event))]).await.unwrap();
+        id
     }
 
     /// Takes all connections but one from the owner of the webhooks.
@@ -112,6 +118,41 @@ async fn a_caller_sees_only_deliveries_of_events_that_it_may_see() {
     }
     let retried = world.gateway.retry_delivery_now(&restricted(), &lost.id).await.unwrap_err();
     assert_eq!(retried.code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_caller_sees_the_exchanges_of_deliveries_that_it_may_see() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    world.receiver.script(|_| respond(400));
+    for connection in [LOST, KEPT] {
+        world.emit_at(connection, EventType::ResultPublished).await;
+    }
+    world.emit_about(EventType::OperationCompleted, EventSubject::default(), Duration::ZERO).await;
+    let failed = async || {
+        let all = world.deliveries(&webhook).await;
+        all.len() == 3 && all.iter().all(|it| it.state == DeliveryState::Failed)
+    };
+    wait_until(failed).await;
+    let exchanges = |caller: &RequestContext| {
+        let (views, more) = world.gateway.exchanges(caller, &ExchangeFilter::default(), 1_000);
+        assert!(!more);
+        let about = |view: &ExchangeView| match view.owner.clone().map(|owner| owner.cause) {
+            Some(Cause::Delivery { resource, connection, .. }) if resource == webhook.path() => connection,
+            cause => panic!("{cause:?}"),
+        };
+        views.iter().map(|view| (about(view), view.id.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let all = exchanges(&caller("lms"));
+    for (caller, seen) in [
+        (caller("another"), vec![None, Some(KEPT), Some(LOST)]),
+        (restricted(), vec![None, Some(KEPT)]),
+        (RequestContext { client: "another".to_owned(), ..restricted() }, vec![]),
+    ] {
+        assert_eq!(exchanges(&caller).keys().map(Option::as_deref).collect::<Vec<_>>(), seen);
+        let read = all.iter().filter(|(_, id)| world.gateway.exchange(&caller, id).is_ok());
+        assert_eq!(read.map(|(about, _)| about.as_deref()).collect::<Vec<_>>(), seen);
+    }
 }
 
 #[tokio::test]

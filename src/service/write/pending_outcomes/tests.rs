@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+
 use super::*;
-use crate::domain::event::EventFilter;
 use crate::domain::ids::OperationId;
-use crate::domain::operation::OperationState;
+use crate::domain::operation::{ItemId, OperationState};
 use crate::store::conformance::{Maker, environment};
 use crate::store::{Keyring, SqliteStore};
 
@@ -65,11 +66,11 @@ fn outcomes_about_one_record_are_committed_one_after_the_other() {
         queue.first_group().map(|group| group.into_iter().map(|(number, _)| number).collect::<Vec<_>>())
     };
     assert_eq!(numbers(&queue), Some(vec![0, 1]));
-    queue.remove(0);
+    queue.end(0, None);
     assert!(queue.concludes("a"), "its second outcome is still queued");
-    queue.remove(1);
+    queue.end(1, None);
     assert_eq!(numbers(&queue), Some(vec![2, 3]));
-    queue.remove(2);
+    queue.end(2, None);
     assert!(!queue.concludes("a") && queue.concludes("c"));
 }
 
@@ -82,31 +83,36 @@ fn a_group_is_limited_and_a_large_outcome_goes_alone() {
         queue.push(vec![Mutation::RemoveIntent("x".to_owned())]);
     }
     assert_eq!(queue.first_group().map(|group| group.len()), Some(1));
-    queue.remove(0);
+    queue.end(0, None);
     assert_eq!(queue.first_group().map(|group| group.len()), Some(MAX_SHARED));
 }
 
-/// Commits what is queued, and again, and returns how often there is an event.
-async fn flushed(store: &dyn Store, queue: &PendingOutcomes, event: &NewEvent) -> usize {
-    for _ in 0..2 {
-        queue.flush(store).await;
+#[tokio::test]
+async fn a_task_that_waits_for_an_outcome_in_doubt_learns_when_it_is_in_the_store() {
+    let store = store();
+    let ids = operations(store.as_ref(), 1).await;
+    let row = ItemId { operation: ids[0].clone(), index: 7 };
+    // The first was not made, the second was, and the last one cannot be: there is no such row.
+    let committed = vec![Mutation::CancelOperation(ids[0].clone())];
+    let rejected = vec![Mutation::ClaimItem(row, "cand_a".to_owned(), Vec::new())];
+    let outcomes =
+        [(committed, Ok(())), (vec![attempt("cand_gone")], Ok(())), (rejected, Err(StoreError::ItemNotWaiting))];
+    let queue = PendingOutcomes::default();
+    for (changes, end) in outcomes {
+        let mut waiting = Box::pin(queue.push_and_wait(changes));
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+        queue.flush(store.as_ref()).await;
+        assert_eq!(waiting.now_or_never(), Some(end));
     }
-    assert!(queue.first_group().is_none());
-    let events = store.events(TENANT, 0, &EventFilter::default(), 100).await.unwrap().events;
-    events.iter().filter(|it| it.event.id == event.id).count()
+    assert_eq!(cancelled(store.as_ref(), &ids).await, [true]);
 }
 
 #[tokio::test]
-async fn a_refused_outcome_whose_first_commit_was_in_doubt_and_made_still_has_its_event() {
-    let store = store();
-    for (is_in_doubt, is_there, count) in [(true, false, 1), (true, true, 1), (false, false, 0)] {
-        let event = Maker(environment()).event(TENANT);
-        if is_there {
-            // Another commit in doubt was made: that of the event itself.
-            store.commit(vec![Mutation::Event(Box::new(event.clone()))]).await.unwrap();
-        }
-        let queue = PendingOutcomes::default();
-        queue.push_with_event(vec![attempt("cand_gone")], event.clone(), is_in_doubt);
-        assert_eq!(flushed(store.as_ref(), &queue, &event).await, count, "in doubt: {is_in_doubt}, there: {is_there}");
-    }
+async fn an_outcome_that_an_ended_instance_cannot_decide_is_not_told() {
+    let queue = PendingOutcomes::default();
+    let mut waiting = Box::pin(queue.push_and_wait(vec![attempt("cand_a")]));
+    assert_eq!(waiting.as_mut().now_or_never(), None);
+    queue.end(0, None);
+    assert_eq!(waiting.now_or_never(), None);
+    assert!(!queue.concludes("cand_a"));
 }
