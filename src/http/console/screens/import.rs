@@ -20,6 +20,7 @@ use crate::domain::scope::Scope;
 use crate::domain::table::columns;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, Permitted as _, Problem, segment};
+use crate::http::console::documents::connection::Connection;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
@@ -57,11 +58,6 @@ struct StartView {
 struct KindChoice {
     word: &'static str,
     name: &'static str,
-}
-
-#[derive(Deserialize)]
-struct Connection {
-    name: String,
 }
 
 #[derive(Template)]
