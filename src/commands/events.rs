@@ -7,9 +7,8 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::gateway_options::GatewayOptions;
-use super::import::client::Client;
-use super::import::progress::Screen;
-use super::{Failure, Process, runtime};
+use super::read_list::{List, given};
+use super::{Failure, Process};
 
 /// Print the events of a running gateway as they happen
 #[derive(Args)]
@@ -51,21 +50,13 @@ impl Options {
     /// Returns the parameters of the request.
     fn query(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self { follow: _, after, types, assignment, gateway: _ } = self;
-        let parameters = [("after", after.clone()), ("types", types.clone()), ("assignment", assignment.clone())];
-        parameters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
+        given([("after", after.clone()), ("types", types.clone()), ("assignment", assignment.clone())])
     }
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let gateway = options.gateway.access(process).map_err(Failure::Usage)?;
-    let screen = Screen::of_lines();
-    if gateway.is_readable_by_others() {
-        screen.warn("warning: this address is plain http: others on the network can read the key");
-    }
-    runtime()?.block_on(async {
-        let client = Client::new(&gateway, "events", process.now, &screen)?;
-        let mut url = client.url(&["events"]);
-        url.query_pairs_mut().extend_pairs(options.query());
+    let list = List { name: "events", exposed: "the key", gateway: &options.gateway };
+    list.read(options.query(), process, async |client, url| {
         let mut output = io::stdout().lock();
         client
             .follow(url, |event| writeln!(output, "{event}").and_then(|()| output.flush()).map_err(Failure::stdout))
