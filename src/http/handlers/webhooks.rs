@@ -8,10 +8,10 @@ use crate::domain::ids::WebhookId;
 use crate::http::app_state::AppState;
 use crate::http::audit_info::AuditInfo;
 use crate::http::dto::operation::Operation;
-use crate::http::dto::webhook::{
-    NewWebhook, ReplayRequest, SecretRotation, Webhook, WebhookChanges, WebhookList, WebhookPing,
-    created_webhook_example, rotated_webhook_example, webhook_patch,
-};
+use crate::http::dto::webhook::actions::{ReplayRequest, SecretRotation};
+use crate::http::dto::webhook::changes::{WebhookChanges, webhook_patch};
+use crate::http::dto::webhook::input::NewWebhook;
+use crate::http::dto::webhook::{Webhook, WebhookList, WebhookPing, created_webhook_example, rotated_webhook_example};
 use crate::http::extract::body::{Body, EmptyBody, MergePatch};
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::extract::write_request::WriteRequest;

@@ -1,11 +1,18 @@
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
+use super::actions::{ReplayRequest, SecretRotation};
+use super::changes::{IMMUTABLE, webhook_patch};
+use super::input::NewWebhook;
 use super::*;
-use crate::domain::error::Code;
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{EventId, WebhookId};
 use crate::domain::webhook::DeliveryAttempt;
+use crate::http::extract::validate::parse;
+use crate::secret::Secret;
+use crate::service::{NewWebhook as NewWebhookOrder, ReplayScope, ReplayStart};
 
 fn settings() -> WebhookSettings {
     parse::<NewWebhook>(&json!({
