@@ -98,7 +98,8 @@ pub use self::candidates::list::CandidateQuery;
 pub use self::candidates::{CandidatePatch, CandidateWithPassword};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connection_status::ConnectionStatus;
-pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
+pub use self::connections::ConnectionSetup;
+pub use self::connections::view::{CircuitState, ConnectionInfo};
 pub use self::events::{EventQuery, EventReader, EventStart};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{
