@@ -40,8 +40,8 @@ Examples:
   examgate events --follow --after 4711 --url https://exams.example.com
 
 Prints one JSON document a line, oldest first, beginning with the oldest event that is kept. While the gateway is away, the command \
-connects again and goes on after the last event it has printed: it prints each event once. The `sequence` of the last line is what \
---after takes to go on later. An event holds nothing of a person. The key needs the scope events:read.
+connects again and continues after the last event it has printed: it prints each event once. The `sequence` of the last line is what \
+--after takes to continue later. An event holds nothing of a person. The key needs the scope events:read.
 
 Exit code: 1 the gateway was unreachable for longer than --patience; 2 an error in command line, key or rights, or the events after the \
 position are no longer kept.";

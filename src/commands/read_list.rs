@@ -27,7 +27,7 @@ impl List<'_> {
         process: &Process,
         read: impl AsyncFnOnce(&Client<'_>, Url) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let Self { name, exposed, gateway } = self;
+        let Self { name, exposed, gateway } = *self;
         let gateway = gateway.access(process).map_err(Failure::Usage)?;
         let screen = Screen::of_lines();
         if gateway.is_readable_by_others() {

@@ -11,7 +11,7 @@
 //!   them through `write`.
 //! * `bulk`: operations of many rows, sent through the same path in batches.
 //! * `results`: reports of attempts, and the results that are made from them.
-//! * `events`: what happened that no response told, in the order of its commits.
+//! * `events`: what happened that no response reported, in the order of its commits.
 //! * `webhooks`: delivers events to the addresses that clients and the operator name.
 //! * `background`: the tasks that reconcile due writes, retry queued commits, start operations and purge expired data.
 //! * `cluster`: this instance's lease and its steady clock.

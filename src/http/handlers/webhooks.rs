@@ -175,8 +175,8 @@ pub(in crate::http) async fn pause(
 
 /// Resume a webhook
 ///
-/// Continues a paused, failing or disabled webhook at its place, at once. What retention has removed meanwhile is told by one
-/// event `webhook.gap`.
+/// Continues a paused, failing or disabled webhook at its place, at once. One event `webhook.gap` reports what retention
+/// has removed meanwhile.
 #[utoipa::path(
     post, path = "/webhooks/{id}/resume", operation_id = "resumeWebhook", tag = "Webhooks",
     params(("id" = String, Path, description = "The webhook's identifier.", example = "wh_0192f0c1a3b47c8d9e0f1a2b3c4d5e75")),

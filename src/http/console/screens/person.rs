@@ -31,7 +31,7 @@ const NOTICES: &[(&str, &str)] = &[
     SETTLED,
     ("refreshed", "The vendor was asked: this is the booking as it is there now."),
     ("cancelled", "The booking is cancelled at the vendor."),
-    ("accepted", "The gateway goes on with it. Look again in a moment."),
+    ("accepted", "The gateway is still working on it. Look again in a moment."),
 ];
 
 /// Builds the routes of the screen.

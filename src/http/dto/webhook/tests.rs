@@ -72,7 +72,7 @@ fn only_the_reply_to_a_creation_or_rotation_holds_a_secret() {
 fn a_configured_webhook_has_a_name() {
     let shown = |source| serde_json::to_value(Webhook::from(view(settings(), source))).unwrap();
     assert_eq!(shown(WebhookSource::Configuration)["name"], "portal");
-    assert!(shown(WebhookSource::Api).get("name").is_none(), "whose it is, is not told");
+    assert!(shown(WebhookSource::Api).get("name").is_none(), "its owner is not shown");
 }
 
 #[test]

@@ -32,9 +32,9 @@ const CANDIDATE: &str = "cand_";
 struct ReportView {
     page: Page,
     report: Report,
-    /// Who was searched for; `None` if nobody was.
+    /// The people that were found; `None` without a search.
     people: Option<Vec<Person>>,
-    /// Open bookings, if nobody was searched for.
+    /// Open bookings; empty after a search.
     bookings: Vec<Assignment>,
     /// What was searched for.
     by: String,
