@@ -91,8 +91,8 @@ impl Work {
         interval: Duration,
     ) -> Duration {
         match self {
-            Self::Looks => gateway.look_at_reports(connection, interval).await,
-            Self::Fetches => gateway.fetch_reports(connection, interval).await,
+            Self::Looks => gateway.look_once(connection, interval).await,
+            Self::Fetches => gateway.fetch_once(connection, interval).await,
             Self::Feeds(schedule) => {
                 gateway.keep_schedule(connection, signals, schedule).await;
                 INTERVAL
@@ -164,7 +164,7 @@ impl Gateway {
     }
 
     /// Reads what has arrived and looks at the reports that are due; returns the interval until the next look.
-    async fn look_at_reports(&self, connection: &Connection, interval: Duration) -> Duration {
+    async fn look_once(&self, connection: &Connection, interval: Duration) -> Duration {
         let read = self.read_inbox(connection).await;
         let looked = self.look_at_due_reports(connection).await;
         let interval = next_interval(interval, read.is_err() || looked.is_err());
@@ -176,7 +176,7 @@ impl Gateway {
     }
 
     /// Fetches the reports that are due; returns the interval until the next ones.
-    async fn fetch_reports(&self, connection: &Connection, interval: Duration) -> Duration {
+    async fn fetch_once(&self, connection: &Connection, interval: Duration) -> Duration {
         let fetched = self.fetch_due_reports(connection).await;
         let interval = next_interval(interval, fetched.is_err());
         let Err(error) = fetched else { return interval };

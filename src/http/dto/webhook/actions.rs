@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::input::{Fields, check_secret};

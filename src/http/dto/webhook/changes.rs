@@ -1,7 +1,7 @@
 //! Changes of webhooks, as merge patches.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::input::{DEFAULT_IN_FLIGHT, DEFAULT_ORDER, DEFAULT_PAYLOAD, Fields};

@@ -1,7 +1,6 @@
 //! Webhooks to be created, and the rules of their fields.
 
 use serde::Deserialize;
-use serde_json::json;
 use url::Url;
 use utoipa::ToSchema;
 
