@@ -15,7 +15,7 @@ pub(in crate::http::console) struct Candidate {
     pub(in crate::http::console) outcome: String,
     pub(in crate::http::console) external_id: Option<String>,
     pub(in crate::http::console) user_name: Option<String>,
-    name: Option<Name>,
+    name: Option<PersonName>,
     pub(in crate::http::console) email: Option<String>,
     pub(in crate::http::console) active: bool,
     pub(in crate::http::console) group: Option<String>,
@@ -28,7 +28,7 @@ pub(in crate::http::console) struct Candidate {
 /// A name and its parts.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Name {
+struct PersonName {
     given_name: Option<String>,
     family_name: Option<String>,
     formatted: Option<String>,
