@@ -14,7 +14,7 @@ use crate::store::{SqliteStore, WrittenBackup};
 #[command(
     after_help = "Example:\n  examgate backup /backups/examgate-$(date +%F).db --config examgate.toml\n\nThe copy is as of \
                         one moment, checked, readable by its owner only, and never overwrites a file. The encryption key is \
-                        NOT in it: keep a copy of the key apart from it; without the key nobody can read the backup.\n\nA \
+                        NOT in it: keep a copy of the key apart from it; without the key the backup cannot be read.\n\nA \
                         PostgreSQL store is backed up with pg_dump; the command prints how.\nExit code: 0 the backup is \
                         complete, 1 it failed, 2 invalid configuration or a PostgreSQL store."
 )]

@@ -7,9 +7,8 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::gateway_options::GatewayOptions;
-use super::import::client::Client;
-use super::import::progress::Screen;
-use super::{Failure, Process, runtime};
+use super::read_list::{List, given};
+use super::{Failure, Process};
 
 /// Print the events of a running gateway as they happen
 #[derive(Args)]
@@ -41,8 +40,8 @@ Examples:
   examgate events --follow --after 4711 --url https://exams.example.com
 
 Prints one JSON document a line, oldest first, beginning with the oldest event that is kept. While the gateway is away, the command \
-connects again and goes on after the last event it has printed: it prints each event once. The `sequence` of the last line is what \
---after takes to go on later. An event holds nothing of a person. The key needs the scope events:read.
+connects again and continues after the last event it has printed: it prints each event once. The `sequence` of the last line is what \
+--after takes to continue later. An event holds nothing of a person. The key needs the scope events:read.
 
 Exit code: 1 the gateway was unreachable for longer than --patience; 2 an error in command line, key or rights, or the events after the \
 position are no longer kept.";
@@ -51,21 +50,13 @@ impl Options {
     /// Returns the parameters of the request.
     fn query(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self { follow: _, after, types, assignment, gateway: _ } = self;
-        let parameters = [("after", after.clone()), ("types", types.clone()), ("assignment", assignment.clone())];
-        parameters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
+        given([("after", after.clone()), ("types", types.clone()), ("assignment", assignment.clone())])
     }
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let gateway = options.gateway.access(process).map_err(Failure::Usage)?;
-    let screen = Screen::of_lines();
-    if gateway.is_readable_by_others() {
-        screen.warn("warning: this address is plain http: others on the network can read the key");
-    }
-    runtime()?.block_on(async {
-        let client = Client::new(&gateway, "events", process.now, &screen)?;
-        let mut url = client.url(&["events"]);
-        url.query_pairs_mut().extend_pairs(options.query());
+    let list = List { name: "events", exposed: "the key", gateway: &options.gateway };
+    list.read(options.query(), process, async |client, url| {
         let mut output = io::stdout().lock();
         client
             .follow(url, |event| writeln!(output, "{event}").and_then(|()| output.flush()).map_err(Failure::stdout))

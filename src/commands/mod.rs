@@ -28,6 +28,7 @@ mod open_store;
 mod openapi;
 mod output;
 mod process;
+mod read_list;
 mod receivers;
 mod reload;
 mod restore;

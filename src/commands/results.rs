@@ -6,9 +6,8 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::gateway_options::GatewayOptions;
-use super::import::client::Client;
-use super::import::progress::Screen;
-use super::{Failure, Process, runtime};
+use super::read_list::{List, given};
+use super::{Failure, Process};
 use crate::domain::results::{Activity, Grading};
 
 /// Print the results of exams that a running gateway has
@@ -90,7 +89,7 @@ impl Options {
             modified_since,
             gateway: _,
         } = self;
-        let parameters = [
+        given([
             ("assignment", assignment.clone()),
             ("candidate", candidate.clone()),
             ("externalId", external_id.clone()),
@@ -100,21 +99,13 @@ impl Options {
             ("grading", grading.clone()),
             ("counts", counts.map(|counts| counts.to_string())),
             ("modifiedSince", modified_since.clone()),
-        ];
-        parameters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
+        ])
     }
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let gateway = options.gateway.access(process).map_err(Failure::Usage)?;
-    let screen = Screen::of_lines();
-    if gateway.is_readable_by_others() {
-        screen.warn("warning: this address is plain http: others on the network can read the key and the results");
-    }
-    runtime()?.block_on(async {
-        let client = Client::new(&gateway, "results", process.now, &screen)?;
-        let mut url = client.url(&["results"]);
-        url.query_pairs_mut().extend_pairs(options.query());
+    let list = List { name: "results", exposed: "the key and the results", gateway: &options.gateway };
+    list.read(options.query(), process, async |client, url| {
         let mut output = io::stdout().lock();
         client.download(url, "text/csv", |part| output.write_all(part).map_err(Failure::stdout)).await?;
         output.flush().map_err(Failure::stdout)

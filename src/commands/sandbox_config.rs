@@ -43,7 +43,7 @@ pub(super) fn file(simulators: Simulators, key: &Secret, hash: &str) -> String {
          #   examgate serve --config FILE\n\
          #   curl http://127.0.0.1:8080/connections -H 'Authorization: Bearer {key}'\n\
          #\n\
-         # The API key in these lines and the accounts below are for the sandbox only: whoever reads this file has them.\n\
+         # The API key in these lines and the accounts below are for the sandbox only: anyone who reads this file has them.\n\
          \n\
          [server]\n\
          listen = \"127.0.0.1:8080\"\n\

@@ -53,8 +53,8 @@ impl StopListener {
     }
 }
 
-/// Starts the thread that ends the process at the second signal. It has a runtime of its own: while the log's reader stands
-/// still, all threads of the other may wait for it.
+/// Starts the thread that ends the process at the second signal. It has a runtime of its own: while the log's reader
+/// takes nothing, all threads of the other may wait for it.
 fn exit_at_second_signal() -> Result<(), Failure> {
     let (ready, started) = channel();
     let listen = move || match wait_for_second_signal(&ready) {
@@ -84,7 +84,7 @@ fn exit_at_once() {
         flush_log();
         let (Ok(()) | Err(_)) = written.send(());
     };
-    // In another thread: the log's reader may stand still.
+    // In another thread: the log's reader may take nothing.
     drop(thread::Builder::new().spawn(log));
     let (Ok(()) | Err(_)) = wait.recv_timeout(LAST_LINE_TIMEOUT);
     std::process::exit(1);

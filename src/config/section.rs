@@ -76,7 +76,7 @@ pub(super) fn required<T>(value: Option<T>, at: &[&str], errors: &mut ConfigErro
     value
 }
 
-/// Reads the tree, and again after each text from the environment that stands where another type is needed has been
+/// Reads the tree, and again after each text from the environment that is where another type is needed has been
 /// parsed as JSON.
 fn read_typed<T>(
     tree: &mut Value,

@@ -1,4 +1,4 @@
-//! Events: what happened that no response told the caller, in the order in which it was committed.
+//! Events: what happened that no response reported to the caller, in the order in which it was committed.
 //!
 //! An event holds ids, configured names, words and versions. It holds nothing of a person and nothing that a caller chose, so
 //! that erasing a person leaves it as it is.
@@ -82,7 +82,7 @@ words! {
     }
 }
 
-/// The end of a pattern that stands for every type of a kind.
+/// The end of a pattern that matches every type of a kind.
 const ANY: &str = ".*";
 
 /// An error for a pattern that fits no event type.

@@ -1,4 +1,4 @@
-//! The error of a vendor call: what the caller is told, and what the response proves about the write.
+//! The error of a vendor call: what the caller learns, and what the response proves about the write.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;

@@ -34,7 +34,7 @@ const TAGS: [(&str, &str); 15] = [
     ("Assignments", "Bookings of candidates for assessments."),
     ("Results", "What became of exams."),
     ("Reports", "What vendors said about attempts, as it came; results are made from it."),
-    ("Events", "What happened that no response told."),
+    ("Events", "What happened that no response reported."),
     ("Webhooks", "Where the tenant's events are delivered, and the deliveries."),
     ("Programs", "Employees enrolled in programs at the vendor."),
     ("Operations", "Jobs with many rows: bulk requests and changes to programs."),

@@ -21,7 +21,7 @@ pub(super) fn encode_cursor(position: u64) -> String {
     BASE64URL_NOPAD.encode(format!("at:{position}").as_bytes())
 }
 
-/// Returns the position a cursor stands for; without a cursor, the beginning.
+/// Returns the position that a cursor encodes; without a cursor, the beginning.
 ///
 /// # Errors
 /// `validation_failed` for a cursor that [`encode_cursor`] did not make.

@@ -12,18 +12,19 @@ use crate::domain::error::{Code, ConnectionRef, Error, VendorResponse};
 use crate::domain::event::ConnectionState;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::results::ReportSource;
-use crate::domain::vendor::{CallPurpose, CredentialCheck, Vendor};
+use crate::domain::vendor::{CallPurpose, Vendor};
 use crate::secret::ConfigFingerprint;
-use crate::service::bulk_limits::{BulkLimits, ClaimPermit};
+use crate::service::Gateway;
+use crate::service::bulk_limits::BulkLimits;
 use crate::service::cluster::lease::Lease;
 use crate::service::connection_status::{ConnectionStatus, LastCheck};
-use crate::service::diagnostics::{DiagnosticReport, diagnose};
-use crate::service::fair_semaphore::{FairPermit, FairSemaphore, QueueKey};
 use crate::service::mutex::lock_unpoisoned;
 use crate::service::seat_limit::SeatLimit;
-use crate::service::{Gateway, RequestContext};
-use crate::transport::{self, CallHistory, ConnectionSettings, ConnectionStats};
+use crate::transport::{self, ConnectionSettings, ConnectionStats};
 use crate::vendors::VendorConnection;
+
+mod permits;
+pub(super) mod view;
 
 /// Configured connection, ready for use.
 pub struct ConnectionSetup {
@@ -37,40 +38,6 @@ pub struct ConnectionSetup {
     pub only_tenant: Option<String>,
     /// The tenants with a client that may use it.
     pub tenants: BTreeSet<String>,
-}
-
-/// State of a connection's circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CircuitState {
-    /// Calls are sent.
-    Closed,
-    /// No calls are sent until the cool-down ends.
-    Open,
-    /// One probe call is allowed.
-    HalfOpen,
-}
-
-/// Public view of a connection; contains no secret and no address with one.
-#[derive(Debug, Clone)]
-pub struct ConnectionInfo {
-    /// Name given by the operator.
-    pub name: String,
-    /// Vendor descriptor.
-    pub descriptor: &'static VendorDescriptor,
-    /// Observed status.
-    pub status: ConnectionStatus,
-    /// Status in a sentence, with what to do about it.
-    pub detail: String,
-    /// Time of the observation.
-    pub since: Option<Timestamp>,
-    /// State of the circuit breaker.
-    pub circuit: CircuitState,
-    /// Number of calls in flight.
-    pub in_flight: usize,
-    /// Number of calls waiting for the connection's limits.
-    pub waiting: usize,
-    /// Seconds by which the vendor's clock was ahead at its last response.
-    pub clock_ahead: Option<i64>,
 }
 
 /// Run-time state of a connection.
@@ -140,11 +107,6 @@ impl Connection {
     pub(super) fn bind_lease(&self, lease: &Lease) {
         let lease = lease.clone();
         self.connected.client.set_send_permit(move || lease.holds());
-    }
-
-    /// Acquires the in-flight permit for a call that so far holds only a claim permit.
-    pub(super) async fn acquire_in_flight(&self, begun: Option<&ClaimPermit>, key: &QueueKey) -> Option<FairPermit> {
-        if begun.is_none_or(|begun| begun.ahead) { Some(self.bulk_limits.calls.acquire(key).await) } else { None }
     }
 
     /// Returns the maximum number of attempts for a bulk call that fails for transient reasons.
@@ -341,85 +303,9 @@ impl Connection {
             );
         }
     }
-
-    fn view(&self) -> ConnectionInfo {
-        let LastCheck { status, detail, since, .. } = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let ConnectionStats { circuit, in_flight, single_waiting, bulk_waiting, skew } = self.stats();
-        let (circuit, status, detail) = match circuit {
-            transport::CircuitState::Open { until } => {
-                let detail = format!("Nothing is sent before {until}: {detail}");
-                (CircuitState::Open, ConnectionStatus::CircuitOpen, detail)
-            }
-            transport::CircuitState::Closed => (CircuitState::Closed, status, detail),
-            transport::CircuitState::HalfOpen => (CircuitState::HalfOpen, status, detail),
-        };
-        let (status, detail) = match self.seats.refusal() {
-            Some(error) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, error.detail),
-            _ => (status, detail),
-        };
-        let feed_fault = lock_unpoisoned(&self.feed_faults).values().next().cloned();
-        let (status, detail) = match feed_fault.or_else(|| lock_unpoisoned(&self.fetch_fault).clone()) {
-            Some(fault) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, fault),
-            _ => (status, detail),
-        };
-        ConnectionInfo {
-            name: self.name.clone(),
-            descriptor: self.descriptor(),
-            status,
-            detail,
-            since,
-            circuit,
-            in_flight,
-            waiting: single_waiting + bulk_waiting,
-            clock_ahead: skew.map(|skew| skew.as_secs()),
-        }
-    }
 }
 
 impl Gateway {
-    /// Returns the connections the caller may use.
-    #[must_use]
-    pub fn connections(&self, caller: &RequestContext) -> Vec<ConnectionInfo> {
-        let usable = |connection: &&Arc<Connection>| caller.connections.contains(&connection.name);
-        self.configured().connections.values().filter(usable).map(|connection| connection.view()).collect()
-    }
-
-    /// Returns one connection; `connection_not_found` or `connection_forbidden` otherwise.
-    pub fn connection(&self, caller: &RequestContext, name: &str) -> Result<ConnectionInfo, Error> {
-        self.configured().named(caller, name).map(|connection| connection.view())
-    }
-
-    /// Returns what became of this instance's calls of a connection in the last hour.
-    ///
-    /// # Errors
-    /// `connection_not_found`, `connection_forbidden`.
-    pub fn connection_calls(&self, caller: &RequestContext, name: &str) -> Result<CallHistory, Error> {
-        self.configured().named(caller, name).map(|connection| connection.connected.client.call_history())
-    }
-
-    /// Runs the connection's diagnostics, without side effects at the vendor.
-    pub async fn check_connection(
-        &self,
-        caller: &RequestContext,
-        name: &str,
-    ) -> Result<(ConnectionInfo, DiagnosticReport), Error> {
-        let connection = self.configured().named(caller, name)?;
-        let examination = diagnose(&connection.connected, &caller.call_context(CallPurpose::Initial)).await;
-        let now = self.0.system.now();
-        if examination.error().is_none() {
-            connection.seats.resume();
-        }
-        match (examination.error(), &examination.health) {
-            (Some(error), _) => connection.note(Err(&error), now),
-            (None, Some(CredentialCheck::Ok { detail })) => connection.set(LastCheck::ok(detail.clone(), now)),
-            (None, Some(CredentialCheck::Unchecked { detail })) => {
-                connection.set(LastCheck::unchecked(format!("The vendor responds. {detail}"), now));
-            }
-            (None, _) => {}
-        }
-        Ok((connection.view(), examination))
-    }
-
     /// Returns the connection of a stored record.
     ///
     /// # Errors
@@ -439,62 +325,6 @@ impl Gateway {
         let now = self.connection_of(&connection.name).ok()?;
         let other = !std::ptr::eq(now.as_ref(), connection);
         (other && now.destination == connection.destination).then_some(now)
-    }
-
-    /// Acquires an in-flight permit for a bulk call, and returns it with the connection as configured by then.
-    ///
-    /// # Errors
-    /// `connection_not_found`.
-    pub(super) async fn acquire_bulk(
-        &self,
-        name: &str,
-        key: &QueueKey,
-    ) -> Result<(Arc<Connection>, FairPermit), Error> {
-        self.acquire_from(name, key, |bulk_limits| &bulk_limits.calls).await
-    }
-
-    /// As [`Self::acquire_bulk`], for a call that changes a program's employees.
-    ///
-    /// # Errors
-    /// `connection_not_found`.
-    pub(super) async fn acquire_enrolment(
-        &self,
-        name: &str,
-        key: &QueueKey,
-    ) -> Result<(Arc<Connection>, FairPermit), Error> {
-        self.acquire_from(name, key, |bulk_limits| &bulk_limits.enrolments).await
-    }
-
-    /// Acquires the permit to claim a batch, and returns it with the connection as [`Self::acquire_bulk`] does. Set
-    /// `ahead`, to claim before an in-flight permit is available, only if nothing can still prevent the sending.
-    ///
-    /// # Errors
-    /// `connection_not_found`.
-    pub(super) async fn acquire_claim(
-        &self,
-        name: &str,
-        key: &QueueKey,
-        ahead: bool,
-    ) -> Result<(Arc<Connection>, ClaimPermit), Error> {
-        let (connection, permit) = self
-            .acquire_from(name, key, |bulk_limits| if ahead { &bulk_limits.begun } else { &bulk_limits.calls })
-            .await?;
-        Ok((connection, ClaimPermit { _permit: permit, ahead }))
-    }
-
-    async fn acquire_from(
-        &self,
-        name: &str,
-        key: &QueueKey,
-        among: impl Fn(&BulkLimits) -> &Arc<FairSemaphore>,
-    ) -> Result<(Arc<Connection>, FairPermit), Error> {
-        loop {
-            let connection = self.connection_of(name)?;
-            let permit = among(&connection.bulk_limits).acquire(key).await;
-            if self.is_current(&connection) {
-                return Ok((connection, permit));
-            }
-        }
     }
 }
 

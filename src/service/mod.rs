@@ -11,7 +11,7 @@
 //!   them through `write`.
 //! * `bulk`: operations of many rows, sent through the same path in batches.
 //! * `results`: reports of attempts, and the results that are made from them.
-//! * `events`: what happened that no response told, in the order of its commits.
+//! * `events`: what happened that no response reported, in the order of its commits.
 //! * `webhooks`: delivers events to the addresses that clients and the operator name.
 //! * `background`: the tasks that reconcile due writes, retry queued commits, start operations and purge expired data.
 //! * `cluster`: this instance's lease and its steady clock.
@@ -98,7 +98,8 @@ pub use self::candidates::list::CandidateQuery;
 pub use self::candidates::{CandidatePatch, CandidateWithPassword};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connection_status::ConnectionStatus;
-pub use self::connections::{CircuitState, ConnectionInfo, ConnectionSetup};
+pub use self::connections::ConnectionSetup;
+pub use self::connections::view::{CircuitState, ConnectionInfo};
 pub use self::events::{EventQuery, EventReader, EventStart};
 pub use self::programs::{EmployeeRef, EnrolmentProgress, EnrolmentRequest};
 pub use self::results::{

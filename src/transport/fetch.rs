@@ -17,7 +17,7 @@ const MAX_LENGTH: usize = 1 << 20;
 /// # Errors
 /// A sentence for the operator.
 pub async fn fetch_document(url: Url) -> Result<Vec<u8>, String> {
-    let told = |error: reqwest::Error| root_cause(&error.without_url());
+    let describe = |error: reqwest::Error| root_cause(&error.without_url());
     let client = reqwest::Client::builder()
         .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION")))
         // A server at this address must not redirect the request elsewhere.
@@ -25,13 +25,13 @@ pub async fn fetch_document(url: Url) -> Result<Vec<u8>, String> {
         .no_proxy()
         .timeout(TIMEOUT)
         .build()
-        .map_err(told)?;
-    let mut response = client.get(url).send().await.map_err(told)?;
+        .map_err(describe)?;
+    let mut response = client.get(url).send().await.map_err(describe)?;
     if response.status() != http::StatusCode::OK {
         return Err(format!("the response has status {}", response.status().as_u16()));
     }
     let mut document = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(told)? {
+    while let Some(part) = response.chunk().await.map_err(describe)? {
         if document.len() + part.len() > MAX_LENGTH {
             return Err(format!("the response is longer than {MAX_LENGTH} bytes"));
         }

@@ -44,7 +44,7 @@ struct Member {
     candidate: Option<String>,
     assignment: Option<String>,
     attempt: Option<Attempt>,
-    /// Whether the LMS has been told of the attempt's result, with a valid signature.
+    /// Whether the LMS has got the attempt's result, with a valid signature.
     verified: Option<bool>,
 }
 
@@ -161,7 +161,7 @@ impl<'a> Scenario<'a> {
         let found = gist(answer.status.into(), &answer.body);
         self.ledger.expect(format!("losing the response about {name}"), "504 vendor_timeout unknown", &found);
         let outcome = answer.body["outcome"].as_str().unwrap_or("–");
-        self.end(&step, &format!("{}, {outcome}", told(answer.status, &answer.body)))
+        self.end(&step, &format!("{}, {outcome}", describe(answer.status, &answer.body)))
     }
 
     async fn ask_again(&mut self, index: usize) -> Result<(), Failure> {
@@ -218,15 +218,15 @@ impl<'a> Scenario<'a> {
         let step = self.begin(Vendor::StartExam.name(), format!("Enrol {} in {PROGRAM}", employees.len()));
         let order = json!({ "scope": "all", "register": employees });
         let Answer { status, body } = self.client.post(&format!("/programs/{PROGRAM}/employees"), &order).await?;
-        let told = |body: &Value| {
+        let describe = |body: &Value| {
             let outcome = body["outcome"].as_str().unwrap_or("–");
             format!("{outcome}, {} attempts", body["attemptsRegistered"])
         };
-        let found = format!("{status} {} employees, {}", body["employeesRegistered"], told(&body));
+        let found = format!("{status} {} employees, {}", body["employeesRegistered"], describe(&body));
         let attempts = employees.len() * accounts::startexam::TESTS.len();
         let expected = format!("200 {} employees, applied, {attempts} attempts", employees.len());
         self.ledger.expect(format!("enrolling in {PROGRAM}"), expected, found);
-        self.end(&step, &told(&body))
+        self.end(&step, &describe(&body))
     }
 
     /// Sends the same requests a second time: the gateway answers from its records and calls no vendor.
@@ -268,7 +268,7 @@ impl<'a> Scenario<'a> {
         self.ledger.expect("a time window at ThinkExam", expected, found);
         let unseen = before == self.calls().await?;
         self.ledger.expect("ThinkExam never saw the booking with a time window", true, unseen);
-        self.end(&step, &told(status, &body))
+        self.end(&step, &describe(status, &body))
     }
 
     /// Requests something that the vendor rejects: the gateway maps the error to its own code.
@@ -285,7 +285,7 @@ impl<'a> Scenario<'a> {
         let found = format!("{}, vendor code {}", gist(status.into(), &body), body["vendor"]["code"]);
         let expected = "422 group_not_found not_applied, vendor code \"1005\"";
         self.ledger.expect("an unknown group at ExamTesting", expected, found);
-        self.end(&step, &told(status, &body))
+        self.end(&step, &describe(status, &body))
     }
 
     /// Checks the vendors' own records: every person and every booking exists exactly once.
@@ -398,7 +398,7 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// Formats status and problem code.
-fn told(status: u16, body: &Value) -> String {
+fn describe(status: u16, body: &Value) -> String {
     format!("{status} {}", body["code"].as_str().unwrap_or("–"))
 }
 

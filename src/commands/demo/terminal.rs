@@ -37,7 +37,7 @@ pub(super) struct Row {
     pub(super) assignment: Option<String>,
     pub(super) score: Option<String>,
     pub(super) passed: Option<bool>,
-    /// Whether the LMS has been told of the result, with a valid signature.
+    /// Whether the LMS has got the result, with a valid signature.
     pub(super) verified: Option<bool>,
     pub(super) link: Option<String>,
     pub(super) as_expected: bool,

@@ -192,7 +192,7 @@ impl Problem {
     }
 
     /// Formats the problem as lines of text.
-    pub(super) fn told(&self, status: u16) -> String {
+    pub(super) fn describe(&self, status: u16) -> String {
         let part = |text: &Option<String>| text.as_deref().map(readable).unwrap_or_default();
         let (code, title, detail) = (part(&self.code), part(&self.title), part(&self.detail));
         let errors: Vec<String> = self
@@ -234,7 +234,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            problem.told(422),
+            problem.describe(422),
             "422 validation_failed: Not valid\n  2 fields [2J\n  ?connection: must not be blank\n  /email: is missing"
         );
         assert!(problem.is("validation_failed") && !problem.is("not_found"));

@@ -126,7 +126,7 @@ impl<'a> Client<'a> {
             .connect_timeout(CONNECT_TIMEOUT)
             // Send the key only to the address the user gave.
             .redirect(Policy::none());
-        // Follow the usual proxy variables, since a company's proxy may stand between the user and the gateway; but no
+        // Follow the usual proxy variables, since a company's proxy may be between the user and the gateway; but no
         // proxy reaches this machine's own addresses.
         let builder = if gateway.is_local() { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| Failure::other("no HTTP client", error))?;
@@ -303,9 +303,9 @@ impl<'a> Client<'a> {
             };
             return RequestError::Lasting(RequestFailure { message, status: Some(status), code: None });
         };
-        let told = problem.told(number);
+        let described = problem.describe(number);
         if problem.retryable.unwrap_or(usual) || problem.is("idempotency_in_progress") {
-            return RequestError::Passing { what: told, after };
+            return RequestError::Passing { what: described, after };
         }
         let advice = match problem.code.as_deref() {
             Some("idempotency_key_reused") => {
@@ -314,7 +314,7 @@ impl<'a> Client<'a> {
             Some("unauthenticated") => "\nIs this a key of this gateway? (EXAMGATE_API_KEY or --key-file)",
             _ => "",
         };
-        let message = told + advice;
+        let message = described + advice;
         RequestError::Lasting(RequestFailure { message, status: Some(status), code: problem.code })
     }
 

@@ -66,10 +66,10 @@ impl HttpClient for Collector {
 async fn sent(client: reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
     let (head, body) = request.into_parts();
     let asked = client.request(head.method, head.uri.to_string()).headers(head.headers).body(body);
-    let mut answer = asked.send().await.map_err(told)?;
+    let mut answer = asked.send().await.map_err(describe)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
     let mut said = BytesMut::new();
-    while let Some(part) = answer.chunk().await.map_err(told)? {
+    while let Some(part) = answer.chunk().await.map_err(describe)? {
         if said.len() + part.len() > MAX_ANSWER {
             return Err("its response is too long".to_owned());
         }
@@ -82,6 +82,6 @@ async fn sent(client: reqwest::Client, request: Request<Bytes>) -> Result<Respon
 }
 
 /// Formats the error with its sources, without the address.
-fn told(error: reqwest::Error) -> String {
+fn describe(error: reqwest::Error) -> String {
     super::whole(&error.without_url())
 }

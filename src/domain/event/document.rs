@@ -9,7 +9,7 @@ use crate::domain::operation::OperationState;
 use crate::domain::outcome::Outcome;
 use crate::domain::results::ResultMember;
 
-/// Something that happened and that no response told. It holds ids, configured names, words and versions, and nothing
+/// Something that happened and that no response reported. It holds ids, configured names, words and versions, and nothing
 /// of a person: read the resource for more. Fields without a value are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -246,7 +246,7 @@ struct Progress<'a> {
     reading: Reading,
     /// The latest sighting that was taken over.
     latest: &'a Sighting,
-    /// The first sighting of this stage, whose arrival stands for the end where the vendor says none.
+    /// The first sighting of this stage, whose arrival is taken for the end where the vendor says none.
     reached: &'a Sighting,
     unconfirmed: Option<StepBack>,
 }

@@ -4,7 +4,7 @@
 //! readings of one series (what the vendor identifies) are folded into attempts by [`fold()`], a pure function of the
 //! readings, their order and the settings; [`ExamResult`] is an attempt with its owner and its versions.
 //!
-//! Nothing here may invent: a score stands in a report or is absent, and what is absent is never zero.
+//! Nothing here may invent: a score is in a report or is absent, and what is absent is never zero.
 
 pub mod attempt_pairs;
 pub mod exam_result;

@@ -124,7 +124,7 @@ pub fn digest_input(connection: &str, kind: ReportKind, canonical: &[u8]) -> Vec
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReportContext {
-    /// The centre whose feed it stood in.
+    /// The centre whose feed it was in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub center: Option<String>,
     /// The vendor's id of the registration that was asked for.
@@ -167,7 +167,7 @@ pub struct Report {
     pub rejection: Option<Rejection>,
     /// When it was first received, by the gateway's clock.
     pub received: Timestamp,
-    /// Until when the vendor's state is known by it: the end of the feed it stood in, the time a report was fetched (both by
+    /// Until when the vendor's state is known by it: the end of the feed it was in, the time a report was fetched (both by
     /// the vendor's clock), the first arrival of a webhook. A feed item or a fetched report that is repeated later says that
     /// the state is the same until then, so this time moves with it; that of a webhook stays, since a repeat may be an old
     /// request.

@@ -507,7 +507,7 @@ const COUNTS: EnrolmentCounts = EnrolmentCounts {
 
 #[rstest]
 #[case::counted(VendorReply::Enrolled(COUNTS), COUNTS, &[WarningCode::MailUncertain])]
-// A person said that it was applied; nobody knows how many it changed.
+// A person said that it was applied; how many it changed is not known.
 #[case::settled_by_hand(
     VendorReply::Nothing,
     EnrolmentCounts::default(),

@@ -1,9 +1,9 @@
 //! What the pages of lists share: addresses with a query, filters, states as tabs, and links from page to page.
 
-use serde::Deserialize;
 use url::form_urlencoded::Serializer;
 
 use crate::http::console::api::{ConsoleError, Permitted as _};
+use crate::http::console::documents::connection::Connection;
 use crate::http::console::format::spaced;
 use crate::http::console::visit::Visit;
 
@@ -51,17 +51,12 @@ impl Choice {
     }
 }
 
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
 /// Returns the names of the connections that the client may use; none if it may not list them.
 ///
 /// # Errors
 /// Any other problem of the API.
 pub(in crate::http::console) async fn connection_names(visit: &Visit) -> Result<Vec<String>, ConsoleError> {
-    let listed = visit.api.list::<Named>("/connections", &[("limit", "200")]).await.permitted()?;
+    let listed = visit.api.list::<Connection>("/connections", &[("limit", "200")]).await.permitted()?;
     Ok(listed.map(|list| list.items.into_iter().map(|connection| connection.name).collect()).unwrap_or_default())
 }
 

@@ -139,7 +139,7 @@ impl Sessions {
         set_cookie(SIGNED_IN, "", "; Max-Age=0")
     }
 
-    /// Ends the session: this process does not accept it any more, whoever has a copy of the cookie.
+    /// Ends the session: this process does not accept it any more, from any copy of the cookie.
     pub(in crate::http::console) fn end(&self, session: &Session) {
         let now = self.environment.now();
         let until = session.began + limit(self.settings.absolute.0);

@@ -71,7 +71,7 @@ pub(in crate::http::console) async fn sign_in(
     };
     let refused = |status, detail: &str| answer(&console, &parts, (status, to.clone()), false, Some(detail.to_owned()));
     let (address, now) = (parts.extensions.get::<PeerAddress>().map(|peer| peer.0), console.app.environment.now());
-    // Only refusals count: whoever has a valid key is not kept out by those who guess.
+    // Only refusals count: those who guess do not keep out a person with a valid key.
     let invalid = async || {
         if let Err(wait) = console.sign_ins.acquire(address, now) {
             let mut response =

@@ -1,4 +1,4 @@
-//! A request of somebody who may see the console: what a screen reads it from and answers it with.
+//! A request of a person who may see the console: what a screen reads it from and answers it with.
 
 use std::sync::Arc;
 

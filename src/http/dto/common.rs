@@ -30,7 +30,7 @@ macro_rules! page_document {
 pub(super) use page_document;
 
 /// Declares an enum of words in a response `from` one of the service, or in a request `into` one of the domain or the
-/// service, with the same variants; or one that stands alone. The words are the variants in snake case, and the doc
+/// service, with the same variants; or one without a counterpart. The words are the variants in snake case, and the doc
 /// comments describe them in the API.
 macro_rules! word_document {
     ($(#[$($meta:tt)*])* pub enum $name:ident from $source:ident { $($(#[$($doc:tt)*])* $variant:ident,)* }) => {

@@ -93,7 +93,7 @@ pub struct ReportContext {
 /// The body of a report. It holds personal data.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReportBody {
-    /// How `content` stands for the bytes.
+    /// How `content` encodes the bytes.
     pub encoding: BodyEncoding,
     /// The content.
     pub content: String,

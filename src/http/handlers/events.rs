@@ -1,4 +1,4 @@
-//! `/events`: what happened that no response told, as a list, by long polling, or as Server-Sent Events.
+//! `/events`: what happened that no response reported, as a list, by long polling, or as Server-Sent Events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -42,8 +42,8 @@ const MAX_STREAM: Duration = Duration::from_mins(15);
 
 /// Read events
 ///
-/// What happened that no response told: oldest first, beginning after `after`. Each event is there once it was
-/// committed with what it is about, and keeps its number. A client that goes on with `nextCursor`, or with the
+/// What happened that no response reported: oldest first, beginning after `after`. Each event is there once it was
+/// committed with what it is about, and keeps its number. A client that continues with `nextCursor`, or with the
 /// `sequence` of the last event it has handled, misses none, as long as it comes back within `store.event_retention`;
 /// after that the response is 410.
 ///
@@ -181,7 +181,7 @@ impl EventStream {
                 return Some(Event::default().event(event_type).id(number.to_string()).data(data));
             }
             // First of all the position at which the stream begins: a client that loses the connection before the first event
-            // goes on from there.
+            // continues from there.
             if self.sent.is_none_or(|sent| self.reader.position() > sent) {
                 self.sent = Some(self.reader.position());
                 return Some(Event::default().id(self.reader.position().to_string()));

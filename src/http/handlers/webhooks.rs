@@ -8,10 +8,10 @@ use crate::domain::ids::WebhookId;
 use crate::http::app_state::AppState;
 use crate::http::audit_info::AuditInfo;
 use crate::http::dto::operation::Operation;
-use crate::http::dto::webhook::{
-    NewWebhook, ReplayRequest, SecretRotation, Webhook, WebhookChanges, WebhookList, WebhookPing,
-    created_webhook_example, rotated_webhook_example, webhook_patch,
-};
+use crate::http::dto::webhook::actions::{ReplayRequest, SecretRotation};
+use crate::http::dto::webhook::changes::{WebhookChanges, webhook_patch};
+use crate::http::dto::webhook::input::NewWebhook;
+use crate::http::dto::webhook::{Webhook, WebhookList, WebhookPing, created_webhook_example, rotated_webhook_example};
 use crate::http::extract::body::{Body, EmptyBody, MergePatch};
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
@@ -175,8 +175,8 @@ pub(in crate::http) async fn pause(
 
 /// Resume a webhook
 ///
-/// Continues a paused, failing or disabled webhook at its place, at once. What retention has removed meanwhile is told by one
-/// event `webhook.gap`.
+/// Continues a paused, failing or disabled webhook at its place, at once. One event `webhook.gap` reports what retention
+/// has removed meanwhile.
 #[utoipa::path(
     post, path = "/webhooks/{id}/resume", operation_id = "resumeWebhook", tag = "Webhooks",
     params(("id" = String, Path, description = "The webhook's identifier.", example = "wh_0192f0c1a3b47c8d9e0f1a2b3c4d5e75")),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -69,6 +70,45 @@ impl FeedSchedule {
     }
 }
 
+/// The work of one of a connection's tasks.
+enum Work {
+    /// Looks at what has come or become due.
+    Looks,
+    /// Fetches reports.
+    Fetches,
+    /// Reads the feeds, and sweeps.
+    Feeds(FeedSchedule),
+}
+
+impl Work {
+    /// Does the work once; returns the interval until the next time.
+    async fn run(
+        &mut self,
+        gateway: &Gateway,
+        connection: &Arc<Connection>,
+        signals: &ReaderSignals,
+        interval: Duration,
+    ) -> Duration {
+        match self {
+            Self::Looks => gateway.look_once(connection, interval).await,
+            Self::Fetches => gateway.fetch_once(connection, interval).await,
+            Self::Feeds(schedule) => {
+                gateway.keep_schedule(connection, signals, schedule).await;
+                INTERVAL
+            }
+        }
+    }
+
+    /// Returns the signal that shortens the interval; `None` if nothing does: fetches that fail keep their pause.
+    fn signal<'a>(&self, signals: &'a ReaderSignals, interval: Duration) -> Option<&'a Notify> {
+        match self {
+            Self::Looks => Some(&signals.reports),
+            Self::Fetches => Some(&signals.fetches).filter(|_| interval == INTERVAL),
+            Self::Feeds(_) => Some(&signals.feed),
+        }
+    }
+}
+
 /// Returns the interval after a look that has failed or not.
 fn next_interval(interval: Duration, failed: bool) -> Duration {
     if failed { interval.saturating_mul(2).min(MAX_INTERVAL) } else { INTERVAL }
@@ -85,9 +125,9 @@ impl Gateway {
             metrics::feed_faults(&name, 0);
             metrics::feed_holes(&name, 0);
             metrics::fetch_failures(&name, 0);
-            self.spawn_report_looks(name.clone(), Arc::clone(&signals));
-            self.spawn_report_fetches(name.clone(), Arc::clone(&signals));
-            self.spawn_feed_reader(name, signals);
+            for work in [Work::Looks, Work::Fetches, Work::Feeds(FeedSchedule::default())] {
+                self.spawn_reader(name.clone(), Arc::clone(&signals), work);
+            }
         }
     }
 
@@ -97,7 +137,8 @@ impl Gateway {
         if self.0.results.is_reading(name, signals, connection.is_some()) { connection } else { None }
     }
 
-    fn spawn_report_looks(&self, name: String, signals: Arc<ReaderSignals>) {
+    /// Spawns a task that does this work at intervals, and at once when it is signalled.
+    fn spawn_reader(&self, name: String, signals: Arc<ReaderSignals>, mut work: Work) {
         let gateway = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let mut interval = INTERVAL;
@@ -106,67 +147,41 @@ impl Gateway {
                 let gateway = Self(inner);
                 let Some(connection) = gateway.connection_to_read(&name, &signals) else { return };
                 if !gateway.is_stopping() && gateway.0.lease.holds() {
-                    let read = gateway.read_inbox(&connection).await;
-                    let looked = gateway.look_at_due_reports(&connection).await;
-                    interval = next_interval(interval, read.is_err() || looked.is_err());
-                    for error in [read, looked].into_iter().filter_map(Result::err) {
-                        let (code, detail) = (error.code.as_str(), error.detail);
-                        tracing::warn!(connection = name, code, detail, "reading reports failed; will retry");
-                    }
+                    interval = work.run(&gateway, &connection, &signals, interval).await;
                 }
                 drop((connection, gateway));
-                tokio::select! {
-                    () = tokio::time::sleep(interval) => {}
-                    () = signals.reports.notified() => {}
+                let pause = tokio::time::sleep(interval);
+                match work.signal(&signals, interval) {
+                    Some(signal) => tokio::select! {
+                        () = pause => {}
+                        () = signal.notified() => {}
+                    },
+                    None => pause.await,
                 }
             }
         });
     }
 
-    fn spawn_report_fetches(&self, name: String, signals: Arc<ReaderSignals>) {
-        let gateway = Arc::downgrade(&self.0);
-        tokio::spawn(async move {
-            let mut interval = INTERVAL;
-            loop {
-                let Some(inner) = gateway.upgrade() else { return };
-                let gateway = Self(inner);
-                let Some(connection) = gateway.connection_to_read(&name, &signals) else { return };
-                if !gateway.is_stopping() && gateway.0.lease.holds() {
-                    let fetched = gateway.fetch_due_reports(&connection).await;
-                    interval = next_interval(interval, fetched.is_err());
-                    if let Err(error) = fetched {
-                        let (code, detail) = (error.code.as_str(), error.detail.as_str());
-                        tracing::warn!(connection = name, code, detail, "fetching reports failed; will retry");
-                        interval = error.retry_after.map_or(interval, |wait| wait.max(interval));
-                    }
-                }
-                drop((connection, gateway));
-                tokio::select! {
-                    () = tokio::time::sleep(interval) => {}
-                    () = signals.fetches.notified(), if interval == INTERVAL => {}
-                }
-            }
-        });
+    /// Reads what has arrived and looks at the reports that are due; returns the interval until the next look.
+    async fn look_once(&self, connection: &Connection, interval: Duration) -> Duration {
+        let read = self.read_inbox(connection).await;
+        let looked = self.look_at_due_reports(connection).await;
+        let interval = next_interval(interval, read.is_err() || looked.is_err());
+        for error in [read, looked].into_iter().filter_map(Result::err) {
+            let (code, detail) = (error.code.as_str(), error.detail);
+            tracing::warn!(connection = connection.name, code, detail, "reading reports failed; will retry");
+        }
+        interval
     }
 
-    fn spawn_feed_reader(&self, name: String, signals: Arc<ReaderSignals>) {
-        let gateway = Arc::downgrade(&self.0);
-        tokio::spawn(async move {
-            let mut schedule = FeedSchedule::default();
-            loop {
-                let Some(inner) = gateway.upgrade() else { return };
-                let gateway = Self(inner);
-                let Some(connection) = gateway.connection_to_read(&name, &signals) else { return };
-                if !gateway.is_stopping() && gateway.0.lease.holds() {
-                    gateway.keep_schedule(&connection, &signals, &mut schedule).await;
-                }
-                drop((connection, gateway));
-                tokio::select! {
-                    () = tokio::time::sleep(INTERVAL) => {}
-                    () = signals.feed.notified() => {}
-                }
-            }
-        });
+    /// Fetches the reports that are due; returns the interval until the next ones.
+    async fn fetch_once(&self, connection: &Connection, interval: Duration) -> Duration {
+        let fetched = self.fetch_due_reports(connection).await;
+        let interval = next_interval(interval, fetched.is_err());
+        let Err(error) = fetched else { return interval };
+        let (code, detail) = (error.code.as_str(), error.detail.as_str());
+        tracing::warn!(connection = connection.name, code, detail, "fetching reports failed; will retry");
+        error.retry_after.map_or(interval, |wait| wait.max(interval))
     }
 
     async fn keep_schedule(&self, connection: &Arc<Connection>, signals: &ReaderSignals, schedule: &mut FeedSchedule) {
@@ -272,5 +287,15 @@ mod tests {
         let seconds: Vec<u64> = failing.take(6).map(|interval| interval.as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 15, 15]);
         assert_eq!(next_interval(MAX_INTERVAL, false), INTERVAL);
+    }
+
+    #[test]
+    fn only_fetches_that_fail_keep_their_pause_when_they_are_signalled() {
+        let signals = ReaderSignals::default();
+        let is_shortened = |work: &Work, interval| work.signal(&signals, interval).is_some();
+        let all = [Work::Looks, Work::Fetches, Work::Feeds(FeedSchedule::default())];
+        let of = |interval| all.iter().map(|work| is_shortened(work, interval)).collect::<Vec<_>>();
+        assert_eq!(of(INTERVAL), [true, true, true]);
+        assert_eq!(of(next_interval(INTERVAL, true)), [true, false, true]);
     }
 }

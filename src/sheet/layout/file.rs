@@ -29,7 +29,7 @@ pub(crate) struct LayoutFile {
     /// Rows that are left out: values by the column of the export.
     #[serde(default)]
     pub(crate) skip: BTreeMap<String, Vec<String>>,
-    /// Columns that are not sent. An asterisk at the end stands for any text.
+    /// Columns that are not sent. An asterisk at the end matches any text.
     #[serde(default)]
     pub(crate) ignored: Vec<String>,
     /// What happens to columns that are not named here.

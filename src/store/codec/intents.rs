@@ -30,7 +30,7 @@ impl From<OpenedIntent> for Intent {
     }
 }
 
-/// Stands for the time at which an intent of an earlier version was first stored, which such an intent does not contain.
+/// The placeholder of the time at which an intent of an earlier version was first stored, which such an intent does not contain.
 const UNKNOWN: Timestamp = Timestamp::MIN;
 
 const fn unknown() -> Timestamp {

@@ -271,7 +271,7 @@ pub(crate) async fn callers_at_the_same_time_see_some_order(store: Arc<dyn Store
     let (people, claims) = ([make.person(), make.person()], ["a", "b"].map(|name| make.key_claim(&tenant, name, 1)));
     let make = Arc::new(make);
     let mut candidates: Vec<Candidate> = Vec::new();
-    // Several, where an order cannot be told from another.
+    // Several, where one order cannot be distinguished from another.
     let mut states = BTreeSet::from([Model::default()]);
     let mut random = 0x5eed_u64;
     let mut next = |below: u64| {

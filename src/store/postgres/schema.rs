@@ -32,7 +32,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0015_sweeps.sql"),
 ];
 
-/// The form of the index entries that this version writes: 2 is the identity's key, 1 the text as it stood.
+/// The form of the index entries that this version writes: 2 is the identity's key, 1 the text as it was given.
 pub(super) const IDENTITY_FORM: i32 = 2;
 
 /// Number of the advisory lock: "exgt" twice.

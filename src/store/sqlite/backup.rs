@@ -214,7 +214,7 @@ fn set_aside(database: &Path) -> Result<PathBuf, BackupError> {
         Err(_) => drop(fs::copy(database, &kept).map_err(|error| at(&kept, error))?),
     }
     // What is left here belongs to a damaged database. It must go before another database takes the name: SQLite would
-    // apply a log it finds to whatever file it stands beside.
+    // apply a log it finds to whatever file is beside it.
     for end in ["-wal", "-shm"] {
         let log = with_suffix(database, end);
         if log.exists() {

@@ -47,8 +47,8 @@ impl EchoIndex {
     ) -> Self {
         let mut said = Self { unreadable, ..Self::default() };
         documents.into_iter().for_each(|tree| said.tree(tree, listed));
-        let told = headers.iter().filter(|(name, _)| !HARMLESS_HEADERS.contains(name));
-        told.for_each(|(_, value)| said.header(value));
+        let revealing = headers.iter().filter(|(name, _)| !HARMLESS_HEADERS.contains(name));
+        revealing.for_each(|(_, value)| said.header(value));
         said.words.sort_unstable_by(|a, b| (b.len(), b).cmp(&(a.len(), a)));
         said.words.dedup();
         said
@@ -190,14 +190,14 @@ pub(in crate::transport) fn from_base64(token: &str) -> String {
     decoded.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// Masks a value case-insensitively; short words only where they stand alone.
+/// Masks a value case-insensitively; short words only where they are whole words.
 fn mask_word(text: String, said: &str) -> String {
     // A longer value cannot be contained. Only for ASCII is this certain without changing the case first.
     if said.len() > text.len() && said.is_ascii() && text.is_ascii() {
         return text;
     }
     let length = said.chars().count();
-    // Scripts without spaces have short names that never stand alone.
+    // Scripts without spaces have short names that are never between spaces.
     let (least, word) = if said.is_ascii() { (2, length < 4) } else { (1, false) };
     if length < least {
         return text;

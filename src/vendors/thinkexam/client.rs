@@ -130,8 +130,8 @@ impl ThinkExam {
         if student_id.is_none() {
             return Err(reading.bad_response("ThinkExam reported success without a studentId."));
         }
-        let told = [("id", student_id), ("enrollmentNumber", enrollment_no), ("profilePic", profile_pic)];
-        let vendor_ref: Map<String, Value> = told
+        let returned = [("id", student_id), ("enrollmentNumber", enrollment_no), ("profilePic", profile_pic)];
+        let vendor_ref: Map<String, Value> = returned
             .into_iter()
             .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), Value::from(value))))
             .collect();

@@ -86,7 +86,7 @@ async fn the_person_is_searched_for_and_a_report_of_nobody_is_dismissed() {
     assert!(words.contains("It fits no candidate of the connection.") && words.contains(APTITUDE), "{words}");
     let search = page.form(&format!("reports/{id}/search"));
     let nobody = browser.submit(&search.clone().with("by", "externalId").with("value", "t9")).await;
-    assert!(nobody.status == 200 && nobody.words().contains("Nobody fits."), "{}", nobody.words());
+    assert!(nobody.status == 200 && nobody.words().contains("No candidate fits."), "{}", nobody.words());
     let wrong = browser.submit(&search.clone().with("by", "email").with("value", "t1")).await;
     assert_eq!(wrong.status, 422, "{wrong:?}");
     let found = browser.submit(&search.with("by", "email").with("value", " T1@example.com ")).await;

@@ -1,4 +1,4 @@
-//! Events: what no response told, read as a list, by long polling and as a stream; each is there if and only if its change
+//! Events: what no response reported, read as a list, by long polling and as a stream; each is there if and only if its change
 //! was committed.
 
 use std::collections::{BTreeMap, BTreeSet};

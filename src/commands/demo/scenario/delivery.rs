@@ -1,4 +1,4 @@
-//! The part of the scenario in which the results go on to an LMS: the gateway delivers their events to its webhook, and the LMS
+//! The part of the scenario in which the results reach an LMS: the gateway delivers their events to its webhook, and the LMS
 //! verifies the signatures with a verifier of its own.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use super::sitting::{PATIENCE, PAUSES};
 use crate::commands::Failure;
 
 impl Scenario<'_> {
-    /// Waits until the LMS has been told of every result, and checks what it says of the deliveries.
+    /// Waits until the LMS has got every result, and checks what it says of the deliveries.
     pub(super) async fn hear(&mut self) -> Result<(), Failure> {
         let results: Vec<(usize, String)> = (0..self.class.len())
             .filter_map(|index| Some((index, self.class[index].attempt.as_ref()?.resource.clone())))

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::sitting::{PATIENCE, PAUSES};
-use super::{Scenario, text, told};
+use super::{Scenario, describe, text};
 use crate::commands::Failure;
 use crate::commands::demo::client::Answer;
 use crate::commands::demo::expectations::gist;
@@ -61,7 +61,7 @@ impl Scenario<'_> {
             "504 vendor_timeout unknown",
             found,
         );
-        self.end(&step, &format!("{}, for a person to settle", told(status, &body)))
+        self.end(&step, &format!("{}, for a person to settle", describe(status, &body)))
     }
 
     /// Registers people in one bulk, some of them into a group that the vendor does not have.
@@ -87,7 +87,7 @@ impl Scenario<'_> {
         self.end(&step, &found)
     }
 
-    /// Has ThinkExam report what fits two bookings, and what fits nobody.
+    /// Has ThinkExam report what fits two bookings, and what fits no candidate.
     async fn report_strangers(&mut self) -> Result<(), Failure> {
         let Some(index) = self.members(Vendor::ThinkExam).last().copied() else { return Ok(()) };
         let step = self.begin(Vendor::ThinkExam.name(), "Report results of it is unclear whom".to_owned());

@@ -13,6 +13,7 @@ use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List};
 use crate::http::console::chart::{Chart, Mark, Shape, ceiling, columns, counted};
+use crate::http::console::documents::assignment::Assignment;
 use crate::http::console::format as filters;
 use crate::http::console::listing::{Choice, Pager, connection_names, with_query};
 use crate::http::console::page::{Area, Page};
@@ -98,16 +99,6 @@ struct Bookings {
     looked_at: u64,
     /// Whether there are more.
     has_more: bool,
-}
-
-#[derive(Deserialize)]
-struct Booking {
-    progress: Option<BookingProgress>,
-}
-
-#[derive(Deserialize)]
-struct BookingProgress {
-    activity: String,
 }
 
 impl Summary {
@@ -202,7 +193,7 @@ async fn bookings_of(visit: &Visit, filter: &[(&str, &str)], calls: usize) -> Re
     let (mut found, mut cursor) = (Bookings::default(), String::new());
     for _ in 0..calls {
         let query = [filter, &[("state", "assigned"), ("limit", BOOKINGS), ("cursor", &cursor)]].concat();
-        let listed: List<Booking> = visit.api.list("/assignments", &query).await?;
+        let listed: List<Assignment> = visit.api.list("/assignments", &query).await?;
         for booking in listed.items {
             found.looked_at += 1;
             match booking.progress.map(|progress| progress.activity).as_deref() {

@@ -7,12 +7,18 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, segment};
+use crate::http::console::documents::assignment::Assignment;
+use crate::http::console::documents::candidate::Candidate;
+use crate::http::console::documents::connection::Connection;
+use crate::http::console::documents::operation::{Operation, OperationProgress};
+use crate::http::console::documents::record::LastProblem;
+use crate::http::console::documents::report::Report;
+use crate::http::console::documents::webhook::Webhook;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::screens::settle::SETTLED;
@@ -73,7 +79,7 @@ struct Entry {
     href: String,
     about: String,
     detail: String,
-    time: String,
+    time: Option<Timestamp>,
     action: Action,
 }
 
@@ -85,109 +91,6 @@ enum Action {
     Post { path: String, label: &'static str },
     /// The page of the entry.
     Open(&'static str),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    last_modified: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Problem {
-    code: String,
-    title: String,
-}
-
-#[derive(Deserialize)]
-struct Candidate {
-    id: String,
-    connection: String,
-    state: String,
-    problem: Option<Problem>,
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct Assignment {
-    id: String,
-    connection: String,
-    state: String,
-    assessment: String,
-    candidate: Option<AssignmentCandidate>,
-    problem: Option<Problem>,
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct AssignmentCandidate {
-    id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Operation {
-    id: String,
-    kind: String,
-    connection: Option<String>,
-    state: String,
-    progress: Progress,
-    created_at: Timestamp,
-    finished_at: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Progress {
-    total: u64,
-    not_applied: u64,
-    unknown: u64,
-    settling: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Report {
-    id: String,
-    connection: String,
-    kind: String,
-    state: String,
-    parked_for: Option<String>,
-    rejection: Option<Rejection>,
-    received_at: String,
-}
-
-#[derive(Deserialize)]
-struct Rejection {
-    reason: String,
-    field: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Webhook {
-    id: String,
-    name: Option<String>,
-    state: String,
-    reason: Option<String>,
-    failing_since: Option<String>,
-    position: Position,
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct Position {
-    delivered: u64,
-    latest: u64,
-}
-
-#[derive(Deserialize)]
-struct Connection {
-    name: String,
-    status: String,
-    detail: Option<String>,
-    since: Option<String>,
 }
 
 async fn show(visit: Visit) -> Result<Response, ConsoleError> {
@@ -248,7 +151,7 @@ async fn unknown_writes(visit: &Visit) -> Result<Section, ConsoleError> {
 }
 
 fn of_candidate(visit: &Visit, candidate: Candidate) -> Entry {
-    let Candidate { id, connection, state, problem, meta } = candidate;
+    let Candidate { id, connection, state, problem, meta, .. } = candidate;
     let href = format!("people/{}", segment(&id));
     let path = format!("candidates/{}/settle", segment(&id));
     Entry {
@@ -257,15 +160,15 @@ fn of_candidate(visit: &Visit, candidate: Candidate) -> Entry {
         href,
         about: String::new(),
         detail: cause(&connection, problem),
-        time: meta.last_modified,
+        time: Some(meta.last_modified),
         action: settle(visit.may(Scope::CandidatesWrite), path, "registration"),
         id,
     }
 }
 
 fn of_assignment(visit: &Visit, assignment: Assignment) -> Entry {
-    let Assignment { id, connection, state, assessment, candidate, problem, meta } = assignment;
-    let candidate = candidate.and_then(|candidate| candidate.id).filter(|_| visit.may(Scope::CandidatesRead));
+    let Assignment { id, connection, state, assessment, candidate, problem, meta, .. } = assignment;
+    let candidate = candidate.id.filter(|_| visit.may(Scope::CandidatesRead));
     let path = format!("assignments/{}/settle", segment(&id));
     Entry {
         word: state,
@@ -273,7 +176,7 @@ fn of_assignment(visit: &Visit, assignment: Assignment) -> Entry {
         href: candidate.map(|candidate| format!("people/{}", segment(&candidate))).unwrap_or_default(),
         about: format!("for {assessment}"),
         detail: cause(&connection, problem),
-        time: meta.last_modified,
+        time: Some(meta.last_modified),
         action: settle(visit.may(Scope::AssignmentsWrite), path, "booking"),
         id,
     }
@@ -283,9 +186,9 @@ fn settle(may: bool, path: String, subject: &'static str) -> Action {
     if may { Action::Settle { path, subject } } else { Action::Open("Open") }
 }
 
-fn cause(connection: &str, problem: Option<Problem>) -> String {
+fn cause(connection: &str, problem: Option<LastProblem>) -> String {
     match problem {
-        Some(Problem { code, title }) => format!("{connection} · {code}: {title}"),
+        Some(LastProblem { code, title, .. }) => format!("{connection} · {code}: {title}"),
         None => connection.to_owned(),
     }
 }
@@ -305,8 +208,8 @@ async fn operations(visit: &Visit) -> Result<(Section, bool), ConsoleError> {
 }
 
 fn of_operation(operation: Operation, now: Timestamp) -> Option<Entry> {
-    let Operation { id, kind, connection, state, progress, created_at, finished_at } = operation;
-    let Progress { total, not_applied, unknown, settling } = progress;
+    let Operation { id, kind, connection, state, progress, created_at, finished_at, .. } = operation;
+    let OperationProgress { total, not_applied, unknown, settling, .. } = progress;
     let stuck = finished_at.is_none() && now.duration_since(created_at) > STUCK_AFTER;
     let failed = finished_at.is_some_and(|finished| now.duration_since(finished) < FAILED_FOR) && not_applied > 0;
     let (word, what) = if unknown > 0 && finished_at.is_some() {
@@ -326,7 +229,7 @@ fn of_operation(operation: Operation, now: Timestamp) -> Option<Entry> {
         href: format!("operations/{}", segment(&id)),
         about: String::new(),
         detail: format!("{what}{connection} · {}", filters::spaced(&kind)),
-        time: finished_at.unwrap_or(created_at).to_string(),
+        time: finished_at.or(Some(created_at)),
         action: Action::Open("Open"),
         id,
     })
@@ -345,20 +248,15 @@ async fn reports(visit: &Visit) -> Result<Section, ConsoleError> {
 }
 
 fn of_report(report: Report) -> Entry {
-    let Report { id, connection, kind, state, parked_for, rejection, received_at } = report;
-    let rejected = rejection.map(|Rejection { reason, field }| {
-        let field = field.map(|field| format!(" ({field})")).unwrap_or_default();
-        filters::spaced(&reason) + &field
-    });
-    let why = parked_for.map(|reason| filters::spaced(&reason)).or(rejected).unwrap_or_default();
-    let action = Action::Open(if state == "parked" { "Match" } else { "Read" });
+    let (why, action) = (report.why(), Action::Open(if report.can_match() { "Match" } else { "Read" }));
+    let Report { id, connection, kind, state, received_at, .. } = report;
     Entry {
         word: state,
         kind: "Report",
         href: format!("reports/{}", segment(&id)),
         about: if why.is_empty() { String::new() } else { format!("– {why}") },
         detail: format!("{connection} · {}", filters::spaced(&kind)),
-        time: received_at,
+        time: Some(received_at),
         action,
         id,
     }
@@ -374,8 +272,8 @@ async fn webhooks(visit: &Visit) -> Result<Section, ConsoleError> {
 }
 
 fn of_webhook(visit: &Visit, webhook: Webhook) -> Entry {
-    let Webhook { id, name, state, reason, failing_since, position, meta } = webhook;
-    let behind = position.latest.saturating_sub(position.delivered);
+    let behind = webhook.behind();
+    let Webhook { id, name, state, reason, failing_since, meta, .. } = webhook;
     let reason = reason.map(|reason| format!(" · {}", filters::spaced(&reason))).unwrap_or_default();
     let href = format!("webhooks/{}", segment(&id));
     let action = match (visit.may(Scope::WebhooksWrite), state.as_str()) {
@@ -394,7 +292,7 @@ fn of_webhook(visit: &Visit, webhook: Webhook) -> Entry {
         href,
         about: name.unwrap_or_default(),
         detail: if lag.is_empty() { format!("nothing is waiting{reason}") } else { lag + &reason },
-        time: failing_since.unwrap_or(meta.last_modified),
+        time: failing_since.or(Some(meta.last_modified)),
         action,
         id,
     }
@@ -410,25 +308,16 @@ async fn connections(visit: &Visit) -> Result<Section, ConsoleError> {
 }
 
 fn of_connection(visit: &Visit, connection: Connection) -> Entry {
-    let Connection { name, status, detail, since } = connection;
-    let href = format!("connections/{}", segment(&name));
+    let href = connection.path();
+    let Connection { name, status, detail, since, .. } = connection;
     let action = if visit.may(Scope::ConnectionsCheck) {
         Action::Post { path: format!("{href}/check"), label: "Check" }
     } else {
         Action::Open("Open")
     };
-    Entry {
-        word: status,
-        kind: "Connection",
-        href,
-        about: String::new(),
-        detail: detail.unwrap_or_default(),
-        time: since.unwrap_or_default(),
-        action,
-        id: name,
-    }
+    Entry { word: status, kind: "Connection", href, about: String::new(), detail, time: since, action, id: name }
 }
 
 fn newest_first(entries: &mut [Entry]) {
-    entries.sort_by_key(|entry| Reverse(entry.time.parse::<Timestamp>().ok()));
+    entries.sort_by_key(|entry| Reverse(entry.time));
 }

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{Api, ConsoleError, List};
+use crate::http::console::documents::record::page_of;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
-use crate::http::console::screens::exchanges::page_of;
 use crate::http::console::visit::Visit;
 
 /// Number of entries of a page.

@@ -6,6 +6,7 @@ use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -13,6 +14,9 @@ use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, Permitted as _, segment};
 use crate::http::console::chart::{Mark, Shape};
+use crate::http::console::documents::assignment::Assignment;
+use crate::http::console::documents::connection::Connection;
+use crate::http::console::documents::operation::Operation;
 use crate::http::console::format as filters;
 use crate::http::console::listing::Pager;
 use crate::http::console::page::{Area, Page};
@@ -53,7 +57,7 @@ struct ConnectionView {
     charts: CallCharts,
     results: VendorResults,
     /// Until when the feed of results says what happened.
-    feed_as_of: Option<String>,
+    feed_as_of: Option<Timestamp>,
     check: Option<CheckView>,
 }
 
@@ -62,20 +66,6 @@ struct CheckView {
     verdict: &'static str,
     at: String,
     steps: Vec<Step>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Connection {
-    name: String,
-    vendor: String,
-    status: String,
-    detail: String,
-    since: Option<String>,
-    circuit: String,
-    in_flight: u64,
-    waiting: u64,
-    clock_ahead_seconds: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -104,34 +94,6 @@ struct Vendor {
 struct VendorResults {
     /// `feed`, `webhook` or `none`.
     source: String,
-}
-
-#[derive(Deserialize)]
-struct Assignment {
-    progress: Option<AssignmentProgress>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AssignmentProgress {
-    as_of: Option<String>,
-}
-
-impl Connection {
-    /// Returns how far the vendor's clock is ahead, for a narrow column.
-    fn clock(&self) -> String {
-        match self.clock_ahead_seconds {
-            Some(behind @ ..0) => format!("−{} s", behind.unsigned_abs()),
-            Some(0) => "0 s".to_owned(),
-            Some(ahead) => format!("+{ahead} s"),
-            None => "–".to_owned(),
-        }
-    }
-
-    /// Returns the path of its page below `console/`.
-    fn path(&self) -> String {
-        format!("connections/{}", segment(&self.name))
-    }
 }
 
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {
@@ -171,7 +133,7 @@ async fn show(visit: &Visit, connection: Connection, check: Option<CheckView>) -
 }
 
 /// Returns until when the feed says what happened, as the newest booking has it: absent if the gateway reads no feed there.
-async fn feed_as_of(visit: &Visit, connection: &str) -> Result<Option<String>, ConsoleError> {
+async fn feed_as_of(visit: &Visit, connection: &str) -> Result<Option<Timestamp>, ConsoleError> {
     if !visit.may(Scope::AssignmentsRead) {
         return Ok(None);
     }
@@ -202,11 +164,6 @@ async fn read(visit: Visit, Path(name): Path<String>) -> Result<Response, Consol
     visit.redirect(&format!("connections/{name}"), "reading")
 }
 
-#[derive(Deserialize)]
-struct Begun {
-    id: String,
-}
-
 /// Reads kept reports again: those since a day (UTC), or all.
 async fn reread(visit: Visit, Path(name): Path<String>) -> Result<Response, ConsoleError> {
     let name = segment(&name);
@@ -218,9 +175,9 @@ async fn reread(visit: Visit, Path(name): Path<String>) -> Result<Response, Cons
     }
     let body = if since.is_empty() { json!({}) } else { json!({ "since": format!("{since}T00:00:00Z") }) };
     let begun = visit.api.post(&format!("/connections/{name}/reread"), Some(&body), visit.key()).await?;
-    let begun: Begun = begun.read()?;
+    let begun: Operation = begun.read()?;
     if visit.may(Scope::OperationsRead) {
-        return visit.redirect(&format!("operations/{}", segment(&begun.id)), "begun");
+        return visit.redirect(&begun.path(), "begun");
     }
     visit.redirect(&format!("connections/{name}"), "rereading")
 }

@@ -20,6 +20,7 @@ use crate::domain::scope::Scope;
 use crate::domain::table::columns;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, Permitted as _, Problem, segment};
+use crate::http::console::documents::connection::Connection;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
@@ -57,11 +58,6 @@ struct StartView {
 struct KindChoice {
     word: &'static str,
     name: &'static str,
-}
-
-#[derive(Deserialize)]
-struct Connection {
-    name: String,
 }
 
 #[derive(Template)]
@@ -107,25 +103,19 @@ async fn start_view(visit: &Visit, fault: Option<String>) -> Result<StartView, C
 }
 
 async fn show_review(visit: Visit) -> Result<Response, ConsoleError> {
-    kinds(&visit)?;
-    let file = match file_of(&visit).await {
-        Ok(file) => file,
-        Err(fault) => return visit.render_as(StatusCode::BAD_REQUEST, &start_view(&visit, Some(fault)).await?),
+    let (file, entered, review) = match reviewed(&visit).await? {
+        Ok(reviewed) => reviewed,
+        Err(start) => return Ok(start),
     };
-    let entered = Entered::of(&visit);
-    let review = reading::review(file.content.clone(), entered.clone()).await?;
     let view = review_view(&visit, file, entered, review, None).await?;
     visit.render(&view)
 }
 
 async fn send(visit: Visit) -> Result<Response, ConsoleError> {
-    kinds(&visit)?;
-    let file = match file_of(&visit).await {
-        Ok(file) => file,
-        Err(fault) => return visit.render_as(StatusCode::BAD_REQUEST, &start_view(&visit, Some(fault)).await?),
+    let (file, entered, review) = match reviewed(&visit).await? {
+        Ok(reviewed) => reviewed,
+        Err(start) => return Ok(start),
     };
-    let entered = Entered::of(&visit);
-    let review = reading::review(file.content.clone(), entered.clone()).await?;
     // Only what was reviewed is sent. If choices were changed since, what they make of the rows is shown first.
     let is_reviewed = |bulk: &&Bulk| bulk.digest == visit.field("reviewed") && entered.zone_fault.is_none();
     let Some(bulk) = review.bulk.as_ref().filter(is_reviewed) else {
@@ -139,6 +129,21 @@ async fn send(visit: Visit) -> Result<Response, ConsoleError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Reviews the file of the form; returns the start instead if the file cannot be read.
+async fn reviewed(visit: &Visit) -> Result<Result<(File, Entered, Review), Response>, ConsoleError> {
+    kinds(visit)?;
+    let file = match file_of(visit).await {
+        Ok(file) => file,
+        Err(fault) => {
+            let start = start_view(visit, Some(fault)).await?;
+            return visit.render_as(StatusCode::BAD_REQUEST, &start).map(Err);
+        }
+    };
+    let entered = Entered::of(visit);
+    let review = reading::review(file.content.clone(), entered.clone()).await?;
+    Ok(Ok((file, entered, review)))
 }
 
 /// Sends the bulk request and returns the operation's id.

@@ -1,4 +1,4 @@
-//! The screens of the console, each with its routes, its templates and the few fields of the API's documents that it shows.
+//! The screens of the console, each with its routes, its templates and the documents of the API that no other screen reads.
 
 pub(super) mod assessments;
 pub(super) mod attention;
@@ -12,9 +12,8 @@ mod operation_table;
 pub(super) mod operations;
 pub(super) mod people;
 pub(super) mod person;
-mod person_name;
 pub(super) mod reports;
-mod result_content;
+mod result_versions;
 pub(super) mod results;
 pub(super) mod settle;
 mod timeline;

@@ -7,14 +7,14 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName};
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::domain::operation::OperationKind;
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, segment};
-use crate::http::console::chart::{Ratio, counted};
+use crate::http::console::chart::counted;
+use crate::http::console::documents::operation::{Operation, OperationProgress};
 use crate::http::console::format as filters;
 use crate::http::console::listing::{Choice, Pager, Tab, connection_names, with_query};
 use crate::http::console::page::{Area, Page};
@@ -71,86 +71,6 @@ struct OperationView {
     pager: Pager,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Operation {
-    id: String,
-    kind: String,
-    connection: Option<String>,
-    state: String,
-    #[serde(default)]
-    cancelling: bool,
-    progress: Progress,
-    created_at: String,
-    started_at: Option<String>,
-    finished_at: Option<String>,
-    expires_at: Option<String>,
-}
-
-/// The number of rows by state.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Progress {
-    total: u64,
-    applied: u64,
-    not_applied: u64,
-    unknown: u64,
-    skipped: u64,
-    pending: u64,
-    settling: u64,
-}
-
-impl Progress {
-    /// Returns the rows by outcome as a bar.
-    fn ratio(&self) -> Ratio {
-        let Self { total, applied, not_applied, unknown, skipped, .. } = *self;
-        let parts = [
-            ("applied", "good", applied),
-            ("notApplied", "bad", not_applied),
-            ("unknown", "warn", unknown),
-            ("skipped", "idle", skipped),
-        ];
-        Ratio::of(format!("{}: {}", counted(total, "row", "rows"), self.words()), &parts, total)
-    }
-
-    /// Returns the numbers that are not zero, in words.
-    fn words(&self) -> String {
-        let Self { total: _, applied, not_applied, unknown, skipped, pending, settling: _ } = *self;
-        let counts = [
-            (applied, "applied"),
-            (not_applied, "not applied"),
-            (unknown, "unknown"),
-            (skipped, "skipped"),
-            (pending, "pending"),
-        ];
-        let given = counts.iter().filter(|(number, _)| *number > 0);
-        let words: Vec<String> = given.map(|(number, word)| counted(*number, word, word)).collect();
-        if words.is_empty() { "no rows".to_owned() } else { words.join(" · ") }
-    }
-}
-
-impl Operation {
-    /// Returns the number of rows that a retry concerns.
-    fn to_retry(&self) -> u64 {
-        let Progress { not_applied, unknown, skipped, .. } = self.progress;
-        not_applied + unknown + skipped
-    }
-
-    /// Returns the path of its page below `console/`.
-    fn path(&self) -> String {
-        format!("operations/{}", segment(&self.id))
-    }
-
-    fn has_ended(&self) -> bool {
-        self.finished_at.is_some()
-    }
-
-    /// Returns whether its unknown rows are settled at the operation: those of bulks are settled one by one.
-    fn is_enrolment(&self) -> bool {
-        self.kind == OperationKind::ProgramEmployees.as_str()
-    }
-}
-
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {
     visit.require(Scope::OperationsRead)?;
     let given = |name| visit.query(name).unwrap_or_default();
@@ -188,7 +108,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleEr
         tokio::try_join!(visit.api.get::<Operation>(&path), visit.api.list::<Row>(&rows, &rows_query))?;
     let page = visit.page(&operation.id, Area::Operations).with_notices(NOTICES);
     let here = format!("{}operations/{}", page.root, segment(&operation.id));
-    let Progress { applied, not_applied, unknown, skipped, .. } = operation.progress;
+    let OperationProgress { applied, not_applied, unknown, skipped, .. } = operation.progress;
     let tab = |(label, value, number): (&str, &str, Option<u64>)| Tab {
         label: number.map_or_else(|| label.to_owned(), |number| counted(number, label, label)),
         href: with_query(&here, &[("outcome", value)]),

@@ -4,15 +4,15 @@ use askama::Template;
 use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
-use crate::http::console::api::{ConsoleError, List, Permitted as _, segment};
+use crate::http::console::api::{ConsoleError, List, segment};
+use crate::http::console::documents::candidate::Candidate;
 use crate::http::console::format as filters;
+use crate::http::console::listing::connection_names;
 use crate::http::console::page::{Area, Page};
-use crate::http::console::screens::person_name::{self, PersonName};
 use crate::http::console::visit::Visit;
 
 /// What a person can be found by: the API's field, and its name.
@@ -43,34 +43,6 @@ struct Search {
     by: String,
     value: String,
     connection: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Candidate {
-    id: String,
-    connection: String,
-    state: String,
-    external_id: Option<String>,
-    name: Option<PersonName>,
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    last_modified: String,
-}
-
-#[derive(Deserialize)]
-struct Connection {
-    name: String,
-}
-
-impl Candidate {
-    fn shown_name(&self) -> String {
-        person_name::shown(self.name.as_ref(), &self.id)
-    }
 }
 
 impl PeopleView {
@@ -116,17 +88,12 @@ async fn view(
     search: Option<Search>,
     state: &str,
 ) -> Result<Response, ConsoleError> {
-    let connections = if visit.may(Scope::CatalogueRead) {
-        visit.api.list::<Connection>("/connections", &[("limit", "200")]).await.permitted()?
-    } else {
-        None
-    };
-    let connections = connections.map(|list| list.items).unwrap_or_default();
+    let connections = if visit.may(Scope::CatalogueRead) { connection_names(visit).await? } else { Vec::new() };
     visit.render(&PeopleView {
         page: visit.page("People", Area::People),
         identities: IDENTITIES,
         states: STATES,
-        connections: connections.into_iter().map(|connection| connection.name).collect(),
+        connections,
         search,
         state: state.to_owned(),
         candidates,

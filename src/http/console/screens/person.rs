@@ -7,17 +7,19 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, segment};
+use crate::http::console::documents::assignment::Assignment;
+use crate::http::console::documents::candidate::Candidate;
+use crate::http::console::documents::record::{LastProblem, Meta, Warning};
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
-use crate::http::console::screens::person_name::{self, PersonName};
 use crate::http::console::screens::settle::SETTLED;
-use crate::http::console::screens::timeline::{LineEntry, Meta, of_events, of_exchanges, of_results};
+use crate::http::console::screens::timeline::{LineEntry, of_events, of_exchanges, of_results};
 use crate::http::console::visit::Visit;
 
 /// Maximum number of bookings on the page.
@@ -29,7 +31,7 @@ const NOTICES: &[(&str, &str)] = &[
     SETTLED,
     ("refreshed", "The vendor was asked: this is the booking as it is there now."),
     ("cancelled", "The booking is cancelled at the vendor."),
-    ("accepted", "The gateway goes on with it. Look again in a moment."),
+    ("accepted", "The gateway is still working on it. Look again in a moment."),
 ];
 
 /// Builds the routes of the screen.
@@ -55,76 +57,8 @@ struct PersonView {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Candidate {
-    id: String,
-    connection: String,
-    state: String,
-    outcome: String,
-    external_id: Option<String>,
-    user_name: Option<String>,
-    name: Option<PersonName>,
-    email: Option<String>,
-    active: bool,
-    group: Option<String>,
-    problem: Option<LastProblem>,
-    #[serde(default)]
-    warnings: Vec<Warning>,
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct LastProblem {
-    code: String,
-    detail: String,
-    instance: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Warning {
-    code: String,
-    detail: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Assignment {
-    id: String,
-    state: String,
-    outcome: String,
-    assessment: String,
-    candidate: AssignmentCandidate,
-    valid_from: Option<String>,
-    valid_until: Option<String>,
-    reference: Option<String>,
-    progress: Option<Progress>,
-    problem: Option<LastProblem>,
-    #[serde(default)]
-    warnings: Vec<Warning>,
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct AssignmentCandidate {
-    id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Progress {
-    activity: String,
-    attempts: u64,
-    result: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct InitialPassword {
     initial_password: String,
-}
-
-impl Candidate {
-    fn shown_name(&self) -> String {
-        person_name::shown(self.name.as_ref(), &self.id)
-    }
 }
 
 async fn show(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
@@ -147,7 +81,7 @@ async fn view(visit: &Visit, id: &str, password: Option<String>) -> Result<Respo
     let mut line = of_registration(&candidate);
     line.extend(booked.iter().flat_map(of_booking));
     line.extend(results.into_iter().chain(events).chain(exchanges));
-    line.sort_by_key(|entry| Reverse(entry.time.parse::<Timestamp>().ok()));
+    line.sort_by_key(|entry| Reverse(entry.time));
     let page = visit.page(&format!("Person {}", filters::shortened(id)), Area::People).with_notices(NOTICES);
     visit.render(&PersonView { page, candidate, assignments, line, password })
 }
@@ -171,15 +105,12 @@ fn of_record(
     meta: &Meta,
     reference: Option<&str>,
 ) -> Vec<LineEntry> {
-    let time = |text: &str| text.parse::<Timestamp>().ok();
-    let changed = time(&meta.created)
-        .zip(time(&meta.last_modified))
-        .is_some_and(|(created, modified)| modified.duration_since(created) > SAME_WRITE);
-    let mut last = LineEntry::new(&meta.last_modified, format!("{name}: last write"), outcome);
+    let changed = meta.last_modified.duration_since(meta.created) > SAME_WRITE;
+    let mut last = LineEntry::new(meta.last_modified, format!("{name}: last write"), outcome);
     if !changed {
         name.clone_into(&mut last.text);
     }
-    if let Some(LastProblem { code, detail, instance }) = problem {
+    if let Some(LastProblem { code, detail, instance, .. }) = problem {
         last.notes.push(format!("{code}: {detail}"));
         let exchange = instance.as_ref().and_then(|path| path.strip_prefix("/exchanges/"));
         last.links.extend(exchange.map(|id| (format!("exchanges/{}", segment(id)), "Exchange")));
@@ -187,7 +118,7 @@ fn of_record(
     last.notes.extend(warnings.iter().map(|warning| format!("warning {}: {}", warning.code, warning.detail)));
     let mut entries = vec![last];
     if changed {
-        entries.push(LineEntry::new(&meta.created, format!("{name}: requested"), ""));
+        entries.push(LineEntry::new(meta.created, format!("{name}: requested"), ""));
     }
     if let (Some(first), Some(reference)) = (entries.last_mut(), reference) {
         first.notes.push(format!("reference {reference}"));

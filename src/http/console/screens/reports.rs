@@ -8,15 +8,14 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use self::document::Report;
 use self::one::NOTICES;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List};
+use crate::http::console::documents::report::Report;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
 
-mod document;
 mod identities;
 mod matches;
 mod one;

@@ -6,16 +6,16 @@ use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::get;
 use http::header::ACCEPT;
-use serde::Deserialize;
 
 use crate::domain::results::{Activity, Grading};
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, segment};
+use crate::http::console::documents::result::{ExamResult, ResultVersion};
 use crate::http::console::format as filters;
 use crate::http::console::listing::{Choice, Pager, connection_names, with_query};
 use crate::http::console::page::{Area, Page};
-use crate::http::console::screens::result_content::{Content, VersionView, Versions};
+use crate::http::console::screens::result_versions::VersionView;
 use crate::http::console::visit::Visit;
 
 /// Number of results on a page, and of versions.
@@ -39,7 +39,7 @@ struct ListView {
     /// The addresses of the summary and of the table of what is listed.
     summary: String,
     table: String,
-    results: List<Summary>,
+    results: List<ExamResult>,
     pager: Pager,
 }
 
@@ -47,30 +47,9 @@ struct ListView {
 #[template(path = "result.html", config = "src/http/console/askama.toml")]
 struct ResultView {
     page: Page,
-    result: Summary,
+    result: ExamResult,
     versions: Vec<VersionView>,
     has_more_versions: bool,
-}
-
-/// A result.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    id: String,
-    version: u32,
-    connection: String,
-    counts: bool,
-    as_of: String,
-    source: String,
-    meta: Meta,
-    #[serde(flatten)]
-    content: Content,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    last_modified: String,
 }
 
 /// Returns the filter that the query asks for.
@@ -86,7 +65,7 @@ async fn list(visit: Visit) -> Result<Response, ConsoleError> {
     let cursor = visit.query("cursor").unwrap_or_default();
     let query = [&filter[..], &[("limit", RESULTS), ("cursor", cursor)]].concat();
     let (results, connections) =
-        tokio::try_join!(visit.api.list::<Summary>("/results", &query), connection_names(&visit))?;
+        tokio::try_join!(visit.api.list::<ExamResult>("/results", &query), connection_names(&visit))?;
     let activities: Vec<&str> = Activity::ALL.iter().map(|word| word.as_str()).collect();
     let gradings: Vec<&str> = Grading::ALL.iter().map(|word| word.as_str()).collect();
     let yes_no = [("true", "the attempt that counts"), ("false", "other attempts")];
@@ -119,8 +98,9 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleEr
     visit.require(Scope::ResultsRead)?;
     let path = format!("/results/{}", segment(&id));
     let (versions_path, query) = (format!("{path}/versions"), [("limit", VERSIONS)]);
-    let (result, versions) = tokio::try_join!(visit.api.get::<Summary>(&path), visit.api.list(&versions_path, &query))?;
-    let versions: Versions = versions;
+    let (result, versions) =
+        tokio::try_join!(visit.api.get::<ExamResult>(&path), visit.api.list(&versions_path, &query))?;
+    let versions: List<ResultVersion> = versions;
     let has_more_versions = versions.next_cursor.is_some();
     let page = visit.page(&result.id, Area::Results);
     visit.render(&ResultView { page, result, versions: VersionView::newest_first(versions.items), has_more_versions })

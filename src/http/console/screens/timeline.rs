@@ -1,10 +1,15 @@
 //! The time line of a person: what happened to them, from all that the API gives, newest first.
 
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::scope::Scope;
 use crate::http::console::api::{ConsoleError, List, Permitted as _, segment};
+use crate::http::console::documents::delivery::{Delivery, DeliveryAttempt};
+use crate::http::console::documents::exchange::{Exchange, ExchangeCall};
+use crate::http::console::documents::result::{ExamResult, ResultContent, ResultVersion, Score};
+use crate::http::console::documents::webhook::Webhook;
 use crate::http::console::format as filters;
 use crate::http::console::visit::Visit;
 
@@ -16,7 +21,7 @@ const MOST_WEBHOOKS: usize = 3;
 
 /// One thing that happened.
 pub(in crate::http::console) struct LineEntry {
-    pub(in crate::http::console) time: String,
+    pub(in crate::http::console) time: Timestamp,
     pub(in crate::http::console) text: String,
     /// The API's word for how it ended; empty if there is none.
     pub(in crate::http::console) word: String,
@@ -29,9 +34,9 @@ pub(in crate::http::console) struct LineEntry {
 
 impl LineEntry {
     /// Creates an entry without notes.
-    pub(in crate::http::console) fn new(time: &str, text: impl Into<String>, word: &str) -> Self {
+    pub(in crate::http::console) fn new(time: Timestamp, text: impl Into<String>, word: &str) -> Self {
         Self {
-            time: time.to_owned(),
+            time,
             text: text.into(),
             word: word.to_owned(),
             tone: filters::tone_of(word),
@@ -41,70 +46,13 @@ impl LineEntry {
     }
 }
 
-/// A result, as far as the time line shows it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::http::console) struct ExamResult {
-    pub(in crate::http::console) id: String,
-    pub(in crate::http::console) version: u32,
-    #[serde(flatten)]
-    pub(in crate::http::console) content: Content,
-    pub(in crate::http::console) meta: Meta,
-}
-
-/// What a version of a result says.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::http::console) struct Content {
-    assessment: String,
-    activity: String,
-    grading: String,
-    score: Option<Score>,
-    passed: Option<bool>,
-    attempt: Attempt,
-}
-
-#[derive(Deserialize)]
-struct Score {
-    given: Option<f64>,
-    maximum: Option<f64>,
-    percent: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Attempt {
-    number: u32,
-    elapsed_seconds: Option<u64>,
-    closed_by: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Version {
-    #[serde(rename = "version")]
-    number: u32,
-    changed: Vec<String>,
-    recorded_at: String,
-    #[serde(flatten)]
-    content: Content,
-}
-
-/// When a record was created and last changed.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::http::console) struct Meta {
-    pub(in crate::http::console) created: String,
-    pub(in crate::http::console) last_modified: String,
-}
-
 #[derive(Deserialize)]
 struct Event {
     id: String,
     sequence: u64,
     #[serde(rename = "type")]
     kind: String,
-    timestamp: String,
+    timestamp: Timestamp,
     data: EventData,
 }
 
@@ -113,48 +61,6 @@ struct EventData {
     outcome: Option<String>,
     by: Option<String>,
     action: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Webhook {
-    id: String,
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Delivery {
-    #[serde(rename = "type")]
-    kind: String,
-    state: String,
-    next_attempt_at: Option<String>,
-    attempts: Vec<DeliveryAttempt>,
-    created_at: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DeliveryAttempt {
-    at: String,
-    status: Option<u16>,
-    duration_ms: Option<u64>,
-    error: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Exchange {
-    id: String,
-    cause: String,
-    resource: Option<String>,
-    started_at: String,
-    calls: Vec<Call>,
-}
-
-#[derive(Deserialize)]
-struct Call {
-    operation: String,
-    ended: String,
 }
 
 /// Reads a person's results with their versions.
@@ -174,28 +80,28 @@ pub(in crate::http::console) async fn of_results(
             return Ok(vec![of_result(&result)]);
         }
         let path = format!("/results/{}/versions", segment(&result.id));
-        let versions: List<Version> = visit.api.list(&path, &[("limit", "20")]).await?;
+        let versions: List<ResultVersion> = visit.api.list(&path, &[("limit", "20")]).await?;
         Ok(versions.items.iter().map(|version| of_version(&result.id, version)).collect())
     });
     Ok(try_join_all(read).await?.into_iter().flatten().collect())
 }
 
 fn of_result(result: &ExamResult) -> LineEntry {
-    entry_of(&result.id, result.version, &result.meta.created, &result.content)
+    entry_of(&result.id, result.version, result.meta.created, &result.content)
 }
 
-fn of_version(result: &str, version: &Version) -> LineEntry {
-    let mut entry = entry_of(result, version.number, &version.recorded_at, &version.content);
+fn of_version(result: &str, version: &ResultVersion) -> LineEntry {
+    let mut entry = entry_of(result, version.number, version.recorded_at, &version.content);
     if version.number > 1 && !version.changed.is_empty() {
         entry.notes.push(format!("changed: {}", version.changed.join(", ")));
     }
     entry
 }
 
-fn entry_of(result: &str, version: u32, time: &str, content: &Content) -> LineEntry {
-    let Content { assessment, activity, grading, score, passed, attempt } = content;
+fn entry_of(result: &str, version: u32, time: Timestamp, content: &ResultContent) -> LineEntry {
+    let ResultContent { assessment, activity, grading, score, passed, attempt, .. } = content;
     let word = if activity == "completed" { grading } else { activity };
-    let score = score.as_ref().and_then(shown_score).map(|score| format!(": {score}")).unwrap_or_default();
+    let score = score.as_ref().map(|score| format!(": {}", shown_score(score))).unwrap_or_default();
     let passed = passed.map_or("", |passed| if passed { ", passed" } else { ", not passed" });
     let mut entry = LineEntry::new(time, format!("Result of {assessment}, version {version}{score}{passed}"), word);
     let took = attempt.elapsed_seconds.map(|seconds| format!(" · {} min {} s", seconds / 60, seconds % 60));
@@ -205,12 +111,11 @@ fn entry_of(result: &str, version: u32, time: &str, content: &Content) -> LineEn
     entry
 }
 
-fn shown_score(score: &Score) -> Option<String> {
-    match (score.given, score.maximum, score.percent) {
-        (Some(given), Some(maximum), _) => Some(format!("{given} of {maximum}")),
-        (_, _, Some(percent)) => Some(format!("{percent} %")),
-        (Some(given), None, None) => Some(given.to_string()),
-        (None, ..) => None,
+fn shown_score(score: &Score) -> String {
+    match (score.maximum, score.percent) {
+        (Some(maximum), _) => format!("{} of {maximum}", score.given),
+        (None, Some(percent)) => format!("{percent} %"),
+        (None, None) => score.given.to_string(),
     }
 }
 
@@ -238,7 +143,7 @@ pub(in crate::http::console) async fn of_events(
 
 fn of_event(event: &Event) -> LineEntry {
     let Event { sequence, kind, timestamp, data, .. } = event;
-    let mut entry = LineEntry::new(timestamp, format!("Event {kind}"), data.outcome.as_deref().unwrap_or_default());
+    let mut entry = LineEntry::new(*timestamp, format!("Event {kind}"), data.outcome.as_deref().unwrap_or_default());
     let by = data.by.as_ref().map(|by| format!(" · by the {by}")).unwrap_or_default();
     let action = data.action.as_ref().map(|action| format!(" · {action}")).unwrap_or_default();
     entry.notes.push(format!("sequence {sequence}{action}{by}"));
@@ -265,16 +170,15 @@ async fn deliveries(visit: &Visit, events: &[Event]) -> Result<Vec<LineEntry>, C
 fn of_delivery(webhook: &Webhook, delivery: &Delivery) -> LineEntry {
     let name = webhook.name.clone().unwrap_or_else(|| filters::shortened(&webhook.id));
     let last = delivery.attempts.last();
-    let time = last.map_or(&delivery.created_at, |attempt| &attempt.at);
-    let mut entry = LineEntry::new(time, format!("Delivery of {} to {name}", delivery.kind), &delivery.state);
+    let time = last.map_or(delivery.created_at, |attempt| attempt.at);
+    let mut entry = LineEntry::new(time, format!("Delivery of {} to {name}", delivery.event_type), &delivery.state);
     if let Some(DeliveryAttempt { status, duration_ms, error, .. }) = last {
         let status = status.map(|status| format!(" · {status}")).unwrap_or_default();
-        let took = duration_ms.map(|millis| format!(" after {millis} ms")).unwrap_or_default();
         let error = error.as_ref().map(|error| format!(" · {error}")).unwrap_or_default();
-        entry.notes.push(format!("attempt {}{status}{took}{error}", delivery.attempts.len()));
+        entry.notes.push(format!("attempt {}{status} after {duration_ms} ms{error}", delivery.attempts.len()));
     }
-    if let Some(next) = &delivery.next_attempt_at {
-        entry.notes.push(format!("next attempt {next}"));
+    if let Some(next) = delivery.next_attempt_at {
+        entry.notes.push(format!("next attempt {}", filters::utc(next, true)));
     }
     entry.links.push((format!("webhooks/{}", segment(&webhook.id)), "Webhook"));
     entry
@@ -300,9 +204,11 @@ pub(in crate::http::console) async fn of_exchanges(
 }
 
 fn of_exchange(exchange: &Exchange) -> LineEntry {
-    let mut entry = LineEntry::new(&exchange.started_at, format!("Exchange: {}", filters::spaced(&exchange.cause)), "");
-    let calls =
-        exchange.calls.iter().map(|Call { operation, ended }| format!("{operation}: {}", filters::spaced(ended)));
+    let mut entry = LineEntry::new(exchange.started_at, format!("Exchange: {}", filters::spaced(&exchange.cause)), "");
+    let calls = exchange
+        .calls
+        .iter()
+        .map(|ExchangeCall { operation, ended, .. }| format!("{operation}: {}", filters::spaced(ended)));
     entry.notes.extend(calls);
     entry.links.push((format!("exchanges/{}", segment(&exchange.id)), "Exchange"));
     entry

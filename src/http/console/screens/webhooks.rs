@@ -7,16 +7,16 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::future::try_join_all;
 
-use self::document::{Attempt, Delivery, Webhook, latest_attempt};
 use self::one::NOTICES;
 use crate::http::app_state::AppState;
 use crate::http::console::api::{ConsoleError, List, segment};
+use crate::http::console::documents::delivery::{Delivery, DeliveryAttempt, latest_attempt};
+use crate::http::console::documents::webhook::Webhook;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
 
 mod actions;
-mod document;
 mod form;
 mod one;
 
@@ -54,7 +54,7 @@ struct ListView {
 
 struct Row {
     webhook: Webhook,
-    last: Option<Attempt>,
+    last: Option<DeliveryAttempt>,
 }
 
 async fn list(visit: Visit) -> Result<Response, ConsoleError> {

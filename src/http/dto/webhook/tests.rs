@@ -1,11 +1,18 @@
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
+use super::actions::{ReplayRequest, SecretRotation};
+use super::changes::{IMMUTABLE, webhook_patch};
+use super::input::NewWebhook;
 use super::*;
-use crate::domain::error::Code;
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::{EventId, WebhookId};
 use crate::domain::webhook::DeliveryAttempt;
+use crate::http::extract::validate::parse;
+use crate::secret::Secret;
+use crate::service::{NewWebhook as NewWebhookOrder, ReplayScope, ReplayStart};
 
 fn settings() -> WebhookSettings {
     parse::<NewWebhook>(&json!({
@@ -65,7 +72,7 @@ fn only_the_reply_to_a_creation_or_rotation_holds_a_secret() {
 fn a_configured_webhook_has_a_name() {
     let shown = |source| serde_json::to_value(Webhook::from(view(settings(), source))).unwrap();
     assert_eq!(shown(WebhookSource::Configuration)["name"], "portal");
-    assert!(shown(WebhookSource::Api).get("name").is_none(), "whose it is, is not told");
+    assert!(shown(WebhookSource::Api).get("name").is_none(), "its owner is not shown");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::domain::results::{
 use crate::vendors::report_tree::{Fields, Tree, part_score};
 use crate::vendors::startexam::guid::guid;
 
-/// The earliest time that the vendor can mean: an earlier one stands for none.
+/// The earliest time that the vendor can mean: an earlier one means none.
 const EARLIEST: &str = "2000-01-01T00:00:00Z";
 
 /// How reports are read.

@@ -1,5 +1,5 @@
 //! Reads from a report's body by which identities its person may be found. It knows no vendor's fields: what looks like an
-//! e-mail address or like an id is searched for, and whoever is found is only offered to a person.
+//! e-mail address or like an id is searched for, and what is found is only offered to a person.
 
 use serde_json::Value;
 

@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
-use super::document::{Assignment, Candidate, Report};
 use super::identities::Identity;
 use crate::domain::scope::Scope;
 use crate::http::console::api::{ConsoleError, List};
+use crate::http::console::documents::assignment::Assignment;
+use crate::http::console::documents::candidate::Candidate;
+use crate::http::console::documents::report::Report;
 use crate::http::console::visit::Visit;
 
 /// Maximum number of bookings of a person, and of a connection.

@@ -6,11 +6,12 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::document::{Assignment, Report};
 use super::identities::{Identity, identities_of};
 use super::matches::{Person, open_bookings, people};
 use crate::domain::scope::Scope;
 use crate::http::console::api::{ConsoleError, Problem, segment};
+use crate::http::console::documents::assignment::Assignment;
+use crate::http::console::documents::report::Report;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
@@ -31,9 +32,9 @@ const CANDIDATE: &str = "cand_";
 struct ReportView {
     page: Page,
     report: Report,
-    /// Who was searched for; `None` if nobody was.
+    /// The people that were found; `None` without a search.
     people: Option<Vec<Person>>,
-    /// Open bookings, if nobody was searched for.
+    /// Open bookings; empty after a search.
     bookings: Vec<Assignment>,
     /// What was searched for.
     by: String,

@@ -5,10 +5,11 @@ use axum::extract::Path;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::document::{Ping, Webhook};
 use super::one::{Occasion, ReplayFields, render};
 use crate::domain::scope::Scope;
 use crate::http::console::api::{ConsoleError, Problem, Reply, segment};
+use crate::http::console::documents::delivery::WebhookPing;
+use crate::http::console::documents::webhook::Webhook;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
@@ -29,7 +30,7 @@ pub(super) async fn back(visit: Visit, Path(id): Path<String>) -> Result<Respons
 }
 
 pub(super) async fn ping(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
-    let ping: Ping = act(&visit, &id, "ping", None).await?.read()?;
+    let ping: WebhookPing = act(&visit, &id, "ping", None).await?.read()?;
     render(&visit, &id, Occasion { ping: Some(ping), ..Occasion::default() }).await
 }
 

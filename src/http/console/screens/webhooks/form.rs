@@ -7,9 +7,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::actions::show_secret;
-use super::document::Webhook;
 use crate::domain::scope::Scope;
 use crate::http::console::api::{ConsoleError, Problem, segment};
+use crate::http::console::documents::webhook::Webhook;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;

@@ -5,8 +5,9 @@ use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::document::{Delivery, Ping, Webhook};
 use crate::http::console::api::{ConsoleError, List, Problem, segment};
+use crate::http::console::documents::delivery::{Delivery, WebhookPing};
+use crate::http::console::documents::webhook::Webhook;
 use crate::http::console::format as filters;
 use crate::http::console::page::{Area, Page};
 use crate::http::console::visit::Visit;
@@ -30,7 +31,7 @@ const DELIVERIES: &str = "50";
 #[derive(Default)]
 pub(super) struct Occasion {
     /// What came back from a ping.
-    pub(super) ping: Option<Ping>,
+    pub(super) ping: Option<WebhookPing>,
     /// Why the action failed.
     pub(super) problem: Option<Problem>,
     /// What was entered in the form of a replay, which is shown open then.
@@ -55,7 +56,7 @@ struct WebhookView {
     deliveries: List<Delivery>,
     state: String,
     is_first: bool,
-    ping: Option<Ping>,
+    ping: Option<WebhookPing>,
     replay: ReplayFields,
     is_replay_open: bool,
 }
