@@ -116,6 +116,32 @@ async fn a_replay_delivers_all_events_of_a_range_again_or_those_that_failed() {
 }
 
 #[tokio::test]
+async fn a_replay_until_a_time_leaves_out_the_events_of_that_time() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    for hours in [3, 2, 1] {
+        world.emit_old(None, Duration::from_hours(hours)).await;
+    }
+    world.wait_for_delivered(&webhook, 3).await;
+    let time = world.store.event(TENANT, 2).await.unwrap().unwrap().event.timestamp;
+    let attempts = async || {
+        let all = world.deliveries(&webhook).await.into_iter().filter(|it| it.sequence <= 3);
+        all.map(|it| (it.state, it.attempts.len())).collect::<Vec<_>>()
+    };
+    let replay = async |until| {
+        let (start, only) = (ReplayStart::After(0), ReplayScope::All);
+        let order = ReplayOrder { start, until: Some(until), types: Vec::new(), only };
+        let accepted = world.gateway.replay_webhook(&caller("lms"), &webhook, order).await.unwrap();
+        let status = world.gateway.wait_for_operation(&caller("lms"), accepted.id(), PATIENCE).await.unwrap();
+        assert!(status.operation.state.is_terminal(), "{status:?}");
+        wait_until(async || attempts().await.iter().all(|(state, _)| *state == DeliveryState::Delivered)).await;
+        attempts().await.into_iter().map(|(_, count)| count).collect::<Vec<_>>()
+    };
+    assert_eq!(replay(time).await, [2, 1, 1]);
+    assert_eq!(replay(time + SignedDuration::from_micros(1)).await, [3, 2, 1]);
+}
+
+#[tokio::test]
 async fn the_operators_webhooks_are_taken_over_and_cannot_be_changed_by_clients() {
     let configured = |url: &str| DeliverySettings {
         webhooks: vec![ConfiguredWebhook {
