@@ -116,6 +116,20 @@ async fn a_replay_delivers_all_events_of_a_range_again_or_those_that_failed() {
 }
 
 #[tokio::test]
+async fn the_position_of_a_webhook_counts_events_that_pass_its_filters_only() {
+    let world = World::new().await;
+    let types = vec!["result.*".to_owned()];
+    let created = world.create(WebhookSettings { types, ..settings("https://a.example.com/hook") }).await;
+    let id = created.view.webhook.id;
+    world.emit(None).await;
+    world.emit_all((0..200).map(|_| (EventType::ConnectionChanged, subject_of(None), Duration::ZERO))).await;
+    wait_until(async || world.stored(&id).await.scanned > 100).await;
+    world.wait_for_delivered(&id, 1).await;
+    let position = world.gateway.webhook(&caller("lms"), &id).await.unwrap().position;
+    assert_eq!((position.delivered, position.latest, position.oldest_pending), (1, 1, None));
+}
+
+#[tokio::test]
 async fn a_replay_until_a_time_leaves_out_the_events_of_that_time() {
     let world = World::new().await;
     let webhook = world.webhook("a").await;
