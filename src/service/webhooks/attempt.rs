@@ -120,3 +120,18 @@ impl Gateway {
         valid.filter_map(|secret| SigningKey::parse(secret.value.expose()).ok()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::event::EventData;
+
+    #[test]
+    fn what_a_full_delivery_adds_to_an_event_is_described() {
+        let added = json!({ OBJECT: { "id": "res_1" }, ERASED: true });
+        let described: EventData = serde_json::from_value(added.clone()).unwrap();
+        assert_eq!(Value::from(described.into_map()), added);
+    }
+}
