@@ -38,6 +38,7 @@ struct State {
     at_vendor: u32,
     since: Option<Instant>,
     vendor_time: Duration,
+    waited: Duration,
 }
 
 /// The owner of an exchange and its cause.
@@ -240,6 +241,18 @@ impl Exchange {
         self.state().vendor_time()
     }
 
+    /// Counts time in which the gateway waited for others than vendors: for an event to happen, or for a receiver of webhooks.
+    pub fn add_wait(&self, time: Duration) {
+        self.state().waited += time;
+    }
+
+    /// Returns the time in which the gateway waited for vendors or others so far.
+    #[must_use]
+    pub fn waiting_time(&self) -> Duration {
+        let state = self.state();
+        state.vendor_time() + state.waited
+    }
+
     /// Returns a snapshot of the exchange.
     #[must_use]
     pub fn view(&self) -> ExchangeView {
@@ -351,5 +364,13 @@ mod tests {
         let spent = exchange.vendor_time();
         assert_eq!(exchange.state().since, None);
         assert_eq!(exchange.vendor_time(), spent, "no time passes afterwards");
+    }
+
+    #[test]
+    fn a_wait_for_others_is_no_time_at_vendors() {
+        let exchange = Exchange::example();
+        exchange.add_wait(Duration::from_secs(3));
+        exchange.add_wait(Duration::from_secs(4));
+        assert_eq!((exchange.vendor_time(), exchange.waiting_time()), (Duration::ZERO, Duration::from_secs(7)));
     }
 }

@@ -56,7 +56,11 @@ pub fn describe() {
         "Authenticated requests, by client and the first digits of its key's hash; `key` is empty without a key"
     );
     describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "HTTP request duration, up to the response headers");
-    describe_histogram!(OVERHEAD_SECONDS, Unit::Seconds, "HTTP request duration without the time spent at vendors");
+    describe_histogram!(
+        OVERHEAD_SECONDS,
+        Unit::Seconds,
+        "HTTP request duration without the wait for vendors, receivers of webhooks and events"
+    );
     describe_gauge!(IN_FLIGHT, "HTTP requests in flight");
     describe_gauge!(CONNECTIONS, "Open client connections");
     describe_counter!(HANDSHAKES_FAILED, "Client connections that ended before the TLS handshake completed");
@@ -89,7 +93,7 @@ pub fn describe() {
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
-/// Records a finished HTTP request. `overhead` is the part of `elapsed` that was not spent at a vendor.
+/// Records a finished HTTP request. `overhead` is the part of `elapsed` that was not spent waiting for others.
 pub fn request(method: &http::Method, route: &str, status: u16, elapsed: Duration, overhead: Duration) {
     let labels = [
         ("method", Cow::from(verb(method))),

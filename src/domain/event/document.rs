@@ -105,6 +105,10 @@ pub struct EventData {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub object: Option<Map<String, Value>>,
+    /// Only of such deliveries: present and true if the person whom the resource is about was erased.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub erased: bool,
 }
 
 /// The outcomes of an operation's rows.

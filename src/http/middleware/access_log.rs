@@ -67,7 +67,7 @@ impl AccessLog {
         self.exchange.set_response(ResponseSummary { status, code: result.code, took });
         spans::answered(&self.span, status, result.code, result.client.as_ref().map(|client| client.name.as_str()));
         self.log(&RequestResult { status: Some(status), ..result });
-        let overhead = took.saturating_sub(self.exchange.vendor_time());
+        let overhead = took.saturating_sub(self.exchange.waiting_time());
         metrics::request(&self.method, &self.route, status, took, overhead);
     }
 

@@ -107,8 +107,12 @@ impl Gateway {
                 return Ok(documents);
             }
             match &mut reader.head {
-                // The sender lives as long as this gateway.
-                Some(head) => drop(tokio::time::timeout(left, head.changed()).await),
+                Some(head) => {
+                    let began = Instant::now();
+                    // The sender lives as long as this gateway.
+                    drop(tokio::time::timeout(left, head.changed()).await);
+                    reader.caller.exchange.add_wait(began.elapsed());
+                }
                 // What has become visible meanwhile is read once more.
                 None => reader.head = Some(self.0.event_heads.subscribe(&reader.caller.tenant)),
             }

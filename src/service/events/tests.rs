@@ -152,6 +152,21 @@ async fn a_waiting_reader_wakes_with_the_commit() {
 }
 
 #[tokio::test]
+async fn the_wait_for_an_event_is_counted_as_a_wait() {
+    let world = World::new().await;
+    let caller = all("a");
+    let exchange = caller.exchange.clone();
+    let mut reader = world.begin(caller, EventStart::Latest).await.unwrap();
+    world.read(&mut reader, 10).await;
+    assert_eq!(exchange.waiting_time(), Duration::ZERO);
+    for _ in 0..100 {
+        // On a slow machine all of this time may pass before the wait.
+        world.gateway.next_events(&mut reader, 10, Duration::from_millis(20)).await.unwrap();
+    }
+    assert!(exchange.waiting_time() > Duration::ZERO);
+}
+
+#[tokio::test]
 async fn what_is_no_longer_kept_is_refused_before_and_after_it_is_removed() {
     let world = World::new().await;
     for hours_ago in [30, 26, 2, 1] {

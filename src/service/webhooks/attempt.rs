@@ -172,3 +172,18 @@ impl Gateway {
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::event::EventData;
+
+    #[test]
+    fn what_a_full_delivery_adds_to_an_event_is_described() {
+        let added = json!({ OBJECT: { "id": "res_1" }, ERASED: true });
+        let described: EventData = serde_json::from_value(added.clone()).unwrap();
+        assert_eq!(Value::from(described.into_map()), added);
+    }
+}

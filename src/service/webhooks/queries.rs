@@ -121,7 +121,8 @@ impl Gateway {
             }
             None => None,
         };
-        let delivered = oldest_pending.map_or(latest.max(webhook.scanned), |oldest| oldest.saturating_sub(1));
+        // Not how far it has looked: what passes no filter is nothing that it was to get.
+        let delivered = oldest_pending.map_or(latest, |oldest| oldest.saturating_sub(1));
         Ok(WebhookView { webhook, position: WebhookPosition { delivered, latest, oldest_pending } })
     }
 }

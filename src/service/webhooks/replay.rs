@@ -88,11 +88,7 @@ impl Gateway {
             ReplayStart::Since(time) => self.first_since(tenant, time).await?.saturating_sub(1),
         };
         let until = match until {
-            // The events of this very time are among them.
-            Some(time) => {
-                let next = time.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(Timestamp::MAX);
-                self.first_since(tenant, next).await?.saturating_sub(1)
-            }
+            Some(time) => self.first_since(tenant, time).await?.saturating_sub(1),
             None => u64::MAX,
         };
         Ok(EventReplay {

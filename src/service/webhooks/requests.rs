@@ -1,6 +1,7 @@
 //! Requests that create and change webhooks.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
@@ -77,7 +78,7 @@ impl Gateway {
             last_modified: now,
             version: 1,
         };
-        let ping = self.ping(&context, &webhook).await?;
+        let ping = self.ping(caller, &context, &webhook).await?;
         let key = caller.origin.key.clone().map(|key| Mutation::BindKey(key, webhook.id.to_string()));
         let changes = key.into_iter().chain([Mutation::Webhook(Box::new(webhook.clone()))]).collect();
         let committed = self.0.store.commit(changes).await;
@@ -98,7 +99,7 @@ impl Gateway {
         let Some(RecordId::Webhook(id)) = &caller.resumed else { return Ok(None) };
         let Some(webhook) = self.0.store.webhook(&caller.tenant, id).await.or_not_applied()? else { return Ok(None) };
         let secret = webhook.secrets.first().map(|secret| secret.value.clone()).filter(|_| shows_secret);
-        let ping = self.ping(context, &webhook).await?;
+        let ping = self.ping(caller, context, &webhook).await?;
         Ok(Some(WebhookReply { view: self.view_webhook(webhook).await?, secret, ping: Some(ping) }))
     }
 
@@ -226,7 +227,7 @@ impl Gateway {
     ) -> Result<PingResult, Error> {
         let webhook = self.own_webhook(caller, id).await?;
         let context = self.delivery_context()?;
-        self.ping(&context, &webhook).await
+        self.ping(caller, &context, &webhook).await
     }
 
     /// Has a delivery attempted at once, also one that has failed.
@@ -264,10 +265,16 @@ impl Gateway {
     }
 
     /// Sends a ping, which is an event without a number.
-    async fn ping(&self, context: &DeliveryContext, webhook: &Webhook) -> Result<PingResult, Error> {
+    async fn ping(
+        &self,
+        caller: &RequestContext,
+        context: &DeliveryContext,
+        webhook: &Webhook,
+    ) -> Result<PingResult, Error> {
         let event = self.emitter().ping(&webhook.tenant, &webhook.id);
         let document = self.with_resource(context, webhook, event.document()).await?;
         let (attempt, verdict) = self.attempt(context, webhook, &document).await;
+        caller.exchange.add_wait(Duration::from_millis(attempt.duration_ms));
         Ok(PingResult { event: event.id, delivered: verdict == Verdict::Accepted, attempt })
     }
 

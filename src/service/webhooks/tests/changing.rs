@@ -116,6 +116,46 @@ async fn a_replay_delivers_all_events_of_a_range_again_or_those_that_failed() {
 }
 
 #[tokio::test]
+async fn the_position_of_a_webhook_counts_events_that_pass_its_filters_only() {
+    let world = World::new().await;
+    let types = vec!["result.*".to_owned()];
+    let created = world.create(WebhookSettings { types, ..settings("https://a.example.com/hook") }).await;
+    let id = created.view.webhook.id;
+    world.emit(None).await;
+    world.emit_all((0..200).map(|_| (EventType::ConnectionChanged, subject_of(None), Duration::ZERO))).await;
+    wait_until(async || world.stored(&id).await.scanned > 100).await;
+    world.wait_for_delivered(&id, 1).await;
+    let position = world.gateway.webhook(&caller("lms"), &id).await.unwrap().position;
+    assert_eq!((position.delivered, position.latest, position.oldest_pending), (1, 1, None));
+}
+
+#[tokio::test]
+async fn a_replay_until_a_time_leaves_out_the_events_of_that_time() {
+    let world = World::new().await;
+    let webhook = world.webhook("a").await;
+    for hours in [3, 2, 1] {
+        world.emit_old(None, Duration::from_hours(hours)).await;
+    }
+    world.wait_for_delivered(&webhook, 3).await;
+    let time = world.store.event(TENANT, 2).await.unwrap().unwrap().event.timestamp;
+    let attempts = async || {
+        let all = world.deliveries(&webhook).await.into_iter().filter(|it| it.sequence <= 3);
+        all.map(|it| (it.state, it.attempts.len())).collect::<Vec<_>>()
+    };
+    let replay = async |until| {
+        let (start, only) = (ReplayStart::After(0), ReplayScope::All);
+        let order = ReplayOrder { start, until: Some(until), types: Vec::new(), only };
+        let accepted = world.gateway.replay_webhook(&caller("lms"), &webhook, order).await.unwrap();
+        let status = world.gateway.wait_for_operation(&caller("lms"), accepted.id(), PATIENCE).await.unwrap();
+        assert!(status.operation.state.is_terminal(), "{status:?}");
+        wait_until(async || attempts().await.iter().all(|(state, _)| *state == DeliveryState::Delivered)).await;
+        attempts().await.into_iter().map(|(_, count)| count).collect::<Vec<_>>()
+    };
+    assert_eq!(replay(time).await, [2, 1, 1]);
+    assert_eq!(replay(time + SignedDuration::from_micros(1)).await, [3, 2, 1]);
+}
+
+#[tokio::test]
 async fn the_operators_webhooks_are_taken_over_and_cannot_be_changed_by_clients() {
     let configured = |url: &str| DeliverySettings {
         webhooks: vec![ConfiguredWebhook {
