@@ -151,6 +151,48 @@ describe('signing in', () => {
   });
 });
 
+describe('a link on another site', () => {
+  test('opens its page in the session there is, and leaves the forms that are open as they are', async () => {
+    const { page, context, faults, close } = await enter(browser, world.address, world.keys.acme);
+    await go(page, world.address, `people/${made.jane}`);
+    const mail = `<a href="${world.address}/console/people/${made.jane}">Jane</a>`;
+    await context.route('http://mail.example/', (route) => route.fulfill({ contentType: 'text/html', body: mail }));
+    const other = await context.newPage();
+    await other.goto('http://mail.example/');
+    await other.getByRole('link', { name: 'Jane' }).click();
+    await other.getByRole('heading', { level: 1, name: 'Jane Doe' }).waitFor();
+    assert.equal(new URL(other.url()).pathname, `/console/people/${made.jane}`);
+
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByLabel('API key').waitFor();
+    assert.deepEqual(faults, []);
+    await close();
+  });
+
+  test('leads to the page to sign in if there is no session', async () => {
+    const { page, context, close } = await visit(browser);
+    const mail = `<a href="${world.address}/console/people/${made.jane}">Jane</a>`;
+    await context.route('http://mail.example/', (route) => route.fulfill({ contentType: 'text/html', body: mail }));
+    await page.goto('http://mail.example/');
+    await page.getByRole('link', { name: 'Jane' }).click();
+    await page.getByLabel('API key').fill(world.keys.acme);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('heading', { level: 1, name: 'Jane Doe' }).waitFor();
+    await close();
+  });
+});
+
+describe('a form', () => {
+  test('says where it is from, so that it also counts in a browser without Fetch Metadata', async () => {
+    const { page, close } = await enter(browser, world.address, world.keys.acme);
+    const sent = page.waitForRequest((request) => request.method() === 'POST');
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    assert.equal((await (await sent).allHeaders()).origin, world.address);
+    await page.getByLabel('API key').waitFor();
+    await close();
+  });
+});
+
 describe('a tenant', () => {
   test('sees nothing of another', async () => {
     const { page, close } = await enter(browser, world.address, world.keys.globex);
