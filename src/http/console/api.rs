@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 use url::form_urlencoded::Serializer;
 
 use crate::domain::scope::Scope;
+use crate::http::console::pace::{Pace, wait_of};
 use crate::http::exchange_context::{REQUEST_ID, UnkeptExchange};
 use crate::http::problem::MEDIA_TYPE;
 use crate::http::server::shutdown::ShutdownSignal;
@@ -46,6 +47,8 @@ pub(in crate::http::console) struct Api {
     /// Headers of every call: the credentials, the request id of the page and its trace.
     headers: HeaderMap,
     stopping: ShutdownSignal,
+    /// How fast the calls may follow each other.
+    pace: Arc<Pace>,
     /// What became of the page's last write.
     written: Arc<Mutex<Option<WriteEnd>>>,
 }
@@ -204,7 +207,8 @@ impl Api {
         for name in [TRACEPARENT, TRACESTATE] {
             headers.extend(page.headers.get(&name).map(|value| (name, value.clone())));
         }
-        Self { router: router.clone(), headers, stopping: ShutdownSignal::of(page), written: Arc::default() }
+        let (router, stopping, pace) = (router.clone(), ShutdownSignal::of(page), Arc::new(Pace::new()));
+        Self { router, headers, stopping, pace, written: Arc::default() }
     }
 
     /// Returns what the page of an error has to say: above all what became of the write, if there was one.
@@ -366,21 +370,31 @@ impl Api {
         headers: &[(HeaderName, &str)],
         body: Bytes,
     ) -> Result<Response, ConsoleError> {
-        let mut request = Request::new(Body::from(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = path.parse().map_err(|_| ConsoleError::Refused(StatusCode::NOT_FOUND, "No such page."))?;
-        request.headers_mut().extend(self.headers.clone());
+        let uri: Uri = path.parse().map_err(|_| ConsoleError::Refused(StatusCode::NOT_FOUND, "No such page."))?;
+        let mut all = self.headers.clone();
         for (name, value) in headers {
             let value = HeaderValue::from_str(value)
                 .map_err(|_| ConsoleError::Refused(StatusCode::BAD_REQUEST, "A field holds a control character."))?;
-            request.headers_mut().insert(name, value);
+            all.insert(name, value);
         }
-        request.extensions_mut().insert(self.stopping.clone());
-        let is_read = request.method() == Method::GET || path == SEARCH;
-        if is_read {
-            request.extensions_mut().insert(UnkeptExchange);
-        }
-        let Ok(response) = self.router.clone().oneshot(request).await;
+        let is_read = method == Method::GET || path == SEARCH;
+        let _turn = self.pace.turn().await;
+        let response = loop {
+            let mut request = Request::new(Body::from(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = all.clone();
+            request.extensions_mut().insert(self.stopping.clone());
+            if is_read {
+                request.extensions_mut().insert(UnkeptExchange);
+            }
+            let Ok(response) = self.router.clone().oneshot(request).await;
+            let wait = wait_of(&response);
+            match wait {
+                Some(wait) if self.pace.pause(wait).await => {}
+                _ => break response,
+            }
+        };
         if response.status().is_success() {
             return Ok(response);
         }

@@ -1,5 +1,7 @@
 //! What every page shares: the frame with its menu, the client, notices, problems and the hidden fields of forms.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use askama::filters::Safe;
 use http::StatusCode;
@@ -106,6 +108,14 @@ impl Viewer {
     }
 }
 
+/// What a page lacks, and why.
+pub(in crate::http::console) struct Lacking {
+    /// The names of the parts.
+    pub(in crate::http::console) names: String,
+    /// Why they could not be read.
+    pub(in crate::http::console) reason: String,
+}
+
 /// What the frame of a page shows.
 pub(in crate::http::console) struct Page {
     /// The relative address of `console/`, with a final slash.
@@ -116,6 +126,8 @@ pub(in crate::http::console) struct Page {
     pub(in crate::http::console) viewer: Viewer,
     /// The menu.
     pub(in crate::http::console) menu: Vec<MenuEntry>,
+    /// The parts that could not be read.
+    pub(in crate::http::console) lacking: Option<Lacking>,
     /// What the request before has done.
     pub(in crate::http::console) notice: Option<&'static str>,
     /// Why the request failed.
@@ -149,6 +161,7 @@ impl Page {
             title: title.to_owned(),
             menu: menu.collect(),
             viewer,
+            lacking: None,
             notice: None,
             problem: None,
             version: env!("CARGO_PKG_VERSION"),
@@ -156,6 +169,15 @@ impl Page {
             notice_word: String::new(),
             key: None,
         }
+    }
+
+    /// Says which parts the page lacks, each with the reason.
+    pub(in crate::http::console) fn with_lacking(mut self, parts: &[(&'static str, String)]) -> Self {
+        self.lacking = parts.first().map(|(_, reason)| {
+            let names: BTreeSet<&str> = parts.iter().map(|(name, _)| *name).collect();
+            Lacking { names: names.into_iter().collect::<Vec<_>>().join(", "), reason: reason.clone() }
+        });
+        self
     }
 
     /// Keeps the key of the form that led to the page.

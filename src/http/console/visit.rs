@@ -1,6 +1,6 @@
 //! A request of somebody who may see the console: what a screen reads it from and answers it with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use askama::Template;
 use axum::extract::FromRequestParts;
@@ -30,6 +30,8 @@ struct Inner {
     form: Form,
     assets: (&'static str, &'static str),
     now: Timestamp,
+    /// The parts that the page lacks, each with the reason.
+    lacking: Mutex<Vec<(&'static str, String)>>,
 }
 
 /// The fields of a posted form.
@@ -68,7 +70,7 @@ impl Visit {
         let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let query = query.into_owned().collect();
         let root = root_of(parts.uri.path());
-        Self { api, inner: Arc::new(Inner { root, viewer, query, form, assets, now }) }
+        Self { api, inner: Arc::new(Inner { root, viewer, query, form, assets, now, lacking: Mutex::default() }) }
     }
 
     /// Returns a parameter of the query that is not empty.
@@ -120,12 +122,33 @@ impl Visit {
         self.inner.now
     }
 
-    /// Creates the frame of the page.
+    /// Returns a part of the page that it can do without. `None` if it cannot be read just now, as when the client has
+    /// exceeded its rate: the page then says that it lacks the part.
+    ///
+    /// # Errors
+    /// Every problem that another attempt would not solve.
+    pub(in crate::http::console) fn part<T>(
+        &self,
+        name: &'static str,
+        read: Result<T, ConsoleError>,
+    ) -> Result<Option<T>, ConsoleError> {
+        match read {
+            Err(ConsoleError::Problem(problem)) if problem.retryable => {
+                let mut lacking = self.inner.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+                lacking.push((name, problem.detail));
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
+    /// Creates the frame of the page, after its parts were read.
     pub(in crate::http::console) fn page(&self, title: &str, area: Area) -> Page {
-        let Inner { root, viewer, assets, .. } = &*self.inner;
+        let Inner { root, viewer, assets, lacking, .. } = &*self.inner;
         Page::new(root, title, Some(area), viewer.clone(), *assets)
             .with_notice_word(self.query("notice"))
             .with_key(self.key())
+            .with_lacking(&lacking.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Creates the frame of the page that shows an error.

@@ -223,20 +223,21 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
     visit.render(&AttentionView { page, sections, hidden, total, is_cut, looked_at: visit.now() })
 }
 
-/// Reads a list if the client may.
+/// Reads a list if the client may, and if it can be read just now; `name` is what the page lacks without it.
 async fn listed<T: DeserializeOwned>(
     visit: &Visit,
     scope: Scope,
-    path: &str,
+    (name, path): (&'static str, &str),
     query: &[(&str, &str)],
 ) -> Result<List<T>, ConsoleError> {
-    if visit.may(scope) { visit.api.list(path, query).await } else { Ok(List { items: Vec::new(), next_cursor: None }) }
+    let read = if visit.may(scope) { visit.part(name, visit.api.list(path, query).await)? } else { None };
+    Ok(read.unwrap_or(List { items: Vec::new(), next_cursor: None }))
 }
 
 async fn unknown_writes(visit: &Visit) -> Result<Section, ConsoleError> {
     let query = [("state", "unknown"), ("limit", MOST)];
-    let candidates = listed::<Candidate>(visit, Scope::CandidatesRead, "/candidates", &query);
-    let assignments = listed::<Assignment>(visit, Scope::AssignmentsRead, "/assignments", &query);
+    let candidates = listed::<Candidate>(visit, Scope::CandidatesRead, ("candidates", "/candidates"), &query);
+    let assignments = listed::<Assignment>(visit, Scope::AssignmentsRead, ("bookings", "/assignments"), &query);
     let (candidates, assignments) = tokio::try_join!(candidates, assignments)?;
     let has_more = candidates.next_cursor.is_some() || assignments.next_cursor.is_some();
     let candidates = candidates.items.into_iter().map(|candidate| of_candidate(visit, candidate));
@@ -293,7 +294,7 @@ fn cause(connection: &str, problem: Option<Problem>) -> String {
 /// Reads the newest operations; also returns whether there are others.
 async fn operations(visit: &Visit) -> Result<(Section, bool), ConsoleError> {
     let query = [("limit", OPERATIONS)];
-    let listed = listed::<Operation>(visit, Scope::OperationsRead, "/operations", &query).await?;
+    let listed = listed::<Operation>(visit, Scope::OperationsRead, ("operations", "/operations"), &query).await?;
     let now = visit.now();
     let mut entries: Vec<Entry> =
         listed.items.into_iter().filter_map(|operation| of_operation(operation, now)).collect();
@@ -334,8 +335,8 @@ fn of_operation(operation: Operation, now: Timestamp) -> Option<Entry> {
 
 async fn reports(visit: &Visit) -> Result<Section, ConsoleError> {
     let (parked, rejected) = ([("state", "parked"), ("limit", MOST)], [("state", "rejected"), ("limit", MOST)]);
-    let parked = listed::<Report>(visit, Scope::ReportsRead, "/reports", &parked);
-    let rejected = listed::<Report>(visit, Scope::ReportsRead, "/reports", &rejected);
+    let parked = listed::<Report>(visit, Scope::ReportsRead, ("reports", "/reports"), &parked);
+    let rejected = listed::<Report>(visit, Scope::ReportsRead, ("reports", "/reports"), &rejected);
     let (parked, rejected) = tokio::try_join!(parked, rejected)?;
     let has_more = parked.next_cursor.is_some() || rejected.next_cursor.is_some();
     let mut entries: Vec<Entry> = parked.items.into_iter().chain(rejected.items).map(of_report).collect();
@@ -365,7 +366,7 @@ fn of_report(report: Report) -> Entry {
 }
 
 async fn webhooks(visit: &Visit) -> Result<Section, ConsoleError> {
-    let listed = listed::<Webhook>(visit, Scope::WebhooksRead, "/webhooks", &[("limit", "200")]).await?;
+    let listed = listed::<Webhook>(visit, Scope::WebhooksRead, ("webhooks", "/webhooks"), &[("limit", "200")]).await?;
     let ill = listed.items.into_iter().filter(|webhook| ["failing", "disabled"].contains(&webhook.state.as_str()));
     let mut entries: Vec<Entry> = ill.map(|webhook| of_webhook(visit, webhook)).collect();
     newest_first(&mut entries);
@@ -401,7 +402,8 @@ fn of_webhook(visit: &Visit, webhook: Webhook) -> Entry {
 }
 
 async fn connections(visit: &Visit) -> Result<Section, ConsoleError> {
-    let listed = listed::<Connection>(visit, Scope::CatalogueRead, "/connections", &[("limit", "200")]).await?;
+    let listed =
+        listed::<Connection>(visit, Scope::CatalogueRead, ("connections", "/connections"), &[("limit", "200")]).await?;
     let ill = listed.items.into_iter().filter(|connection| !["ok", "unchecked"].contains(&connection.status.as_str()));
     let mut entries: Vec<Entry> = ill.map(|connection| of_connection(visit, connection)).collect();
     newest_first(&mut entries);
