@@ -58,7 +58,8 @@ pub(in crate::http::console) struct Api {
 enum WriteEnd {
     /// No reply was read.
     Unclear,
-    Accepted,
+    /// The API has accepted it, with this status.
+    Accepted(StatusCode),
     Refused(Box<Problem>),
 }
 
@@ -143,8 +144,13 @@ pub(in crate::http::console) enum ConsoleError {
     Refused(StatusCode, &'static str),
     /// The page's scope is lacking.
     Scope(Scope),
-    /// The API has accepted a write, and then its page could not be made, with this status.
-    Unshown(StatusCode),
+    /// The API has accepted a write, and then its page could not be made.
+    Unshown {
+        /// The status of the page.
+        status: StatusCode,
+        /// The status of the API's reply to the write.
+        write: StatusCode,
+    },
     /// It is not known what became of a write.
     Unclear,
     /// The response of the API or a template has a form that the console does not know: a fault of the gateway.
@@ -216,11 +222,13 @@ impl Api {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (written, error) {
             (Some(WriteEnd::Refused(problem)), _) => ConsoleError::Problem(problem),
-            (Some(WriteEnd::Accepted), ConsoleError::Problem(problem)) => {
+            (Some(WriteEnd::Accepted(write)), ConsoleError::Problem(problem)) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                ConsoleError::Unshown(status)
+                ConsoleError::Unshown { status, write }
             }
-            (Some(WriteEnd::Accepted), _) => ConsoleError::Unshown(StatusCode::INTERNAL_SERVER_ERROR),
+            (Some(WriteEnd::Accepted(write)), _) => {
+                ConsoleError::Unshown { status: StatusCode::INTERNAL_SERVER_ERROR, write }
+            }
             (Some(WriteEnd::Unclear), ConsoleError::Internal(detail)) => {
                 tracing::error!(detail, "a page of the console failed");
                 ConsoleError::Unclear
@@ -337,7 +345,7 @@ impl Api {
         self.note_write(WriteEnd::Unclear);
         let called = self.call(method, path, headers, body).await;
         match &called {
-            Ok(_) => self.note_write(WriteEnd::Accepted),
+            Ok(response) => self.note_write(WriteEnd::Accepted(response.status())),
             Err(ConsoleError::Problem(problem)) => self.note_write(WriteEnd::Refused(problem.clone())),
             Err(_) => {}
         }
@@ -440,5 +448,19 @@ mod tests {
     fn a_segment_stays_one_segment() {
         assert_eq!(segment("cand_1"), "cand_1");
         assert_eq!(segment("../a?b#c d%"), "..%2Fa%3Fb%23c%20d%25");
+    }
+
+    #[tokio::test]
+    async fn the_page_of_an_error_after_a_write_has_the_status_of_its_reply() {
+        for write in [StatusCode::OK, StatusCode::ACCEPTED, StatusCode::NO_CONTENT] {
+            let router = Router::new().fallback(async move || write);
+            let (page, ()) = Request::new(()).into_parts();
+            let api = Api::new(&router, None, &page, "req_1");
+            let lost = || ConsoleError::Internal("the page could not be read".to_owned());
+            assert!(matches!(api.after_write(lost()), ConsoleError::Internal(_)), "nothing was written");
+            api.post("/operations/op_1/retry", None, None).await.unwrap();
+            let shown = api.after_write(lost());
+            assert!(matches!(shown, ConsoleError::Unshown { write: known, .. } if known == write), "{shown:?}");
+        }
     }
 }

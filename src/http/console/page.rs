@@ -308,12 +308,22 @@ impl ProblemView {
                     "Ask the operator to add it in auth.clients.",
                 )
             }
-            ConsoleError::Unshown(status) => Self {
+            ConsoleError::Unshown { status, write: StatusCode::ACCEPTED } => Self {
+                outcome: "pending".to_owned(),
+                ..own(
+                    status,
+                    "It was accepted, but its page cannot be shown",
+                    "The gateway has accepted it and goes on with it. What the page shows besides could not be read."
+                        .to_owned(),
+                    "Do not send the form again; open the page again.",
+                )
+            },
+            ConsoleError::Unshown { status, write: _ } => Self {
                 outcome: "applied".to_owned(),
                 ..own(
                     status,
                     "It was done, but its page cannot be shown",
-                    "The gateway has accepted it. What the page shows besides could not be read.".to_owned(),
+                    "The gateway has done it. What the page shows besides could not be read.".to_owned(),
                     "Do not send the form again; open the page again.",
                 )
             },
@@ -358,4 +368,20 @@ fn advice(problem: &Problem) -> String {
     let action = code.map(|code| format!(" {}", code.action())).unwrap_or_default();
     let wait = problem.retry_after.as_ref().map(|seconds| format!(" The gateway asks to wait {seconds} s."));
     format!("{known}{action}{}", wait.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_was_only_accepted_is_not_said_to_be_applied() {
+        for (write, outcome) in
+            [(StatusCode::OK, "applied"), (StatusCode::NO_CONTENT, "applied"), (StatusCode::ACCEPTED, "pending")]
+        {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let view = ProblemView::of_error(ConsoleError::Unshown { status, write });
+            assert_eq!((view.status, view.outcome.as_str()), (status, outcome), "{write}");
+        }
+    }
 }
