@@ -84,6 +84,11 @@ impl Visit {
         self.inner.form.field(name)
     }
 
+    /// Returns the names and values of the form's fields, in its order.
+    pub(in crate::http::console) fn fields(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        self.inner.form.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Returns the file in the field with this name.
     pub(in crate::http::console) fn upload(&self, name: &str) -> Option<&Upload> {
         self.inner.form.uploads.iter().find(|(known, _)| known == name).map(|(_, upload)| upload)

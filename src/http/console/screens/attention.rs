@@ -40,8 +40,8 @@ struct AttentionView {
     /// What the client may not see.
     hidden: Vec<&'static str>,
     total: String,
-    /// Whether there are operations that were not looked at.
-    is_cut: bool,
+    /// Whether a section may have more entries.
+    has_more: bool,
     looked_at: Timestamp,
 }
 
@@ -53,7 +53,7 @@ struct Section {
     area: Area,
     tone: &'static str,
     entries: Vec<Entry>,
-    /// Whether there are more than the entries.
+    /// Whether there may be more than the entries: the list goes on after what was looked at.
     has_more: bool,
 }
 
@@ -198,12 +198,11 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
         webhooks(&visit),
         connections(&visit)
     )?;
-    let (operations, is_cut) = operations;
     let all = [writes, operations, reports, webhooks, connections];
+    let has_more = all.iter().any(|section| section.has_more);
     let sections: Vec<Section> = all.into_iter().filter(|section| !section.entries.is_empty()).collect();
     let total = sections.iter().map(|section| section.entries.len()).sum::<usize>();
-    let more = if sections.iter().any(|section| section.has_more) { "+" } else { "" };
-    let total = format!("{total}{more}");
+    let total = format!("{total}{}", if has_more { "+" } else { "" });
     let mut page = visit.page("Attention", Area::Attention).with_notices(&[SETTLED]);
     if !sections.is_empty() {
         page = page.with_count(Area::Attention, &total, "warn");
@@ -220,7 +219,7 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
         (Scope::CatalogueRead, "connections"),
     ];
     let hidden = needed.into_iter().filter(|(scope, _)| !visit.may(*scope)).map(|(_, name)| name).collect();
-    visit.render(&AttentionView { page, sections, hidden, total, is_cut, looked_at: visit.now() })
+    visit.render(&AttentionView { page, sections, hidden, total, has_more, looked_at: visit.now() })
 }
 
 /// Reads a list if the client may, and if it can be read just now; `name` is what the page lacks without it.
@@ -291,18 +290,16 @@ fn cause(connection: &str, problem: Option<Problem>) -> String {
     }
 }
 
-/// Reads the newest operations; also returns whether there are others.
-async fn operations(visit: &Visit) -> Result<(Section, bool), ConsoleError> {
+/// Reads what needs a person among the newest operations.
+async fn operations(visit: &Visit) -> Result<Section, ConsoleError> {
     let query = [("limit", OPERATIONS)];
     let listed = listed::<Operation>(visit, Scope::OperationsRead, ("operations", "/operations"), &query).await?;
     let now = visit.now();
     let mut entries: Vec<Entry> =
         listed.items.into_iter().filter_map(|operation| of_operation(operation, now)).collect();
     newest_first(&mut entries);
-    let all = ("operations", "All operations");
-    let title = "Operations";
-    let section = Section { title, all, area: Area::Operations, tone: "warn", entries, has_more: false };
-    Ok((section, listed.next_cursor.is_some()))
+    let (title, all, has_more) = ("Operations", ("operations", "All operations"), listed.next_cursor.is_some());
+    Ok(Section { title, all, area: Area::Operations, tone: "warn", entries, has_more })
 }
 
 fn of_operation(operation: Operation, now: Timestamp) -> Option<Entry> {
