@@ -13,6 +13,7 @@ import { after, before, describe, test } from 'node:test';
 import { beyond, enter, go, signIn, tabTo, unfold, violations, visit } from './console-page.mjs';
 import { fill, PLANTED, startWorld, until } from './console-world.mjs';
 import { launch } from './page.mjs';
+import { newKey, startGateway } from './program.mjs';
 import { startProxy } from './proxy.mjs';
 
 const WIDTHS = [400, 900, 1440];
@@ -24,12 +25,23 @@ const ends = [];
 let browser;
 let world;
 let made;
+let unused;
 
 before(async () => {
   [browser, world] = await Promise.all([launch(), startWorld()]);
   ends.push(() => browser.close(), world.stop);
+  // Its minute passes while the other tests run.
+  unused = await leaveUnused();
   made = await fill(world);
 });
+
+/** Signs in where a session ends after the shortest time without use that can be configured, a minute; uses it no more. */
+async function leaveUnused() {
+  const { key, line } = newKey();
+  const gateway = await startGateway({ keyLine: line, connection: '[console]\nidle = "1m"' });
+  ends.push(gateway.stop);
+  return { key, address: gateway.address, ...(await enter(browser, gateway.address, key)) };
+}
 
 after(async () => {
   for (const end of ends.reverse()) await end();
@@ -351,6 +363,25 @@ describe('an operation', () => {
     await page.locator('h1 .badge', { hasText: 'completed' }).waitFor();
     assert.equal(await page.locator('[data-live]').count(), 0);
     await until(async () => (await call('GET', `/operations/${body.id}`)).body.state === 'completed');
+    assert.deepEqual(faults, []);
+    await close();
+  });
+});
+
+describe('a session that is not used', () => {
+  test('ends by itself, and signing in again leads on', { timeout: 180_000 }, async () => {
+    const { key, address, page, context, faults, close } = unused;
+    const sessions = async () => (await context.cookies()).filter(({ name }) => name === '__Host-examgate');
+    const [{ name, value }] = await sessions();
+    // Asks with a copy of the cookie: what the browser asks for would count as use.
+    const ask = () => fetch(`${address}/console/people`, { headers: { cookie: `${name}=${value}` }, redirect: 'manual' });
+    while ((await ask()).status === 200) await new Promise((resolve) => setTimeout(resolve, 200));
+    await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'People' }).click();
+    await page.getByText('session has ended').waitFor();
+    assert.deepEqual(await sessions(), []);
+    await page.getByLabel('API key').fill(key);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('heading', { level: 1, name: 'People' }).waitFor();
     assert.deepEqual(faults, []);
     await close();
   });

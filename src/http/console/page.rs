@@ -205,7 +205,7 @@ impl Page {
         self
     }
 
-    /// Shows how much there is to do at a screen.
+    /// Shows in the menu how much there is to do at a screen, which only the page that looks for it knows.
     pub(in crate::http::console) fn with_count(mut self, area: Area, count: &str, tone: &'static str) -> Self {
         let (name, ..) = area.entry();
         if let Some(entry) = self.menu.iter_mut().find(|entry| entry.name == name) {
