@@ -127,18 +127,18 @@ impl Visit {
         self.inner.now
     }
 
-    /// Returns a part of the page that it can do without. `None` if it cannot be read just now, as when the client has
-    /// exceeded its rate: the page then says that it lacks the part.
+    /// Returns a part of the page that it can do without. `None` if the client has exceeded its rate, or the number of its
+    /// requests in flight: the page then says that it lacks the part.
     ///
     /// # Errors
-    /// Every problem that another attempt would not solve.
+    /// Every other problem.
     pub(in crate::http::console) fn part<T>(
         &self,
         name: &'static str,
         read: Result<T, ConsoleError>,
     ) -> Result<Option<T>, ConsoleError> {
         match read {
-            Err(ConsoleError::Problem(problem)) if problem.retryable => {
+            Err(ConsoleError::Problem(problem)) if ["rate_limited", "overloaded"].contains(&problem.code.as_str()) => {
                 let mut lacking = self.inner.lacking.lock().unwrap_or_else(PoisonError::into_inner);
                 lacking.push((name, problem.detail));
                 Ok(None)
