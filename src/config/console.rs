@@ -50,7 +50,9 @@ pub(super) fn checked(
     if !(1..=MAX_SIGN_IN_RATE).contains(&settings.sign_in_rate) {
         errors.push(&["console", "sign_in_rate"], format!("must be from 1 to {MAX_SIGN_IN_RATE}"));
     }
-    if let (Some(address), Some((_, false)), Some(Auth::None)) = (settings.listen, context.server, auth)
+    // Without a console there is no listener either.
+    let listen = settings.listen.filter(|_| settings.enabled);
+    if let (Some(address), Some((_, false)), Some(Auth::None)) = (listen, context.server, auth)
         && !address.ip().is_loopback()
     {
         errors.push(

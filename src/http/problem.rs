@@ -248,6 +248,10 @@ pub(super) fn pending_error(response: &Response) -> Option<&Error> {
 #[derive(Clone, Copy)]
 pub(super) struct ProblemCode(pub(super) Code);
 
+/// How long a refused request has to wait, more precisely than `Retry-After` says it; kept in the response's extensions.
+#[derive(Clone, Copy)]
+pub(super) struct RetryWait(pub(super) Duration);
+
 /// Renders the problem document of a failed request, with the headers and extensions of the response so far; passes
 /// every other response through unchanged.
 pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Response {
@@ -259,6 +263,9 @@ pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Respo
     *problem.status_mut() = status(error.code);
     *problem.extensions_mut() = std::mem::take(response.extensions_mut());
     problem.extensions_mut().insert(ProblemCode(error.code));
+    if let Some(wait) = error.retry_after {
+        problem.extensions_mut().insert(RetryWait(wait));
+    }
     let headers = problem.headers_mut();
     // Keep headers that layers above the handler set, `Allow` above all.
     headers.extend(

@@ -156,7 +156,7 @@ fn report_routes() -> &'static [Entry] {
         || guarded_action("reports.dismiss", ReportsWrite, &[STORE, MATCH], routes!(reports::dismiss)),
         || {
             let route = with_optional_body(routes!(reports::reread));
-            guarded_action("connections.reread", ReportsWrite, &[NAMED, STORE, READ], route)
+            guarded_write("connections.reread", ReportsWrite, &[NAMED, STORE, READ], route)
         },
         || guarded_action("connections.read", ConnectionsCheck, &[NAMED, READ], routes!(reports::read_feed)),
     ]

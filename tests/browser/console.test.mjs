@@ -13,6 +13,7 @@ import { after, before, describe, test } from 'node:test';
 import { beyond, enter, go, signIn, tabTo, unfold, violations, visit } from './console-page.mjs';
 import { fill, PLANTED, startWorld, until } from './console-world.mjs';
 import { launch } from './page.mjs';
+import { newKey, startGateway } from './program.mjs';
 import { startProxy } from './proxy.mjs';
 
 const WIDTHS = [400, 900, 1440];
@@ -24,12 +25,23 @@ const ends = [];
 let browser;
 let world;
 let made;
+let unused;
 
 before(async () => {
   [browser, world] = await Promise.all([launch(), startWorld()]);
   ends.push(() => browser.close(), world.stop);
+  // Its minute passes while the other tests run.
+  unused = await leaveUnused();
   made = await fill(world);
 });
+
+/** Signs in where a session ends after the shortest time without use that can be configured, a minute; uses it no more. */
+async function leaveUnused() {
+  const { key, line } = newKey();
+  const gateway = await startGateway({ keyLine: line, connection: '[console]\nidle = "1m"' });
+  ends.push(gateway.stop);
+  return { key, address: gateway.address, ...(await enter(browser, gateway.address, key)) };
+}
 
 after(async () => {
   for (const end of ends.reverse()) await end();
@@ -147,6 +159,48 @@ describe('signing in', () => {
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByRole('heading', { level: 1, name: 'Jane Doe' }).waitFor();
     assert.ok(page.url().startsWith(`${world.address}/console/people/${made.jane}`), page.url());
+    await close();
+  });
+});
+
+describe('a link on another site', () => {
+  test('opens its page in the session there is, and leaves the forms that are open as they are', async () => {
+    const { page, context, faults, close } = await enter(browser, world.address, world.keys.acme);
+    await go(page, world.address, `people/${made.jane}`);
+    const mail = `<a href="${world.address}/console/people/${made.jane}">Jane</a>`;
+    await context.route('http://mail.example/', (route) => route.fulfill({ contentType: 'text/html', body: mail }));
+    const other = await context.newPage();
+    await other.goto('http://mail.example/');
+    await other.getByRole('link', { name: 'Jane' }).click();
+    await other.getByRole('heading', { level: 1, name: 'Jane Doe' }).waitFor();
+    assert.equal(new URL(other.url()).pathname, `/console/people/${made.jane}`);
+
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByLabel('API key').waitFor();
+    assert.deepEqual(faults, []);
+    await close();
+  });
+
+  test('leads to the page to sign in if there is no session', async () => {
+    const { page, context, close } = await visit(browser);
+    const mail = `<a href="${world.address}/console/people/${made.jane}">Jane</a>`;
+    await context.route('http://mail.example/', (route) => route.fulfill({ contentType: 'text/html', body: mail }));
+    await page.goto('http://mail.example/');
+    await page.getByRole('link', { name: 'Jane' }).click();
+    await page.getByLabel('API key').fill(world.keys.acme);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('heading', { level: 1, name: 'Jane Doe' }).waitFor();
+    await close();
+  });
+});
+
+describe('a form', () => {
+  test('says where it is from, so that it also counts in a browser without Fetch Metadata', async () => {
+    const { page, close } = await enter(browser, world.address, world.keys.acme);
+    const sent = page.waitForRequest((request) => request.method() === 'POST');
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    assert.equal((await (await sent).allHeaders()).origin, world.address);
+    await page.getByLabel('API key').waitFor();
     await close();
   });
 });
@@ -309,6 +363,25 @@ describe('an operation', () => {
     await page.locator('h1 .badge', { hasText: 'completed' }).waitFor();
     assert.equal(await page.locator('[data-live]').count(), 0);
     await until(async () => (await call('GET', `/operations/${body.id}`)).body.state === 'completed');
+    assert.deepEqual(faults, []);
+    await close();
+  });
+});
+
+describe('a session that is not used', () => {
+  test('ends by itself, and signing in again leads on', { timeout: 180_000 }, async () => {
+    const { key, address, page, context, faults, close } = unused;
+    const sessions = async () => (await context.cookies()).filter(({ name }) => name === '__Host-examgate');
+    const [{ name, value }] = await sessions();
+    // Asks with a copy of the cookie: what the browser asks for would count as use.
+    const ask = () => fetch(`${address}/console/people`, { headers: { cookie: `${name}=${value}` }, redirect: 'manual' });
+    while ((await ask()).status === 200) await new Promise((resolve) => setTimeout(resolve, 200));
+    await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'People' }).click();
+    await page.getByText('session has ended').waitFor();
+    assert.deepEqual(await sessions(), []);
+    await page.getByLabel('API key').fill(key);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('heading', { level: 1, name: 'People' }).waitFor();
     assert.deepEqual(faults, []);
     await close();
   });

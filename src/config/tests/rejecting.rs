@@ -261,6 +261,9 @@ fn mode_none_beyond_loopback_needs_allow_insecure() {
     let open = "[auth]\nmode = \"none\"\n[server]\nlisten = \"0.0.0.0:1\"\nallow_insecure = true\n";
     assert!(matches!(loaded(open, &[]).auth, Auth::None));
     assert!(matches!(loaded("[auth]\nmode = \"none\"", &[]).auth, Auth::None));
+    // The address of a console that is not there opens nothing.
+    let closed = "[auth]\nmode = \"none\"\n[console]\nenabled = false\nlisten = \"0.0.0.0:1\"\n";
+    assert!(!loaded(closed, &[]).console.enabled);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 use url::form_urlencoded::Serializer;
 
 use crate::domain::scope::Scope;
+use crate::http::console::pace::{Pace, wait_of};
 use crate::http::exchange_context::{REQUEST_ID, UnkeptExchange};
 use crate::http::problem::MEDIA_TYPE;
 use crate::http::server::shutdown::ShutdownSignal;
@@ -46,6 +47,8 @@ pub(in crate::http::console) struct Api {
     /// Headers of every call: the credentials, the request id of the page and its trace.
     headers: HeaderMap,
     stopping: ShutdownSignal,
+    /// How fast the calls may follow each other.
+    pace: Arc<Pace>,
     /// What became of the page's last write.
     written: Arc<Mutex<Option<WriteEnd>>>,
 }
@@ -55,7 +58,8 @@ pub(in crate::http::console) struct Api {
 enum WriteEnd {
     /// No reply was read.
     Unclear,
-    Accepted,
+    /// The API has accepted it, with this status.
+    Accepted(StatusCode),
     Refused(Box<Problem>),
 }
 
@@ -140,8 +144,13 @@ pub(in crate::http::console) enum ConsoleError {
     Refused(StatusCode, &'static str),
     /// The page's scope is lacking.
     Scope(Scope),
-    /// The API has accepted a write, and then its page could not be made, with this status.
-    Unshown(StatusCode),
+    /// The API has accepted a write, and then its page could not be made.
+    Unshown {
+        /// The status of the page.
+        status: StatusCode,
+        /// The status of the API's reply to the write.
+        write: StatusCode,
+    },
     /// It is not known what became of a write.
     Unclear,
     /// The response of the API or a template has a form that the console does not know: a fault of the gateway.
@@ -204,7 +213,8 @@ impl Api {
         for name in [TRACEPARENT, TRACESTATE] {
             headers.extend(page.headers.get(&name).map(|value| (name, value.clone())));
         }
-        Self { router: router.clone(), headers, stopping: ShutdownSignal::of(page), written: Arc::default() }
+        let (router, stopping, pace) = (router.clone(), ShutdownSignal::of(page), Arc::new(Pace::new()));
+        Self { router, headers, stopping, pace, written: Arc::default() }
     }
 
     /// Returns what the page of an error has to say: above all what became of the write, if there was one.
@@ -212,11 +222,13 @@ impl Api {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (written, error) {
             (Some(WriteEnd::Refused(problem)), _) => ConsoleError::Problem(problem),
-            (Some(WriteEnd::Accepted), ConsoleError::Problem(problem)) => {
+            (Some(WriteEnd::Accepted(write)), ConsoleError::Problem(problem)) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                ConsoleError::Unshown(status)
+                ConsoleError::Unshown { status, write }
             }
-            (Some(WriteEnd::Accepted), _) => ConsoleError::Unshown(StatusCode::INTERNAL_SERVER_ERROR),
+            (Some(WriteEnd::Accepted(write)), _) => {
+                ConsoleError::Unshown { status: StatusCode::INTERNAL_SERVER_ERROR, write }
+            }
             (Some(WriteEnd::Unclear), ConsoleError::Internal(detail)) => {
                 tracing::error!(detail, "a page of the console failed");
                 ConsoleError::Unclear
@@ -333,7 +345,7 @@ impl Api {
         self.note_write(WriteEnd::Unclear);
         let called = self.call(method, path, headers, body).await;
         match &called {
-            Ok(_) => self.note_write(WriteEnd::Accepted),
+            Ok(response) => self.note_write(WriteEnd::Accepted(response.status())),
             Err(ConsoleError::Problem(problem)) => self.note_write(WriteEnd::Refused(problem.clone())),
             Err(_) => {}
         }
@@ -366,21 +378,31 @@ impl Api {
         headers: &[(HeaderName, &str)],
         body: Bytes,
     ) -> Result<Response, ConsoleError> {
-        let mut request = Request::new(Body::from(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = path.parse().map_err(|_| ConsoleError::Refused(StatusCode::NOT_FOUND, "No such page."))?;
-        request.headers_mut().extend(self.headers.clone());
+        let uri: Uri = path.parse().map_err(|_| ConsoleError::Refused(StatusCode::NOT_FOUND, "No such page."))?;
+        let mut all = self.headers.clone();
         for (name, value) in headers {
             let value = HeaderValue::from_str(value)
                 .map_err(|_| ConsoleError::Refused(StatusCode::BAD_REQUEST, "A field holds a control character."))?;
-            request.headers_mut().insert(name, value);
+            all.insert(name, value);
         }
-        request.extensions_mut().insert(self.stopping.clone());
-        let is_read = request.method() == Method::GET || path == SEARCH;
-        if is_read {
-            request.extensions_mut().insert(UnkeptExchange);
-        }
-        let Ok(response) = self.router.clone().oneshot(request).await;
+        let is_read = method == Method::GET || path == SEARCH;
+        let _turn = self.pace.turn().await;
+        let response = loop {
+            let mut request = Request::new(Body::from(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = all.clone();
+            request.extensions_mut().insert(self.stopping.clone());
+            if is_read {
+                request.extensions_mut().insert(UnkeptExchange);
+            }
+            let Ok(response) = self.router.clone().oneshot(request).await;
+            let wait = wait_of(&response);
+            match wait {
+                Some(wait) if self.pace.pause(wait).await => {}
+                _ => break response,
+            }
+        };
         if response.status().is_success() {
             return Ok(response);
         }
@@ -426,5 +448,19 @@ mod tests {
     fn a_segment_stays_one_segment() {
         assert_eq!(segment("cand_1"), "cand_1");
         assert_eq!(segment("../a?b#c d%"), "..%2Fa%3Fb%23c%20d%25");
+    }
+
+    #[tokio::test]
+    async fn the_page_of_an_error_after_a_write_has_the_status_of_its_reply() {
+        for write in [StatusCode::OK, StatusCode::ACCEPTED, StatusCode::NO_CONTENT] {
+            let router = Router::new().fallback(async move || write);
+            let (page, ()) = Request::new(()).into_parts();
+            let api = Api::new(&router, None, &page, "req_1");
+            let lost = || ConsoleError::Internal("the page could not be read".to_owned());
+            assert!(matches!(api.after_write(lost()), ConsoleError::Internal(_)), "nothing was written");
+            api.post("/operations/op_1/retry", None, None).await.unwrap();
+            let shown = api.after_write(lost());
+            assert!(matches!(shown, ConsoleError::Unshown { write: known, .. } if known == write), "{shown:?}");
+        }
     }
 }

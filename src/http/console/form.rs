@@ -16,7 +16,7 @@ use crate::http::console::visit::{Form, Upload};
 /// Maximum size of a form, its files included, in bytes.
 pub(in crate::http::console) const MAX_FORM: usize = 8 << 20;
 /// As [`MAX_FORM`], of a form without files.
-pub(in crate::http::console) const MAX_PLAIN_FORM: usize = 256 << 10;
+pub(in crate::http::console) const MAX_PLAIN_FORM: usize = 512 << 10;
 /// Maximum number of fields.
 const MAX_FIELDS: usize = 10_000;
 /// How long a form may take to arrive.

@@ -3,9 +3,10 @@
 //! page that the API does not give.
 //!
 //! `guard` admits only requests of a session and checks the token of every form; `session` seals the cookie; `api` calls the
-//! API and `documents` has what it returns; `page` is the frame of all pages; `screens` has one file for each screen. Pages
-//! work without a script, contain nothing inline and no address but relative ones. It must never read service or store: the
-//! one thing it writes there is the audit entry of a sign-in or sign-out, which no route of the API is about.
+//! API, as fast as `pace` permits, and `documents` has what it returns; `page` is the frame of all pages; `screens` has one
+//! file for each screen. Pages work without a script, contain nothing inline and no address but relative ones. It must never
+//! read service or store: the one thing it writes there is the audit entry of a sign-in or sign-out, which no route of the
+//! API is about.
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -27,6 +28,7 @@ mod format;
 mod guard;
 mod listing;
 mod origin;
+mod pace;
 mod page;
 mod screens;
 mod session;

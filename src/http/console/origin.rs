@@ -19,7 +19,7 @@ pub(in crate::http::console) fn is_ours(parts: &Parts, public_url: Option<&Url>)
     }
     match text(ORIGIN.as_str()) {
         None => true,
-        // With `Referrer-Policy: no-referrer` browsers send the origin of forms as `null` (Fetch §3.2.5).
+        // A proxy may have set `Referrer-Policy: no-referrer`, with which browsers send the origin as `null` (Fetch §3.2.5).
         Some("null") => site == Some("same-origin"),
         Some(origin) => {
             let Some(host) = Url::parse(origin).ok().as_ref().and_then(authority) else { return false };
@@ -31,6 +31,11 @@ pub(in crate::http::console) fn is_ours(parts: &Parts, public_url: Option<&Url>)
                 || named.into_iter().flatten().chain(forwarded).any(|own| own.eq_ignore_ascii_case(&host))
         }
     }
+}
+
+/// Returns whether the browser says that a page of another site has led to the request.
+pub(in crate::http::console) fn is_of_another_site(parts: &Parts) -> bool {
+    parts.headers.get(SITE).is_some_and(|site| site == "cross-site")
 }
 
 /// Returns host and port as a `Host` header has them: without the scheme's own port.

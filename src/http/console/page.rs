@@ -1,5 +1,7 @@
 //! What every page shares: the frame with its menu, the client, notices, problems and the hidden fields of forms.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use askama::filters::Safe;
 use http::StatusCode;
@@ -106,6 +108,14 @@ impl Viewer {
     }
 }
 
+/// What a page lacks, and why.
+pub(in crate::http::console) struct Lacking {
+    /// The names of the parts.
+    pub(in crate::http::console) names: String,
+    /// Why they could not be read.
+    pub(in crate::http::console) reason: String,
+}
+
 /// What the frame of a page shows.
 pub(in crate::http::console) struct Page {
     /// The relative address of `console/`, with a final slash.
@@ -116,6 +126,8 @@ pub(in crate::http::console) struct Page {
     pub(in crate::http::console) viewer: Viewer,
     /// The menu.
     pub(in crate::http::console) menu: Vec<MenuEntry>,
+    /// The parts that could not be read.
+    pub(in crate::http::console) lacking: Option<Lacking>,
     /// What the request before has done.
     pub(in crate::http::console) notice: Option<&'static str>,
     /// Why the request failed.
@@ -149,6 +161,7 @@ impl Page {
             title: title.to_owned(),
             menu: menu.collect(),
             viewer,
+            lacking: None,
             notice: None,
             problem: None,
             version: env!("CARGO_PKG_VERSION"),
@@ -156,6 +169,15 @@ impl Page {
             notice_word: String::new(),
             key: None,
         }
+    }
+
+    /// Says which parts the page lacks, each with the reason.
+    pub(in crate::http::console) fn with_lacking(mut self, parts: &[(&'static str, String)]) -> Self {
+        self.lacking = parts.first().map(|(_, reason)| {
+            let names: BTreeSet<&str> = parts.iter().map(|(name, _)| *name).collect();
+            Lacking { names: names.into_iter().collect::<Vec<_>>().join(", "), reason: reason.clone() }
+        });
+        self
     }
 
     /// Keeps the key of the form that led to the page.
@@ -183,7 +205,7 @@ impl Page {
         self
     }
 
-    /// Shows how much there is to do at a screen.
+    /// Shows in the menu how much there is to do at a screen, which only the page that looks for it knows.
     pub(in crate::http::console) fn with_count(mut self, area: Area, count: &str, tone: &'static str) -> Self {
         let (name, ..) = area.entry();
         if let Some(entry) = self.menu.iter_mut().find(|entry| entry.name == name) {
@@ -286,12 +308,22 @@ impl ProblemView {
                     "Ask the operator to add it in auth.clients.",
                 )
             }
-            ConsoleError::Unshown(status) => Self {
+            ConsoleError::Unshown { status, write: StatusCode::ACCEPTED } => Self {
+                outcome: "pending".to_owned(),
+                ..own(
+                    status,
+                    "It was accepted, but its page cannot be shown",
+                    "The gateway has accepted it and goes on with it. What the page shows besides could not be read."
+                        .to_owned(),
+                    "Do not send the form again; open the page again.",
+                )
+            },
+            ConsoleError::Unshown { status, write: _ } => Self {
                 outcome: "applied".to_owned(),
                 ..own(
                     status,
                     "It was done, but its page cannot be shown",
-                    "The gateway has accepted it. What the page shows besides could not be read.".to_owned(),
+                    "The gateway has done it. What the page shows besides could not be read.".to_owned(),
                     "Do not send the form again; open the page again.",
                 )
             },
@@ -336,4 +368,20 @@ fn advice(problem: &Problem) -> String {
     let action = code.map(|code| format!(" {}", code.action())).unwrap_or_default();
     let wait = problem.retry_after.as_ref().map(|seconds| format!(" The gateway asks to wait {seconds} s."));
     format!("{known}{action}{}", wait.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_was_only_accepted_is_not_said_to_be_applied() {
+        for (write, outcome) in
+            [(StatusCode::OK, "applied"), (StatusCode::NO_CONTENT, "applied"), (StatusCode::ACCEPTED, "pending")]
+        {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let view = ProblemView::of_error(ConsoleError::Unshown { status, write });
+            assert_eq!((view.status, view.outcome.as_str()), (status, outcome), "{write}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::secret::Secret;
 /// no other (RFC 6265bis §4.1.3.2).
 const SIGNED_IN: &str = "__Host-examgate";
 /// The cookie of a session without a key: before sign-in, and where none is needed. It has a name of its own since a page
-/// that another site leads to is sent no cookie, and must not replace the session there is.
+/// that another site leads to is not sent the cookie of a session with a key, and must not replace it.
 const VISITOR: &str = "__Host-examgate-visitor";
 const NONCE_BYTES: usize = 24;
 /// Maximum length of a sealed value that is opened.
@@ -199,8 +199,18 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     values.map(|(_, value)| value.trim()).find(|value| !value.is_empty() && value.len() <= MAX_SEALED)
 }
 
+/// Returns the `SameSite` attribute of a cookie: `Strict` if it holds a credential.
+///
+/// A visitor's is `Lax`: a link on another site, as in a mail, is sent it too. Without it the page would begin another
+/// session, and the forms that are open would no longer count. It holds no credential, and forms of other sites count as
+/// little as before: browsers send a `Lax` cookie along with no request from another site but the opening of a page (`GET`),
+/// which changes nothing; and a form needs the token that is sealed in the cookie, which no other site can read.
+fn same_site(name: &str) -> &'static str {
+    if name == VISITOR { "Lax" } else { "Strict" }
+}
+
 fn set_cookie(name: &str, value: &str, more: &str) -> Option<HeaderValue> {
-    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Strict{more}");
+    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite={}{more}", same_site(name));
     let mut header = HeaderValue::from_str(&text).ok()?;
     header.set_sensitive(true);
     Some(header)

@@ -17,6 +17,7 @@ use crate::http::console::api::{Api, ConsoleError};
 use crate::http::console::form;
 use crate::http::console::format as filters;
 use crate::http::console::guard::{ClientDocument, assets, bearer, visitor};
+use crate::http::console::listing::with_query;
 use crate::http::console::origin;
 use crate::http::console::page::{Page, Viewer};
 use crate::http::console::session::{Presented, Session, Sessions};
@@ -29,6 +30,8 @@ use crate::secret::Secret;
 
 /// Maximum size of the form, in bytes.
 const MAX_SIGN_IN: usize = 16 << 10;
+/// The parameter of a request that a page of ours has led to, so that none asks for ever.
+const AGAIN: &str = "again";
 
 /// The page to sign in.
 #[derive(Template)]
@@ -43,13 +46,28 @@ struct SignInPage {
     error: Option<String>,
 }
 
+/// The page that asks again for the session, for a browser that another site has led here.
+#[derive(Template)]
+#[template(path = "sign-in-again.html", config = "src/http/console/askama.toml")]
+struct AskAgainPage {
+    page: Page,
+    /// The page to sign in, once more.
+    again: String,
+}
+
 /// Shows the page to sign in.
 pub(in crate::http::console) async fn show(State(console): State<Console>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let to = below_console(&parameter(&parts, "to").unwrap_or_default()).to_owned();
-    let signed_in = matches!(console.sessions.presented(&parts.headers), Presented::Valid(_));
-    if signed_in || needs_no_key(&console) {
+    let presented = console.sessions.presented(&parts.headers);
+    if matches!(presented, Presented::Valid(_)) || needs_no_key(&console) {
         return see_other(&format!("{}{to}", here(&parts))).into_response();
+    }
+    if matches!(presented, Presented::Nothing)
+        && origin::is_of_another_site(&parts)
+        && parameter(&parts, AGAIN).is_none()
+    {
+        return ask_again(&parts, &to);
     }
     let ended = parameter(&parts, "ended").is_some();
     answer(&console, &parts, (StatusCode::OK, to), ended, None)
@@ -165,6 +183,15 @@ async fn record(console: &Console, entry: Entry, action: &'static str, status: S
 
 fn needs_no_key(console: &Console) -> bool {
     console.app.terms.now().clients.credentials() != Credentials::Key
+}
+
+/// Has the browser ask for the page to sign in once more, by itself. It sends the cookie of a session, which is
+/// `SameSite=Strict`, with no request that another site has led to, such as a link in a mail; with the next one, which a page
+/// of ours has led to, it does.
+fn ask_again(parts: &Parts, to: &str) -> Response {
+    let again = with_query("sign-in", &[("to", to), (AGAIN, "1")]);
+    let page = Page::new(&here(parts), "Sign in", None, Viewer::default(), assets());
+    rendered(StatusCode::OK, &AskAgainPage { page, again }).into_response()
 }
 
 fn answer(

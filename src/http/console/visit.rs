@@ -1,6 +1,6 @@
 //! A request of a person who may see the console: what a screen reads it from and answers it with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use askama::Template;
 use axum::extract::FromRequestParts;
@@ -30,6 +30,8 @@ struct Inner {
     form: Form,
     assets: (&'static str, &'static str),
     now: Timestamp,
+    /// The parts that the page lacks, each with the reason.
+    lacking: Mutex<Vec<(&'static str, String)>>,
 }
 
 /// The fields of a posted form.
@@ -68,7 +70,7 @@ impl Visit {
         let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let query = query.into_owned().collect();
         let root = root_of(parts.uri.path());
-        Self { api, inner: Arc::new(Inner { root, viewer, query, form, assets, now }) }
+        Self { api, inner: Arc::new(Inner { root, viewer, query, form, assets, now, lacking: Mutex::default() }) }
     }
 
     /// Returns a parameter of the query that is not empty.
@@ -80,6 +82,11 @@ impl Visit {
     /// Returns a field of the form; empty if there is none.
     pub(in crate::http::console) fn field(&self, name: &str) -> &str {
         self.inner.form.field(name)
+    }
+
+    /// Returns the names and values of the form's fields, in its order.
+    pub(in crate::http::console) fn fields(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        self.inner.form.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Returns the file in the field with this name.
@@ -120,12 +127,33 @@ impl Visit {
         self.inner.now
     }
 
-    /// Creates the frame of the page.
+    /// Returns a part of the page that it can do without. `None` if the client has exceeded its rate, or the number of its
+    /// requests in flight: the page then says that it lacks the part.
+    ///
+    /// # Errors
+    /// Every other problem.
+    pub(in crate::http::console) fn part<T>(
+        &self,
+        name: &'static str,
+        read: Result<T, ConsoleError>,
+    ) -> Result<Option<T>, ConsoleError> {
+        match read {
+            Err(ConsoleError::Problem(problem)) if ["rate_limited", "overloaded"].contains(&problem.code.as_str()) => {
+                let mut lacking = self.inner.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+                lacking.push((name, problem.detail));
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
+    /// Creates the frame of the page, after its parts were read.
     pub(in crate::http::console) fn page(&self, title: &str, area: Area) -> Page {
-        let Inner { root, viewer, assets, .. } = &*self.inner;
+        let Inner { root, viewer, assets, lacking, .. } = &*self.inner;
         Page::new(root, title, Some(area), viewer.clone(), *assets)
             .with_notice_word(self.query("notice"))
             .with_key(self.key())
+            .with_lacking(&lacking.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Creates the frame of the page that shows an error.

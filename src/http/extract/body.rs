@@ -56,21 +56,6 @@ where
     }
 }
 
-impl<I: ApiInput> FromRequest<AppState> for OptionalBody<I>
-where
-    I::Checked: Send,
-{
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
-        if request.body().is_end_stream() && !request.headers().contains_key(CONTENT_TYPE) {
-            return Ok(Self(parse::<I>(&Value::Object(Map::new()))?));
-        }
-        let Body(checked) = Body::<I>::from_request(request, app).await?;
-        Ok(Self(checked))
-    }
-}
-
 impl<I: ApiInput> WriteBody for Body<I>
 where
     I::Checked: Send,
@@ -91,6 +76,24 @@ where
             I::review(rest, &app.gateway, &RequestContext { default_connection, ..caller.clone() })
         })?;
         Ok((Self(checked), BodyFormat::Json, hash))
+    }
+}
+
+impl<I: ApiInput> WriteBody for OptionalBody<I>
+where
+    I::Checked: Send,
+{
+    async fn read(
+        request: Request,
+        app: &AppState,
+        caller: &RequestContext,
+    ) -> Result<(Self, BodyFormat, Fingerprint), Error> {
+        if request.body().is_end_stream() && !request.headers().contains_key(CONTENT_TYPE) {
+            let nothing = Value::Object(Map::new());
+            return Ok((Self(parse::<I>(&nothing)?), BodyFormat::Json, fingerprint::hash(&nothing)));
+        }
+        let (Body(checked), form, hash) = Body::<I>::read(request, app, caller).await?;
+        Ok((Self(checked), form, hash))
     }
 }
 

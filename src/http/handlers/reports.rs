@@ -14,12 +14,12 @@ use crate::http::dto::connection::Connection;
 use crate::http::dto::operation::Operation;
 use crate::http::dto::report::{Report, ReportList, ReportMatch, RereadRequest};
 use crate::http::extract::body::{Body, OptionalBody};
-use crate::http::extract::prefer::Preferences;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, PathSegment, QueryParams, one_of};
+use crate::http::extract::write_request::WriteRequest;
 use crate::http::handlers::results::page_of;
 use crate::http::problem::ApiError;
-use crate::http::response::accepted_response;
-use crate::service::{ListPart, Page, ReportQuery};
+use crate::http::response::{accepted_response, into_accepted_error};
+use crate::service::{AcceptedBulk, ListPart, Page, ReportQuery};
 
 /// List reports
 ///
@@ -123,12 +123,19 @@ fn answered(report: Report) -> Response {
 )]
 pub(in crate::http) async fn reread(
     State(app): State<AppState>,
-    AuthenticatedCaller(caller): AuthenticatedCaller,
     PathSegment(name): PathSegment,
-    OptionalBody(since): OptionalBody<RereadRequest>,
+    WriteRequest { caller, preferences, patience: _, body: OptionalBody(since) }: WriteRequest<
+        OptionalBody<RereadRequest>,
+    >,
 ) -> Result<Response, ApiError> {
-    let document = Operation::from(app.gateway.reread_reports(&caller, &name, since).await?);
-    Ok(accepted_response(&app, Preferences::default(), false, document))
+    let (status, replayed) = match app.gateway.reread_reports(&caller, &name, since).await? {
+        AcceptedBulk::New(status) => (*status, false),
+        AcceptedBulk::Earlier(id) => {
+            let read = app.gateway.operation(&caller, &id).await;
+            (read.map_err(|error| into_accepted_error(error, &id))?, true)
+        }
+    };
+    Ok(accepted_response(&app, preferences, replayed, Operation::from(status)))
 }
 
 /// Read a connection's feed now

@@ -15,27 +15,29 @@ use crate::domain::ids::OperationId;
 use crate::domain::operation::{Operation, OperationKind, OperationState};
 use crate::domain::results::{ReportSource, ReportState, SeriesKey};
 use crate::service::connections::Connection;
-use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
+use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused, with_resource_if_unknown};
 use crate::service::exchange_log::traceparent;
 use crate::service::results::chunk::{CHUNK, IngestPlan};
 use crate::service::results::directory::named_series;
 use crate::service::results::ingest::require_source;
 use crate::service::results::matching::Owner;
 use crate::service::results::rereading::{RereadReport, Rereading};
-use crate::service::{Gateway, OperationStatus, RequestContext};
-use crate::store::{Mutation, StoredReport};
+use crate::service::{AcceptedBulk, Gateway, OperationStatus, RequestContext};
+use crate::store::{AcceptResult, StoredReport};
 
 impl Gateway {
-    /// Starts an operation of kind `reread`: reads the connection's kept reports again under today's settings.
+    /// Starts an operation of kind `reread`, at most once under the caller's key: reads the connection's kept reports again
+    /// under today's settings.
     ///
     /// # Errors
-    /// `connection_not_found`, `connection_forbidden`, `capability_unsupported`, `draining`, `store_unavailable`.
+    /// `connection_not_found`, `connection_forbidden`, `capability_unsupported`, `idempotency_key_reused`,
+    /// `idempotency_in_progress`, `draining`, `store_unavailable`.
     pub async fn reread_reports(
         &self,
         caller: &RequestContext,
         connection: &str,
         since: Option<Timestamp>,
-    ) -> Result<OperationStatus, Error> {
+    ) -> Result<AcceptedBulk, Error> {
         self.refuse_when_draining()?;
         let connection = self.configured().named(caller, connection)?;
         require_source(&connection)?;
@@ -61,10 +63,17 @@ impl Gateway {
         self.0.store.open_operation(&operation).await.or_not_applied()?;
         caller.exchange.set_operation(operation.id.clone());
         operation.state = OperationState::Queued;
-        let queued = self.0.store.commit(vec![Mutation::Operation(operation.clone())]).await.or_not_applied();
-        queued.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))?;
-        self.0.active_operations.notify();
-        Ok(OperationStatus::queued(operation))
+        let key = caller.key.clone().map(|request| self.0.idempotency.acquisition(caller, request));
+        let accepted = self.0.store.accept_operation(&operation, key.as_ref()).await.or_not_applied();
+        match accepted.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))? {
+            AcceptResult::Queued => {
+                self.0.active_operations.notify();
+                Ok(AcceptedBulk::New(Box::new(OperationStatus::queued(operation))))
+            }
+            AcceptResult::Replayed(id) => Ok(AcceptedBulk::Earlier(id)),
+            AcceptResult::KeyMismatch => Err(key_reused()),
+            AcceptResult::KeyInProgress => Err(key_in_progress()),
+        }
     }
 
     /// Reads the reports of an operation again. Returns whether it is done; if not, it is to be run again from the start.

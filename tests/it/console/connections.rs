@@ -128,8 +128,11 @@ async fn kept_reports_are_read_again() {
     let form = browser.get(&format!("connections/{START}")).await.form("/reread");
     assert_eq!(browser.submit(&form.clone().with("since", "yesterday")).await.status, 422);
     for since in ["", "2020-01-01"] {
-        let answer = browser.submit(&form.clone().with("since", since).with("key", &format!("key-{since}"))).await;
+        let form = form.clone().with("since", since).with("key", &format!("key-{since}"));
+        let answer = browser.submit(&form).await;
         assert_eq!(answer.status, 303, "{answer:?}");
+        // A second click leads to the same operation.
+        assert_eq!(browser.submit(&form).await.header("location"), answer.header("location"));
         let page = browser.follow(answer).await;
         assert!(page.words().contains("reread"), "{}", page.words());
         let operation = page.url.path().strip_prefix("/console").expect("an operation's page").to_owned();

@@ -19,6 +19,7 @@ mod browser;
 mod connections;
 mod import;
 mod operations;
+mod pacing;
 mod people;
 mod protecting;
 mod reports;

@@ -65,7 +65,7 @@ fn assert_protected(page: &Page, what: &str) {
         ),
         ("x-frame-options", "DENY"),
         ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
+        ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),
     ];
     for (name, value) in expected {

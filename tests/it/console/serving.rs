@@ -7,7 +7,7 @@ use reqwest::Method;
 use super::browser::Browser;
 use super::{HeldClock, console_parts};
 use crate::http::{ALL, send, serve_api, serve_router};
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, key};
 use crate::support::issuer::{AUDIENCE, ISSUER, Key, claims, jwk_set};
 
 #[tokio::test]
@@ -64,6 +64,28 @@ async fn a_console_with_a_listener_of_its_own_is_there_only() {
     for path in ["/client", "/candidates", "/docs/", "/openapi.json", "/livez", "/"] {
         assert_eq!(own.get(path).await.problem(), (404, "not_found"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_program_serves_a_console_of_its_own_address_there_only() {
+    let mut gateway = Gateway::start("[console]\nlisten = \"127.0.0.1:0\"\n").await;
+    let address = gateway.console_address().await;
+    assert_ne!(address, gateway.address);
+    let mut browser = Browser::signed_in(address, &key("lms")).await;
+    let page = browser.get("people").await;
+    assert_eq!((page.status, page.title()), (200, "People · examgate"), "{page:?}");
+    let public = gateway.anonymous(Method::GET, "/console/sign-in").send().await;
+    assert_eq!(public.problem(), (404, "not_found", "not_applied"));
+    for path in ["/client", "/livez", "/openapi.json"] {
+        let own = crate::support::gateway::http().get(format!("http://{address}{path}")).send().await;
+        assert_eq!(own.expect("an answer").status(), 404, "{path}");
+    }
+    // A console that is not enabled is nowhere, whatever its address.
+    let gateway = Gateway::start("[console]\nenabled = false\nlisten = \"127.0.0.1:0\"\n").await;
+    let public = gateway.anonymous(Method::GET, "/console/sign-in").send().await;
+    assert_eq!(public.problem(), (404, "not_found", "not_applied"));
+    let (_, log) = gateway.finish().await;
+    assert!(!log.contains("console listener ready"), "{log}");
 }
 
 #[tokio::test]

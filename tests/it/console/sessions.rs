@@ -2,7 +2,8 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use examgate::config::Auth;
-use examgate::http::{LiveSettings, router_with_settings};
+use examgate::http::{ApiParts, LiveSettings, router_with_settings};
+use reqwest::Method;
 
 use super::browser::{Browser, Page};
 use super::{HeldClock, console_parts};
@@ -78,6 +79,57 @@ async fn signing_in_leads_back_to_where_one_was() {
         let page = browser.get("sign-in").await;
         let answer = browser.submit(&page.form("sign-in").with("apiKey", ALL).with("to", elsewhere)).await;
         assert_eq!((answer.status, answer.header("location")), (303, "./"), "{elsewhere}");
+    }
+}
+
+/// Returns the address to which a page leads by itself.
+fn refresh(page: &Page) -> url::Url {
+    let (_, rest) = page.text.split_once("http-equiv=\"refresh\" content=\"0; url=").expect("a refresh");
+    let (address, _) = rest.split_once('"').expect("an address");
+    page.url.join(&address.replace("&#38;", "&")).expect("an address")
+}
+
+#[tokio::test]
+async fn a_link_on_another_site_leads_to_its_page_if_one_is_signed_in() {
+    let server = serve_api(&console_parts(&HeldClock::new(), &[1]).await).await;
+    let person = "people/cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f";
+    for (signed_in, path, to) in [(true, person, person), (true, "", ""), (false, person, "sign-in")] {
+        let mut browser = Browser::at(server.address, "");
+        if signed_in {
+            browser.sign_in(ALL).await;
+        }
+        // What a browser does with a `Strict` cookie: it does not send it with a request that another site has led to.
+        let kept = browser.cookies.remove(COOKIE);
+        browser.headers = vec![("sec-fetch-site", "cross-site".to_owned())];
+        let page = browser.open(path).await;
+        assert_eq!((page.status, page.title()), (200, "Sign in · examgate"), "{page:?}");
+        assert!(page.find_form("sign-in").is_none() && page.header("set-cookie").is_empty(), "{page:?}");
+        let again = refresh(&page);
+        assert!(again.path().ends_with("/console/sign-in"), "{again}");
+
+        browser.cookies.extend(kept.map(|session| (COOKIE.to_owned(), session)));
+        browser.headers = vec![("sec-fetch-site", "same-origin".to_owned())];
+        let page = browser.send(Method::GET, again.clone(), None).await;
+        let page = browser.follow(page).await;
+        assert_eq!(page.url.path(), format!("/console/{to}"), "{page:?}");
+        assert_eq!(page.find_form("sign-in").is_some(), !signed_in, "{page:?}");
+        // A browser that says so of every request is not sent round for ever.
+        browser.cookies.clear();
+        browser.headers = vec![("sec-fetch-site", "cross-site".to_owned())];
+        assert!(browser.send(Method::GET, again, None).await.find_form("sign-in").is_some());
+    }
+}
+
+#[tokio::test]
+async fn the_cookie_without_a_credential_comes_with_links_of_other_sites_too() {
+    let keyed = serve_api(&console_parts(&HeldClock::new(), &[1]).await).await;
+    let open = ApiParts { auth: Auth::None, ..console_parts(&HeldClock::new(), &[1]).await };
+    let open = serve_api(&open).await;
+    for (server, path) in [(&keyed, "sign-in"), (&open, "people")] {
+        let page = Browser::at(server.address, "").get(path).await;
+        let (pair, attributes) = page.header("set-cookie").split_once("; ").expect("attributes");
+        assert!(pair.starts_with("__Host-examgate-visitor="), "{pair}");
+        assert_eq!(attributes, "Path=/; Secure; HttpOnly; SameSite=Lax");
     }
 }
 

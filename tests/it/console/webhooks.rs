@@ -85,6 +85,50 @@ async fn a_webhook_is_created_changed_and_deleted_with_forms() {
 }
 
 #[tokio::test]
+async fn a_form_does_not_overwrite_what_was_changed_meanwhile() {
+    let (sandbox, gateway) = start("").await;
+    let webhook = create(&gateway, &to_lms(&sandbox, &json!({ "description": "first", "maxInFlight": 4 }))).await;
+    let (id, path) = (id_of(&webhook), path_of(&webhook));
+    let mut browser = browser(&gateway).await;
+    let address = format!("webhooks/{id}/edit");
+    let page = browser.get(&address).await;
+    // A browser sends all fields of a form; those of text areas are empty here.
+    let filled = |page: &Page| {
+        let form = page.form(&address).with("connections", "").with("assessments", "");
+        form.with("payload", "thin").with("order", "resource")
+    };
+    let form = filled(&page).with("description", "mine");
+    assert_eq!(gateway.patch(&path, &json!({ "maxInFlight": 9 })).await.status, 200);
+    // Pausing it changes no setting.
+    assert_eq!(gateway.post(&format!("{path}/pause"), &json!(null)).await.status, 200);
+
+    let refused = browser.submit(&form).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    let words = refused.words();
+    assert!(words.contains("The webhook was changed meanwhile Nothing was saved."), "{words}");
+    assert!(words.contains("At most in flight 9") && !words.contains("Description first"), "{words}");
+    assert!(refused.has_link(&address), "{}", refused.text);
+    let kept = gateway.get(&path).await;
+    assert_eq!((kept.text("/description"), &kept.body["maxInFlight"]), ("first", &json!(9)), "{kept:?}");
+
+    // What was entered is kept; saved again, it counts.
+    let form = filled(&refused);
+    assert!(form.fields.contains(&("description".to_owned(), "mine".to_owned())), "{form:?}");
+    let saved = browser.submit(&form.clone().with("maxInFlight", "9")).await;
+    assert_eq!(saved.status, 303, "{saved:?}");
+    let changed = gateway.get(&path).await;
+    assert_eq!((changed.text("/description"), &changed.body["maxInFlight"]), ("mine", &json!(9)), "{changed:?}");
+    // A second click finds what the first has changed, and is no conflict.
+    assert_eq!(browser.submit(&form.with("maxInFlight", "9")).await.status, 303);
+
+    // A form that does not say what it has shown overwrites nothing.
+    let form = filled(&browser.get(&address).await).with("description", "again");
+    assert_eq!(browser.submit(&form.clone().without("shown")).await.status, 409);
+    assert_eq!(browser.submit(&form).await.status, 303);
+    assert_eq!(gateway.get(&path).await.text("/description"), "again");
+}
+
+#[tokio::test]
 async fn a_webhook_is_pinged_paused_resumed_and_its_secret_rotated() {
     let (sandbox, gateway) = start("").await;
     let webhook = create(&gateway, &to_lms(&sandbox, &json!({ "description": "<b>LMS</b>" }))).await;

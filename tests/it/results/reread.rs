@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::*;
@@ -160,4 +161,23 @@ async fn a_reading_that_a_kill_interrupts_is_finished_by_the_next_process() {
         .await;
     let results = wait_for_count(&gateway, "/results?limit=100&grading=not_graded", 60).await;
     assert!(results.iter().all(|result| result["version"] == 2), "{results:?}");
+}
+
+#[tokio::test]
+async fn a_request_under_a_key_begins_one_operation() {
+    let (_sandbox, gateway) = start().await;
+    let path = format!("/connections/{START}/reread");
+    let since = json!({ "since": "2026-01-01T00:00:00Z" });
+    let first = gateway.post_with_key(&path, "k1", &since).await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (202, None), "{first:?}");
+    let again = gateway.post_with_key(&path, "k1", &since).await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (202, Some("true")), "{again:?}");
+    assert_eq!(again.text("/id"), first.text("/id"));
+    let other = gateway.post_with_key(&path, "k1", &json!({})).await;
+    assert_eq!(other.problem(), (422, "idempotency_key_reused", "not_applied"));
+    // No body means the same as an empty object.
+    let all = gateway.post_with_key(&path, "k2", &json!({})).await;
+    let bare = gateway.request(Method::POST, &path).header("idempotency-key", "k2").send().await;
+    assert_eq!((bare.status, bare.text("/id")), (202, all.text("/id")), "{bare:?}");
+    assert_eq!(gateway.get("/operations?kind=reread").await.body["items"].as_array().map(Vec::len), Some(2));
 }

@@ -276,6 +276,11 @@ impl Gateway {
         self.logged_address("receiver listener ready").await
     }
 
+    /// Returns the address of the console's own listener, if configured.
+    pub async fn console_address(&mut self) -> SocketAddr {
+        self.logged_address("console listener ready").await
+    }
+
     /// Returns the address in the log line with this message.
     async fn logged_address(&mut self, message: &str) -> SocketAddr {
         let startup_log = self.startup_log.lines().find(|line| line.contains(message)).map(str::to_owned);

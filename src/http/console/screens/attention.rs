@@ -46,8 +46,8 @@ struct AttentionView {
     /// What the client may not see.
     hidden: Vec<&'static str>,
     total: String,
-    /// Whether there are operations that were not looked at.
-    is_cut: bool,
+    /// Whether a section may have more entries.
+    has_more: bool,
     looked_at: Timestamp,
 }
 
@@ -59,7 +59,7 @@ struct Section {
     area: Area,
     tone: &'static str,
     entries: Vec<Entry>,
-    /// Whether there are more than the entries.
+    /// Whether there may be more than the entries: the list goes on after what was looked at.
     has_more: bool,
 }
 
@@ -101,12 +101,11 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
         webhooks(&visit),
         connections(&visit)
     )?;
-    let (operations, is_cut) = operations;
     let all = [writes, operations, reports, webhooks, connections];
+    let has_more = all.iter().any(|section| section.has_more);
     let sections: Vec<Section> = all.into_iter().filter(|section| !section.entries.is_empty()).collect();
     let total = sections.iter().map(|section| section.entries.len()).sum::<usize>();
-    let more = if sections.iter().any(|section| section.has_more) { "+" } else { "" };
-    let total = format!("{total}{more}");
+    let total = format!("{total}{}", if has_more { "+" } else { "" });
     let mut page = visit.page("Attention", Area::Attention).with_notices(&[SETTLED]);
     if !sections.is_empty() {
         page = page.with_count(Area::Attention, &total, "warn");
@@ -123,23 +122,24 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
         (Scope::CatalogueRead, "connections"),
     ];
     let hidden = needed.into_iter().filter(|(scope, _)| !visit.may(*scope)).map(|(_, name)| name).collect();
-    visit.render(&AttentionView { page, sections, hidden, total, is_cut, looked_at: visit.now() })
+    visit.render(&AttentionView { page, sections, hidden, total, has_more, looked_at: visit.now() })
 }
 
-/// Reads a list if the client may.
+/// Reads a list if the client may, and if it can be read just now; `name` is what the page lacks without it.
 async fn listed<T: DeserializeOwned>(
     visit: &Visit,
     scope: Scope,
-    path: &str,
+    (name, path): (&'static str, &str),
     query: &[(&str, &str)],
 ) -> Result<List<T>, ConsoleError> {
-    if visit.may(scope) { visit.api.list(path, query).await } else { Ok(List { items: Vec::new(), next_cursor: None }) }
+    let read = if visit.may(scope) { visit.part(name, visit.api.list(path, query).await)? } else { None };
+    Ok(read.unwrap_or(List { items: Vec::new(), next_cursor: None }))
 }
 
 async fn unknown_writes(visit: &Visit) -> Result<Section, ConsoleError> {
     let query = [("state", "unknown"), ("limit", MOST)];
-    let candidates = listed::<Candidate>(visit, Scope::CandidatesRead, "/candidates", &query);
-    let assignments = listed::<Assignment>(visit, Scope::AssignmentsRead, "/assignments", &query);
+    let candidates = listed::<Candidate>(visit, Scope::CandidatesRead, ("candidates", "/candidates"), &query);
+    let assignments = listed::<Assignment>(visit, Scope::AssignmentsRead, ("bookings", "/assignments"), &query);
     let (candidates, assignments) = tokio::try_join!(candidates, assignments)?;
     let has_more = candidates.next_cursor.is_some() || assignments.next_cursor.is_some();
     let candidates = candidates.items.into_iter().map(|candidate| of_candidate(visit, candidate));
@@ -193,18 +193,16 @@ fn cause(connection: &str, problem: Option<LastProblem>) -> String {
     }
 }
 
-/// Reads the newest operations; also returns whether there are others.
-async fn operations(visit: &Visit) -> Result<(Section, bool), ConsoleError> {
+/// Reads what needs a person among the newest operations.
+async fn operations(visit: &Visit) -> Result<Section, ConsoleError> {
     let query = [("limit", OPERATIONS)];
-    let listed = listed::<Operation>(visit, Scope::OperationsRead, "/operations", &query).await?;
+    let listed = listed::<Operation>(visit, Scope::OperationsRead, ("operations", "/operations"), &query).await?;
     let now = visit.now();
     let mut entries: Vec<Entry> =
         listed.items.into_iter().filter_map(|operation| of_operation(operation, now)).collect();
     newest_first(&mut entries);
-    let all = ("operations", "All operations");
-    let title = "Operations";
-    let section = Section { title, all, area: Area::Operations, tone: "warn", entries, has_more: false };
-    Ok((section, listed.next_cursor.is_some()))
+    let (title, all, has_more) = ("Operations", ("operations", "All operations"), listed.next_cursor.is_some());
+    Ok(Section { title, all, area: Area::Operations, tone: "warn", entries, has_more })
 }
 
 fn of_operation(operation: Operation, now: Timestamp) -> Option<Entry> {
@@ -237,8 +235,8 @@ fn of_operation(operation: Operation, now: Timestamp) -> Option<Entry> {
 
 async fn reports(visit: &Visit) -> Result<Section, ConsoleError> {
     let (parked, rejected) = ([("state", "parked"), ("limit", MOST)], [("state", "rejected"), ("limit", MOST)]);
-    let parked = listed::<Report>(visit, Scope::ReportsRead, "/reports", &parked);
-    let rejected = listed::<Report>(visit, Scope::ReportsRead, "/reports", &rejected);
+    let parked = listed::<Report>(visit, Scope::ReportsRead, ("reports", "/reports"), &parked);
+    let rejected = listed::<Report>(visit, Scope::ReportsRead, ("reports", "/reports"), &rejected);
     let (parked, rejected) = tokio::try_join!(parked, rejected)?;
     let has_more = parked.next_cursor.is_some() || rejected.next_cursor.is_some();
     let mut entries: Vec<Entry> = parked.items.into_iter().chain(rejected.items).map(of_report).collect();
@@ -263,7 +261,7 @@ fn of_report(report: Report) -> Entry {
 }
 
 async fn webhooks(visit: &Visit) -> Result<Section, ConsoleError> {
-    let listed = listed::<Webhook>(visit, Scope::WebhooksRead, "/webhooks", &[("limit", "200")]).await?;
+    let listed = listed::<Webhook>(visit, Scope::WebhooksRead, ("webhooks", "/webhooks"), &[("limit", "200")]).await?;
     let ill = listed.items.into_iter().filter(|webhook| ["failing", "disabled"].contains(&webhook.state.as_str()));
     let mut entries: Vec<Entry> = ill.map(|webhook| of_webhook(visit, webhook)).collect();
     newest_first(&mut entries);
@@ -299,7 +297,8 @@ fn of_webhook(visit: &Visit, webhook: Webhook) -> Entry {
 }
 
 async fn connections(visit: &Visit) -> Result<Section, ConsoleError> {
-    let listed = listed::<Connection>(visit, Scope::CatalogueRead, "/connections", &[("limit", "200")]).await?;
+    let listed =
+        listed::<Connection>(visit, Scope::CatalogueRead, ("connections", "/connections"), &[("limit", "200")]).await?;
     let ill = listed.items.into_iter().filter(|connection| !["ok", "unchecked"].contains(&connection.status.as_str()));
     let mut entries: Vec<Entry> = ill.map(|connection| of_connection(visit, connection)).collect();
     newest_first(&mut entries);

@@ -1,7 +1,7 @@
 //! The time line of a person: what happened to them, from all that the API gives, newest first.
 
 use futures_util::future::try_join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use crate::domain::scope::Scope;
@@ -18,6 +18,10 @@ const MOST_SUBJECTS: usize = 10;
 /// Maximum number of events whose deliveries are read, and of webhooks whose deliveries are.
 const MOST_EVENTS: usize = 6;
 const MOST_WEBHOOKS: usize = 3;
+/// Number of deliveries of a webhook, the newest, in which those of the events are looked for first.
+const NEWEST_DELIVERIES: &str = "100";
+/// How far the clocks of two replicas may differ, of which one has made an event and the other its delivery.
+const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// One thing that happened.
 pub(in crate::http::console) struct LineEntry {
@@ -74,13 +78,17 @@ pub(in crate::http::console) async fn of_results(
     if !visit.may(Scope::ResultsRead) {
         return Ok(Vec::new());
     }
-    let results: List<ExamResult> = visit.api.list("/results", &[("candidate", candidate), ("limit", "50")]).await?;
+    let query = [("candidate", candidate), ("limit", "50")];
+    let results = visit.part("results", visit.api.list::<ExamResult>("/results", &query).await)?;
+    let Some(results) = results else { return Ok(Vec::new()) };
     let read = results.items.into_iter().enumerate().map(async |(index, result)| {
         if index >= MOST_SUBJECTS || result.version == 1 {
             return Ok(vec![of_result(&result)]);
         }
         let path = format!("/results/{}/versions", segment(&result.id));
-        let versions: List<ResultVersion> = visit.api.list(&path, &[("limit", "20")]).await?;
+        let versions =
+            visit.part("versions of results", visit.api.list::<ResultVersion>(&path, &[("limit", "20")]).await)?;
+        let Some(versions) = versions else { return Ok(vec![of_result(&result)]) };
         Ok(versions.items.iter().map(|version| of_version(&result.id, version)).collect())
     });
     Ok(try_join_all(read).await?.into_iter().flatten().collect())
@@ -132,7 +140,8 @@ pub(in crate::http::console) async fn of_events(
     }
     let read = assignments.iter().take(MOST_SUBJECTS).map(async |assignment| {
         let query = [("assignment", *assignment), ("limit", "200")];
-        visit.api.list::<Event>("/events", &query).await.map(|list| list.items)
+        let listed = visit.part("events", visit.api.list::<Event>("/events", &query).await)?;
+        Ok::<_, ConsoleError>(listed.map(|list| list.items).unwrap_or_default())
     });
     let mut events: Vec<Event> = try_join_all(read).await?.into_iter().flatten().collect();
     events.sort_by_key(|event| std::cmp::Reverse(event.sequence));
@@ -155,16 +164,46 @@ async fn deliveries(visit: &Visit, events: &[Event]) -> Result<Vec<LineEntry>, C
         return Ok(Vec::new());
     }
     let limit = MOST_WEBHOOKS.to_string();
-    let webhooks: List<Webhook> = visit.api.list("/webhooks", &[("limit", &limit)]).await?;
-    let pairs =
-        webhooks.items.iter().flat_map(|webhook| events.iter().take(MOST_EVENTS).map(move |event| (webhook, event)));
-    let read = pairs.map(async |(webhook, event)| {
-        let path = format!("/webhooks/{}/deliveries", segment(&webhook.id));
-        let list = visit.api.list::<Delivery>(&path, &[("event", &event.id), ("limit", "10")]).await.permitted()?;
-        let deliveries = list.map(|list| list.items).unwrap_or_default();
-        Ok(deliveries.iter().map(|delivery| of_delivery(webhook, delivery)).collect::<Vec<_>>())
+    let webhooks = visit.part("deliveries", visit.api.list::<Webhook>("/webhooks", &[("limit", &limit)]).await)?;
+    let webhooks = webhooks.map(|list| list.items).unwrap_or_default();
+    let events: Vec<&Event> = events.iter().take(MOST_EVENTS).collect();
+    let read = webhooks.iter().map(async |webhook| {
+        let found = deliveries_of(visit, webhook, &events).await?;
+        Ok::<_, ConsoleError>(found.iter().map(|delivery| of_delivery(webhook, delivery)).collect::<Vec<_>>())
     });
     Ok(try_join_all(read).await?.into_iter().flatten().collect())
+}
+
+/// Reads a webhook's deliveries of these events: from its newest and, of events that are older than those, one by one.
+async fn deliveries_of(visit: &Visit, webhook: &Webhook, events: &[&Event]) -> Result<Vec<Delivery>, ConsoleError> {
+    let path = format!("/webhooks/{}/deliveries", segment(&webhook.id));
+    let newest = listed_deliveries(visit, &path, &[("limit", NEWEST_DELIVERIES)]).await?;
+    let Some(List { items: newest, next_cursor }) = newest else { return Ok(Vec::new()) };
+    // A delivery is made after its event, so that of a newer event is not among those that are left out.
+    let oldest = newest.last().filter(|_| next_cursor.is_some()).map(|last| last.created_at);
+    let left_out = oldest.map(|oldest| oldest.saturating_add(CLOCK_DIFFERENCE).unwrap_or(Timestamp::MAX));
+    let older = events.iter().filter(|event| left_out.is_some_and(|until| event.timestamp <= until));
+    let older = try_join_all(older.map(async |event| {
+        let query = [("event", event.id.as_str()), ("limit", "10")];
+        listed_deliveries(visit, &path, &query).await
+    }));
+    let mut found: Vec<Delivery> = older.await?.into_iter().flatten().flat_map(|list| list.items).collect();
+    for delivery in newest {
+        let is_meant = events.iter().any(|event| event.id == delivery.event);
+        if is_meant && found.iter().all(|known| known.id != delivery.id) {
+            found.push(delivery);
+        }
+    }
+    Ok(found)
+}
+
+/// Reads deliveries; `None` if the client may not, or if they cannot be read just now.
+async fn listed_deliveries(
+    visit: &Visit,
+    path: &str,
+    query: &[(&str, &str)],
+) -> Result<Option<List<Delivery>>, ConsoleError> {
+    Ok(visit.part("deliveries", visit.api.list::<Delivery>(path, query).await.permitted())?.flatten())
 }
 
 fn of_delivery(webhook: &Webhook, delivery: &Delivery) -> LineEntry {
@@ -195,9 +234,9 @@ pub(in crate::http::console) async fn of_exchanges(
     if !visit.may(Scope::ExchangesRead) {
         return Ok(Vec::new());
     }
-    let exchanges: List<Exchange> = visit.api.list("/exchanges", &[("limit", "200")]).await?;
+    let exchanges = visit.part("exchanges", visit.api.list::<Exchange>("/exchanges", &[("limit", "200")]).await)?;
+    let exchanges = exchanges.map(|list| list.items).unwrap_or_default();
     let ours = exchanges
-        .items
         .iter()
         .filter(|exchange| exchange.resource.as_ref().is_some_and(|resource| resources.contains(resource)));
     Ok(ours.map(of_exchange).collect())

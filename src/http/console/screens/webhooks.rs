@@ -71,7 +71,7 @@ async fn with_last_attempt(visit: &Visit, webhook: Webhook) -> Result<Row, Conso
     let most = if webhook.state == "enabled" { few } else { many };
     let path = format!("/webhooks/{}/deliveries?limit={most}", segment(&webhook.id));
     // It may have been deleted meanwhile.
-    let deliveries = visit.api.find::<List<Delivery>>(&path).await?;
-    let last = deliveries.and_then(|deliveries| latest_attempt(deliveries.items));
+    let deliveries = visit.part("last responses", visit.api.find::<List<Delivery>>(&path).await)?;
+    let last = deliveries.flatten().and_then(|deliveries| latest_attempt(deliveries.items));
     Ok(Row { webhook, last })
 }

@@ -1,5 +1,7 @@
 //! What a user has entered into the form of an import.
 
+use std::collections::HashMap;
+
 use crate::http::console::visit::Visit;
 use crate::sheet::choices;
 use crate::sheet::kind::Kind;
@@ -9,6 +11,8 @@ use crate::sheet::times::{DateFormat, Times, Zone};
 
 /// Maximum number of columns of which choices are read.
 const MAX_COLUMNS: usize = 1000;
+/// What the names of the columns' fields begin with; their positions follow.
+const COLUMN: &str = "column-";
 
 /// The fields of the form, without the file.
 #[derive(Clone)]
@@ -48,7 +52,8 @@ impl Entered {
         };
         let words = if_exists_words(kind).map(|(word, _)| word);
         let columns = visit.field("columns").parse().unwrap_or(0).min(MAX_COLUMNS);
-        let target = |position| visit.field(&format!("column-{position}")).to_owned();
+        let chosen: HashMap<&str, &str> = visit.fields().rev().filter(|(name, _)| name.starts_with(COLUMN)).collect();
+        let target = |position| chosen.get(&*format!("{COLUMN}{position}")).copied().unwrap_or_default().to_owned();
         Self {
             kind,
             connection: visit.field("connection").trim().to_owned(),

@@ -1,4 +1,5 @@
-//! The form by which a webhook is created or changed.
+//! The form by which a webhook is created or changed. A form of a change carries the settings that it has shown: only what
+//! differs from them is sent, and nothing if the webhook was changed since.
 
 use askama::Template;
 use axum::extract::Path;
@@ -21,8 +22,25 @@ struct FormView {
     /// The webhook that is changed; empty for a new one.
     id: String,
     fields: Fields,
+    /// The settings that the form was filled in from, as JSON; empty for a new webhook.
+    shown: String,
+    /// Settings that were changed since, with their present values.
+    changed: Vec<(&'static str, String)>,
     errors: Vec<(String, String)>,
 }
+
+/// The fields of the API's document, with their labels.
+const LABELS: [(&str, &str); 9] = [
+    ("url", "Address"),
+    ("description", "Description"),
+    ("types", "Types"),
+    ("connections", "Connections"),
+    ("assessments", "Assessments"),
+    ("payload", "What a delivery holds"),
+    ("order", "Order"),
+    ("maxInFlight", "At most in flight"),
+    ("requestsPerSecond", "At most a second"),
+];
 
 /// The fields as they are entered.
 #[derive(Default)]
@@ -109,9 +127,17 @@ impl Fields {
     }
 }
 
+/// What a form is shown with besides its fields.
+#[derive(Default)]
+struct Occasion {
+    shown: String,
+    changed: Vec<(&'static str, String)>,
+    problem: Option<Problem>,
+}
+
 pub(super) async fn show_new(visit: Visit) -> Result<Response, ConsoleError> {
     visit.require(Scope::WebhooksWrite)?;
-    render(&visit, "", Fields::of_new(), None)
+    render(&visit, "", Fields::of_new(), Occasion::default())
 }
 
 pub(super) async fn create(visit: Visit) -> Result<Response, ConsoleError> {
@@ -124,7 +150,9 @@ pub(super) async fn create(visit: Visit) -> Result<Response, ConsoleError> {
     }
     match visit.api.post("/webhooks", Some(&Value::Object(document)), visit.key()).await {
         Ok(reply) => show_secret(&visit, reply.read()?, None),
-        Err(ConsoleError::Problem(problem)) => render(&visit, "", fields, Some(*problem)),
+        Err(ConsoleError::Problem(problem)) => {
+            render(&visit, "", fields, Occasion { problem: Some(*problem), ..Occasion::default() })
+        }
         Err(error) => Err(error),
     }
 }
@@ -135,30 +163,68 @@ pub(super) async fn show_edit(visit: Visit, Path(id): Path<String>) -> Result<Re
     if webhook.is_configured() {
         return visit.redirect(&format!("webhooks/{}", segment(&id)), "");
     }
-    render(&visit, &id, Fields::of_webhook(webhook), None)
+    let fields = Fields::of_webhook(webhook);
+    let shown = Value::Object(fields.document()).to_string();
+    render(&visit, &id, fields, Occasion { shown, ..Occasion::default() })
 }
 
 pub(super) async fn change(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
-    let fields = Fields::entered(&visit);
-    let changes = Value::Object(fields.document());
-    match visit.api.patch(&format!("/webhooks/{}", segment(&id)), &changes, visit.key()).await {
+    let (fields, path) = (Fields::entered(&visit), format!("/webhooks/{}", segment(&id)));
+    let present = Fields::of_webhook(visit.api.get(&path).await?).document();
+    let shown = serde_json::from_str::<Map<String, Value>>(visit.field("shown")).unwrap_or_default();
+    let entered = fields.document();
+    let changed = differences(&shown, &present);
+    // A form that is sent again finds its own changes.
+    if !changed.is_empty() && present != entered {
+        let shown = Value::Object(present).to_string();
+        return render(&visit, &id, fields, Occasion { shown, changed, problem: None });
+    }
+    match visit.api.patch(&path, &Value::Object(changes(&shown, entered)), visit.key()).await {
         Ok(_) => visit.redirect(&format!("webhooks/{}", segment(&id)), "changed"),
-        Err(ConsoleError::Problem(problem)) => render(&visit, &id, fields, Some(*problem)),
+        Err(ConsoleError::Problem(problem)) => {
+            let shown = visit.field("shown").to_owned();
+            render(&visit, &id, fields, Occasion { shown, problem: Some(*problem), ..Occasion::default() })
+        }
         Err(error) => Err(error),
     }
 }
 
+/// Returns what was entered without what is as it was shown, so that a change at the same moment of another setting stays.
+fn changes(shown: &Map<String, Value>, entered: Map<String, Value>) -> Map<String, Value> {
+    entered.into_iter().filter(|(name, value)| shown.get(name) != Some(value)).collect()
+}
+
+/// Returns the settings that differ, with their labels and present values.
+fn differences(shown: &Map<String, Value>, present: &Map<String, Value>) -> Vec<(&'static str, String)> {
+    let differ = LABELS.into_iter().filter(|(name, _)| shown.get(*name) != present.get(*name));
+    differ.map(|(name, label)| (label, present.get(name).map(in_words).unwrap_or_default())).collect()
+}
+
+/// Returns a setting for people; empty if it has none.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
 /// Renders the form, with the status of the problem if there is one.
-fn render(visit: &Visit, id: &str, fields: Fields, problem: Option<Problem>) -> Result<Response, ConsoleError> {
+fn render(visit: &Visit, id: &str, fields: Fields, occasion: Occasion) -> Result<Response, ConsoleError> {
+    let Occasion { shown, changed, problem } = occasion;
     let title = if id.is_empty() { "New webhook".to_owned() } else { format!("Webhook {id}") };
     let mut page = visit.page(&title, Area::Webhooks);
     let (mut status, mut errors) = (StatusCode::OK, Vec::new());
+    if !changed.is_empty() {
+        status = StatusCode::CONFLICT;
+    }
     if let Some(problem) = problem {
         status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         errors = problem.errors.iter().map(|field| (field.pointer.clone(), field.detail.clone())).collect();
         page = page.with_problem(problem);
     }
-    visit.render_as(status, &FormView { page, id: id.to_owned(), fields, errors })
+    visit.render_as(status, &FormView { page, id: id.to_owned(), fields, shown, changed, errors })
 }
 
 #[cfg(test)]
@@ -181,5 +247,37 @@ mod tests {
             "maxInFlight": 9, "requestsPerSecond": "many",
         });
         assert_eq!(Value::Object(fields.document()), expected);
+    }
+
+    #[test]
+    fn what_was_changed_meanwhile_is_named_with_its_present_value() {
+        let fields =
+            |url: &str, types: &str| Fields { url: url.to_owned(), types: types.to_owned(), ..Fields::default() };
+        let shown = fields("https://a.example/", "result.*").document();
+        assert_eq!(differences(&shown, &shown), []);
+        let present = fields("https://b.example/", "result.* report.parked").document();
+        let changed = [("Address", "https://b.example/"), ("Types", "result.*, report.parked")];
+        assert_eq!(differences(&shown, &present), changed.map(|(label, value)| (label, value.to_owned())));
+        // A form that does not say what it has shown is not taken to have shown anything.
+        assert_eq!(differences(&Map::new(), &shown).len(), LABELS.len());
+    }
+
+    #[test]
+    fn only_what_was_entered_anew_is_sent() {
+        let fields =
+            |url: &str, types: &str| Fields { url: url.to_owned(), types: types.to_owned(), ..Fields::default() };
+        let shown = fields("https://a.example/", "result.*").document();
+        assert_eq!(
+            Value::Object(changes(&shown, fields("https://a.example/", "").document())),
+            json!({ "types": null })
+        );
+        assert_eq!(changes(&shown, shown.clone()), Map::new());
+    }
+
+    #[test]
+    fn every_setting_has_a_label() {
+        let document = Fields::default().document();
+        assert_eq!(document.len(), LABELS.len());
+        assert!(LABELS.iter().all(|(name, _)| document.contains_key(*name)));
     }
 }
