@@ -87,7 +87,7 @@ async fn no_event_is_removed_before_it_is_known_what_webhooks_get() {
     world.gateway.start_deliveries(world.context(delivery_settings())).await;
     world.gateway.purge_events().await;
     assert_eq!(world.store.event(TENANT, 1).await.unwrap(), None);
-    let gaps = world.told(EventType::WebhookGap).await;
+    let gaps = world.reported(EventType::WebhookGap).await;
     assert_eq!(gaps.iter().map(|gap| &gap["resource"]).collect::<Vec<_>>(), [&json!(webhook.id.path())]);
 }
 
@@ -103,6 +103,7 @@ async fn a_delivery_that_cannot_be_read_keeps_retention_from_nothing_else() {
     }
     assert_eq!(world.store.event(TENANT, 1).await.unwrap(), None);
     assert_eq!(world.deliveries(&other).await[0].reason, Some(DeliveryReason::Expired));
-    let told: Vec<_> = world.told(EventType::WebhookGap).await.into_iter().map(|gap| gap["resource"].clone()).collect();
-    assert_eq!(told, [json!(other.path())]);
+    let reported: Vec<_> =
+        world.reported(EventType::WebhookGap).await.into_iter().map(|gap| gap["resource"].clone()).collect();
+    assert_eq!(reported, [json!(other.path())]);
 }
