@@ -213,8 +213,8 @@ impl Api {
         for name in [TRACEPARENT, TRACESTATE] {
             headers.extend(page.headers.get(&name).map(|value| (name, value.clone())));
         }
-        let (router, stopping, pace) = (router.clone(), ShutdownSignal::of(page), Arc::new(Pace::new()));
-        Self { router, headers, stopping, pace, written: Arc::default() }
+        let (router, stopping) = (router.clone(), ShutdownSignal::of(page));
+        Self { router, headers, stopping, pace: Arc::new(Pace::new()), written: Arc::default() }
     }
 
     /// Returns what the page of an error has to say: above all what became of the write, if there was one.

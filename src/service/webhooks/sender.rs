@@ -476,7 +476,7 @@ impl Sender {
 
     fn spawn_attempt(&mut self, gateway: &Gateway, delivery: Delivery, document: EventDocument) {
         let sequence = delivery.sequence;
-        let begun = BegunAttempt::now(gateway, sequence);
+        let attempt = BegunAttempt::now(gateway, sequence);
         let (gateway, context, webhook) = (gateway.clone(), Arc::clone(&self.context), self.webhook.clone());
         let spawned = self.attempts.spawn(async move {
             let began = gateway.now();
@@ -502,7 +502,7 @@ impl Sender {
             let (attempt, verdict) = gateway.attempt(&context, &webhook, &document).await;
             Ok(EndedAttempt { sequence, began, ended: gateway.now(), attempt, verdict })
         });
-        self.begun.insert(spawned.id(), begun);
+        self.begun.insert(spawned.id(), attempt);
     }
 
     /// Returns how many attempts may be in flight: one that probes a receiver that was away.

@@ -436,10 +436,10 @@ pub(crate) async fn deliveries_are_gone_with_their_webhook_and_by_retention(stor
 pub(crate) async fn a_delivery_that_was_given_up_is_kept_from_its_end_on(store: Arc<dyn Store>, make: Maker) {
     let tenant = make.name("tenant");
     let (webhook, start) = (make.webhook(&tenant), make.0.now());
-    let made = start - 9.hours();
-    let never_sent = Delivery { created: made, ..make.delivery(&webhook, 1) };
-    let attempts = ended(&never_sent, DeliveryState::Failed, made).attempts;
-    let attempted = Delivery { created: made, attempts, ..make.delivery(&webhook, 2) };
+    let created = start - 9.hours();
+    let never_sent = Delivery { created, ..make.delivery(&webhook, 1) };
+    let attempts = ended(&never_sent, DeliveryState::Failed, created).attempts;
+    let attempted = Delivery { created, attempts, ..make.delivery(&webhook, 2) };
     store.commit(vec![put_webhook(&webhook), put_delivery(&never_sent), put_delivery(&attempted)]).await.unwrap();
     let expired = never_sent.failed_for(DeliveryReason::Expired);
     let excluded = attempted.failed_for(DeliveryReason::Excluded);
