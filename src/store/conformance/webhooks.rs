@@ -439,7 +439,7 @@ pub(crate) async fn a_delivery_that_was_given_up_is_kept_from_its_end_on(store: 
     let created = start - 9.hours();
     let never_sent = Delivery { created, ..make.delivery(&webhook, 1) };
     let attempts = ended(&never_sent, DeliveryState::Failed, created).attempts;
-    let attempted = Delivery { created, attempts, ..make.delivery(&webhook, 2) };
+    let attempted = Delivery { attempts, created, ..make.delivery(&webhook, 2) };
     store.commit(vec![put_webhook(&webhook), put_delivery(&never_sent), put_delivery(&attempted)]).await.unwrap();
     let expired = never_sent.failed_for(DeliveryReason::Expired);
     let excluded = attempted.failed_for(DeliveryReason::Excluded);

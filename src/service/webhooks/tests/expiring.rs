@@ -38,7 +38,7 @@ async fn what_a_webhook_loses_to_which_nothing_is_sent_is_reported_once_an_hour_
         let oldest = world.gateway.now() - SignedDuration::try_from(6 * DAY).unwrap();
         let all = (0..48).map(|number| {
             let kind = if number % 2 == 0 { EventType::ResultPublished } else { EventType::AssignmentExpired };
-            (kind, EventSubject::default(), 6 * DAY - minutes(5 * number))
+            (kind, EventSubject::default(), (6 * DAY).saturating_sub(minutes(5 * number)))
         });
         world.emit_all(all).await;
         if reason == Reason::PausedWithDeliveries {
