@@ -22,7 +22,7 @@ use crate::telemetry::metrics;
 
 /// Interval between looks for webhooks without a sender: another instance may have made or resumed one.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between updates of the gauges.
+/// Interval between updates of the gauges, and between signals to the senders of webhooks with pending deliveries.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the task that looks after webhooks remembers.
@@ -256,7 +256,7 @@ impl Gateway {
         changes
     }
 
-    /// Sets the gauges of what is still to be delivered.
+    /// Sets the gauges of what is still to be delivered. On a shared store, has senders with pending deliveries read them again.
     async fn count_backlogs(&self, shown: &mut BTreeSet<String>) {
         let Some(context) = self.0.webhooks.context() else { return };
         let store = &self.0.store;
@@ -267,6 +267,11 @@ impl Gateway {
         let (pending, heads) = (HashMap::<String, u64>::from_iter(backlogs), HashMap::<String, u64>::from_iter(heads));
         let mut labels = BTreeSet::new();
         for webhook in webhooks {
+            let pending = pending.get(webhook.id.as_str()).copied().unwrap_or(0);
+            if pending > 0 && store.is_shared() {
+                // Another instance may have made deliveries pending again.
+                self.0.webhooks.refresh(&webhook.id);
+            }
             let Some(owner) = context.owners.owner(&webhook) else { continue };
             let mut unseen = 0;
             // Most webhooks have seen everything.
@@ -276,7 +281,6 @@ impl Gateway {
                 unseen = latest.unwrap_or(0).saturating_sub(webhook.scanned);
             }
             let label = label_of(&webhook);
-            let pending = pending.get(webhook.id.as_str()).copied().unwrap_or(0);
             metrics::webhook_lag(&label, pending.saturating_add(unseen));
             labels.insert(label);
         }

@@ -36,11 +36,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_LOCK_INTERVAL: Duration = Duration::from_secs(15);
 /// Longest time without a look, unless the store fails.
 const POLL_INTERVAL: Duration = Duration::from_secs(15);
-/// Interval between reads of the webhook and its deliveries: another instance may have made some pending again. A change of the
-/// webhook itself is signalled.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
-/// As [`REFRESH_INTERVAL`], of a store of this process, where every change is signalled.
-const OWN_REFRESH_INTERVAL: Duration = Duration::from_mins(1);
+/// Interval between reads of the webhook and its deliveries, in case that a signal of a change was missed.
+const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The sender of a webhook's deliveries, which holds its lock.
 pub(super) struct Sender {
@@ -141,6 +138,7 @@ impl Gateway {
         let Some(context) = self.0.webhooks.context().filter(|_| self.0.lease.holds()) else {
             return Ok(Opened::Later);
         };
+        let _permit = self.0.webhooks.read_permit().await;
         let Some(lock) = self.0.subject_locks.try_lock(&SubjectKey::webhook(id)).await? else {
             return Ok(Opened::Locked);
         };
@@ -226,8 +224,7 @@ impl Sender {
             let wake = Instant::now() + POLL_INTERVAL;
             return Ok((!self.attempts.is_empty()).then_some(wake));
         }
-        let interval = if gateway.0.store.is_shared() { REFRESH_INTERVAL } else { OWN_REFRESH_INTERVAL };
-        if self.signals.take_refresh() || is_due(self.times.refreshed, interval) {
+        if self.signals.take_refresh() || is_due(self.times.refreshed, REFRESH_INTERVAL) {
             if !self.refresh(gateway).await? {
                 return Ok(None);
             }
@@ -401,6 +398,7 @@ impl Sender {
 
     /// Reads the webhook and its deliveries again. Returns `false` if it is gone, or has no owner any more.
     async fn refresh(&mut self, gateway: &Gateway) -> Result<bool, StoreError> {
+        let _permit = gateway.0.webhooks.read_permit().await;
         let found = gateway.0.store.webhook(&self.webhook.tenant, &self.webhook.id).await?;
         let (Some(webhook), Some(context)) = (found, gateway.0.webhooks.context()) else { return Ok(false) };
         let Some(owner) = context.owners.owner(&webhook) else { return Ok(false) };

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::domain::ids::WebhookId;
 use crate::service::Inner;
 use crate::service::mutex::lock_unpoisoned;
 use crate::service::webhooks::settings::DeliveryContext;
+
+/// Number of senders that read their webhook and its deliveries at once: a thousand of them start together, and what each
+/// needs for its reads would otherwise be in memory at the same time.
+const MAX_CONCURRENT_READS: usize = 16;
 
 /// The senders of this process.
 #[derive(Default)]
@@ -22,6 +26,16 @@ pub(in crate::service) struct WebhooksState {
     /// Whether the store has the configured webhooks as they are configured now.
     pub(super) is_registered: AtomicBool,
     is_supervised: AtomicBool,
+    reads: ReadPermits,
+}
+
+/// Permits of senders to read.
+struct ReadPermits(Semaphore);
+
+impl Default for ReadPermits {
+    fn default() -> Self {
+        Self(Semaphore::new(MAX_CONCURRENT_READS))
+    }
 }
 
 /// Signals to the sender of a webhook.
@@ -69,6 +83,11 @@ impl WebhooksState {
             signals.refresh();
         }
         self.changed.notify_one();
+    }
+
+    /// Acquires the permit to read a webhook and its deliveries; `None` if the process ends.
+    pub(super) async fn read_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.reads.0.acquire().await.ok()
     }
 
     /// Returns whether this is the first time that the senders are started.
