@@ -126,6 +126,8 @@ pub(super) enum Failure {
     Refused,
     /// The store's response is lost.
     InDoubt { done: bool },
+    /// The store's response is lost, and it rejects what follows.
+    InDoubtThenRefused { done: bool },
 }
 
 /// A failure schedule: `pass` calls succeed, then `fail` calls fail.
@@ -217,7 +219,15 @@ impl FailurePlan {
 
     /// Returns how this change fails, if it does.
     pub(super) fn failure(&self) -> Option<Failure> {
-        self.changes.lock().unwrap().fails().then(|| *self.failure.lock().unwrap())
+        if !self.changes.lock().unwrap().fails() {
+            return None;
+        }
+        let mut failure = self.failure.lock().unwrap();
+        let now = *failure;
+        if matches!(now, Failure::InDoubtThenRefused { .. }) {
+            *failure = Failure::Refused;
+        }
+        Some(now)
     }
 
     /// Returns whether this read fails.

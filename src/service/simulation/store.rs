@@ -161,18 +161,19 @@ impl Proxy {
         self.others_first().await;
         self.fate.meter.pass(true).await;
         self.fate.pass(CrashPoint::BeforeCommit).await;
-        let failure = self.fate.failure();
-        if matches!(failure, Some(Failure::Refused)) {
-            return Err(StoreError::Unavailable("the store is unavailable".to_owned()));
-        }
+        let doubt = match self.fate.failure() {
+            Some(Failure::Refused) => return Err(StoreError::Unavailable("the store is unavailable".to_owned())),
+            Some(Failure::InDoubt { done } | Failure::InDoubtThenRefused { done }) => Some(done),
+            None => None,
+        };
         let in_doubt = || Err(StoreError::InDoubt("the response is lost".to_owned()));
-        if matches!(failure, Some(Failure::InDoubt { done: false })) {
+        if doubt == Some(false) {
             return in_doubt();
         }
         let end = at_once(call);
         self.idle.wrote();
         self.fate.pass(CrashPoint::AfterCommit).await;
-        if failure.is_some() && end.is_ok() { in_doubt() } else { end }
+        if doubt.is_some() && end.is_ok() { in_doubt() } else { end }
     }
 
     fn looked_for<T>(

@@ -276,14 +276,14 @@ mod tests {
     #[test]
     fn a_local_translator_is_allowed_only_by_its_own_network() {
         const NETWORK: &str = "64:ff9b:1:2:3:4::/96";
-        // What the end says, and what prefixes of 32 to 64 bits would embed: 10.1.2.3 or 169.254.169.254.
+        // The last four embed 10.1.2.3 or 169.254.169.254 under prefixes of 48, 48, 56 and 64 bits.
         for address in [
             "64:ff9b:1::8.8.8.8",
             "64:ff9b:1:2:3:4:8.8.8.8",
             "64:ff9b:1:a01:2:300:808:808",
             "64:ff9b:1:a9fe:a9:fe00:808:808",
             "64:ff9b:1:a9:fe:a9fe:808:808",
-            "64:ff9b:1:0:a9:fea9:fe08:808",
+            "64:ff9b:1:0:a:102:308:808",
         ] {
             assert_eq!(judged(address, &[]), Err(AddressRefusal::Private), "{address}");
             for network in ["::/0", "64:ff9b::/32", "64:ff9b:1::/48", "64:ff9b:1:a9fe::/64", "64:ff9b:1:9::/96"] {
