@@ -67,6 +67,11 @@ impl Preferences {
         self.strict.unwrap_or(false)
     }
 
+    /// Returns the preferences without those about waiting, which a write does not honour that never ends before its response.
+    pub(in crate::http) fn without_wait(self) -> Self {
+        Self { wait: None, respond_async: false, ..self }
+    }
+
     /// Returns the value of `Preference-Applied` of a request that only waits.
     pub(in crate::http) fn wait_applied(self) -> Option<HeaderValue> {
         Self { wait: self.wait, ..Self::default() }.applied(false)
@@ -117,6 +122,13 @@ mod tests {
             assert_eq!(of(&[unknown]), Preferences::default(), "{unknown}");
         }
         assert_eq!(of(&["wait=1, wait=9"]).wait, Some(1), "the first counts");
+    }
+
+    #[test]
+    fn a_write_that_never_ends_later_applies_no_preference_about_waiting() {
+        let preferences = of(&["respond-async, wait=2, handling=strict"]).without_wait();
+        assert_eq!(preferences.applied(true), Some(HeaderValue::from_static("handling=strict")));
+        assert_eq!(of(&["wait=2"]).without_wait().applied(false), None);
     }
 
     #[test]

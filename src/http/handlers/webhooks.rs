@@ -40,7 +40,7 @@ pub(in crate::http) async fn create(
     WriteRequest { caller, preferences, patience, body: Body(new) }: WriteRequest<Body<NewWebhook>>,
 ) -> Result<Response, ApiError> {
     let handle = app.gateway.create_webhook(&caller, new)?;
-    Ok(write_response(&app, preferences, patience.wait(handle).await?, Webhook::from))
+    Ok(write_response(&app, preferences.without_wait(), patience.wait(handle).await?, Webhook::from))
 }
 
 /// List webhooks
@@ -96,7 +96,7 @@ pub(in crate::http) async fn update(
     WriteRequest { caller, preferences, patience, body: MergePatch(members) }: WriteRequest<MergePatch>,
 ) -> Result<Response, ApiError> {
     let handle = app.gateway.update_webhook(&caller, &id, webhook_patch(members)?)?;
-    Ok(write_response(&app, preferences, patience.wait(handle).await?, Webhook::from))
+    Ok(write_response(&app, preferences.without_wait(), patience.wait(handle).await?, Webhook::from))
 }
 
 /// Delete a webhook
@@ -113,7 +113,7 @@ pub(in crate::http) async fn delete(
     WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
 ) -> Result<Response, ApiError> {
     let handle = app.gateway.remove_webhook(&caller, &id)?;
-    Ok(removal_response(&app, preferences, patience.wait(handle).await?, Webhook::from))
+    Ok(removal_response(&app, preferences.without_wait(), patience.wait(handle).await?, Webhook::from))
 }
 
 /// Ping a webhook
@@ -134,7 +134,7 @@ pub(in crate::http) async fn ping(
     let WriteReply { written, replayed } = patience.wait(handle).await?;
     let (WriteResult::Created(result) | WriteResult::Existing(result) | WriteResult::Pending(result)) = written;
     let response = Json(WebhookPing::from(result)).into_response();
-    Ok(AuditInfo::default().on(with_write_headers(&app, preferences, replayed, None, response)))
+    Ok(AuditInfo::default().on(with_write_headers(&app, preferences.without_wait(), replayed, None, response)))
 }
 
 /// Rotate a webhook's secret
@@ -153,7 +153,7 @@ pub(in crate::http) async fn rotate(
     WriteRequest { caller, preferences, patience, body: Body(rotation) }: WriteRequest<Body<SecretRotation>>,
 ) -> Result<Response, ApiError> {
     let handle = app.gateway.rotate_webhook_secret(&caller, &id, rotation)?;
-    Ok(write_response(&app, preferences, patience.wait(handle).await?, Webhook::from))
+    Ok(write_response(&app, preferences.without_wait(), patience.wait(handle).await?, Webhook::from))
 }
 
 /// Pause a webhook
@@ -170,7 +170,7 @@ pub(in crate::http) async fn pause(
     WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
 ) -> Result<Response, ApiError> {
     let handle = app.gateway.pause_webhook(&caller, &id)?;
-    Ok(write_response(&app, preferences, patience.wait(handle).await?, Webhook::from))
+    Ok(write_response(&app, preferences.without_wait(), patience.wait(handle).await?, Webhook::from))
 }
 
 /// Resume a webhook
@@ -188,7 +188,7 @@ pub(in crate::http) async fn resume(
     WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
 ) -> Result<Response, ApiError> {
     let handle = app.gateway.resume_webhook(&caller, &id)?;
-    Ok(write_response(&app, preferences, patience.wait(handle).await?, Webhook::from))
+    Ok(write_response(&app, preferences.without_wait(), patience.wait(handle).await?, Webhook::from))
 }
 
 /// Replay events to a webhook
