@@ -91,8 +91,8 @@ use crate::telemetry::spans;
 
 pub use self::assignments::list::AssignmentQuery;
 pub use self::bulk::{
-    AcceptedBulk, BulkOptions, BulkRow, BulkUpload, OperationQuery, OperationSettlement, OperationStatus, ResultFilter,
-    ResultRow, RowOutcome, RowResource,
+    AcceptedOperation, BulkOptions, BulkRow, BulkUpload, OperationQuery, OperationSettlement, OperationStatus,
+    ResultFilter, ResultRow, RowOutcome, RowResource,
 };
 pub use self::candidates::list::CandidateQuery;
 pub use self::candidates::{CandidatePatch, CandidateWithPassword};

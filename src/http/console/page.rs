@@ -313,7 +313,7 @@ impl ProblemView {
                 ..own(
                     status,
                     "It was accepted, but its page cannot be shown",
-                    "The gateway has accepted it and goes on with it. What the page shows besides could not be read."
+                    "The gateway has accepted it and is still working on it. What the page shows besides could not be read."
                         .to_owned(),
                     "Do not send the form again; open the page again.",
                 )

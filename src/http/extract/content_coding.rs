@@ -25,8 +25,8 @@ pub(in crate::http) const ACCEPTED: &str = "gzip";
 
 /// Maximum size of a decoded chunk.
 const CHUNK: usize = 16 * 1024;
-/// What a compressed body may be longer than twice its content. Without this limit, compressed nothing could continue
-/// for ever.
+/// What a compressed body may be longer than twice its content. Without this limit, a compressed body without
+/// content could be endless.
 const MAX_OVERHEAD: u64 = 64 * 1024;
 
 /// How a body is encoded.

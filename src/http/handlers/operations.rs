@@ -23,8 +23,8 @@ use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams, 
 use crate::http::handlers::bulk::report;
 use crate::http::pagination::cursor_position;
 use crate::http::problem::ApiError;
-use crate::http::response::accepted_response;
-use crate::service::OperationQuery;
+use crate::http::response::{accepted_response, into_accepted_error};
+use crate::service::{AcceptedOperation, OperationQuery, RequestContext};
 
 /// List operations
 #[utoipa::path(
@@ -167,4 +167,24 @@ pub(in crate::http) async fn settle(
     let view = app.gateway.settle_operation(&caller, &id, settlement).await?;
     let audit_info = AuditInfo::operation(&view);
     Ok(audit_info.on(Json(Operation::from(view)).into_response()))
+}
+
+/// Builds the 202 response to a request that creates an operation, or whose key belongs to one that an earlier request created.
+///
+/// # Errors
+/// The service's, with outcome `unknown`, if the earlier operation cannot be read.
+pub(in crate::http::handlers) async fn operation_response(
+    app: &AppState,
+    caller: &RequestContext,
+    preferences: Preferences,
+    accepted: AcceptedOperation,
+) -> Result<Response, ApiError> {
+    let (status, replayed) = match accepted {
+        AcceptedOperation::New(status) => (*status, false),
+        AcceptedOperation::Earlier(id) => {
+            let read = app.gateway.operation(caller, &id).await;
+            (read.map_err(|error| into_accepted_error(error, &id))?, true)
+        }
+    };
+    Ok(accepted_response(app, preferences, replayed, Operation::from(status)))
 }

@@ -16,10 +16,10 @@ use crate::http::dto::report::{Report, ReportList, ReportMatch, RereadRequest};
 use crate::http::extract::body::{Body, OptionalBody};
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, PathSegment, QueryParams, one_of};
 use crate::http::extract::write_request::WriteRequest;
+use crate::http::handlers::operations::operation_response;
 use crate::http::handlers::results::page_of;
 use crate::http::problem::ApiError;
-use crate::http::response::{accepted_response, into_accepted_error};
-use crate::service::{AcceptedBulk, ListPart, Page, ReportQuery};
+use crate::service::{ListPart, Page, ReportQuery};
 
 /// List reports
 ///
@@ -128,14 +128,8 @@ pub(in crate::http) async fn reread(
         OptionalBody<RereadRequest>,
     >,
 ) -> Result<Response, ApiError> {
-    let (status, replayed) = match app.gateway.reread_reports(&caller, &name, since).await? {
-        AcceptedBulk::New(status) => (*status, false),
-        AcceptedBulk::Earlier(id) => {
-            let read = app.gateway.operation(&caller, &id).await;
-            (read.map_err(|error| into_accepted_error(error, &id))?, true)
-        }
-    };
-    Ok(accepted_response(&app, preferences, replayed, Operation::from(status)))
+    let accepted = app.gateway.reread_reports(&caller, &name, since).await?;
+    operation_response(&app, &caller, preferences, accepted).await
 }
 
 /// Read a connection's feed now

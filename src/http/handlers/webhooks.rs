@@ -15,12 +15,11 @@ use crate::http::dto::webhook::{Webhook, WebhookList, WebhookPing, created_webho
 use crate::http::extract::body::{Body, EmptyBody, MergePatch};
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
+use crate::http::handlers::operations::operation_response;
 use crate::http::handlers::results::page_of;
 use crate::http::problem::ApiError;
-use crate::http::response::{
-    accepted_response, into_accepted_error, removal_response, with_write_headers, write_response,
-};
-use crate::service::{AcceptedBulk, ListPart, Page, WriteReply, WriteResult};
+use crate::http::response::{removal_response, with_write_headers, write_response};
+use crate::service::{ListPart, Page, WriteReply, WriteResult};
 
 /// Create a webhook
 ///
@@ -206,12 +205,6 @@ pub(in crate::http) async fn replay(
     Id(id): Id<WebhookId>,
     WriteRequest { caller, preferences, patience: _, body: Body(order) }: WriteRequest<Body<ReplayRequest>>,
 ) -> Result<Response, ApiError> {
-    let (status, replayed) = match app.gateway.replay_webhook(&caller, &id, order).await? {
-        AcceptedBulk::New(status) => (*status, false),
-        AcceptedBulk::Earlier(id) => {
-            let read = app.gateway.operation(&caller, &id).await;
-            (read.map_err(|error| into_accepted_error(error, &id))?, true)
-        }
-    };
-    Ok(accepted_response(&app, preferences, replayed, Operation::from(status)))
+    let accepted = app.gateway.replay_webhook(&caller, &id, order).await?;
+    operation_response(&app, &caller, preferences, accepted).await
 }

@@ -25,16 +25,16 @@ pub struct BulkOptions {
     pub fail_on_errors: Option<u64>,
 }
 
-/// Result of accepting a bulk.
+/// Result of accepting a request that creates an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AcceptedBulk {
+pub enum AcceptedOperation {
     /// New operation, as accepted.
     New(Box<OperationStatus>),
     /// Operation that an earlier request under the same `Idempotency-Key` created.
     Earlier(OperationId),
 }
 
-impl AcceptedBulk {
+impl AcceptedOperation {
     /// Returns the operation's id.
     #[must_use]
     pub fn id(&self) -> &OperationId {
@@ -209,7 +209,7 @@ impl BulkUpload {
         mut self,
         envelope: BulkOptions,
         key: Option<IdempotencyRequest>,
-    ) -> Result<AcceptedBulk, Error> {
+    ) -> Result<AcceptedOperation, Error> {
         let BulkOptions { connection, fail_on_errors } = envelope;
         let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
         let kind = self.operation.kind;
@@ -230,9 +230,9 @@ impl BulkUpload {
                 let mut view = OperationStatus::queued(self.operation.clone());
                 view.progress.not_applied = self.refused;
                 view.progress.pending -= self.refused;
-                Ok(AcceptedBulk::New(Box::new(view)))
+                Ok(AcceptedOperation::New(Box::new(view)))
             }
-            Ok(AcceptResult::Replayed(id)) => Ok(AcceptedBulk::Earlier(id)),
+            Ok(AcceptResult::Replayed(id)) => Ok(AcceptedOperation::Earlier(id)),
             Ok(AcceptResult::KeyMismatch) => Err(key_reused()),
             Ok(AcceptResult::KeyInProgress) => Err(key_in_progress()),
             Err(error) => Err(lost(&error, &self.operation.id)),

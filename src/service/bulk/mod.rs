@@ -34,7 +34,7 @@ mod schedule;
 mod stall_detector;
 
 pub(super) use crate::service::bulk::active_operations::ActiveOperations;
-pub use crate::service::bulk::ingest::{AcceptedBulk, BulkOptions, BulkUpload};
+pub use crate::service::bulk::ingest::{AcceptedOperation, BulkOptions, BulkUpload};
 pub use crate::service::bulk::manual_resolution::OperationSettlement;
 pub use crate::service::bulk::queries::{
     OperationQuery, OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource,

@@ -22,7 +22,7 @@ use crate::service::results::directory::named_series;
 use crate::service::results::ingest::require_source;
 use crate::service::results::matching::Owner;
 use crate::service::results::rereading::{RereadReport, Rereading};
-use crate::service::{AcceptedBulk, Gateway, OperationStatus, RequestContext};
+use crate::service::{AcceptedOperation, Gateway, OperationStatus, RequestContext};
 use crate::store::{AcceptResult, StoredReport};
 
 impl Gateway {
@@ -37,7 +37,7 @@ impl Gateway {
         caller: &RequestContext,
         connection: &str,
         since: Option<Timestamp>,
-    ) -> Result<AcceptedBulk, Error> {
+    ) -> Result<AcceptedOperation, Error> {
         self.refuse_when_draining()?;
         let connection = self.configured().named(caller, connection)?;
         require_source(&connection)?;
@@ -68,9 +68,9 @@ impl Gateway {
         match accepted.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))? {
             AcceptResult::Queued => {
                 self.0.active_operations.notify();
-                Ok(AcceptedBulk::New(Box::new(OperationStatus::queued(operation))))
+                Ok(AcceptedOperation::New(Box::new(OperationStatus::queued(operation))))
             }
-            AcceptResult::Replayed(id) => Ok(AcceptedBulk::Earlier(id)),
+            AcceptResult::Replayed(id) => Ok(AcceptedOperation::Earlier(id)),
             AcceptResult::KeyMismatch => Err(key_reused()),
             AcceptResult::KeyInProgress => Err(key_in_progress()),
         }

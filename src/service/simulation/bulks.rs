@@ -14,7 +14,7 @@ use crate::service::simulation::sim::{CONNECTION, Sim};
 use crate::service::simulation::steps::Rows;
 use crate::service::simulation::vendor_oracle::RowState;
 use crate::service::{
-    AcceptedBulk, BulkOptions, BulkRow, Gateway, OperationStatus, ResultRow, RowOutcome, RowResource,
+    AcceptedOperation, BulkOptions, BulkRow, Gateway, OperationStatus, ResultRow, RowOutcome, RowResource,
 };
 
 /// A submitted bulk request.
@@ -42,7 +42,7 @@ impl Bulk {
         &self,
         gateway: &Gateway,
         world: crate::service::simulation::vendor_oracle::Profile,
-    ) -> Result<AcceptedBulk, Error> {
+    ) -> Result<AcceptedOperation, Error> {
         let kind = match &self.rows {
             Rows::People(_) => OperationKind::Candidates,
             Rows::Bookings(_) => OperationKind::Assignments,
@@ -75,10 +75,14 @@ impl Bulk {
     }
 
     /// Records the response to the sender.
-    pub(super) fn heard(&mut self, received: Result<AcceptedBulk, Error>, store_failed: bool) -> Result<(), String> {
+    pub(super) fn heard(
+        &mut self,
+        received: Result<AcceptedOperation, Error>,
+        store_failed: bool,
+    ) -> Result<(), String> {
         match received {
             Ok(received) => {
-                let replayed = matches!(received, AcceptedBulk::Earlier(_));
+                let replayed = matches!(received, AcceptedOperation::Earlier(_));
                 let same = self.id.as_ref().is_none_or(|known| known == received.id() && replayed);
                 self.id = Some(received.id().clone());
                 if same { Ok(()) } else { Err(format!("{self:?} became another operation")) }

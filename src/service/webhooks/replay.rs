@@ -16,7 +16,7 @@ use crate::service::webhooks::reading::{is_about, types_of};
 use crate::service::webhooks::scan::new_delivery;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::types::{ReplayOrder, ReplayScope, ReplayStart, invalid};
-use crate::service::{AcceptedBulk, Gateway, OperationStatus, RequestContext};
+use crate::service::{AcceptedOperation, Gateway, OperationStatus, RequestContext};
 use crate::store::{AcceptResult, DeliveryFilter, Mutation, Page, StoreError};
 
 /// Number of deliveries that are made pending in one transaction.
@@ -34,7 +34,7 @@ impl Gateway {
         caller: &RequestContext,
         id: &WebhookId,
         order: ReplayOrder,
-    ) -> Result<AcceptedBulk, Error> {
+    ) -> Result<AcceptedOperation, Error> {
         self.refuse_when_draining()?;
         let webhook = self.own_webhook(caller, id).await?;
         for (at, pattern) in order.types.iter().enumerate() {
@@ -69,9 +69,9 @@ impl Gateway {
         match accepted.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))? {
             AcceptResult::Queued => {
                 self.0.active_operations.notify();
-                Ok(AcceptedBulk::New(Box::new(OperationStatus::queued(operation))))
+                Ok(AcceptedOperation::New(Box::new(OperationStatus::queued(operation))))
             }
-            AcceptResult::Replayed(id) => Ok(AcceptedBulk::Earlier(id)),
+            AcceptResult::Replayed(id) => Ok(AcceptedOperation::Earlier(id)),
             AcceptResult::KeyMismatch => Err(key_reused()),
             AcceptResult::KeyInProgress => Err(key_in_progress()),
         }

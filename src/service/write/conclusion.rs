@@ -159,7 +159,7 @@ impl Executor {
 
     /// Commits the outcome of a single write, together with the audit entry of the response, if one is due. If the commit is
     /// in doubt, waits until it is decided: an outcome that the caller believes to be unknown would need an event, and the
-    /// transaction that may have been made has none. If the store fails, the caller is told that the outcome is unknown, and
+    /// transaction that may have been made has none. If the store fails, the response says that the outcome is unknown, and
     /// `late` makes the event that is then committed with it.
     pub(super) async fn commit_first_outcome(
         &self,

@@ -17,7 +17,8 @@
 //!
 //! Meanwhile the caller holds a [`handle`]: the work runs in its own task, so a caller who hangs up changes nothing.
 //! [`tenant_isolation`] keeps tenants that share a connection apart, and [`erasure`] removes erased people from stored
-//! replies. [`single_writes`] tells work in the background that callers wait. [`identity_upkeep`] brings the index entries of an earlier version into their present form.
+//! replies. [`single_writes`] lets background work know that callers wait. [`identity_upkeep`] brings the index entries of
+//! an earlier version into their present form.
 
 pub(super) mod conclusion;
 pub(super) mod erasure;

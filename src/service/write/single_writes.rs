@@ -1,4 +1,4 @@
-//! Single writes in flight: callers wait for them, so that work in the background takes smaller turns beside them.
+//! Single writes in flight: callers wait for them, so background work takes smaller turns beside them.
 
 use std::sync::Mutex;
 use std::time::Duration;

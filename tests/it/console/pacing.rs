@@ -33,7 +33,7 @@ async fn a_page_whose_calls_exceed_the_rate_for_long_shows_what_it_has_and_says_
     let page = browser.get("").await;
     assert_eq!(page.status, 200, "{}", page.words());
     let words = page.words();
-    assert!(words.contains("The page is incomplete The client exceeded its rate limit. It lacks: "), "{words}");
+    assert!(words.contains("The page is incomplete The client exceeded its rate limit. Missing: "), "{words}");
     assert!(words.contains("Try again") && page.text.contains("<a href=\"\">"), "{words}");
     assert!(!words.contains("All is well."), "{words}");
     assert!(words.contains("Sign out") && page.has_link("people"), "the frame is whole: {words}");

@@ -80,10 +80,12 @@ pub async fn wait_until(gateway: &Gateway, path: &str, wanted: impl Fn(&ApiRespo
 /// have rows that the gateway is reconciling.
 pub fn is_known(resource: &ApiResponse) -> bool {
     let state = resource.text("/state");
-    match &resource.body["progress"] {
-        Value::Null => resource.status == 200 && !["pending", "unknown"].contains(&state),
-        progress => state == "completed" && progress["unknown"] == 0 && progress["pending"] == 0,
+    let progress = &resource.body["progress"];
+    // A booking has a progress, too, which is not one of rows.
+    if progress["total"].is_null() {
+        return resource.status == 200 && !["pending", "unknown"].contains(&state);
     }
+    state == "completed" && progress["unknown"] == 0 && progress["pending"] == 0
 }
 
 /// Waits until the condition holds.

@@ -59,7 +59,7 @@ struct Section {
     area: Area,
     tone: &'static str,
     entries: Vec<Entry>,
-    /// Whether there may be more than the entries: the list goes on after what was looked at.
+    /// Whether there may be more than the entries: the list has entries after those that were looked at.
     has_more: bool,
 }
 
@@ -105,8 +105,8 @@ async fn show(visit: Visit) -> Result<Response, ConsoleError> {
     let has_more = all.iter().any(|section| section.has_more);
     let sections: Vec<Section> = all.into_iter().filter(|section| !section.entries.is_empty()).collect();
     let total = sections.iter().map(|section| section.entries.len()).sum::<usize>();
-    let total = format!("{total}{}", if has_more { "+" } else { "" });
     let mut page = visit.page("Attention", Area::Attention).with_notices(&[SETTLED]);
+    let total = format!("{total}{}", if has_more || page.lacking.is_some() { "+" } else { "" });
     if !sections.is_empty() {
         page = page.with_count(Area::Attention, &total, "warn");
     }

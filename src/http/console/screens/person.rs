@@ -38,10 +38,15 @@ const NOTICES: &[(&str, &str)] = &[
 pub(in crate::http::console) fn routes() -> Router<AppState> {
     Router::new()
         .route("/console/people/{id}", get(show))
-        .route("/console/people/{id}/initial-password", post(initial_password))
+        .route("/console/people/{id}/initial-password", post(initial_password).get(back))
         .route("/console/assignments/{id}", get(of_assignment))
         .route("/console/assignments/{id}/refresh", post(refresh))
         .route("/console/assignments/{id}/cancel", post(cancel))
+}
+
+/// Leads from the address of an action to the person.
+async fn back(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
+    visit.redirect(&format!("people/{}", segment(&id)), "")
 }
 
 #[derive(Template)]

@@ -21,7 +21,7 @@ use crate::http::handlers::bulk::upload::BulkRequest;
 use crate::http::problem::ApiError;
 use crate::http::response::{accepted_response, into_accepted_error, with_write_headers};
 use crate::http::server::shutdown::ShutdownSignal;
-use crate::service::{AcceptedBulk, RequestContext};
+use crate::service::{AcceptedOperation, RequestContext};
 
 mod chunk_reader;
 mod csv;
@@ -147,10 +147,10 @@ async fn respond(
     let patience = preferences.wait_or(DEFAULT_WAIT, app.terms.now().server.request_timeout.0);
     match received {
         // Always 202, however fast the vendor is: the response must not depend on a race.
-        AcceptedBulk::New(view) if patience.is_zero() => {
+        AcceptedOperation::New(view) if patience.is_zero() => {
             Ok(accepted_response(app, preferences, false, Operation::from(*view)))
         }
-        AcceptedBulk::New(view) => {
+        AcceptedOperation::New(view) => {
             let id = &view.operation.id;
             match wait_for_end(app, context, caller, (stopping, patience), preferences, id, false).await {
                 Ok(response) => Ok(response),
@@ -158,7 +158,7 @@ async fn respond(
                 Err(_) => Ok(accepted_response(app, preferences, false, Operation::from(*view))),
             }
         }
-        AcceptedBulk::Earlier(id) => {
+        AcceptedOperation::Earlier(id) => {
             let end = wait_for_end(app, context, caller, (stopping, patience), preferences, &id, true).await;
             end.map_err(|error| into_accepted_error(error, &id))
         }

@@ -24,7 +24,7 @@ use crate::http::handlers::bulk::rows::{BulkItem, ConnectionConsensus, ReadError
 use crate::http::handlers::bulk::{csv, json, ndjson};
 use crate::http::problem::ApiError;
 use crate::http::server::shutdown::ShutdownSignal;
-use crate::service::{AcceptedBulk, BulkOptions, BulkRow, BulkUpload, RequestContext};
+use crate::service::{AcceptedOperation, BulkOptions, BulkRow, BulkUpload, RequestContext};
 
 /// Media types of bulk bodies.
 const TYPES: [&str; 3] = ["application/json", "application/x-ndjson", "text/csv"];
@@ -96,7 +96,7 @@ impl BulkRequest {
     ///
     /// # Errors
     /// Whatever is wrong with the bulk request as a whole; nothing is then kept, and nothing was sent.
-    pub(super) async fn receive_all(self, app: &AppState, kind: BulkItem) -> Result<AcceptedBulk, Error> {
+    pub(super) async fn receive_all(self, app: &AppState, kind: BulkItem) -> Result<AcceptedOperation, Error> {
         let Self { caller, preferences, keyed, query, form, options, allow_damaged_ids, body } = self;
         let _permit = app.acquire_permit(&app.receptions, &caller.client)?;
         let mut reception = app.gateway.receive(&caller, kind.into(), preferences.strict()).await?;

@@ -170,7 +170,14 @@ pub(super) async fn show_edit(visit: Visit, Path(id): Path<String>) -> Result<Re
 
 pub(super) async fn change(visit: Visit, Path(id): Path<String>) -> Result<Response, ConsoleError> {
     let (fields, path) = (Fields::entered(&visit), format!("/webhooks/{}", segment(&id)));
-    let present = Fields::of_webhook(visit.api.get(&path).await?).document();
+    let present = match visit.api.get(&path).await {
+        Ok(webhook) => Fields::of_webhook(webhook).document(),
+        Err(ConsoleError::Problem(problem)) => {
+            let shown = visit.field("shown").to_owned();
+            return render(&visit, &id, fields, Occasion { shown, problem: Some(*problem), ..Occasion::default() });
+        }
+        Err(error) => return Err(error),
+    };
     let shown = serde_json::from_str::<Map<String, Value>>(visit.field("shown")).unwrap_or_default();
     let entered = fields.document();
     let changed = differences(&shown, &present);
