@@ -88,7 +88,7 @@ pub struct WebhookPosition {
     /// The event up to which every one that passes the webhook's filters has been delivered, or has failed for good; 0 if
     /// there is none.
     pub delivered: u64,
-    /// The latest event that passes the webhook's filters; 0 if there is none.
+    /// The latest event that passes the webhook's filters; 0 if none is kept.
     pub latest: u64,
     /// The oldest event that is still to be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]

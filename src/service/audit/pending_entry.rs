@@ -2,9 +2,11 @@
 //!
 //! For a registration or booking it can be committed in the transaction of the outcome it reports, which saves a
 //! transaction of its own. Otherwise the HTTP layer writes it with the response. Taking
-//! the entry transfers responsibility for writing it; it is written exactly once.
+//! the entry transfers responsibility for writing it; it is written once, or twice if that transaction is in doubt.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::domain::audit::{AuditEvent, Entry};
 
@@ -17,6 +19,7 @@ struct Inner {
     /// HTTP status of a response that reports a new resource.
     created: Option<u16>,
     state: Mutex<State>,
+    restored: Notify,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,8 @@ impl PendingAuditEntry {
     /// resource; `None` if the service must not commit the entry with the outcome.
     #[must_use]
     pub fn new(entry: Entry, created: Option<u16>) -> Self {
-        Self(Arc::new(Inner { created, state: Mutex::new(State::Open(Box::new(entry))) }))
+        let state = Mutex::new(State::Open(Box::new(entry)));
+        Self(Arc::new(Inner { created, state, restored: Notify::new() }))
     }
 
     /// Takes the entry for the HTTP layer to write; `None` if it is already written.
@@ -84,6 +88,12 @@ impl PendingAuditEntry {
     /// Puts the entry back after its transaction failed.
     pub(in crate::service) fn restore(&self, entry: Entry) {
         *self.state() = State::Open(Box::new(entry));
+        self.0.restored.notify_one();
+    }
+
+    /// Completes when the entry was put back.
+    pub(in crate::service) async fn restored(&self) {
+        self.0.restored.notified().await;
     }
 
     /// Returns whether the entry was committed with the outcome.
@@ -123,11 +133,12 @@ mod tests {
         assert!(silent.take_for_commit().is_none() && silent.take().is_some());
     }
 
-    #[test]
-    fn an_entry_is_available_again_after_its_transaction_failed() {
+    #[tokio::test]
+    async fn an_entry_is_available_again_after_its_transaction_failed() {
         let pending = pending();
         let entry = pending.take_for_commit().unwrap();
         pending.restore(entry);
+        pending.restored().await;
         assert!(!pending.is_committed() && pending.take().is_some());
     }
 }

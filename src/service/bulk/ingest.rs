@@ -11,7 +11,7 @@ use crate::domain::operation::{
 };
 use crate::service::bulk::{BulkRow, OperationStatus};
 use crate::service::catalogue::Catalogue;
-use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused};
+use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused, with_resource_if_unknown};
 use crate::service::exchange_log::traceparent;
 use crate::service::{Gateway, IdempotencyRequest, RequestContext};
 use crate::store::{AcceptResult, StoreError};
@@ -41,6 +41,33 @@ impl AcceptedOperation {
         match self {
             Self::New(view) => &view.operation.id,
             Self::Earlier(id) => id,
+        }
+    }
+}
+
+impl Gateway {
+    /// Queues an operation without rows, at most once under the caller's key.
+    ///
+    /// # Errors
+    /// `idempotency_key_reused`, `idempotency_in_progress`, `store_unavailable`.
+    pub(in crate::service) async fn queue_operation(
+        &self,
+        caller: &RequestContext,
+        mut operation: Operation,
+    ) -> Result<AcceptedOperation, Error> {
+        self.0.store.open_operation(&operation).await.or_not_applied()?;
+        caller.exchange.set_operation(operation.id.clone());
+        operation.state = OperationState::Queued;
+        let key = caller.key.clone().map(|request| self.0.idempotency.acquisition(caller, request));
+        let accepted = self.0.store.accept_operation(&operation, key.as_ref()).await.or_not_applied();
+        match accepted.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))? {
+            AcceptResult::Queued => {
+                self.0.active_operations.notify();
+                Ok(AcceptedOperation::New(Box::new(OperationStatus::queued(operation))))
+            }
+            AcceptResult::Replayed(id) => Ok(AcceptedOperation::Earlier(id)),
+            AcceptResult::KeyMismatch => Err(key_reused()),
+            AcceptResult::KeyInProgress => Err(key_in_progress()),
         }
     }
 }

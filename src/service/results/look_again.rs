@@ -63,20 +63,20 @@ impl Gateway {
         }
     }
 
-    /// Looks again at all parked reports.
+    /// Looks again at all parked reports. Returns whether it has come to their end.
     ///
     /// # Errors
     /// `store_unavailable`.
-    pub(super) async fn look_at_parked_reports(&self, connection: &Connection) -> Result<(), Error> {
+    pub(super) async fn look_at_parked_reports(&self, connection: &Connection) -> Result<bool, Error> {
         let mut after = 0;
         loop {
             if self.is_stopping() || !self.0.lease.holds() {
-                return Ok(());
+                return Ok(false);
             }
             let turn = self.begin_ingest_turn();
             let lock = self.lock_reports(&connection.name).await?;
             let parked = self.0.store.parked_reports(&connection.name, after, turn.size()).await.or_not_applied()?;
-            let Some(last) = parked.last() else { return Ok(()) };
+            let Some(last) = parked.last() else { return Ok(true) };
             after = last.arrival;
             let plan = self.plan_chunk(connection, Chunk::of_looks(looks(parked)), lock).await?;
             self.commit_plan(plan, Vec::new()).await?;

@@ -15,15 +15,15 @@ use crate::domain::ids::OperationId;
 use crate::domain::operation::{Operation, OperationKind, OperationState};
 use crate::domain::results::{ReportSource, ReportState, SeriesKey};
 use crate::service::connections::Connection;
-use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused, with_resource_if_unknown};
+use crate::service::errors::StoreResultExt as _;
 use crate::service::exchange_log::traceparent;
 use crate::service::results::chunk::{CHUNK, IngestPlan};
 use crate::service::results::directory::named_series;
 use crate::service::results::ingest::require_source;
 use crate::service::results::matching::Owner;
 use crate::service::results::rereading::{RereadReport, Rereading};
-use crate::service::{AcceptedOperation, Gateway, OperationStatus, RequestContext};
-use crate::store::{AcceptResult, StoredReport};
+use crate::service::{AcceptedOperation, Gateway, RequestContext};
+use crate::store::StoredReport;
 
 impl Gateway {
     /// Starts an operation of kind `reread`, at most once under the caller's key: reads the connection's kept reports again
@@ -41,7 +41,7 @@ impl Gateway {
         self.refuse_when_draining()?;
         let connection = self.configured().named(caller, connection)?;
         require_source(&connection)?;
-        let mut operation = Operation {
+        let operation = Operation {
             id: OperationId::generate(&self.0.system),
             tenant: caller.tenant.clone(),
             client: caller.client.clone(),
@@ -60,20 +60,7 @@ impl Gateway {
             traceparent: traceparent(&caller.exchange),
             replay: None,
         };
-        self.0.store.open_operation(&operation).await.or_not_applied()?;
-        caller.exchange.set_operation(operation.id.clone());
-        operation.state = OperationState::Queued;
-        let key = caller.key.clone().map(|request| self.0.idempotency.acquisition(caller, request));
-        let accepted = self.0.store.accept_operation(&operation, key.as_ref()).await.or_not_applied();
-        match accepted.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))? {
-            AcceptResult::Queued => {
-                self.0.active_operations.notify();
-                Ok(AcceptedOperation::New(Box::new(OperationStatus::queued(operation))))
-            }
-            AcceptResult::Replayed(id) => Ok(AcceptedOperation::Earlier(id)),
-            AcceptResult::KeyMismatch => Err(key_reused()),
-            AcceptResult::KeyInProgress => Err(key_in_progress()),
-        }
+        self.queue_operation(caller, operation).await
     }
 
     /// Reads the reports of an operation again. Returns whether it is done; if not, it is to be run again from the start.
@@ -127,7 +114,8 @@ impl Gateway {
         // is to be asked for is asked again with the next run over the feeds.
         match self.look_at_parked_reports(&connection).await {
             Err(error) if error.code == Code::StoreUnavailable => Err(error),
-            _ => Ok(true),
+            Ok(is_done) => Ok(is_done),
+            Err(_) => Ok(true),
         }
     }
 

@@ -93,7 +93,9 @@ impl Gateway {
     /// # Errors
     /// The vendor's, `store_unavailable`.
     pub(super) async fn sweep_reports(&self, connection: &Connection) -> Result<bool, Error> {
-        self.look_at_parked_reports(connection).await?;
+        if !self.look_at_parked_reports(connection).await? {
+            return Ok(false);
+        }
         let ReportChannel::Feed(plan) = require_source(connection)?.channel() else { return Ok(true) };
         let positions = self.feed_positions(&connection.name).await?;
         let call = self.feed_context(connection);

@@ -1,6 +1,6 @@
 //! Turns of ingestion: how many reports it takes at once, and how long it pauses for others.
 //!
-//! A transaction holds up every other one of the store. Alone, ingestion takes large turns without a pause; beside single
+//! On SQLite, a transaction holds up every other one of the store. Alone, ingestion takes large turns without a pause; beside single
 //! writes, whose callers wait, it takes small ones with pauses between them.
 
 use std::time::Duration;
@@ -26,7 +26,8 @@ pub(super) struct IngestTurn {
 impl Gateway {
     /// Begins a turn of ingestion.
     pub(super) fn begin_ingest_turn(&self) -> IngestTurn {
-        IngestTurn { began: Instant::now(), is_beside_writes: self.0.executor.single_writes.are_frequent() }
+        let is_beside_writes = !self.0.store.is_shared() && self.0.executor.single_writes.are_frequent();
+        IngestTurn { began: Instant::now(), is_beside_writes }
     }
 }
 

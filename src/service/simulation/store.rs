@@ -42,7 +42,7 @@ tokio::task_local! {
     static CALLS: AtomicU64;
 }
 
-/// Returns a store that fails and waits never, for [`count_calls`].
+/// Returns a store that never fails or waits, for [`count_calls`].
 pub(in crate::service) fn counted(inner: Arc<dyn Store>) -> Arc<dyn Store> {
     let (fate, scheduler) = (Arc::new(FailurePlan::default()), Arc::new(SeededRandom::new(1)));
     fate.calm_down();

@@ -35,7 +35,7 @@ pub(super) struct BegunAttempt {
     /// The number of the delivery's event.
     pub(super) sequence: u64,
     /// When it began: by the gateway's steady time, by the wall clock, and to measure its duration.
-    began: Timestamp,
+    pub(super) began: Timestamp,
     at: Timestamp,
     started: Instant,
 }

@@ -2,7 +2,7 @@
 //! tenant's other webhooks.
 //!
 //! The sender of a webhook does so. Before retention removes events, so does this for every webhook, with or without a sender: one
-//! that is paused keeps its place, and its tenant is to know what it lost. What expires within an hour is reported by one event, and
+//! that is paused keeps its place, and its tenant is to know what it lost. Without a sender, what expires within an hour is reported by one event, and
 //! retention keeps it until then: what was removed could not be counted.
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,8 +21,7 @@ use crate::store::{Mutation, StoreError, WebhookScan};
 const BATCH: usize = 1_000;
 /// Maximum number of deliveries that are given up in one transaction; the others follow with the next look.
 const MAX_EXPIRED: usize = 1_000;
-/// How long after its first event has expired a gap is reported, with what has expired until then. It is the shortest time between
-/// two reports, too.
+/// How long after its first event has expired retention reports a gap, with what has expired until then. A sender does not wait.
 const REPORT_AFTER: SignedDuration = SignedDuration::from_hours(1);
 /// Number of events that are read at a time in search of the first one of a gap.
 const LOOKED_AT: usize = 16;

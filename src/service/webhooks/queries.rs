@@ -5,6 +5,7 @@ use crate::domain::ids::{DeliveryId, WebhookId};
 use crate::domain::webhook::{Delivery, Webhook, WebhookPosition};
 use crate::service::errors::StoreResultExt as _;
 use crate::service::webhooks::reading::is_about;
+use crate::service::webhooks::settings::WebhookOwner;
 use crate::service::webhooks::types::WebhookView;
 use crate::service::{ConnectionAccess, Gateway, RequestContext};
 use crate::store::{DeliveryFilter, ListPart, Page};
@@ -103,12 +104,9 @@ impl Gateway {
 
     /// Adds to a webhook how far its deliveries have come.
     pub(super) async fn view_webhook(&self, webhook: Webhook) -> Result<WebhookView, Error> {
+        // A client that is configured again gets its events.
         let owner = self.delivery_context()?.owners.owner(&webhook);
-        let Some(owner) = owner else {
-            let delivered = webhook.scanned;
-            let position = WebhookPosition { delivered, latest: delivered, oldest_pending: None };
-            return Ok(WebhookView { webhook, position });
-        };
+        let owner = owner.unwrap_or(WebhookOwner { connections: ConnectionAccess::All });
         let (store, filter) = (&self.0.store, self.filter_of(&webhook, &owner));
         let backlog = store.webhook_backlog(&webhook.id).await.or_not_applied()?;
         let latest = store.last_event(&webhook.tenant, &filter).await.or_not_applied()?.unwrap_or(0);

@@ -117,7 +117,7 @@ impl Gateway {
         }
         if is_due(supervision.counted, GAUGE_INTERVAL) {
             supervision.counted = Some(Instant::now());
-            self.count_backlogs(&mut supervision.shown).await;
+            self.look_at_backlogs(&mut supervision.shown).await;
         }
     }
 
@@ -257,7 +257,7 @@ impl Gateway {
     }
 
     /// Sets the gauges of what is still to be delivered. On a shared store, has senders with pending deliveries read them again.
-    async fn count_backlogs(&self, shown: &mut BTreeSet<String>) {
+    async fn look_at_backlogs(&self, shown: &mut BTreeSet<String>) {
         let Some(context) = self.0.webhooks.context() else { return };
         let store = &self.0.store;
         let read =
@@ -270,7 +270,7 @@ impl Gateway {
             let pending = pending.get(webhook.id.as_str()).copied().unwrap_or(0);
             if pending > 0 && store.is_shared() {
                 // Another instance may have made deliveries pending again.
-                self.0.webhooks.refresh(&webhook.id);
+                self.0.webhooks.refresh_sending(&webhook.id);
             }
             let Some(owner) = context.owners.owner(&webhook) else { continue };
             let mut unseen = 0;

@@ -10,14 +10,14 @@ use crate::domain::event::EventType;
 use crate::domain::ids::{OperationId, WebhookId};
 use crate::domain::operation::{EventReplay, Operation, OperationKind, OperationState};
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook};
-use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused, with_resource_if_unknown};
+use crate::service::errors::StoreResultExt as _;
 use crate::service::exchange_log::traceparent;
 use crate::service::webhooks::reading::{is_about, types_of};
 use crate::service::webhooks::scan::new_delivery;
 use crate::service::webhooks::settings::DeliveryContext;
 use crate::service::webhooks::types::{ReplayOrder, ReplayScope, ReplayStart, invalid};
-use crate::service::{AcceptedOperation, Gateway, OperationStatus, RequestContext};
-use crate::store::{AcceptResult, DeliveryFilter, Mutation, Page, StoreError};
+use crate::service::{AcceptedOperation, Gateway, RequestContext};
+use crate::store::{DeliveryFilter, Mutation, Page, StoreError};
 
 /// Number of deliveries that are made pending in one transaction.
 const BATCH: usize = 100;
@@ -42,7 +42,7 @@ impl Gateway {
         }
         let replay = self.replay_of(&webhook, order).await?;
         let now = self.0.system.now();
-        let mut operation = Operation {
+        let operation = Operation {
             id: OperationId::generate(&self.0.system),
             tenant: caller.tenant.clone(),
             client: caller.client.clone(),
@@ -61,20 +61,7 @@ impl Gateway {
             traceparent: traceparent(&caller.exchange),
             replay: Some(replay),
         };
-        self.0.store.open_operation(&operation).await.or_not_applied()?;
-        caller.exchange.set_operation(operation.id.clone());
-        operation.state = OperationState::Queued;
-        let key = caller.key.clone().map(|request| self.0.idempotency.acquisition(caller, request));
-        let accepted = self.0.store.accept_operation(&operation, key.as_ref()).await.or_not_applied();
-        match accepted.map_err(|error| with_resource_if_unknown(error, &operation.id.path()))? {
-            AcceptResult::Queued => {
-                self.0.active_operations.notify();
-                Ok(AcceptedOperation::New(Box::new(OperationStatus::queued(operation))))
-            }
-            AcceptResult::Replayed(id) => Ok(AcceptedOperation::Earlier(id)),
-            AcceptResult::KeyMismatch => Err(key_reused()),
-            AcceptResult::KeyInProgress => Err(key_in_progress()),
-        }
+        self.queue_operation(caller, operation).await
     }
 
     /// Returns the events that an order means, by their numbers. Those after the webhook's position are not among them: they are

@@ -5,6 +5,7 @@
 //! refused, so that two of them never disagree.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -97,7 +98,9 @@ pub(super) async fn run(gateway: Weak<Inner>, tenant: String, id: WebhookId, sig
         pause = if matches!(opened, Ok(Opened::Locked)) { (pause * 2).min(MAX_LOCK_INTERVAL) } else { RETRY_INTERVAL };
         match opened {
             Ok(Opened::Sender(mut sender, lock)) => {
+                signals.is_sending.store(true, Ordering::SeqCst);
                 sender.run(&gateway).await;
+                signals.is_sending.store(false, Ordering::SeqCst);
                 drop(lock);
             }
             Ok(Opened::Locked | Opened::Later) => {}
@@ -135,14 +138,14 @@ impl Gateway {
         if self.is_stopping() {
             return Ok(Opened::Never);
         }
-        let Some(context) = self.0.webhooks.context().filter(|_| self.0.lease.holds()) else {
-            return Ok(Opened::Later);
-        };
         let _permit = self.0.webhooks.read_permit().await;
         let Some(lock) = self.0.subject_locks.try_lock(&SubjectKey::webhook(id)).await? else {
             return Ok(Opened::Locked);
         };
         signals.take_refresh();
+        let Some(context) = self.0.webhooks.context().filter(|_| self.0.lease.holds()) else {
+            return Ok(Opened::Later);
+        };
         let Some(webhook) = self.0.store.webhook(tenant, id).await?.filter(is_sendable) else {
             return Ok(Opened::Never);
         };
@@ -170,6 +173,7 @@ impl Gateway {
             _token: self.0.tasks.token(),
         };
         sender.load_window(self).await?;
+        sender.times.refreshed = Some(Instant::now());
         Ok(Opened::Sender(Box::new(sender), lock))
     }
 }
@@ -475,9 +479,9 @@ impl Sender {
     fn spawn_attempt(&mut self, gateway: &Gateway, delivery: Delivery, document: EventDocument) {
         let sequence = delivery.sequence;
         let attempt = BegunAttempt::now(gateway, sequence);
+        let began = attempt.began;
         let (gateway, context, webhook) = (gateway.clone(), Arc::clone(&self.context), self.webhook.clone());
         let spawned = self.attempts.spawn(async move {
-            let began = gateway.now();
             let later = || {
                 let pause = SignedDuration::try_from(RETRY_INTERVAL).unwrap_or_default();
                 Unmade::Later(gateway.now().saturating_add(pause).unwrap_or(began))

@@ -42,6 +42,8 @@ impl Default for ReadPermits {
 #[derive(Default)]
 pub(super) struct SenderSignals {
     pub(super) wake: Notify,
+    /// Whether the sender holds the lock of its webhook.
+    pub(super) is_sending: AtomicBool,
     is_stale: AtomicBool,
 }
 
@@ -85,7 +87,7 @@ impl WebhooksState {
         self.changed.notify_one();
     }
 
-    /// Acquires the permit to read a webhook and its deliveries; `None` if the process ends.
+    /// Acquires the permit to read a webhook and its deliveries. Never `None`: the semaphore is not closed.
     pub(super) async fn read_permit(&self) -> Option<SemaphorePermit<'_>> {
         self.reads.0.acquire().await.ok()
     }
@@ -118,6 +120,14 @@ impl WebhooksState {
     /// Has the sender of a webhook, if there is one, read it again.
     pub(super) fn refresh(&self, webhook: &WebhookId) {
         if let Some(signals) = lock_unpoisoned(&self.senders).get(webhook) {
+            signals.refresh();
+        }
+    }
+
+    /// Has the sender of a webhook read its deliveries again, if it holds the webhook's lock.
+    pub(super) fn refresh_sending(&self, webhook: &WebhookId) {
+        let senders = lock_unpoisoned(&self.senders);
+        if let Some(signals) = senders.get(webhook).filter(|signals| signals.is_sending.load(Ordering::SeqCst)) {
             signals.refresh();
         }
     }

@@ -178,7 +178,7 @@ impl Executor {
         let all = changes.iter().cloned().chain(entry).collect();
         let Err(error) = self.store.commit(all).await else { return Ok(()) };
         if let Some((pending, entry)) = taken {
-            // The response will differ from what this entry records, so the HTTP layer writes its own.
+            // The HTTP layer writes its own. If this commit is in doubt and was made, the audit log has both: better than none.
             pending.restore(entry);
         }
         if matches!(error, StoreError::InDoubt(_)) {

@@ -178,14 +178,18 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
             end = self.join() => return end,
             () = enough => {}
         }
-        match self.accepted_record().await {
-            // The audit entry already records the final result, so the response must report it too.
-            Some(_) if self.audit_entry.as_ref().is_some_and(|audit_entry| !audit_entry.defer_to_http()) => {
-                self.join().await
+        let Some(record) = self.accepted_record().await else { return self.join().await };
+        if let Some(entry) = self.audit_entry.clone()
+            && !entry.defer_to_http()
+        {
+            // The entry already records the final result, so the response must report it too, unless its commit fails.
+            tokio::select! {
+                biased;
+                end = self.join() => return end,
+                () = entry.restored() => _ = entry.defer_to_http(),
             }
-            Some(record) => Ok(WriteResult::Pending(record).into()),
-            None => self.join().await,
         }
+        Ok(WriteResult::Pending(record).into())
     }
 
     /// Returns the record as it was accepted; `None` if the work ended without accepting anything.

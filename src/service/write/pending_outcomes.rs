@@ -1,4 +1,4 @@
-//! What this process must still tell the store: outcomes that could not be committed, and first attempts whose intent's
+//! What this process must still write to the store: outcomes that could not be committed, and first attempts whose intent's
 //! commit is in doubt.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -67,7 +67,7 @@ struct Queue {
     next: u64,
     /// The changes of each outcome.
     outcomes: BTreeMap<u64, Vec<Mutation>>,
-    /// Those who wait until it is known whether an outcome is in the store, by its number.
+    /// Channels to the tasks that wait until it is known whether an outcome is in the store, by its number.
     waiting: HashMap<u64, oneshot::Sender<Result<(), StoreError>>>,
     /// Number of queued outcomes that conclude an attempt of each record.
     records: HashMap<String, usize>,
@@ -158,7 +158,7 @@ impl PendingOutcomes {
         (!group.is_empty()).then_some(group)
     }
 
-    /// Removes an outcome, and tells the one who waits for it whether it is in the store, if that is known.
+    /// Removes an outcome, and answers the task that waits for it, if it is known whether it is in the store.
     fn end(&self, number: u64, end: Option<Result<(), StoreError>>) {
         let mut queue = lock_unpoisoned(&self.0);
         if let (Some(waiting), Some(end)) = (queue.waiting.remove(&number), end) {

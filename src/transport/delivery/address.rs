@@ -92,7 +92,7 @@ pub enum AddressRefusal {
 /// [`AddressRefusal`].
 pub fn judge_address(address: IpAddr, allow_private: &[Network]) -> Result<(), AddressRefusal> {
     let is_allowed = |address: IpAddr| allow_private.iter().any(|network| network.contains(address));
-    // A private address is also allowed by a network that has the address it stands in.
+    // A private address is also allowed by a network that contains the address in which it is embedded.
     let judge = |judged: IpAddr, outer: IpAddr| match kind_of(judged) {
         AddressKind::Public => Ok(()),
         AddressKind::Never => Err(AddressRefusal::Never),
