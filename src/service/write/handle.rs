@@ -186,7 +186,7 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
             tokio::select! {
                 biased;
                 end = self.join() => return end,
-                () = entry.restored() => _ = entry.defer_to_http(),
+                () = entry.restored() => entry.write_on_acceptance(),
             }
         }
         Ok(WriteResult::Pending(record).into())
