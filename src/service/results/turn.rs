@@ -44,3 +44,26 @@ impl IngestTurn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_single_writes_a_turn_is_small_and_leaves_most_of_the_time_to_others() {
+        for (is_beside_writes, took, size, pause) in [
+            (false, Duration::from_millis(10), CHUNK, Duration::ZERO),
+            (true, Duration::from_millis(10), SMALL_CHUNK, Duration::from_millis(40)),
+            (true, Duration::from_mins(1), SMALL_CHUNK, MAX_PAUSE),
+        ] {
+            let turn = IngestTurn { began: Instant::now(), is_beside_writes };
+            assert_eq!(turn.size(), size);
+            tokio::time::advance(took).await;
+            let ended = Instant::now();
+            turn.end().await;
+            // The clock of timers has milliseconds.
+            let paused = ended.elapsed();
+            assert!(pause <= paused && paused <= pause + Duration::from_millis(1), "{paused:?}");
+        }
+    }
+}

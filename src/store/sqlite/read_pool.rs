@@ -60,12 +60,16 @@ impl ReadPool {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let free = Arc::clone(&self.free);
         let read = move || {
-            // Declared first, so dropped last: a waiter that gets the permit finds the connection returned.
-            let _permit = permit;
             let loan = PooledReader::take(free);
-            work(loan.connection.as_ref().ok_or_else(closed)?)
+            let done = work(loan.connection.as_ref().ok_or_else(closed)?);
+            // The permit outlives the connection, so a waiter that gets it finds the connection returned; and the thread is free
+            // again when the next read begins, which would otherwise start another thread.
+            drop(loan);
+            done.map(|done| (done, permit))
         };
-        tokio::task::spawn_blocking(read).await.map_err(|_| StoreError::Unavailable("a read was interrupted".into()))?
+        let read = tokio::task::spawn_blocking(read).await;
+        let (done, _permit) = read.map_err(|_| StoreError::Unavailable("a read was interrupted".into()))??;
+        Ok(done)
     }
 }
 
