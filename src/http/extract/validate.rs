@@ -120,7 +120,8 @@ fn field_errors(errors: &[DeserializeError], table: Option<BulkItem>) -> Vec<Fie
 }
 
 fn field_error(error: &DeserializeError) -> FieldError {
-    let detail = accepted_words(&error.detail).unwrap_or_else(|| error.detail.clone());
+    let explained = accepted_words(&error.detail).or_else(|| accepted_number(&error.detail));
+    let detail = explained.unwrap_or_else(|| error.detail.clone());
     let detail = sanitize_for_display(&detail, 300);
     match error.kind {
         DeserializeErrorKind::Unknown => FieldError::new(error.pointer(), FieldError::UNKNOWN, detail),
@@ -139,6 +140,20 @@ fn accepted_words(detail: &str) -> Option<String> {
         [others @ .., last] if !others.is_empty() => format!("must be {} or `{last}`", quoted(others)),
         words => format!("must be {}", quoted(words)),
     })
+}
+
+/// Returns the sentence for what is no number of a type without a sign, whose name serde's says (``invalid value: integer
+/// `-1`, expected u64``).
+fn accepted_number(detail: &str) -> Option<String> {
+    let (_, expected) = detail.rsplit_once(", expected ")?;
+    let most = match expected {
+        "u8" => u64::from(u8::MAX),
+        "u16" => u64::from(u16::MAX),
+        "u32" => u64::from(u32::MAX),
+        "u64" | "usize" => return Some("must be a whole number, 0 or more".to_owned()),
+        _ => return None,
+    };
+    Some(format!("must be a whole number from 0 to {most}"))
 }
 
 /// Removes the invalid parts of the tree. Removes a list with an invalid element as a whole: its other elements would
@@ -230,6 +245,21 @@ mod tests {
 
     use super::*;
     use crate::domain::validation::FieldErrors;
+
+    #[test]
+    fn numbers_are_explained_without_the_name_of_a_type() {
+        let error = |result: Result<u32, serde_json::Error>| result.unwrap_err().to_string();
+        for detail in [error(serde_json::from_value(json!(-1))), error(serde_json::from_value(json!("x")))] {
+            assert_eq!(
+                accepted_number(&detail).as_deref(),
+                Some("must be a whole number from 0 to 4294967295"),
+                "{detail}"
+            );
+        }
+        let detail = serde_json::from_value::<u64>(json!(1.5)).unwrap_err().to_string();
+        assert_eq!(accepted_number(&detail).as_deref(), Some("must be a whole number, 0 or more"), "{detail}");
+        assert_eq!(accepted_number("invalid type: integer `1`, expected a string"), None);
+    }
 
     #[derive(Debug, Deserialize)]
     struct Document {
